@@ -1,0 +1,82 @@
+"""`StepTable`: the price of one engine step, in a form that numeric loops can read."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blendplan.kernel import kernel
+
+
+class StepTable(NamedTuple):
+    """What a step costs, given what is in it. Every cost model compiles to this.
+
+    Attributes:
+        linear_s: seconds of all linear layers and of tensor-parallel communication, indexed by the
+            tokens in the step; float64 [max_num_batched_tokens + 1], entry 0 is 0.
+        head_s: seconds of the output head, indexed by the sequences that sample in the step;
+            float64 [max_num_seqs + 1], entry 0 is 0.
+        prefill_attention: seconds per (query, key) token pair, per new prefill token, and per step
+            with any prefill; float64 [3].
+        decode_attention: seconds per KV token read, per decoding sequence, and per step with any
+            decode; float64 [3].
+        overlap: the overlap exponent q; 1 is no overlap, infinity is perfect overlap.
+        step_s: fixed overhead per step in seconds.
+    """
+
+    linear_s: NDArray[np.float64]
+    head_s: NDArray[np.float64]
+    prefill_attention: NDArray[np.float64]
+    decode_attention: NDArray[np.float64]
+    overlap: float
+    step_s: float
+
+
+@kernel
+def step_times(
+    table: StepTable,
+    prefill_tokens: int,
+    prefill_pairs: float,
+    decode_sequences: int,
+    kv_tokens: float,
+    sampling_sequences: int,
+) -> tuple[float, float, float]:
+    """Compute time, memory time and step time in seconds of one step.
+
+    Args:
+        table: prices.
+        prefill_tokens: new prompt tokens computed in the step.
+        prefill_pairs: (query, key) pairs of their causal attention: for n new tokens after c
+            cached ones, n c + n (n + 1) / 2.
+        decode_sequences: sequences that decode one token each.
+        kv_tokens: KV-cache tokens that those read.
+        sampling_sequences: sequences whose next token is sampled: all decoding ones and the
+            prefills that complete.
+    """
+    tokens = prefill_tokens + decode_sequences
+    if tokens == 0:
+        return 0.0, 0.0, 0.0
+    compute_s = table.linear_s[tokens] + table.head_s[sampling_sequences]
+    if prefill_tokens > 0:
+        pair_s, token_s, fixed_s = table.prefill_attention
+        compute_s += pair_s * prefill_pairs + token_s * prefill_tokens + fixed_s
+    memory_s = 0.0
+    if decode_sequences > 0:
+        read_s, sequence_s, fixed_s = table.decode_attention
+        memory_s = read_s * kv_tokens + sequence_s * decode_sequences + fixed_s
+    return compute_s, memory_s, overlapped(compute_s, memory_s, table.overlap) + table.step_s
+
+
+@kernel
+def overlapped(compute_s: float, memory_s: float, overlap: float) -> float:
+    """Time in seconds of two kinds of work under overlap exponent q: their q-norm."""
+    longer = max(compute_s, memory_s)
+    shorter = min(compute_s, memory_s)
+    if overlap == 1.0:
+        return longer + shorter
+    if shorter == 0.0 or overlap == np.inf:
+        return longer
+    ratio = shorter / longer
+    if overlap == 2.0:
+        return longer * np.sqrt(1.0 + ratio * ratio)
+    return longer * (1.0 + ratio**overlap) ** (1.0 / overlap)
