@@ -1,6 +1,6 @@
 """`block_chains`: the prompt blocks that requests have in common."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,8 @@ from blendplan.tree.prefix_tree import PrefixTree
 from blendplan.tree.sharing import shared_prefix_tokens
 
 
-class BlockChains(NamedTuple):
+@dataclass(frozen=True)
+class BlockChains:
     """Full prompt blocks that at least two requests start with, as dense ids.
 
     Attributes:

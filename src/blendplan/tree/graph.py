@@ -34,8 +34,8 @@ def to_networkx(tree: PrefixTree, requests: Requests | None = None) -> "nx.DiGra
             "size": end - start,
         }
         if requests is not None:
-            prompt = requests.prompt(int(tree.order[start])) if end > start else []
-            attributes["segment"] = tuple(int(token) for token in prompt[above:depth])
+            prompt = requests.prompt(int(tree.order[start])).tolist() if end > start else []
+            attributes["segment"] = tuple(prompt[above:depth])
             attributes["ids"] = [requests.ids[row].as_py() for row in rows]
         graph.add_node(node, **attributes)
         if node:

@@ -7,7 +7,7 @@ from blendplan.kernel import kernel
 
 # Stands for "the prompt ends here" among next tokens; below every int32, so that a prompt sorts
 # before the prompts it is a prefix of.
-END = np.int64(-(2**40))
+END = -(2**40)
 
 
 def sorted_order(
@@ -144,7 +144,7 @@ def _token_at(
 ) -> int:
     """Token of a prompt at a position, `END` past its last."""
     place = offsets[row] + position
-    return np.int64(token_ids[place]) if place < offsets[row + 1] else END
+    return int(token_ids[place]) if place < offsets[row + 1] else END
 
 
 @kernel
