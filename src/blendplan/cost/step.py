@@ -1,5 +1,6 @@
 """`StepTable`: the price of one engine step, in a form that numeric loops can read."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -78,5 +79,40 @@ def overlapped(compute_s: float, memory_s: float, overlap: float) -> float:
         return longer
     ratio = shorter / longer
     if overlap == 2.0:
-        return longer * np.sqrt(1.0 + ratio * ratio)
-    return longer * (1.0 + ratio**overlap) ** (1.0 / overlap)
+        return longer * math.sqrt(1.0 + ratio * ratio)
+    return longer * math.pow(1.0 + math.pow(ratio, overlap), 1.0 / overlap)
+
+
+@kernel
+def price_steps(
+    table: StepTable,
+    prefill_tokens: NDArray[np.int64],
+    prefill_pairs: NDArray[np.float64],
+    decode_sequences: NDArray[np.int64],
+    kv_tokens: NDArray[np.float64],
+    sampling_sequences: NDArray[np.int64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """`step_times` of a whole array of steps.
+
+    Args:
+        table: prices.
+        prefill_tokens, prefill_pairs, decode_sequences, kv_tokens, sampling_sequences: what is in
+            each step, as in `step_times`; [steps] each.
+
+    Returns:
+        Compute time, memory time and step time in seconds; float64 [steps] each.
+    """
+    steps = len(prefill_tokens)
+    compute_s = np.empty(steps)
+    memory_s = np.empty(steps)
+    step_s = np.empty(steps)
+    for step in range(steps):
+        compute_s[step], memory_s[step], step_s[step] = step_times(
+            table,
+            prefill_tokens[step],
+            prefill_pairs[step],
+            decode_sequences[step],
+            kv_tokens[step],
+            sampling_sequences[step],
+        )
+    return compute_s, memory_s, step_s

@@ -1,0 +1,132 @@
+"""`DatasheetCost`: the paper's formulas over datasheet peaks."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from blendplan.cost.gpu import GpuSpec
+from blendplan.cost.model import LinearShape, ModelSpec, linear_shapes
+from blendplan.cost.step import StepTable
+from blendplan.errors import BlendplanError
+
+
+@dataclass(frozen=True)
+class DatasheetCost:
+    """Every operator runs at the datasheet peak of what limits it.
+
+    Attributes:
+        model, gpu, tp: what is priced; ``tp`` GPUs share the work.
+        active_parameters: P of the paper, weights used per token.
+    """
+
+    model: ModelSpec
+    gpu: GpuSpec
+    tp: int
+    active_parameters: float
+
+    @property
+    def name(self) -> str:
+        """``datasheet``."""
+        return "datasheet"
+
+    def parameters(self) -> dict[str, Any]:
+        """Peaks and model sizes, as JSON values."""
+        return {
+            "flop_per_s": self.flop_per_s,
+            "bandwidth_bytes_per_s": self.gpu.bandwidth_bytes_per_s,
+            "link_bytes_per_s": self.gpu.link_bytes_per_s,
+            "active_parameters": self.active_parameters,
+            "kv_bytes_per_token": self.model.kv_bytes_per_token(self.tp),
+            "tp": self.tp,
+        }
+
+    @property
+    def flop_per_s(self) -> float:
+        """Matrix peak of one GPU for the model's weights."""
+        return self.gpu.peak_flop_per_s(self.model.weight_bits)
+
+    def demand(
+        self, prompt_tokens: ArrayLike, output_tokens: ArrayLike
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Comp(r) = 2 (p + d) P / peak and Mem(r) = (p d + d^2 / 2) KV bytes / bandwidth.
+
+        Section 4.1 of the paper, each over tp GPUs. float64 [n] each, in seconds.
+        """
+        p = np.asarray(prompt_tokens, np.float64)
+        d = np.asarray(output_tokens, np.float64)
+        compute_s = 2.0 * (p + d) * self.active_parameters / (self.flop_per_s * self.tp)
+        bytes_per_token = self.model.kv_bytes_per_token(self.tp)
+        memory_s = (p * d + d * d / 2.0) * bytes_per_token / self.gpu.bandwidth_bytes_per_s
+        return compute_s, memory_s
+
+    def step_table(
+        self, max_num_batched_tokens: int, max_num_seqs: int, overlap: float = 1.0
+    ) -> StepTable:
+        """Rooflines of linear layers and output head, attention at peak, no fixed overheads."""
+        check_step_limits(max_num_batched_tokens, max_num_seqs, overlap)
+        tokens = np.arange(max_num_batched_tokens + 1, dtype=np.float64)
+        sequences = np.arange(max_num_seqs + 1, dtype=np.float64)
+        bandwidth = self.gpu.bandwidth_bytes_per_s
+        linear_s = self._all_reduce_s(tokens)
+        for shape in linear_shapes(self.model, self.tp):
+            flop = 2.0 * tokens * shape.active_parameters
+            weights = shape.weight_bytes * expert_share(shape, tokens)
+            peak = self.gpu.peak_flop_per_s(shape.weight_bits)
+            linear_s += np.maximum(flop / peak, weights / bandwidth)
+        head = self.model.head_parameters / self.tp
+        head_s = np.maximum(2.0 * sequences * head / self.gpu.flop_per_s, 2.0 * head / bandwidth)
+        linear_s[0] = head_s[0] = 0.0
+        pair_s = self.model.attention_flop_per_pair(self.tp) / self.gpu.flop_per_s
+        read_s = self.model.kv_bytes_per_token(self.tp) / bandwidth
+        return StepTable(
+            linear_s=linear_s,
+            head_s=head_s,
+            prefill_attention=np.array([pair_s, 0.0, 0.0]),
+            decode_attention=np.array([read_s, 0.0, 0.0]),
+            overlap=float(overlap),
+            step_s=0.0,
+        )
+
+    def _all_reduce_s(self, tokens: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Two ring all-reduces of the hidden states per layer."""
+        if self.tp == 1:
+            return np.zeros_like(tokens)
+        message = tokens * self.model.hidden * 2.0
+        sent = 2.0 * (self.tp - 1) / self.tp * message
+        return 2.0 * self.model.layers * sent / self.gpu.link_bytes_per_s
+
+
+def datasheet_cost(
+    model: ModelSpec, gpu: GpuSpec, tp: int = 1, active_parameters: float | None = None
+) -> DatasheetCost:
+    """The datasheet cost of a model on ``tp`` GPUs.
+
+    Args:
+        model, gpu, tp: what is priced.
+        active_parameters: P of the paper's formulas; by default the model's true count (the paper
+            rounds Llama-3.1-8B to 8.0e9).
+    """
+    linear_shapes(model, tp)  # refuses a degree that does not divide the model
+    weights = float(model.active_parameters) if active_parameters is None else active_parameters
+    return DatasheetCost(model, gpu, tp, float(weights))
+
+
+def expert_share(shape: LinearShape, tokens: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Share of a layer's experts that that many tokens hit, spread evenly and independently."""
+    if shape.experts == shape.experts_per_token:
+        return np.ones_like(tokens)
+    missed = 1.0 - shape.experts_per_token / shape.experts
+    return 1.0 - missed**tokens
+
+
+def check_step_limits(max_num_batched_tokens: int, max_num_seqs: int, overlap: float) -> None:
+    """Refuse step limits below 1 and an overlap exponent below 1."""
+    if max_num_batched_tokens < 1 or max_num_seqs < 1:
+        raise BlendplanError(
+            f"{max_num_batched_tokens} tokens and {max_num_seqs} sequences a step: "
+            "both must be at least 1"
+        )
+    if not overlap >= 1.0:
+        raise BlendplanError(f"overlap exponent {overlap}: expected at least 1 (inf is perfect)")

@@ -1,0 +1,107 @@
+"""`GpuSpec`: what a GPU can do, from the catalogue or from a profile file."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from blendplan.cost.catalogue import catalogue, nearest, spec_from_table
+from blendplan.errors import BlendplanError
+
+
+@dataclass(frozen=True)
+class GpuSpec:
+    """Datasheet numbers of one GPU.
+
+    Attributes:
+        name: catalogue name.
+        flop_per_s: dense bf16 matrix peak.
+        fp8_flop_per_s: dense fp8 matrix peak, 0 where there is none.
+        bandwidth_bytes_per_s: peak of device memory.
+        memory_bytes: total device memory as frameworks report it.
+        link_bytes_per_s: one direction to the other GPUs of the node.
+        sm_count: streaming multiprocessors (compute units).
+        l2_bytes: last-level cache.
+        source: where the numbers come from.
+        fitted: operator parameters fitted to measured kernels, by operator; empty when the GPU is
+            not calibrated.
+    """
+
+    name: str
+    flop_per_s: float
+    bandwidth_bytes_per_s: float
+    memory_bytes: int
+    link_bytes_per_s: float
+    sm_count: int
+    l2_bytes: int
+    fp8_flop_per_s: float = 0.0
+    source: str = ""
+    fitted: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("flop_per_s", "bandwidth_bytes_per_s", "memory_bytes", "link_bytes_per_s"):
+            value = getattr(self, name)
+            if not 0 < value < float("inf"):
+                raise BlendplanError(f"GPU {self.name}: {name} is {value}; it must be positive")
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether operator parameters fitted to measured kernels are at hand."""
+        return bool(self.fitted)
+
+    def peak_flop_per_s(self, weight_bits: float) -> float:
+        """Matrix peak for weights of that many bits.
+
+        fp8 weights run on the fp8 units where the GPU has them; weights of fewer bits are expanded
+        to bf16 first.
+        """
+        return self.fp8_flop_per_s if weight_bits == 8 and self.fp8_flop_per_s else self.flop_per_s
+
+
+def gpu_names() -> list[str]:
+    """Names in the catalogue, in its order."""
+    return list(catalogue("gpus"))
+
+
+def gpu_spec(name: str | Path) -> GpuSpec:
+    """The GPU of that name, or of that TOML file (a profile).
+
+    A profile has the fields of `GpuSpec`, or ``base = NAME`` and the fields that differ from it.
+
+    Raises:
+        BlendplanError: unknown name, unreadable file, wrong fields.
+    """
+    text = str(name)
+    if text.endswith(".toml"):
+        return _from_profile(Path(text))
+    tables = catalogue("gpus")
+    key = text.strip().lower().replace("_", "-").replace(" ", "-")
+    for entry, table in tables.items():
+        if key == entry or key in table.get("aliases", ()):
+            return _from_table(entry, table, f"GPU {entry}")
+    raise BlendplanError(
+        f"unknown GPU {text!r}: {nearest(key, tables)}; "
+        "`blendplan gpus` lists all, and a path to a profile in TOML works too"
+    )
+
+
+def _from_profile(path: Path) -> GpuSpec:
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        reason = error.strerror or "cannot be read"
+        raise BlendplanError(f"GPU profile {path}: {reason}; give a TOML file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BlendplanError(f"GPU profile {path} is not TOML: {error}") from None
+    base = table.pop("base", None)
+    if base is not None:
+        if not isinstance(base, str) or base.endswith(".toml"):
+            raise BlendplanError(f"GPU profile {path}: base is {base!r}; give a catalogue name")
+        known = gpu_spec(base)
+        table = {name: getattr(known, name) for name in GpuSpec.__dataclass_fields__} | table
+    return _from_table(str(table.pop("name", path.stem)), table, f"GPU profile {path}")
+
+
+def _from_table(name: str, table: Mapping[str, Any], where: str) -> GpuSpec:
+    return spec_from_table(GpuSpec, {"name": name, **table}, where)
