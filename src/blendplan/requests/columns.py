@@ -45,6 +45,10 @@ class Requests:
         """Prompt length of each request in tokens; int32 [n]."""
         return np.diff(self.offsets).astype(np.int32)
 
+    def prompt_tokens_of(self, requests: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Prompt length of some requests in tokens; int32 [len(requests)]."""
+        return (self.offsets[requests + 1] - self.offsets[requests]).astype(np.int32)
+
     def prompt(self, request: int) -> NDArray[np.int32]:
         """Token ids of one prompt, a view; int32 [p]."""
         return self.token_ids[self.offsets[request] : self.offsets[request + 1]]

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from blendplan.kernel import kernel
 from blendplan.tree.prefix_tree import PrefixTree
 
 
@@ -28,3 +29,22 @@ def shared_prefix_tokens(tree: PrefixTree) -> NDArray[np.int32]:
     shared = np.where(alone, tree.depth[tree.parent], tree.depth)
     shared[0] = 0
     return shared[tree.node_of]
+
+
+def divided_prompt_tokens(tree: PrefixTree) -> NDArray[np.float64]:
+    """Prompt tokens of each request when a shared prefix is divided among those that share it.
+
+    A segment of a node with k requests below it counts 1/k of its length for each of them, so the
+    sum over all requests is `prefix_tokens_unique`; float64 [n].
+    """
+    return _divided(tree.parent, tree.depth, tree.request_end - tree.request_start)[tree.node_of]
+
+
+@kernel
+def _divided(
+    parent: NDArray[np.int32], depth: NDArray[np.int32], requests: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    share = np.zeros(len(parent))
+    for v in range(1, len(parent)):
+        share[v] = share[parent[v]] + (depth[v] - depth[parent[v]]) / requests[v]
+    return share

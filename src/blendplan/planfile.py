@@ -1,0 +1,317 @@
+"""`Plan`: an ordered schedule with memory partitions, as one Arrow file."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from blendplan.atomic import replacing
+from blendplan.errors import BlendplanError
+from blendplan.kernel import kernel
+from blendplan.lengths import Lengths
+from blendplan.plancheck import check_columns, column_digest
+from blendplan.requests import Requests
+from blendplan.schedule import EngineSettings, LivePolicy, Policy, PolicyInput
+from blendplan.schedule.policies import initial_state, policy_kind
+from blendplan.schedule.state import COMPUTE, MEMORY, SCANNERS, SIDES
+from blendplan.simulate import SimulatedRun
+
+FORMAT_VERSION = 1
+METADATA_KEY = b"blendplan"
+# Rows per record batch: a batch of long prompts stays well under a gigabyte.
+_ROWS_PER_BATCH = 16_384
+
+SCHEMA = pa.schema(
+    [
+        ("position", pa.int64()),
+        ("request_id", pa.string()),
+        ("source_row", pa.int64()),
+        ("replica", pa.int32()),
+        ("batch", pa.int64()),
+        ("side", pa.dictionary(pa.int8(), pa.string())),
+        ("memory_left_tokens", pa.int64()),
+        ("memory_right_tokens", pa.int64()),
+        ("prefill_budget_tokens", pa.int32()),
+        ("prompt_tokens", pa.int32()),
+        ("cached_tokens", pa.int32()),
+        ("output_tokens_mean", pa.float32()),
+        ("output_tokens_p90", pa.float32()),
+        ("new_prompt_tokens", pa.float64()),
+        ("density", pa.float64()),
+        ("start_s", pa.float64()),
+        ("finish_s", pa.float64()),
+        ("prompt_token_ids", pa.list_(pa.int32())),
+        ("body", pa.binary()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A schedule of n requests.
+
+    Attributes:
+        table: one row per request in admission order; the columns of `SCHEMA`.
+        metadata: what the plan was made for and what it predicts; JSON values.
+    """
+
+    table: pa.Table
+    metadata: dict[str, Any]
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @property
+    def settings(self) -> EngineSettings:
+        """Limits of the engine that the plan was made for."""
+        engine = self.metadata["engine"]
+        return EngineSettings(
+            engine["kv_tokens"],
+            engine["max_num_seqs"],
+            engine["max_num_batched_tokens"],
+            engine["block_size"],
+        )
+
+    def column(self, name: str) -> NDArray[Any]:
+        """A numeric column as a numpy array [n]."""
+        values: NDArray[Any] = self.table.column(name).to_numpy()
+        return values
+
+    def sides(self) -> NDArray[np.int8]:
+        """Side of each row, 0 compute and 1 memory; int8 [n]."""
+        column = self.table.column("side").combine_chunks()
+        chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+        codes = [
+            np.array([SIDES.index(name) for name in chunk.dictionary.to_pylist()], dtype=np.int8)[
+                chunk.indices.to_numpy(zero_copy_only=False)
+            ]
+            for chunk in chunks
+            if len(chunk)
+        ]
+        return np.concatenate(codes) if codes else np.empty(0, dtype=np.int8)
+
+    def batches(self) -> Iterator[tuple[int, pa.Table]]:
+        """Admission batches in order: (step of admission, rows admitted in it)."""
+        steps = self.column("batch")
+        starts = np.flatnonzero(np.diff(steps, prepend=-1)) if len(steps) else steps
+        for start, end in zip(starts, [*starts[1:], len(steps)], strict=True):
+            yield int(steps[start]), self.table.slice(start, end - start)
+
+    def live_policy(self, settings: EngineSettings | None = None) -> LivePolicy:
+        """The plan's policy in its first state, to be asked by a real engine what to admit.
+
+        Args:
+            settings: limits of that engine where they differ from the plan's; the memory
+                partition follows them.
+        """
+        settings = settings or self.settings
+        policy = plan_policy(self, settings)
+        return LivePolicy(
+            policy, self.column("prompt_tokens"), self.column("cached_tokens"), settings
+        )
+
+    def write(self, path: Path | str) -> None:
+        """Write the plan as an Arrow IPC file, whole or not at all.
+
+        Raises:
+            BlendplanError: the path cannot be written.
+        """
+        described = {"format_version": FORMAT_VERSION, **self.metadata}
+        described["columns_sha256"] = column_digest(self.table)
+        text = json.dumps(described, sort_keys=True, allow_nan=False)
+        schema = SCHEMA.with_metadata({METADATA_KEY: text.encode()})
+        options = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=1))
+        with (
+            replacing(Path(path)) as temporary,
+            pa.OSFile(str(temporary), "wb") as sink,
+            pa.ipc.new_file(sink, schema, options=options) as writer,
+        ):
+            for batch in self.table.to_batches(max_chunksize=_ROWS_PER_BATCH):
+                writer.write_batch(batch)
+
+    @classmethod
+    def read(cls, path: Path | str) -> "Plan":
+        """Read a plan file.
+
+        Raises:
+            BlendplanError: no such file, or not a whole plan file of a version known here.
+        """
+        path = Path(path)
+        try:
+            with pa.OSFile(str(path), "rb") as source, pa.ipc.open_file(source) as reader:
+                schema = reader.schema
+                text = (schema.metadata or {}).get(METADATA_KEY)
+                table = reader.read_all() if text is not None else None
+        except OSError as error:
+            if error.errno is not None:
+                raise BlendplanError(f"cannot read plan {path}: {error.strerror}") from None
+            raise _unreadable(path, error) from None
+        except (pa.ArrowException, ValueError) as error:
+            raise _unreadable(path, error) from None
+        if text is None:
+            raise BlendplanError(
+                f"{path} is an Arrow file but not a plan: it has no {METADATA_KEY.decode()!r} "
+                f"metadata; make one with `blendplan plan`"
+            )
+        return cls(table.replace_schema_metadata(None), _parse_metadata(path, text, schema))
+
+    def verify(self) -> list[str]:
+        """Check the plan against itself; answers what was checked, one line each.
+
+        Raises:
+            BlendplanError: the first thing that is wrong.
+        """
+        return check_columns(self.table, self.metadata)
+
+
+def _unreadable(path: Path, error: Exception) -> BlendplanError:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return BlendplanError(
+        f"{path} is not a plan file, or it is cut off or damaged ({reason}); "
+        f"make it again with `blendplan plan`"
+    )
+
+
+def _parse_metadata(path: Path, text: bytes, schema: pa.Schema) -> dict[str, Any]:
+    try:
+        metadata = json.loads(text)
+        version = metadata.pop("format_version")
+    except (ValueError, KeyError, AttributeError):
+        raise BlendplanError(
+            f"plan {path} has damaged metadata; make it again with `blendplan plan`"
+        ) from None
+    if version != FORMAT_VERSION:
+        raise BlendplanError(
+            f"plan {path} has format version {version!r}, this blendplan reads {FORMAT_VERSION}; "
+            f"make it again with `blendplan plan`"
+        )
+    if not schema.remove_metadata().equals(SCHEMA):
+        missing = [name for name in SCHEMA.names if name not in schema.names]
+        what = f"lacks column {missing[0]!r}" if missing else "has columns of other types"
+        raise BlendplanError(f"plan {path} {what}; make it again with `blendplan plan`")
+    return dict(metadata)
+
+
+def assemble_plan(
+    requests: Requests,
+    run: SimulatedRun,
+    *,
+    lengths: Lengths,
+    expected: PolicyInput,
+    settings: EngineSettings,
+    metadata: dict[str, Any],
+) -> Plan:
+    """Put the columns of a plan together, in admission order.
+
+    Args:
+        requests: what was planned.
+        run: the simulated run of the chosen policy.
+        lengths: predicted output lengths.
+        expected: what the policy knew.
+        settings: limits of the engine.
+        metadata: everything else that the plan says of itself.
+    """
+    order = run.admission
+    batches = [
+        _record_batch(requests, run, lengths, expected, start, order[start : start + step])
+        for step in (_ROWS_PER_BATCH,)
+        for start in range(0, len(order), step)
+    ]
+    return Plan(pa.Table.from_batches(batches, schema=SCHEMA), metadata)
+
+
+def _record_batch(
+    requests: Requests,
+    run: SimulatedRun,
+    lengths: Lengths,
+    expected: PolicyInput,
+    start: int,
+    rows: NDArray[np.int64],
+) -> pa.RecordBatch:
+    n = len(rows)
+    share = run.share_tokens[rows]
+    columns = {
+        "position": np.arange(start, start + n),
+        "request_id": requests.ids.take(pa.array(rows)).cast(pa.string()),
+        "source_row": requests.source_row[rows],
+        "replica": np.zeros(n, dtype=np.int32),
+        "batch": run.admission_step[rows],
+        "side": pa.DictionaryArray.from_arrays(run.side[rows], pa.array(SIDES)),
+        "memory_left_tokens": share[:, 0].copy(),
+        "memory_right_tokens": share[:, 1].copy(),
+        "prefill_budget_tokens": run.prefill_budget[rows],
+        "prompt_tokens": requests.prompt_tokens_of(rows),
+        "cached_tokens": run.cached_tokens[rows],
+        "output_tokens_mean": lengths.mean[rows],
+        "output_tokens_p90": lengths.p90[rows],
+        "new_prompt_tokens": expected.new_prompt_tokens[rows],
+        "density": expected.density[rows],
+        "start_s": run.start_s[rows],
+        "finish_s": run.finish_s[rows],
+        "prompt_token_ids": _prompt_lists(requests, rows),
+        "body": _bodies(requests, rows),
+    }
+    return pa.RecordBatch.from_arrays(
+        [pa.array(columns[field.name], type=field.type) for field in SCHEMA], schema=SCHEMA
+    )
+
+
+def _prompt_lists(requests: Requests, rows: NDArray[np.int64]) -> pa.Array:
+    if requests.estimated_tokens:
+        return pa.nulls(len(rows), pa.list_(pa.int32()))
+    offsets = np.zeros(len(rows) + 1, dtype=np.int32)
+    np.cumsum(requests.offsets[rows + 1] - requests.offsets[rows], out=offsets[1:])
+    values = _gather(requests.token_ids, requests.offsets, rows, int(offsets[-1]))
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))
+
+
+def _bodies(requests: Requests, rows: NDArray[np.int64]) -> pa.Array:
+    if requests.bodies is None:
+        return pa.nulls(len(rows), pa.binary())
+    return requests.bodies.take(pa.array(rows)).cast(pa.binary())
+
+
+@kernel
+def _gather(
+    token_ids: NDArray[np.int32],
+    offsets: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    total: int,
+) -> NDArray[np.int32]:
+    values = np.empty(total, dtype=np.int32)
+    at = 0
+    for row in rows:
+        for token in range(offsets[row], offsets[row + 1]):
+            values[at] = token_ids[token]
+            at += 1
+    return values
+
+
+def plan_policy(plan: Plan, settings: EngineSettings) -> Policy:
+    """The policy of a plan over its rows, in its first state.
+
+    A queue admits in row order. Scanners took the compute side from the front of the sorted order
+    and the memory side from its back, so that order can be read off the plan.
+    """
+    n = len(plan)
+    rows = np.arange(n, dtype=np.int64)
+    name = plan.metadata["policy"]
+    order = rows
+    if policy_kind(name) == SCANNERS:
+        sides = plan.sides()
+        order = np.concatenate([rows[sides == COMPUTE], rows[sides == MEMORY][::-1]])
+    expected = PolicyInput(
+        depth_first=rows,
+        by_density=order,
+        new_prompt_tokens=plan.column("new_prompt_tokens").astype(np.float64),
+        output_tokens=plan.column("output_tokens_mean").astype(np.float64),
+        density=plan.column("density").astype(np.float64),
+        root_density=float(plan.metadata["density"]),
+    )
+    state = initial_state(policy_kind(name), order, expected, settings)
+    return Policy(name, state, plan.metadata["policy_parameters"])

@@ -1,0 +1,22 @@
+"""Schedule: which waiting request may be admitted now.
+
+In go columns of predicted demand in a chosen order; out comes a policy, a state machine over
+arrays that whoever runs the steps asks for the next admission: the simulated engine from inside
+its step loop, a live engine through `LivePolicy`. Knows nothing of either.
+"""
+
+from blendplan.schedule.live import LivePolicy
+from blendplan.schedule.partition import memory_partition, prefill_budget_tokens
+from blendplan.schedule.policies import POLICIES, Policy, PolicyInput, make_policy
+from blendplan.schedule.settings import EngineSettings
+
+__all__ = [
+    "POLICIES",
+    "EngineSettings",
+    "LivePolicy",
+    "Policy",
+    "PolicyInput",
+    "make_policy",
+    "memory_partition",
+    "prefill_budget_tokens",
+]

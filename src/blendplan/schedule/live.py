@@ -1,0 +1,119 @@
+"""`LivePolicy`: a policy for whoever runs a real engine."""
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from blendplan.kernel import kernel
+from blendplan.schedule import state as transitions
+from blendplan.schedule.policies import Policy
+from blendplan.schedule.settings import EngineSettings
+from blendplan.schedule.state import PolicyState
+
+
+class LivePolicy:
+    """Answers what to admit now, given what a running engine reports.
+
+    The state machine is the one that the simulated engine drives. Requests are named by their row
+    in the plan. A request that the engine preempted is the engine's to resume: report it with
+    `preempted`, and with `resumed` when it runs again.
+
+    Args:
+        policy: a fresh policy over n requests.
+        prompt_tokens, cached_tokens: prompt length, and how much of it the prefix cache is
+            expected to hold; int [n].
+        settings: limits of the engine.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        prompt_tokens: ArrayLike,
+        cached_tokens: ArrayLike,
+        settings: EngineSettings,
+    ) -> None:
+        self.name = policy.name
+        self.settings = settings
+        self._state = policy.state
+        prompts = np.asarray(prompt_tokens, dtype=np.int64)
+        self._new_tokens = prompts - np.asarray(cached_tokens, dtype=np.int64)
+        self._chosen = np.empty(settings.max_num_seqs, dtype=np.int64)
+        self._running = 0
+        self._unadmitted = len(prompts)
+
+    @property
+    def running(self) -> int:
+        """Requests admitted and neither finished nor preempted."""
+        return self._running
+
+    @property
+    def done(self) -> bool:
+        """Whether every request has been admitted."""
+        return self._unadmitted == 0
+
+    def admit(self, free_kv_tokens: int, *, step_tokens: int | None = None) -> NDArray[np.int64]:
+        """Rows to submit to the engine now, in this order; call it once before each step.
+
+        An idle engine is always given something while requests are left.
+
+        Args:
+            free_kv_tokens: KV-cache tokens that the engine could give to new requests.
+            step_tokens: tokens that the next step has left for prefill; the limit of the
+                settings without it.
+        """
+        step_tokens = self.settings.max_num_batched_tokens if step_tokens is None else step_tokens
+        count = _admit(
+            self._state, self._new_tokens, self._chosen, free_kv_tokens, self._running, step_tokens
+        )
+        self._running += count
+        self._unadmitted -= count
+        return self._chosen[:count].copy()
+
+    def finished(self, rows: Iterable[int]) -> None:
+        """Tell the policy that requests are done and hold no KV cache any more."""
+        for row in rows:
+            transitions.finished(self._state, row)
+            self._running -= 1
+
+    def preempted(self, rows: Iterable[int]) -> None:
+        """Tell the policy that the engine took the KV cache of running requests."""
+        for row in rows:
+            transitions.preempted(self._state, row)
+            self._running -= 1
+
+    def resumed(self, rows: Iterable[int]) -> None:
+        """Tell the policy that preempted requests run again."""
+        for row in rows:
+            transitions.admitted(self._state, row)
+            self._running += 1
+
+    def shares(self) -> tuple[int, int]:
+        """The memory partition in force: KV tokens of the compute and of the memory side."""
+        level = self._state.level
+        return round(level[transitions.SHARE]), round(level[transitions.SHARE + 1])
+
+
+@kernel
+def _admit(
+    state: PolicyState,
+    new_tokens: NDArray[np.int64],
+    chosen: NDArray[np.int64],
+    free_kv_tokens: int,
+    running: int,
+    step_tokens: int,
+) -> int:
+    budget = min(transitions.begin_step(state, running), step_tokens)
+    count = 0
+    while running + count < len(chosen) and budget > 0:
+        request = transitions.next_request(state, running + count)
+        if request < 0:
+            break
+        if new_tokens[request] > free_kv_tokens and running + count > 0:
+            break
+        transitions.admitted(state, request)
+        chosen[count] = request
+        count += 1
+        free_kv_tokens -= new_tokens[request]
+        budget -= new_tokens[request]
+    return count

@@ -1,0 +1,118 @@
+"""The named policies: how each orders the requests, and the state it starts with."""
+
+import difflib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blendplan.errors import BlendplanError
+from blendplan.schedule.settings import EngineSettings
+from blendplan.schedule.state import COMPUTE, MEMORY, QUEUE, SCANNERS, PolicyState
+
+POLICIES = ("fcfs", "random", "dfs", "blendserve")
+
+
+@dataclass(frozen=True)
+class PolicyInput:
+    """What the planner knows of n requests when it makes a policy.
+
+    Attributes:
+        depth_first: requests in depth-first order of the prefix tree; int64 [n].
+        by_density: requests in leaf order of the sorted and split tree; int64 [n].
+        new_prompt_tokens: prompt tokens that each request must compute when every shared prefix
+            is computed once and its cost is divided among the requests below it; float64 [n].
+        output_tokens: expected output length; float64 [n].
+        density: compute seconds over memory seconds with ``new_prompt_tokens``; float64 [n].
+        root_density: the same for the whole workload.
+    """
+
+    depth_first: NDArray[np.int64]
+    by_density: NDArray[np.int64]
+    new_prompt_tokens: NDArray[np.float64]
+    output_tokens: NDArray[np.float64]
+    density: NDArray[np.float64]
+    root_density: float
+
+    def __len__(self) -> int:
+        return len(self.depth_first)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A policy by name with the state it starts from.
+
+    The state's arrays change as it runs: make one policy per run.
+    """
+
+    name: str
+    state: PolicyState
+    parameters: dict[str, float | int | str]
+
+
+def make_policy(
+    name: str, columns: PolicyInput, settings: EngineSettings, *, seed: int = 0
+) -> Policy:
+    """A fresh policy of the given name.
+
+    ``fcfs`` admits in input order, ``random`` in a seeded shuffle (the paper's Balance), ``dfs``
+    in depth-first order of the prefix tree (what the paper gives vLLM, SGLang and NanoFlow) and
+    ``blendserve`` from both ends of the density-sorted order (paper 5.3).
+
+    Raises:
+        BlendplanError: the name is unknown.
+    """
+    check_policy_name(name)
+    parameters: dict[str, float | int | str] = {}
+    if name == "fcfs":
+        order = np.arange(len(columns), dtype=np.int64)
+    elif name == "random":
+        order = np.random.default_rng(seed).permutation(len(columns))
+        parameters["seed"] = seed
+    elif name == "dfs":
+        order = columns.depth_first
+    else:
+        order = columns.by_density
+        parameters["root_density"] = columns.root_density
+    state = initial_state(policy_kind(name), order, columns, settings)
+    return Policy(name, state, parameters)
+
+
+def policy_kind(name: str) -> int:
+    """QUEUE or SCANNERS."""
+    return SCANNERS if name == "blendserve" else QUEUE
+
+
+def check_policy_name(name: str) -> None:
+    """Raise a BlendplanError with the nearest names when there is no such policy."""
+    if name not in POLICIES:
+        near = difflib.get_close_matches(name, POLICIES, n=2)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(POLICIES)}"
+        raise BlendplanError(f"unknown policy {name!r}; {hint}")
+
+
+def initial_state(
+    kind: int, order: NDArray[np.int64], columns: PolicyInput, settings: EngineSettings
+) -> PolicyState:
+    """The state of a policy before the first step."""
+    compute_heavy = columns.density >= columns.root_density
+    return PolicyState(
+        kind=kind,
+        order=np.ascontiguousarray(order, dtype=np.int64),
+        resident_tokens=columns.new_prompt_tokens + columns.output_tokens / 2,
+        new_prompt_tokens=columns.new_prompt_tokens,
+        output_tokens=columns.output_tokens,
+        density=columns.density,
+        side=np.where(compute_heavy, COMPUTE, MEMORY).astype(np.int8),
+        cursor=np.array([0, len(order) - 1], dtype=np.int64),
+        level=_initial_level(settings),
+        kv_tokens=float(settings.kv_tokens),
+        root_density=columns.root_density,
+        max_num_batched_tokens=settings.max_num_batched_tokens,
+    )
+
+
+def _initial_level(settings: EngineSettings) -> NDArray[np.float64]:
+    # A queue has no partition: everything is one side's.
+    kv_tokens = float(settings.kv_tokens)
+    return np.array([0.0, 0.0, kv_tokens, 0.0, 0.0, 0.0])
