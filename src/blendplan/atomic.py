@@ -51,7 +51,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
             mode = target.stat().st_mode & 0o777 if target.exists() else 0o666
             os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
             yield temporary
-            os.replace(temporary, target)
+            temporary.replace(target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

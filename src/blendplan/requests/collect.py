@@ -1,0 +1,168 @@
+"""Gathering blocks of requests into one `Requests`, without holding any column twice."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from blendplan.requests.columns import Requests
+from blendplan.requests.estimate import binary_parts
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some consecutive good requests of a file, as columns; k requests.
+
+    Attributes:
+        ids: large_string [k], null where the request states no id.
+        source_row: line or row in the file, from 0; int64 [k].
+        token_ids: int32 [total].
+        lengths: tokens of each prompt; int64 [k].
+        output_tokens, max_tokens: -1 where not stated; int32 [k].
+        bodies: large_binary [k], None when no request has one.
+        estimated: whether any prompt went through the built-in estimate.
+    """
+
+    ids: pa.Array
+    source_row: NDArray[np.int64]
+    token_ids: NDArray[np.int32]
+    lengths: NDArray[np.int64]
+    output_tokens: NDArray[np.int32]
+    max_tokens: NDArray[np.int32]
+    bodies: pa.Array | None
+    estimated: bool
+
+
+class GrowingArray:
+    """An array that is filled from the front and given away once.
+
+    `expected` is only a hint of the final length. Memory beyond what was filled is not touched
+    when the hint is too high, and is grown in place where the allocator can when it is too low.
+    """
+
+    def __init__(self, dtype: type[np.generic], expected: int = 0) -> None:
+        try:
+            self._array = np.empty(max(expected, 1024), dtype)
+        except (MemoryError, ValueError):  # a hint taken from a damaged file
+            self._array = np.empty(1024, dtype)
+        self._filled = 0
+
+    def append(self, values: NDArray[Any]) -> None:
+        """Add `values` at the end."""
+        end = self._filled + len(values)
+        if end > len(self._array):
+            self._array.resize(max(end, len(self._array) * 5 // 4), refcheck=False)
+        self._array[self._filled : end] = values
+        self._filled = end
+
+    def take(self) -> NDArray[Any]:
+        """The array, cut to what was filled; this object is of no use afterwards."""
+        self._array.resize(self._filled, refcheck=False)
+        return self._array
+
+
+class Collector:
+    """Blocks go in one by one, `Requests` comes out."""
+
+    def __init__(self, expected_tokens: int = 0, expected_body_bytes: int = 0) -> None:
+        self._tokens = GrowingArray(np.int32, expected_tokens)
+        self._lengths = GrowingArray(np.int64)
+        self._rows = GrowingArray(np.int64)
+        self._output = GrowingArray(np.int32)
+        self._cap = GrowingArray(np.int32)
+        self._body_bytes = GrowingArray(np.uint8, expected_body_bytes)
+        self._body_lengths = GrowingArray(np.int64)
+        self._ids: list[pa.Array] = []
+        self._any_body = False
+        self._estimated = False
+
+    def add(self, block: Block) -> None:
+        """Append the requests of `block`."""
+        self._tokens.append(block.token_ids)
+        self._lengths.append(block.lengths)
+        self._rows.append(block.source_row)
+        self._output.append(block.output_tokens)
+        self._cap.append(block.max_tokens)
+        self._ids.append(block.ids)
+        self._estimated |= block.estimated
+        if block.bodies is None:
+            # An empty body cannot occur, so zero bytes mark a missing one.
+            self._body_lengths.append(np.zeros(len(block.lengths), np.int64))
+            return
+        self._any_body = True
+        offsets, data = binary_parts(block.bodies)  # a null has no bytes
+        self._body_lengths.append(np.diff(offsets))
+        self._body_bytes.append(data[offsets[0] : offsets[-1]])
+
+    def finish(self, source: Path | None, sha256: str) -> Requests:
+        """All requests added so far, a missing id filled with the line number."""
+        rows = self._rows.take()
+        bodies = self._bodies()
+        ids = pa.chunked_array(self._ids, pa.large_string()).combine_chunks()
+        if ids.null_count:
+            ids = pc.coalesce(ids, pa.array(rows + 1).cast(pa.large_string()))
+        return Requests(
+            ids=ids,
+            source_row=rows,
+            token_ids=self._tokens.take(),
+            offsets=_offsets(self._lengths.take()),
+            output_tokens=self._output.take(),
+            max_tokens=self._cap.take(),
+            bodies=bodies,
+            estimated_tokens=self._estimated,
+            source=source,
+            sha256=sha256,
+        )
+
+    def _bodies(self) -> pa.Array | None:
+        if not self._any_body:
+            return None
+        lengths = self._body_lengths.take()
+        present = np.packbits(lengths > 0, bitorder="little")
+        buffers = [
+            None if (lengths > 0).all() else pa.py_buffer(present),
+            pa.py_buffer(_offsets(lengths)),
+            pa.py_buffer(self._body_bytes.take()),
+        ]
+        return pa.Array.from_buffers(pa.large_binary(), len(lengths), buffers)
+
+
+def repeated_ids(ids: pa.Array) -> dict[int, int]:
+    """Requests whose id an earlier request has: {index: index of the first one}, in order."""
+    if pc.count_distinct(ids).as_py() == len(ids):
+        return {}
+    first: dict[str, int] = {}
+    repeated = {}
+    for index, name in enumerate(ids.to_pylist()):
+        if first.setdefault(name, index) != index:
+            repeated[index] = first[name]
+    return repeated
+
+
+def select(requests: Requests, rows: NDArray[np.int64]) -> Requests:
+    """The requests at the given indices, in that order."""
+    lengths = np.diff(requests.offsets)[rows]
+    prompts = [requests.prompt(int(row)) for row in rows]
+    taken = pa.array(rows)
+    return Requests(
+        ids=requests.ids.take(taken),
+        source_row=requests.source_row[rows],
+        token_ids=np.concatenate(prompts) if prompts else np.empty(0, np.int32),
+        offsets=_offsets(lengths),
+        output_tokens=requests.output_tokens[rows],
+        max_tokens=requests.max_tokens[rows],
+        bodies=None if requests.bodies is None else requests.bodies.take(taken),
+        estimated_tokens=requests.estimated_tokens,
+        source=requests.source,
+        sha256=requests.sha256,
+    )
+
+
+def _offsets(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets

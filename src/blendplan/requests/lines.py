@@ -1,0 +1,85 @@
+"""Blocks of JSON lines to blocks of columns: fast where that is safe, else line by line."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from blendplan.requests.collect import Block
+from blendplan.requests.estimate import PreparedText, Tokens
+from blendplan.requests.record import BadRecordError, Record, parse_line, read_record
+
+Reject = Callable[[int, str, bytes], None]
+"""Takes a line number from 0, what is wrong with it, and the line; may raise."""
+
+
+def read_lines(block: bytes, first_row: int, tokens: Tokens, reject: Reject) -> Block | None:
+    """Read a block of whole lines one by one; None when no line is good.
+
+    Args:
+        block: UTF-8 JSON lines; blank lines are passed over.
+        first_row: number of the first line in the file, from 0.
+        tokens: what turns text into token ids.
+        reject: called for every bad line.
+    """
+    rows: list[int] = []
+    lines: list[bytes] = []
+    records: list[Record] = []
+    prompts: list[PreparedText | None] = []
+    for row, raw in enumerate(block.split(b"\n"), first_row):
+        line = raw.strip(b" \t\r")
+        if not line:
+            continue
+        try:
+            record = read_record(parse_line(line))
+            prompt = None if record.token_ids is not None else tokens.prepare(record)
+        except BadRecordError as error:
+            reject(row, str(error), line)
+            continue
+        rows.append(row)
+        lines.append(line)
+        records.append(record)
+        prompts.append(prompt)
+    if not rows:
+        return None
+    token_ids, lengths = _token_ids(records, prompts, tokens)
+    empty = np.flatnonzero(lengths == 0)
+    for index in empty:
+        reject(
+            rows[index], "the tokenizer makes no token of the prompt; give more text", lines[index]
+        )
+    kept = np.flatnonzero(lengths)
+    if not len(kept):
+        return None
+    return Block(
+        ids=pa.array([records[i].id for i in kept], pa.large_string()),
+        source_row=np.array(rows, np.int64)[kept],
+        token_ids=token_ids,
+        lengths=lengths[kept],
+        output_tokens=np.array([records[i].output_tokens for i in kept], np.int32),
+        max_tokens=np.array([records[i].max_tokens for i in kept], np.int32),
+        bodies=pa.array([lines[i] for i in kept], pa.large_binary()),
+        estimated=any(prompt is not None and not prompt.exact for prompt in prompts),
+    )
+
+
+def _token_ids(
+    records: Sequence[Record], prompts: Sequence[PreparedText | None], tokens: Tokens
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Token ids of all records, int32 [total], and the length of each, int64 [n]."""
+    texts = [prompt for prompt in prompts if prompt is not None]
+    if len(texts) == len(prompts):
+        return tokens.encode(texts)
+    encoded, text_lengths = tokens.encode(texts) if texts else (np.empty(0, np.int32), np.empty(0))
+    ends = iter(np.cumsum(text_lengths, dtype=np.int64).tolist())
+    pieces = []
+    start = 0
+    for record in records:
+        if record.token_ids is not None:
+            pieces.append(np.array(record.token_ids, np.int32))
+        else:
+            end = next(ends)
+            pieces.append(encoded[start:end])
+            start = end
+    return np.concatenate(pieces), np.array([len(piece) for piece in pieces], np.int64)

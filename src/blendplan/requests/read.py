@@ -1,0 +1,133 @@
+"""`read_requests`: a request file of any kind to `Requests`."""
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from blendplan.errors import BlendplanError
+from blendplan.requests.collect import Collector, repeated_ids, select
+from blendplan.requests.columns import Requests
+from blendplan.requests.estimate import Estimate, Tokens
+from blendplan.requests.lines import read_lines
+from blendplan.requests.record import show
+from blendplan.requests.rejects import Failing, Rejecting, rejecting
+from blendplan.requests.rows import read_rows
+from blendplan.requests.source import Progress, Source
+from blendplan.requests.tables import open_table
+from blendplan.requests.tokenizer import Tokenizer
+from blendplan.requests.write import request_line
+
+
+def read_requests(
+    path: Path | str,
+    *,
+    model_dir: Path | str | None = None,
+    on_error: Literal["fail", "skip"] = "fail",
+    rejects: Path | str | None = None,
+    progress: Progress | None = None,
+) -> Requests:
+    """Read a request file: JSONL (plain, gzip or zstd), Parquet, or Arrow IPC (file or stream).
+
+    Args:
+        path: the request file; its kind is told by its content.
+        model_dir: a model directory; when it holds ``tokenizer.json``, text becomes token ids
+            through it, and messages through its chat template. Otherwise four UTF-8 bytes are
+            counted as one token.
+        on_error: ``fail`` raises at the first bad line; ``skip`` leaves bad lines out and writes
+            them to `rejects`.
+        rejects: where ``skip`` writes the bad lines, each with the reason; by default the name of
+            the request file with ``.rejects.jsonl`` added.
+        progress: called now and then with the bytes read and the size of the file.
+
+    Returns:
+        all requests in file order, ids unique.
+
+    Raises:
+        BlendplanError: the file cannot be read, holds no request, or (with ``fail``) a bad one.
+    """
+    if on_error not in ("fail", "skip"):
+        raise BlendplanError(f"on_error is {on_error!r}; give 'fail' or 'skip'")
+    tokens = _tokens(model_dir)
+    with Source(path, progress) as source:
+        rejects_path = _rejects_path(source, rejects)
+        outcome: AbstractContextManager[Failing | Rejecting] = nullcontext(
+            Failing(source.name, source.unit)
+        )
+        if on_error == "skip":
+            outcome = rejecting(rejects_path, source.unit)
+        with outcome as reject:
+            requests = _without_repeated(_read(source, tokens, reject), source, reject)
+        if len(requests) == 0:
+            if reject.rejected:
+                raise BlendplanError(
+                    f"{source.name}: none of its {reject.rejected} {source.unit}s is a good "
+                    f"request; the reasons are in {rejects_path}"
+                )
+            raise BlendplanError(f"{source.name} holds no request; give at least one")
+    return requests
+
+
+def _tokens(model_dir: Path | str | None) -> Tokens:
+    if model_dir is None:
+        return Estimate()
+    directory = Path(model_dir)
+    if not directory.is_dir():
+        raise BlendplanError(f"{directory} is not a folder; give the folder of a model")
+    return Tokenizer(directory) if (directory / "tokenizer.json").is_file() else Estimate()
+
+
+def _rejects_path(source: Source, rejects: Path | str | None) -> Path:
+    if rejects is None:
+        return source.path.with_name(f"{source.path.name}.rejects.jsonl")
+    path = Path(rejects)
+    if path.exists() and path.samefile(source.path):
+        raise BlendplanError(f"{path} is the request file itself; write the rejects elsewhere")
+    return path
+
+
+def _read(source: Source, tokens: Tokens, reject: Failing | Rejecting) -> Requests:
+    """All good requests, ids not yet checked against each other."""
+    if source.is_table:
+        return _read_table(source, tokens, reject)
+    plain_bytes = source.total_bytes if source.kind == "jsonl" else 0
+    collector = Collector(plain_bytes // 4, plain_bytes)
+    first_row = 0
+    for text in source.line_blocks():
+        block = read_lines(text, first_row, tokens, reject)
+        first_row += text.count(b"\n")
+        if block is not None:
+            collector.add(block)
+    return collector.finish(source.path, source.sha256())
+
+
+def _read_table(source: Source, tokens: Tokens, reject: Failing | Rejecting) -> Requests:
+    with ThreadPoolExecutor(1) as second_core:
+        digest = second_core.submit(source.sha256)
+        table = open_table(source)
+        collector = Collector(table.expected_tokens)
+        for block in read_rows(table, source.name, tokens, reject):
+            collector.add(block)
+            if table.rows:
+                done = source.total_bytes * int(block.source_row[-1] + 1) // table.rows
+                source.advance(done)
+        return collector.finish(source.path, digest.result())
+
+
+def _without_repeated(requests: Requests, source: Source, reject: Failing | Rejecting) -> Requests:
+    """Reject every request whose id an earlier one has."""
+    repeated = repeated_ids(requests.ids)
+    if not repeated:
+        return requests
+    rows = requests.source_row
+    for index, earlier in repeated.items():
+        reason = (
+            f"the id {show(requests.ids[index].as_py())} is that of {source.unit} "
+            f"{rows[earlier] + 1} already; ids must be unique (a missing one is the number of the "
+            f"{source.unit})"
+        )
+        reject(int(rows[index]), reason, request_line(requests, index))
+    kept = np.delete(np.arange(len(requests), dtype=np.int64), list(repeated))
+    return select(requests, kept)

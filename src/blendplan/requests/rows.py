@@ -1,0 +1,207 @@
+"""Batches of table rows to blocks of columns.
+
+Rows with token ids stay columns. Rows with text or with a whole batch line become JSON lines and
+go the way of those.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from blendplan.requests.collect import Block
+from blendplan.requests.estimate import Tokens
+from blendplan.requests.lines import Reject, read_lines
+from blendplan.requests.record import (
+    LARGEST_TOKEN_ID,
+    MOST_TOKENS,
+    BadRecordError,
+    parse_line,
+    read_record,
+)
+from blendplan.requests.tables import OpenTable, reading
+
+_ID_COLUMNS = ("custom_id", "id")
+_COUNT_COLUMNS = ("max_completion_tokens", "max_tokens", "output_tokens")
+_NOT_SAMPLING = ("prompt_token_ids", "output_tokens", *_ID_COLUMNS)
+
+
+def read_rows(table: OpenTable, name: str, tokens: Tokens, reject: Reject) -> Iterator[Block]:
+    """Read all rows of a table; a batch without any good row gives nothing.
+
+    Args:
+        table: an open table.
+        name: the file as it may stand in a message.
+        tokens: what turns text into token ids.
+        reject: called for every bad row.
+    """
+    as_columns = _has_plain_columns(table.schema)
+    first_row = 0
+    for batch in table.batches:
+        if as_columns:
+            block = _read_columns(batch, first_row, name, reject)
+        else:
+            with reading(name):
+                lines = b"\n".join(_json_line(row) for row in batch.to_pylist())
+            block = read_lines(lines, first_row, tokens, reject)
+        first_row += batch.num_rows
+        if block is not None:
+            yield block
+
+
+def _has_plain_columns(schema: pa.Schema) -> bool:
+    """Whether prompts are lists of integers and ids and limits are of simple types."""
+    names = schema.names
+    if len(set(names)) < len(names) or {"prompt", "messages", "body"} & set(names):
+        return False
+    prompts = schema.field("prompt_token_ids").type
+    types = pa.types
+    return (
+        (types.is_list(prompts) or types.is_large_list(prompts))
+        and types.is_integer(prompts.value_type)
+        and all(
+            types.is_string(kind) or types.is_large_string(kind) or types.is_integer(kind)
+            for kind in (schema.field(name).type for name in _ID_COLUMNS if name in names)
+        )
+        and all(
+            types.is_integer(kind) or types.is_float32(kind) or types.is_float64(kind)
+            for kind in (schema.field(name).type for name in _COUNT_COLUMNS if name in names)
+        )
+    )
+
+
+def _read_columns(batch: pa.RecordBatch, first_row: int, name: str, reject: Reject) -> Block | None:
+    """Token ids, ids and limits column by column."""
+    with reading(name):
+        lists = batch.column("prompt_token_ids")
+        lengths = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+        values = lists.flatten()
+        good = (lengths > 0) & ~_rows_with_bad_token_ids(values, lengths)
+        ids = _id_column(batch)
+        good &= ~_column(pc.equal(pc.binary_length(ids), 0), False)
+        counts = {}
+        for column in _COUNT_COLUMNS:
+            counts[column], is_good = _count_column(batch, column)
+            good &= is_good
+        bodies = _sampling_bodies(batch)
+    for index in np.flatnonzero(~good).tolist():
+        line = _json_line(batch.slice(index, 1).to_pylist()[0])
+        reject(first_row + index, _reason(line), line)
+    if not good.any():
+        return None
+    token_ids = (
+        values.to_numpy(zero_copy_only=False)
+        if values.null_count == 0
+        else (values.fill_null(0).to_numpy(zero_copy_only=False))
+    )
+    rows = np.arange(first_row, first_row + batch.num_rows, dtype=np.int64)
+    if not good.all():
+        token_ids = token_ids[np.repeat(good, lengths)]
+        mask = pa.array(good)
+        ids = ids.filter(mask)
+        bodies = None if bodies is None else bodies.filter(mask)
+    caps = counts["max_completion_tokens"]
+    return Block(
+        ids=ids,
+        source_row=rows[good],
+        token_ids=token_ids,
+        lengths=lengths[good],
+        output_tokens=counts["output_tokens"][good],
+        max_tokens=np.where(caps < 0, counts["max_tokens"], caps)[good],
+        bodies=bodies,
+        estimated=False,
+    )
+
+
+def _rows_with_bad_token_ids(values: pa.Array, lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
+    bad_rows = np.zeros(len(lengths), bool)
+    if not len(values):
+        return bad_rows
+    if values.null_count == 0:
+        numbers = values.to_numpy()
+        if numbers.min() >= 0 and numbers.max() <= LARGEST_TOKEN_ID:
+            return bad_rows
+    in_range = pc.and_(pc.greater_equal(values, 0), pc.less_equal(values, LARGEST_TOKEN_ID))
+    bad_values = ~_column(in_range, False)
+    bad_rows[np.repeat(np.arange(len(lengths)), lengths)[bad_values]] = True
+    return bad_rows
+
+
+def _column(values: pa.Array, missing: Any) -> NDArray[Any]:
+    filled: NDArray[Any] = values.fill_null(missing).to_numpy(zero_copy_only=False)
+    return filled
+
+
+def _id_column(batch: pa.RecordBatch) -> pa.Array:
+    columns = [
+        batch.column(name).cast(pa.large_string())
+        for name in _ID_COLUMNS
+        if name in batch.schema.names
+    ]
+    if not columns:
+        return pa.nulls(batch.num_rows, pa.large_string())
+    return pc.coalesce(*columns)
+
+
+def _count_column(batch: pa.RecordBatch, name: str) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Counts, -1 where not stated, int32 [k]; and whether each is good or not stated, bool [k]."""
+    if name not in batch.schema.names:
+        return np.full(batch.num_rows, -1, np.int32), np.ones(batch.num_rows, bool)
+    column = batch.column(name)
+    values = _column(column, 0)
+    # Data frames write a column of integers with gaps as floats with NaN.
+    stated = _column(column.is_valid(), False) & (values == values)
+    in_range = (values >= 1) & (values <= MOST_TOKENS)
+    in_range[in_range] = values[in_range] % 1 == 0
+    counts = np.where(in_range, values, -1).astype(np.int32)
+    return counts, in_range | ~stated
+
+
+def _sampling_bodies(batch: pa.RecordBatch) -> pa.Array | None:
+    """The columns that are neither prompt nor id nor known length, as one JSON object per row."""
+    names = [name for name in batch.schema.names if name not in _NOT_SAMPLING]
+    if not names:
+        return None
+    empty = b"{}"
+    bodies = [_json_line(row) for row in batch.select(names).to_pylist()]
+    return pa.array([None if body == empty else body for body in bodies], pa.large_binary())
+
+
+def _reason(line: bytes) -> str:
+    """What the exact reader says about a row that was found bad."""
+    try:
+        read_record(parse_line(line))
+    except BadRecordError as error:
+        return str(error)
+    raise AssertionError("a good row was found bad")
+
+
+def _json_line(row: Mapping[str, Any]) -> bytes:
+    """A row as a line of JSON without its nulls."""
+    kept = _without_nulls(row)
+    text = json.dumps(kept, ensure_ascii=False, separators=(",", ":"), default=_plain)
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _without_nulls(value: Any) -> Any:
+    """Drop what is null or NaN in objects, since a column has a value for every row."""
+    if isinstance(value, Mapping):
+        return {
+            key: _without_nulls(item)
+            for key, item in value.items()
+            if item is not None and item == item
+        }
+    if isinstance(value, list) and value and isinstance(value[0], Mapping):
+        return [_without_nulls(item) for item in value]
+    return value
+
+
+def _plain(value: object) -> object:
+    """What JSON has no type for."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "surrogateescape")
+    return str(value)

@@ -1,0 +1,234 @@
+"""Opening a request file: what kind it is, its lines in blocks, its checksum, how far we are."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from difflib import get_close_matches
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+
+from blendplan.errors import BlendplanError
+
+Progress = Callable[[int, int], None]
+
+BLOCK_BYTES = 8 << 20
+LONGEST_LINE_BYTES = 256 << 20  # longer is not a request but a file without line ends
+_HEAD_BYTES = 4096
+_UTF8_BOM = b"\xef\xbb\xbf"
+_TABLE_SUFFIXES = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+    ".ipc": "arrow",
+    ".arrows": "arrow-stream",
+}
+_MAGIC = (
+    (b"\x1f\x8b", "gzip"),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+    (b"PAR1", "parquet"),
+    (b"ARROW1", "arrow"),
+    (b"\xff\xff\xff\xff", "arrow-stream"),
+)
+_FOREIGN = (
+    (b"PK\x03\x04", "a zip archive"),
+    (b"\xfd7zXZ\x00", "an xz file"),
+    (b"BZh", "a bzip2 file"),
+    (b"PARE", "an encrypted Parquet file"),
+    (b"FEA1", "a Feather file of version 1"),
+    (b"SQLite format 3\x00", "a database"),
+    (b"\xff\xfe", "UTF-16 text"),
+    (b"\xfe\xff", "UTF-16 text"),
+)
+
+
+class Source:
+    """An open request file.
+
+    Attributes:
+        path: as given by the caller.
+        kind: ``jsonl``, ``gzip`` or ``zstd`` (of JSONL), ``parquet``, ``arrow``, ``arrow-stream``.
+        total_bytes: size of the file, 0 for a pipe.
+
+    Use as a context manager. Pipes can be read when they carry lines.
+
+    Raises:
+        BlendplanError: missing, a folder, not permitted, empty, or of a kind that is not read here.
+    """
+
+    def __init__(self, path: Path | str, progress: Progress | None = None) -> None:
+        self.path = Path(path)
+        self._file = _open(self.path)
+        try:
+            self.total_bytes = os.fstat(self._file.fileno()).st_size
+            self.kind = _kind(self.path, self._file.peek(_HEAD_BYTES)[:_HEAD_BYTES])  # type: ignore[attr-defined]
+        except BaseException:
+            self._file.close()
+            raise
+        self._progress = progress
+        self._digest = hashlib.sha256()
+        self._done = 0
+
+    def __enter__(self) -> "Source":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    @property
+    def name(self) -> str:
+        """The path as it may stand in a one-line message."""
+        text = str(self.path)
+        return text if text.isprintable() else repr(text)
+
+    @property
+    def is_table(self) -> bool:
+        """Whether the file holds columns, not lines."""
+        return self.kind in ("parquet", "arrow", "arrow-stream")
+
+    @property
+    def unit(self) -> str:
+        """What one request of this file is called in messages."""
+        return "row" if self.is_table else "line"
+
+    def line_blocks(self) -> Iterator[bytes]:
+        """The text in blocks of whole lines, decompressed; every line but the last has its end.
+
+        Raises:
+            BlendplanError: damaged or truncated compression, binary content, an endless line.
+        """
+        pending: list[bytes] = []
+        pending_bytes = 0
+        first = True
+        for piece in self._text_pieces():
+            if first:
+                piece = piece.removeprefix(_UTF8_BOM)
+                self._refuse_binary(piece[:_HEAD_BYTES])
+                first = False
+            end = piece.rfind(b"\n") + 1
+            if end:
+                yield b"".join([*pending, piece[:end]])
+                pending, pending_bytes = [], 0
+                piece = piece[end:]
+            pending.append(piece)
+            pending_bytes += len(piece)
+            if pending_bytes > LONGEST_LINE_BYTES:
+                raise BlendplanError(
+                    f"{self.name}: a line is longer than {LONGEST_LINE_BYTES >> 20} MiB; "
+                    "give one JSON object per line"
+                )
+        if pending_bytes:
+            yield b"".join(pending)
+
+    def sha256(self) -> str:
+        """Digest of the whole file, of the bytes as they lie on the disk."""
+        while self._read(BLOCK_BYTES):
+            pass
+        return self._digest.hexdigest()
+
+    def advance(self, done_bytes: int) -> None:
+        """Report progress to the caller."""
+        if self._progress is not None:
+            self._progress(done_bytes, self.total_bytes)
+
+    def _read(self, size: int) -> bytes:
+        data = self._file.read(size)
+        self._digest.update(data)
+        self._done += len(data)
+        return data
+
+    def _text_pieces(self) -> Iterator[bytes]:
+        """Decompressed bytes in pieces of any size but 0."""
+        try:
+            stream: Any = _PullReader(self._read)
+            if self.kind != "jsonl":
+                stream = pa.CompressedInputStream(pa.PythonFile(stream, mode="r"), self.kind)
+            while piece := stream.read(BLOCK_BYTES):
+                self.advance(self._done)
+                yield piece
+        except (OSError, pa.ArrowException) as error:
+            reason = str(error).split("\n")[0]
+            hint = "it may be truncated; fetch or write it again"
+            raise BlendplanError(f"{self.name}: cannot be read ({reason}); {hint}") from error
+
+    def _refuse_binary(self, head: bytes) -> None:
+        if b"\0" in head or _kind_by_magic(head) not in (None, self.kind):
+            raise BlendplanError(
+                f"{self.name} is not text; give JSONL (plain, .gz or .zst), Parquet or Arrow"
+            )
+
+
+class _PullReader:
+    """What Arrow asks of a Python file it reads from."""
+
+    closed = False
+
+    def __init__(self, read: Callable[[int], bytes]) -> None:
+        self.read = read
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return False
+
+    def writable(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        if path.is_dir():
+            raise BlendplanError(f"{path} is a folder; give the path of a request file")
+        return path.open("rb")
+    except FileNotFoundError as error:
+        raise BlendplanError(f"{str(path)!r} does not exist{_similar(path)}") from error
+    except PermissionError as error:
+        raise BlendplanError(f"{path}: permission denied; make the file readable") from error
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise BlendplanError(
+            f"{str(path)!r} cannot be opened ({reason}); check the path"
+        ) from error
+    except ValueError as error:
+        if isinstance(error, BlendplanError):
+            raise
+        raise BlendplanError(f"{str(path)!r} is not a path ({error}); check it") from error
+
+
+def _similar(path: Path) -> str:
+    try:
+        names = [entry.name for entry in islice(os.scandir(path.parent), 1000)]
+    except OSError:
+        return "; its folder does not exist either, check the path"
+    close = get_close_matches(path.name, names, n=1)
+    return f"; did you mean {str(path.parent / close[0])!r}?" if close else "; check the path"
+
+
+def _kind(path: Path, head: bytes) -> str:
+    """Kind by content; the suffix only tells what a damaged file should have been."""
+    if not head:
+        raise BlendplanError(f"{path} is empty; give at least one request")
+    for magic, what in _FOREIGN:
+        if head.startswith(magic):
+            raise BlendplanError(
+                f"{path} is {what}; give JSONL (plain, .gz or .zst) in UTF-8, Parquet or Arrow"
+            )
+    kind = _kind_by_magic(head)
+    meant = _TABLE_SUFFIXES.get(path.suffix.lower())
+    if kind is None and meant is not None:
+        raise BlendplanError(
+            f"{path} is named {path.suffix} but does not begin like one; "
+            "it may be damaged, or JSONL that needs the suffix .jsonl"
+        )
+    return kind or "jsonl"
+
+
+def _kind_by_magic(head: bytes) -> str | None:
+    return next((kind for magic, kind in _MAGIC if head.startswith(magic)), None)
