@@ -1,5 +1,7 @@
 """The prefix tree against an obvious one made of dictionaries."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -101,6 +103,16 @@ def test_identical_prompts_keep_input_order() -> None:
     tree = build_tree(requests_from_lists([[2], [1], [2], [1], [2]]))
     assert tree.order.tolist() == [1, 3, 0, 2, 4]
     assert tree.node_of.tolist() == [2, 1, 2, 1, 2]
+
+
+def test_negative_token_ids_sort_as_numbers() -> None:
+    """The built-in estimate makes them of bytes, and a prompt still sorts before its extensions."""
+    prompts = [[-5], [-5, -(2**31)], [-(2**31)], [3], [-5, 0]]
+    requests = requests_from_lists([[0] * len(prompt) for prompt in prompts])
+    flat = np.array([token for prompt in prompts for token in prompt], dtype=np.int32)
+    tree = build_tree(dataclasses.replace(requests, token_ids=flat))
+    assert tree.order.tolist() == [2, 0, 1, 4, 3]
+    assert tree.depth.tolist() == [0, 1, 1, 2, 2, 1]
 
 
 def test_block_size_must_be_positive() -> None:

@@ -9,8 +9,14 @@ from blendplan.tree.blocks import BlockChains, block_chains
 from blendplan.tree.build import build_tree
 from blendplan.tree.graph import to_networkx
 from blendplan.tree.prefix_tree import PrefixTree
-from blendplan.tree.sharing import optimal_sharing, prefix_tokens_unique, shared_prefix_tokens
+from blendplan.tree.sharing import (
+    divided_prompt_tokens,
+    optimal_sharing,
+    prefix_tokens_unique,
+    shared_prefix_tokens,
+)
 from blendplan.tree.sort import sort_tree
+from blendplan.tree.split import split_tree
 
 __all__ = [
     "BlockChains",
@@ -19,9 +25,11 @@ __all__ = [
     "annotate",
     "block_chains",
     "build_tree",
+    "divided_prompt_tokens",
     "optimal_sharing",
     "prefix_tokens_unique",
     "shared_prefix_tokens",
     "sort_tree",
+    "split_tree",
     "to_networkx",
 ]

@@ -29,7 +29,7 @@ def lay_out(
     Returns:
         The tree, and the place in the arguments of each of its nodes; int32 [m].
     """
-    first, children = _children(parent, siblings)
+    first, children = children_of(parent, siblings)
     nodes, start, end, new_parent, new_order, node_of = _depth_first(
         first, children, own_start, own_end, order
     )
@@ -48,7 +48,7 @@ def lay_out(
 
 
 @kernel
-def _children(
+def children_of(
     parent: NDArray[np.int32], siblings: NDArray[np.int64]
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Children of node v as ``children[first[v]:first[v + 1]]``, in the order of ``siblings``."""
