@@ -1,0 +1,53 @@
+# Everything runs in a virtual environment in .venv; a target installs what it needs, once.
+#
+#   make demo    plan an example job of about 2,000 requests and show what the plan gains
+#   make test    linters, types and all tests, with the coverage
+#   make lint    linters and types only
+#   make bench   speed and memory, as JSON
+#   make clean   remove all that the other targets created
+#
+# PYTHON=python3.12 chooses the interpreter; 3.11 is the oldest that works.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CODE := $(wildcard src tests benchmarks examples)
+
+.SILENT:
+.PHONY: demo test lint bench clean
+
+demo: $(VENV)/run.stamp
+	examples/demo.sh $(BIN)
+
+test: lint
+	$(BIN)/python -m pytest --quiet --cov=blendplan --cov-report=term:skip-covered
+
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff check --quiet $(CODE)
+	$(BIN)/ruff format --quiet --check $(CODE)
+	$(BIN)/mypy --no-error-summary
+
+bench: $(VENV)/dev.stamp
+	for script in benchmarks/bench_*.py; do $(BIN)/python "$$script" || exit 1; done
+
+clean:
+	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/run.stamp: pyproject.toml
+	$(call install,.,blendplan)
+	touch $@
+
+$(VENV)/dev.stamp: pyproject.toml
+	$(call install,.[dev],blendplan and the development tools)
+	touch $@ $(VENV)/run.stamp
+
+define install
+	if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	    { echo "error: $(PYTHON) is not Python 3.11 or later; try: make PYTHON=python3.12" >&2; exit 1; }; \
+	  $(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); exit 1; }; \
+	fi
+	echo "installing $(2) into $(VENV), once" >&2
+	$(BIN)/python -m pip --quiet --disable-pip-version-check --no-input install --editable '$(1)'
+endef

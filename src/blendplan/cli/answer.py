@@ -1,0 +1,75 @@
+"""``--json`` and ``--quiet``: where a command's answer and its remarks go."""
+
+import json
+import math
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+# Width of a table that goes into a file or a pipe, where there is no terminal to ask.
+_FILE_WIDTH = 120
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How to answer: as one JSON object or for people, with or without remarks."""
+
+    as_json: bool
+    quiet: bool
+
+    def give(self, values: Mapping[str, Any], draw: "Callable[[], RenderableType]") -> None:
+        """Write the answer to standard output: `values` under ``--json``, else what `draw` returns.
+
+        It is a function so that nothing is drawn, and rich is not imported, in vain.
+        """
+        if self.as_json:
+            click.echo(json.dumps(_finite(values), allow_nan=False, ensure_ascii=False))
+            return
+        from rich.console import Console
+
+        # A terminal that lacks a character shows a question mark, not a traceback.
+        if hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(errors="replace")
+        width = None if sys.stdout.isatty() else _FILE_WIDTH
+        console = Console(markup=False, emoji=False, highlight=False, width=width)
+        console.print(draw())
+
+    def tell(self, values: Mapping[str, Any], draw: "Callable[[], RenderableType]") -> None:
+        """`give` for a command whose result is a file: silent under ``--quiet``."""
+        if self.as_json or not self.quiet:
+            self.give(values, draw)
+
+    def remark(self, line: str) -> None:
+        """A line on standard error, unless ``--quiet``."""
+        if not self.quiet:
+            click.echo(line, err=True)
+
+
+def answering(function: Callable[..., None]) -> Callable[..., None]:
+    """Add ``--json`` and ``--quiet`` to a command; it gets them as ``answer``."""
+
+    @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+    @click.option("-q", "--quiet", is_flag=True, help="No progress bars and no remarks.")
+    @wraps(function)
+    def command(*args: Any, as_json: bool, quiet: bool, **kwargs: Any) -> None:
+        function(*args, answer=Answer(as_json, quiet), **kwargs)
+
+    return command
+
+
+def _finite(value: Any) -> Any:
+    """The value with infinities and not-a-numbers as strings: JSON has no such numbers."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value

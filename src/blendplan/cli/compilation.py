@@ -1,0 +1,47 @@
+"""Says when numeric kernels are compiled, which happens on the first run only, and for how long."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import perf_counter
+from typing import Any
+
+NOTICE = "compiling numeric kernels (first run only, cached)"
+
+
+class CompilationClock:
+    """Time spent compiling, in seconds, as numba reports it; kernels read from the cache are free.
+
+    A listener of numba that does not inherit from its class, so as not to import it.
+    """
+
+    def __init__(self, notice: Callable[[str], None]) -> None:
+        self.seconds = 0.0
+        self._notice = notice
+        self._noticed = False
+        self._depth = 0
+        self._start = 0.0
+
+    def notify(self, event: Any) -> None:
+        """Called by numba at the start and at the end of each compilation, also of nested ones."""
+        if event.is_start:
+            if not self._noticed:
+                self._noticed = True
+                self._notice(NOTICE)
+            if self._depth == 0:
+                self._start = perf_counter()
+            self._depth += 1
+        elif self._depth > 0:
+            self._depth -= 1
+            if self._depth == 0:
+                self.seconds += perf_counter() - self._start
+
+
+@contextmanager
+def compilation_clock(notice: Callable[[str], None]) -> Iterator[CompilationClock]:
+    """A clock that runs while the block compiles kernels; `notice` gets one line, once."""
+    from numba.core import event
+
+    event.Listener.register(CompilationClock)
+    clock = CompilationClock(notice)
+    with event.install_listener("numba:compile", clock):
+        yield clock

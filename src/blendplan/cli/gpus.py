@@ -1,0 +1,26 @@
+"""``blendplan gpus``: the GPU catalogue."""
+
+import click
+
+from blendplan.cli.answer import Answer, answering
+
+
+@click.command("gpus")
+@answering
+def command(answer: Answer) -> None:
+    """List the GPUs that --gpu knows by name.
+
+    A GPU that is missing here is described by a TOML file of the same fields, given as --gpu FILE.
+    """
+    from dataclasses import asdict
+
+    from blendplan.cost import gpu_names, gpu_spec
+
+    specs = [gpu_spec(name) for name in gpu_names()]
+    gpus = [asdict(spec) | {"calibrated": spec.calibrated} for spec in specs]
+    for gpu in gpus:
+        del gpu["fitted"]
+
+    from blendplan.report.catalogue import gpu_table
+
+    answer.give({"gpus": gpus}, lambda: gpu_table(gpus))

@@ -1,0 +1,64 @@
+"""``blendplan inspect``: what a plan file says."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from blendplan.cli.answer import Answer, answering
+from blendplan.cli.headline import headline
+from blendplan.cli.planning_options import FILE
+
+if TYPE_CHECKING:
+    from blendplan.planfile import Plan
+
+
+@click.command("inspect")
+@click.argument("plan_file", metavar="PLAN", type=FILE)
+@answering
+def command(plan_file: Path, answer: Answer) -> None:
+    """Show what PLAN promises: totals, memory partition, groups of requests, the run over time."""
+    from blendplan.planfile import Plan
+    from blendplan.report.inspection import picture
+
+    plan = Plan.read(plan_file)
+    values = inspection(plan)
+    answer.give(
+        values,
+        lambda: picture(
+            values,
+            plan.metadata["series"],
+            start_s=plan.column("start_s"),
+            memory_left_tokens=plan.column("memory_left_tokens"),
+        ),
+    )
+
+
+def inspection(plan: "Plan") -> dict[str, Any]:
+    """The answer under ``--json``: the headline numbers, engine settings and groups."""
+    import numpy as np
+
+    from blendplan.report.breakdown import COLUMNS, breakdown, families
+    from blendplan.schedule.state import SIDES
+
+    metadata = plan.metadata
+    engine = {
+        key: value for key, value in metadata["engine"].items() if key != "decode_batch_steps"
+    }
+    columns = {name: plan.column(name) for name in COLUMNS}
+    left_tokens = plan.column("memory_left_tokens")
+    return headline(metadata) | {
+        "tp": metadata["tp"],
+        "cost_model": metadata["cost_model"]["name"],
+        "engine": engine,
+        "admission_batches": len(np.unique(plan.column("batch"))),
+        "memory_left_share": {
+            name: float(np.quantile(left_tokens, at)) / engine["kv_tokens"]
+            for name, at in (("p10", 0.1), ("p50", 0.5), ("p90", 0.9))
+        },
+        "turnaround_s": metadata["predicted"]["turnaround_s"],
+        "lengths_note": metadata["lengths"]["note"],
+        "estimated_prompts": metadata["lengths"]["estimated_prompts"],
+        "sides": breakdown(SIDES, plan.sides(), columns),
+        "families": breakdown(*families(plan.table.column("request_id")), columns),
+    }

@@ -1,0 +1,97 @@
+"""`Job`: the requests of a planning command and what they are planned for."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from blendplan.cli.destination import check_destinations
+from blendplan.cli.planning_options import MACHINE, planning_options
+
+if TYPE_CHECKING:
+    from blendplan.cli.progress import Progress
+    from blendplan.requests import Requests
+
+_HOW = ("lengths", "preserve_sharing", "seed")
+
+
+@dataclass(frozen=True)
+class Job:
+    """Where requests come from, and the keyword arguments of `plan` and `compare`.
+
+    Attributes:
+        path: the request file.
+        on_error: ``fail`` or ``skip``.
+        rejects: where ``skip`` writes what it leaves out.
+        wish: keyword arguments.
+    """
+
+    path: Path
+    on_error: str
+    rejects: Path
+    wish: dict[str, Any]
+
+    def check(self, *outputs: Path | None) -> None:
+        """Raise now what would otherwise be found wrong after a long file was read.
+
+        Raises:
+            BlendplanError: an output that cannot be written, a model that does not fit the GPU.
+        """
+        _, _, results = self.wish["lengths"].partition(":")
+        written = (*outputs, self.rejects if self.on_error == "skip" else None)
+        check_destinations(written, inputs=(self.path, Path(results) if results else None))
+
+        from blendplan.machine import machine
+
+        machine(**{name: self.wish[name] for name in MACHINE})
+
+    def read(self, progress: "Progress") -> "Requests":
+        """All good requests."""
+        from blendplan.requests import read_requests
+
+        progress.stage(f"reading {self.path.name}")
+        model_dir = Path(self.wish["model"])
+        return read_requests(
+            self.path,
+            model_dir=model_dir if model_dir.is_dir() else None,
+            on_error="skip" if self.on_error == "skip" else "fail",
+            rejects=self.rejects,
+            progress=progress.advance,
+        )
+
+    def rejected(self) -> int:
+        """How many requests `read` left out."""
+        if self.on_error == "fail":
+            return 0
+        with self.rejects.open("rb") as lines:
+            return sum(1 for _ in lines)
+
+    def notes(self, metadata: dict[str, Any]) -> list[str]:
+        """What the user should know of the input, one line each."""
+        notes = []
+        if rejected := self.rejected():
+            notes.append(f"left out {rejected} bad requests; they are in {self.rejects}")
+        if metadata["lengths"]["note"]:
+            notes.append(metadata["lengths"]["note"])
+        if metadata["lengths"]["estimated_prompts"]:
+            notes.append(
+                "prompt lengths are estimates of four bytes a token; "
+                "--model DIR with a tokenizer counts them"
+            )
+        return notes
+
+
+def planning(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the request file and the shared options to a command; it gets them as ``job``."""
+
+    @planning_options
+    @wraps(function)
+    def command(
+        *args: Any, requests_file: Path, on_error: str, rejects: Path | None, **options: Any
+    ) -> None:
+        wish = {name: options.pop(name) for name in (*MACHINE, *_HOW)}
+        rejects = rejects or requests_file.with_name(f"{requests_file.name}.rejects.jsonl")
+        function(*args, job=Job(requests_file, on_error, rejects, wish), **options)
+
+    return command

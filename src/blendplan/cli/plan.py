@@ -1,0 +1,116 @@
+"""``blendplan plan``: from a request file to a plan file."""
+
+from pathlib import Path
+from time import perf_counter
+
+import click
+
+from blendplan.cli.answer import Answer, answering
+from blendplan.cli.compilation import compilation_clock
+from blendplan.cli.headline import headline
+from blendplan.cli.job import Job, planning
+from blendplan.cli.names import Name
+from blendplan.cli.planning_options import FILE, POLICIES
+from blendplan.cli.progress import Progress
+
+_DEFAULT_FRACTION = 0.01
+
+
+@click.command("plan")
+@click.option("-o", "--output", type=FILE, metavar="FILE", help="Where the plan goes.")
+@click.option(
+    "--policy",
+    default="blendserve",
+    show_default=True,
+    type=Name("policy", POLICIES),
+    metavar="NAME",
+    help=f"Which request goes next: {', '.join(POLICIES)}.",
+)
+@planning
+@click.option(
+    "--sample-out",
+    type=FILE,
+    metavar="FILE",
+    help="Instead of planning, write a sample of the requests; run it, and give its results to "
+    "--lengths sample:FILE.",
+)
+@click.option(
+    "--fraction",
+    type=click.FloatRange(0, 1, min_open=True),
+    metavar="SHARE",
+    help=f"Share of the requests that --sample-out takes.  [default: {_DEFAULT_FRACTION}]",
+)
+@answering
+def command(
+    job: Job,
+    policy: str,
+    sample_out: Path | None,
+    fraction: float | None,
+    output: Path | None,
+    answer: Answer,
+) -> None:
+    """Plan the requests in REQUESTS and write the plan to a file.
+
+    REQUESTS holds OpenAI batch lines or plain lines (JSONL, also .gz and .zst), or is a Parquet or
+    Arrow file. A file at the output path is replaced when the plan is complete.
+
+    \b
+    blendplan plan requests.jsonl --gpu a100-80g -o plan.arrow
+    blendplan plan requests.jsonl --gpu h200 --sample-out sample.jsonl
+    blendplan plan requests.jsonl --gpu h200 --lengths sample:results.jsonl -o plan.arrow
+    """
+    if sample_out is not None:
+        if output is not None:
+            raise click.UsageError("--sample-out writes no plan; leave out --output")
+        _sample(job, sample_out, fraction or _DEFAULT_FRACTION, answer)
+        return
+    if fraction is not None:
+        raise click.UsageError("--fraction needs --sample-out FILE")
+    if output is None:
+        raise click.UsageError("missing option '-o FILE': where the plan goes")
+    _plan(job, policy, output, answer)
+
+
+def _plan(job: Job, policy: str, output: Path, answer: Answer) -> None:
+    started = perf_counter()
+    job.check(output)
+    with Progress(quiet=answer.quiet) as progress, compilation_clock(progress.line) as clock:
+        from blendplan.planner import plan
+
+        requests = job.read(progress)
+        planned = plan(requests, policy=policy, progress=progress.report, **job.wish)
+        progress.stage(f"writing {output.name}")
+        planned.write(output)
+    for note in job.notes(planned.metadata):
+        answer.remark(note)
+
+    from blendplan.report.summary import facts, headline_rows
+
+    values = headline(planned.metadata) | {
+        "output": str(output),
+        "rejected": job.rejected(),
+        "plan_wall_s": perf_counter() - started - clock.seconds,
+        "compile_s": clock.seconds,
+    }
+    answer.tell(values, lambda: facts(headline_rows(values) | {"plan file": str(output)}))
+
+
+def _sample(job: Job, sample_out: Path, fraction: float, answer: Answer) -> None:
+    job.check(sample_out)
+    with Progress(quiet=answer.quiet) as progress, compilation_clock(progress.line):
+        from blendplan.lengths import choose_sample
+        from blendplan.requests import write_requests
+        from blendplan.tree import build_tree
+
+        requests = job.read(progress)
+        progress.stage("choosing the sample")
+        rows = choose_sample(build_tree(requests), requests, fraction, job.wish["seed"])
+        write_requests(requests, sample_out, rows)
+    values = {"requests": len(requests), "sampled": len(rows), "sample_out": str(sample_out)}
+    answer.tell(
+        values,
+        lambda: (
+            f"{len(rows):,} of {len(requests):,} requests written to {sample_out}; run them, "
+            f"then plan with --lengths sample:RESULTS"
+        ),
+    )

@@ -1,0 +1,54 @@
+"""``blendplan verify``: a plan file against itself, and against the request file."""
+
+from pathlib import Path
+
+import click
+
+from blendplan.cli.answer import Answer, answering
+from blendplan.cli.planning_options import FILE
+from blendplan.cli.progress import Progress
+
+
+@click.command("verify")
+@click.argument("plan_file", metavar="PLAN", type=FILE)
+@click.option(
+    "--requests",
+    "requests_file",
+    type=FILE,
+    metavar="FILE",
+    help="Check too that the plan was made from this request file.",
+)
+@answering
+def command(plan_file: Path, requests_file: Path | None, answer: Answer) -> None:
+    """Check that PLAN is whole, unaltered and consistent, and say what was checked."""
+    with Progress(quiet=answer.quiet) as progress:
+        from blendplan.planfile import Plan
+
+        progress.stage(f"verifying {plan_file.name}")
+        plan = Plan.read(plan_file)
+        checked = plan.verify()
+        if requests_file is not None:
+            checked.append(_check_source(requests_file, plan.metadata["request_file_sha256"]))
+    values = {
+        "plan": str(plan_file),
+        "requests": len(plan),
+        "verified": True,
+        "checked": checked,
+    }
+    lines = [*(f"checked {line}" for line in checked), f"{plan_file} is whole and consistent"]
+    answer.tell(values, lambda: "\n".join(lines))
+
+
+def _check_source(path: Path, stated: str) -> str:
+    from hashlib import file_digest
+
+    from blendplan.errors import BlendplanError
+
+    with path.open("rb") as file:
+        seen = file_digest(file, "sha256").hexdigest()
+    if seen != stated:
+        raise BlendplanError(
+            f"{path} is not the request file of this plan: its SHA-256 is {seen[:12]}..., "
+            f"the plan was made from {stated[:12] or 'no file'}...; plan it again"
+        )
+    return f"made from {path.name}"

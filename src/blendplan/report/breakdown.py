@@ -1,0 +1,96 @@
+"""A plan by group of requests: the sides of the memory partition, the families of a mixed job."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from blendplan.report.quantities import count, density, duration, rounded, share
+
+COLUMNS = (
+    "prompt_tokens",
+    "cached_tokens",
+    "output_tokens_mean",
+    "density",
+    "start_s",
+    "finish_s",
+)
+
+_MOST_FAMILIES = 12
+# What distinguishes one request of a family from the next: a trailing number, hash or index.
+_NUMBER = r"[-_./:#]*[0-9]+$"
+
+
+def families(request_ids: pa.ChunkedArray) -> tuple[list[str], NDArray[np.int64]]:
+    """Families of requests by what their ids say before a trailing number, as in ``chat-00042``.
+
+    Returns:
+        names and, for each request, the index of its name. Ids that tell too many families to
+        list tell none: no names.
+    """
+    stems = pc.replace_substring_regex(request_ids, _NUMBER, "").combine_chunks()
+    encoded = stems.dictionary_encode()
+    names = encoded.dictionary.to_pylist()
+    if len(names) > _MOST_FAMILIES or "" in names:
+        names = []
+    return names, encoded.indices.to_numpy().astype(np.int64)
+
+
+def breakdown(
+    names: Sequence[str], group: NDArray[np.integer[Any]], columns: Mapping[str, NDArray[Any]]
+) -> list[dict[str, Any]]:
+    """Totals and means per group.
+
+    Args:
+        names: of the groups.
+        group: index into `names` for each of n requests; [n].
+        columns: the columns of a plan that `COLUMNS` names; [n] each.
+
+    Returns:
+        one dictionary per group that has requests.
+    """
+    rows = []
+    for index, name in enumerate(names):
+        mine = {key: values[group == index] for key, values in columns.items()}
+        requests = len(mine["prompt_tokens"])
+        if requests == 0:
+            continue
+        prompt_tokens = int(mine["prompt_tokens"].sum(dtype=np.int64))
+        rows.append(
+            {
+                "name": name,
+                "requests": requests,
+                "prompt_tokens_mean": prompt_tokens / requests,
+                "output_tokens_mean": float(mine["output_tokens_mean"].mean(dtype=np.float64)),
+                "cached_share": int(mine["cached_tokens"].sum(dtype=np.int64)) / prompt_tokens,
+                "density_median": float(np.median(mine["density"])),
+                "first_start_s": float(mine["start_s"].min()),
+                "last_finish_s": float(mine["finish_s"].max()),
+            }
+        )
+    return rows
+
+
+def breakdown_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    """The groups of `breakdown` as a table; `title` heads the names."""
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column(title, no_wrap=True)
+    for heading in ("requests", "prompt", "output", "cached", "density", "from", "to"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(
+            row["name"],
+            count(row["requests"]),
+            rounded(row["prompt_tokens_mean"]),
+            rounded(row["output_tokens_mean"]),
+            share(row["cached_share"]),
+            density(row["density_median"]),
+            duration(row["first_start_s"]),
+            duration(row["last_finish_s"]),
+        )
+    return table

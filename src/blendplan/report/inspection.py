@@ -1,0 +1,85 @@
+"""The whole picture of a plan, as `inspect` draws it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Group, RenderableType
+
+from blendplan.report.breakdown import breakdown_table
+from blendplan.report.quantities import count, duration, rounded, share
+from blendplan.report.summary import facts, headline_rows
+from blendplan.report.timeline import Row, timeline
+
+
+def picture(
+    plan: Mapping[str, Any],
+    series: Mapping[str, Sequence[float]],
+    *,
+    start_s: NDArray[np.float64],
+    memory_left_tokens: NDArray[np.int64],
+) -> Group:
+    """Totals, groups and time line.
+
+    Args:
+        plan: keys as in ``blendplan inspect --json``.
+        series: columns of the simulated run over time; ``end_s`` and means per step of ``step_s``,
+            ``compute_s``, ``memory_s``, ``kv_tokens``, ``running`` and ``prefill_tokens``.
+        start_s, memory_left_tokens: time of each admission, and KV tokens of the compute side's
+            share then; [n], in order of admission.
+    """
+    parts: list[RenderableType] = [facts(headline_rows(plan) | _engine_rows(plan))]
+    for title, rows in (("side", plan["sides"]), ("family", plan["families"])):
+        if len(rows) > 1:
+            parts += ["", breakdown_table(title, rows)]
+    columns = {name: np.asarray(values, dtype=np.float64) for name, values in series.items()}
+    if len(columns["end_s"]):
+        parts += ["", _over_time(plan, columns, start_s, memory_left_tokens)]
+    return Group(*parts)
+
+
+def _engine_rows(plan: Mapping[str, Any]) -> dict[str, str]:
+    engine, turnaround = plan["engine"], plan["turnaround_s"]
+    rows = {
+        "turnaround": ", ".join(
+            f"{name.upper()} {duration(turnaround[name])}" for name in turnaround
+        ),
+        "engine": f"{count(engine['kv_tokens'])} KV tokens in blocks of {engine['block_size']}, "
+        f"{count(engine['max_num_seqs'])} requests and "
+        f"{count(engine['max_num_batched_tokens'])} tokens a step, tp {plan['tp']}",
+    }
+    if len(plan["sides"]) > 1:
+        left = plan["memory_left_share"]
+        rows["partition"] = (
+            f"{share(left['p50'])} of the KV cache to the compute side in the median, "
+            f"{share(left['p10'])} to {share(left['p90'])} in most admissions"
+        )
+    if plan["lengths_note"]:
+        rows["output lengths"] = plan["lengths_note"]
+    return rows
+
+
+def _over_time(
+    plan: Mapping[str, Any],
+    columns: Mapping[str, NDArray[np.float64]],
+    start_s: NDArray[np.float64],
+    memory_left_tokens: NDArray[np.int64],
+) -> RenderableType:
+    step_s = columns["step_s"]
+    kv_tokens = float(plan["engine"]["kv_tokens"])
+    running = float(columns["running"].max())
+    prefill = float(columns["prefill_tokens"].max())
+    # The partition holds from one admission to the next.
+    in_force = np.searchsorted(start_s, columns["end_s"], side="right") - 1
+    rows = [
+        Row("compute time", columns["compute_s"] / step_s, 1.0, "of each step", "green"),
+        Row("memory time", columns["memory_s"] / step_s, 1.0, "of each step", "blue"),
+        Row("KV cache", columns["kv_tokens"], kv_tokens, f"of {rounded(kv_tokens)} tokens", "cyan"),
+        Row("running", columns["running"], running, f"at most {rounded(running)}", "magenta"),
+        Row("prefill", columns["prefill_tokens"], prefill, f"at most {rounded(prefill)} tokens"),
+    ]
+    if len(plan["sides"]) > 1:
+        left = memory_left_tokens[np.maximum(in_force, 0)]
+        rows.append(Row("compute side", left, kv_tokens, "of the KV cache", "yellow"))
+    return timeline(columns["end_s"], rows)

@@ -1,0 +1,57 @@
+"""Numbers as people read them: few digits, the unit beside them."""
+
+import math
+
+_LARGE = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+def count(value: float) -> str:
+    """A count in full, digits in groups of three."""
+    return f"{value:,.0f}"
+
+
+def rounded(value: float) -> str:
+    """Three significant digits and a letter for the thousands: 12345 is ``12.3k``."""
+    if not math.isfinite(value):
+        return str(value)
+    for size, letter in _LARGE:
+        if abs(value) >= 0.9995 * size:
+            return f"{_digits(value / size)}{letter}"
+    return _digits(value)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the units that matter: ``5 h 02 min``, ``4 min 10 s``, ``3.21 s``, ``12 ms``."""
+    if not math.isfinite(seconds):
+        return str(seconds)
+    if seconds < 0.9995:
+        return f"{_digits(1e3 * seconds)} ms"
+    if seconds < 99.5:
+        return f"{_digits(seconds)} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60:,} h {minutes % 60:02d} min"
+
+
+def share(value: float) -> str:
+    """A share as a percentage."""
+    return f"{value:.1%}".replace("%", " %")
+
+
+def density(value: float) -> str:
+    """Compute time over memory time."""
+    return "inf" if math.isinf(value) else f"{value:.3g}"
+
+
+def binary_size(size_bytes: float) -> str:
+    """Bytes in GiB."""
+    return f"{size_bytes / 2**30:.1f} GiB"
+
+
+def _digits(value: float) -> str:
+    if value == 0:
+        return "0"
+    after_point = max(0, 2 - math.floor(math.log10(abs(value) * 1.0005)))
+    return f"{value:.{after_point}f}"

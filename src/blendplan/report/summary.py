@@ -1,0 +1,81 @@
+"""What a plan promises, and how policies compare; the numbers are those of ``--json``."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from blendplan.report.quantities import count, density, duration, rounded, share
+
+# Orders that engines follow by themselves: what a plan has to beat.
+_BASELINES = {"fcfs": "input order", "dfs": "depth-first order"}
+
+
+def facts(rows: Mapping[str, str]) -> Table:
+    """Labelled lines."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column()
+    for label, text in rows.items():
+        table.add_row(label, text)
+    return table
+
+
+def headline_rows(plan: Mapping[str, Any]) -> dict[str, str]:
+    """The headline numbers of one plan in words.
+
+    Args:
+        plan: keys ``requests``, ``policy``, ``gpu``, ``model``, ``overlap``, ``density``,
+            ``prefix_sharing``, ``predicted``, ``bound_s`` and ``bound_ratio``.
+    """
+    sharing, predicted = plan["prefix_sharing"], plan["predicted"]
+    return {
+        "requests": count(plan["requests"]),
+        "for": f"{plan['model']} on {plan['gpu']}, overlap exponent {float(plan['overlap']):g}",
+        "policy": plan["policy"],
+        "density": f"{density(plan['density'])} compute time over memory time",
+        "prefix sharing": f"{share(sharing['planned'])} of the prompt tokens; "
+        f"{share(sharing['optimal'])} is possible",
+        "makespan": f"{duration(predicted['makespan_s'])} in {count(predicted['steps'])} steps "
+        f"with {count(predicted['preemptions'])} preemptions",
+        "throughput": f"{rounded(predicted['throughput_tokens_per_s'])} tokens/s",
+        "lower bound": f"{duration(plan['bound_s'])}; no schedule takes less than "
+        f"{share(plan['bound_ratio'])} of this makespan",
+    }
+
+
+def comparison(policies: Mapping[str, Mapping[str, Any]]) -> Table:
+    """One row per policy, with what it gains in throughput over the usual orders.
+
+    Args:
+        policies: by name, a mapping with the keys of `headline_rows` and ``plan_wall_s``.
+    """
+    baselines = [name for name in _BASELINES if name in policies]
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column("policy", no_wrap=True)
+    titles = ["makespan", "tokens/s", *(f"over {_BASELINES[name]}" for name in baselines)]
+    titles += ["of the bound", "prefix sharing", "preemptions", "planned in"]
+    for title in titles:
+        table.add_column(title, justify="right")
+    for name, plan in policies.items():
+        predicted = plan["predicted"]
+        table.add_row(
+            name,
+            duration(predicted["makespan_s"]),
+            rounded(predicted["throughput_tokens_per_s"]),
+            *(_gain(plan, policies[baseline]) for baseline in baselines),
+            share(plan["bound_ratio"]),
+            share(plan["prefix_sharing"]["planned"]),
+            count(predicted["preemptions"]),
+            duration(plan["plan_wall_s"]),
+        )
+    return table
+
+
+def _gain(plan: Mapping[str, Any], baseline: Mapping[str, Any]) -> str:
+    if plan is baseline:
+        return ""
+    theirs = baseline["predicted"]["throughput_tokens_per_s"]
+    gain = plan["predicted"]["throughput_tokens_per_s"] / theirs - 1
+    return f"{gain:+.1%}".replace("%", " %")
