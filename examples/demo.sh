@@ -13,7 +13,7 @@ run() {
   "$bin/$program" "$@"
 }
 
-run python examples/make_requests.py demo/requests.jsonl
+run python examples/make_requests.py -o demo/requests.jsonl
 run blendplan plan demo/requests.jsonl --gpu a100-80g -o demo/plan.arrow
 run blendplan replay demo/plan.arrow --engine sim
 run blendplan inspect demo/plan.arrow
