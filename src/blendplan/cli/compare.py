@@ -23,9 +23,9 @@ from blendplan.cli.progress import Progress
 @planning
 @answering
 def command(job: Job, policies: tuple[str, ...], answer: Answer) -> None:
-    """Simulate several policies on the requests in REQUESTS and show what each gains.
+    """Compare policies on the same requests.
 
-    Where a request states its output length, the simulated engine generates that many tokens,
+    All run on the simulated engine. Where a request states its output length, the simulated engine generates that many tokens,
     whatever the policy was told to expect.
 
     \b

@@ -76,6 +76,7 @@ class Commands(click.Group):
 
 
 @click.group(
+    "blendplan",
     cls=Commands,
     invoke_without_command=True,
     subcommand_metavar="COMMAND [ARGS]...",

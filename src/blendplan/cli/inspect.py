@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 @click.argument("plan_file", metavar="PLAN", type=FILE)
 @answering
 def command(plan_file: Path, answer: Answer) -> None:
-    """Show what PLAN promises: totals, memory partition, groups of requests, the run over time."""
+    """Show what a plan promises.
+
+    Totals, memory partition, groups of requests, and the run over time.
+    """
     from blendplan.planfile import Plan
     from blendplan.report.inspection import picture
 

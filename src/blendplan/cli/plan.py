@@ -49,7 +49,7 @@ def command(
     output: Path | None,
     answer: Answer,
 ) -> None:
-    """Plan the requests in REQUESTS and write the plan to a file.
+    """Plan the requests of a file.
 
     REQUESTS holds OpenAI batch lines or plain lines (JSONL, also .gz and .zst), or is a Parquet or
     Arrow file. A file at the output path is replaced when the plan is complete.

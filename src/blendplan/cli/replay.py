@@ -28,9 +28,9 @@ ENGINES = ("sim",)
 @click.option("-o", "--output", type=FILE, metavar="FILE", help="Where the results go (JSONL).")
 @answering
 def command(plan_file: Path, engine: str, output: Path | None, answer: Answer) -> None:
-    """Run the requests of PLAN in its order and under its memory partition.
+    """Run a plan on an engine.
 
-    The engine sim simulates the steps of a real one on the GPU that the plan was made for.
+    The requests go in the order and under the memory partition of PLAN. The engine sim simulates the steps of a real one on the GPU that the plan was made for.
     """
     check_destinations([output], inputs=[plan_file])
     with Progress(quiet=answer.quiet) as progress, compilation_clock(progress.line) as clock:

@@ -20,7 +20,10 @@ from blendplan.cli.progress import Progress
 )
 @answering
 def command(plan_file: Path, requests_file: Path | None, answer: Answer) -> None:
-    """Check that PLAN is whole, unaltered and consistent, and say what was checked."""
+    """Check a plan file.
+
+    Says what was checked: that PLAN is whole, unaltered and consistent with itself.
+    """
     with Progress(quiet=answer.quiet) as progress:
         from blendplan.planfile import Plan
 

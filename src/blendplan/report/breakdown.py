@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from blendplan.report.quantities import count, density, duration, rounded, share
+from blendplan.report.quantities import count, duration, rounded, share
 
 COLUMNS = (
     "prompt_tokens",
@@ -22,23 +22,25 @@ COLUMNS = (
 )
 
 _MOST_FAMILIES = 12
-# What distinguishes one request of a family from the next: a trailing number, hash or index.
-_NUMBER = r"[-_./:#]*[0-9]+$"
+# What tells one request of a family from the next is a number at the end of its id; where that
+# leaves too many names (exam-law, exam-music), the first word is the family.
+_TAILS = (r"[-_./:#]*[0-9]+$", r"[-_./:#0-9].*$")
 
 
 def families(request_ids: pa.ChunkedArray) -> tuple[list[str], NDArray[np.int64]]:
-    """Families of requests by what their ids say before a trailing number, as in ``chat-00042``.
+    """Families of requests by what their ids say before a number, as in ``chat-00042``.
 
     Returns:
-        names and, for each request, the index of its name. Ids that tell too many families to
-        list tell none: no names.
+        names and, for each request, the index of its name; no names when the ids tell nothing, or
+        too many families to list.
     """
-    stems = pc.replace_substring_regex(request_ids, _NUMBER, "").combine_chunks()
-    encoded = stems.dictionary_encode()
-    names = encoded.dictionary.to_pylist()
-    if len(names) > _MOST_FAMILIES or "" in names:
-        names = []
-    return names, encoded.indices.to_numpy().astype(np.int64)
+    for tail in _TAILS:
+        stems = pa.chunked_array([pc.replace_substring_regex(request_ids, tail, "")])
+        encoded = stems.combine_chunks().dictionary_encode()
+        names = encoded.dictionary.to_pylist()
+        if len(names) <= _MOST_FAMILIES and "" not in names:
+            return names, encoded.indices.to_numpy().astype(np.int64)
+    return [], np.zeros(len(request_ids), dtype=np.int64)
 
 
 def breakdown(
@@ -89,7 +91,7 @@ def breakdown_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
             rounded(row["prompt_tokens_mean"]),
             rounded(row["output_tokens_mean"]),
             share(row["cached_share"]),
-            density(row["density_median"]),
+            rounded(row["density_median"]),
             duration(row["first_start_s"]),
             duration(row["last_finish_s"]),
         )

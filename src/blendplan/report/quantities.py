@@ -24,6 +24,8 @@ def duration(seconds: float) -> str:
     """Seconds in the units that matter: ``5 h 02 min``, ``4 min 10 s``, ``3.21 s``, ``12 ms``."""
     if not math.isfinite(seconds):
         return str(seconds)
+    if seconds == 0:
+        return "0 s"
     if seconds < 0.9995:
         return f"{_digits(1e3 * seconds)} ms"
     if seconds < 99.5:
@@ -38,11 +40,6 @@ def duration(seconds: float) -> str:
 def share(value: float) -> str:
     """A share as a percentage."""
     return f"{value:.1%}".replace("%", " %")
-
-
-def density(value: float) -> str:
-    """Compute time over memory time."""
-    return "inf" if math.isinf(value) else f"{value:.3g}"
 
 
 def binary_size(size_bytes: float) -> str:

@@ -6,10 +6,10 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from blendplan.report.quantities import count, density, duration, rounded, share
+from blendplan.report.quantities import count, duration, rounded, share
 
 # Orders that engines follow by themselves: what a plan has to beat.
-_BASELINES = {"fcfs": "input order", "dfs": "depth-first order"}
+_BASELINES = {"fcfs": "input order", "dfs": "depth-first"}
 
 
 def facts(rows: Mapping[str, str]) -> Table:
@@ -34,7 +34,7 @@ def headline_rows(plan: Mapping[str, Any]) -> dict[str, str]:
         "requests": count(plan["requests"]),
         "for": f"{plan['model']} on {plan['gpu']}, overlap exponent {float(plan['overlap']):g}",
         "policy": plan["policy"],
-        "density": f"{density(plan['density'])} compute time over memory time",
+        "density": f"{rounded(plan['density'])} compute time over memory time",
         "prefix sharing": f"{share(sharing['planned'])} of the prompt tokens; "
         f"{share(sharing['optimal'])} is possible",
         "makespan": f"{duration(predicted['makespan_s'])} in {count(predicted['steps'])} steps "
@@ -54,14 +54,14 @@ def comparison(policies: Mapping[str, Mapping[str, Any]]) -> Table:
     baselines = [name for name in _BASELINES if name in policies]
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("policy", no_wrap=True)
-    titles = ["makespan", "tokens/s", *(f"over {_BASELINES[name]}" for name in baselines)]
-    titles += ["of the bound", "prefix sharing", "preemptions", "planned in"]
+    titles = ["makespan", "tokens/s", *(f"over {name}" for name in baselines)]
+    titles += ["of the optimum", "sharing", "preemptions", "planned in"]
     for title in titles:
         table.add_column(title, justify="right")
     for name, plan in policies.items():
         predicted = plan["predicted"]
         table.add_row(
-            name,
+            f"{name} ({_BASELINES[name]})" if name in _BASELINES else name,
             duration(predicted["makespan_s"]),
             rounded(predicted["throughput_tokens_per_s"]),
             *(_gain(plan, policies[baseline]) for baseline in baselines),
