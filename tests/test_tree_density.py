@@ -1,5 +1,7 @@
 """Totals, compute density and the sorted order of the prefix tree."""
 
+from collections import Counter
+
 import networkx as nx
 import numpy as np
 import pytest
@@ -36,6 +38,7 @@ def test_annotate_equals_sums_over_each_subtree(
     output_tokens = np.array(data.draw(st.lists(st.integers(1, 50), min_size=n, max_size=n)), float)
     compute_s = token_s * (prompt_tokens + output_tokens)
     totals = annotate(tree, prompt_tokens, compute_s, memory_s, output_tokens=output_tokens)
+    sharers = Counter(tuple(p[: k + 1]) for p in prompts for k in range(len(p)))
     for v, rows in enumerate(below(tree)):
         assert totals.requests[v] == len(rows)
         assert totals.tokens[v] == prompt_tokens[rows].sum()
@@ -46,9 +49,15 @@ def test_annotate_equals_sums_over_each_subtree(
         memory = memory_s[rows].sum()
         assert totals.compute_s[v] == pytest.approx(compute)
         assert totals.memory_s[v] == pytest.approx(memory)
-        saved = totals.shareable_tokens[v] * token_s
+        # Each prompt token is divided among all requests whose prompts begin with it.
+        divided = sum(
+            1 / sharers[tuple(prompts[row][: k + 1])]
+            for row in rows
+            for k in range(len(prompts[row]))
+        )
+        saved = (totals.tokens[v] - divided) * token_s
         assert totals.sharing[v] == pytest.approx(saved / compute)
-        assert 0 <= totals.sharing[v] < 1
+        assert -1e-12 <= totals.sharing[v] < 1
         if memory > 0:
             assert totals.density[v] == pytest.approx((compute - saved) / memory)
         else:

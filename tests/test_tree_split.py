@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from blendplan.errors import BlendplanError
 from blendplan.requests import requests_from_lists
@@ -20,15 +21,21 @@ from tests.tree_oracle import PROMPTS, check_structure
 
 
 def displacement(tree: PrefixTree, compute_s: list[float], memory_s: list[float]) -> float:
-    """Mean distance of the leaves from their places in falling order of density, by work."""
+    """Mean distance of the leaves from their places in falling order of density, by work.
+
+    Compute must be one second a prompt token; that of a shared prefix is divided.
+    """
+    share = [0.0]
+    for v in range(1, tree.node_count):
+        p = tree.parent[v]
+        requests = tree.request_end[v] - tree.request_start[v]
+        share.append(share[p] + (tree.depth[v] - tree.depth[p]) / requests)
     leaves = []
     for v in sorted(set(tree.node_of.tolist())):
         rows = np.flatnonzero(tree.node_of == v).tolist()
-        compute = sum(compute_s[row] for row in rows)
         memory = sum(memory_s[row] for row in rows)
-        # Identical prompts share all their compute, which here is that of the prompt alone.
-        density = compute / len(rows) / memory
-        leaves.append((density, compute + memory))
+        work = memory + sum(compute_s[row] for row in rows)
+        leaves.append((share[v] * len(rows) / memory, work))
     total = sum(work for _, work in leaves)
 
     def places(order: list[int]) -> dict[int, float]:
@@ -43,7 +50,9 @@ def displacement(tree: PrefixTree, compute_s: list[float], memory_s: list[float]
     return sum(work * abs(now[i] - ideal[i]) for i, (_, work) in enumerate(leaves)) / total**2
 
 
-def columns(prompts: list[list[int]], memory_s: list[float]) -> tuple[np.ndarray, ...]:
+def columns(
+    prompts: list[list[int]], memory_s: list[float]
+) -> tuple[NDArray[np.int32], NDArray[np.float64], NDArray[np.float64]]:
     """Prompt tokens, compute of one second a token, and memory traffic."""
     lengths = np.array([len(prompt) for prompt in prompts], dtype=np.int32)
     return lengths, lengths.astype(np.float64), np.array(memory_s, dtype=np.float64)
@@ -92,9 +101,9 @@ def test_preserving_everything_only_sorts(prompts: list[list[int]], seed: int) -
 
 def two_families() -> tuple[list[list[int]], list[float]]:
     """A compute-heavy family with a memory-heavy request, 3, and the reverse, with 55."""
-    prompts = [[1] * 30 + [i] for i in range(40)] + [[2] * 50 + [i] for i in range(40)]
+    prompts = [[f] * shared + [i] * 100 for f, shared in ((1, 30), (2, 50)) for i in range(40)]
     memory_s = [1.0] * 40 + [100.0] * 40
-    memory_s[3], memory_s[55] = 150.0, 0.5
+    memory_s[3], memory_s[55] = 1000.0, 0.5
     return prompts, memory_s
 
 
@@ -106,7 +115,7 @@ def test_outliers_move_to_the_root_with_their_prefix() -> None:
     tree = build_tree(requests_from_lists(prompts))
     split = split_tree(tree, *columns(prompts, memory_s), 0.95)
     assert split.order.tolist() == [55, *INNER, 3]
-    for outlier, depth in ((3, 31), (55, 51)):
+    for outlier, depth in ((3, 130), (55, 150)):
         assert split.parent[split.node_of[outlier]] == 0
         assert split.depth[split.node_of[outlier]] == depth
     assert prefix_tokens_unique(split) - prefix_tokens_unique(tree) == 30 + 50
@@ -118,7 +127,7 @@ def test_the_better_outlier_moves_when_the_budget_allows_one() -> None:
     tree = build_tree(requests_from_lists(prompts))
     shareable = 39 * 30 + 39 * 50
     split = split_tree(tree, *columns(prompts, memory_s), 1 - 60 / shareable)
-    # Request 3 has 150 s of memory traffic in the wrong place, request 55 half a second.
+    # Request 3 has 1130 s of work in the wrong place, request 55 has 150.
     assert split.order.tolist() == [*INNER[:39], 55, *INNER[39:], 3]
     assert split.parent[split.node_of[55]] != 0
     assert prefix_tokens_unique(split) - prefix_tokens_unique(tree) == 30
@@ -126,7 +135,7 @@ def test_the_better_outlier_moves_when_the_budget_allows_one() -> None:
 
 def test_neighbouring_outliers_move_as_one_group() -> None:
     prompts, memory_s = two_families()
-    memory_s[4] = memory_s[5] = 150.0
+    memory_s[4] = memory_s[5] = 1000.0
     tree = build_tree(requests_from_lists(prompts))
     split = split_tree(tree, *columns(prompts, memory_s), 0.95)
     assert split.order.tolist()[-3:] == [3, 4, 5]

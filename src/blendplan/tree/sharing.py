@@ -37,7 +37,12 @@ def divided_prompt_tokens(tree: PrefixTree) -> NDArray[np.float64]:
     A segment of a node with k requests below it counts 1/k of its length for each of them, so the
     sum over all requests is `prefix_tokens_unique`; float64 [n].
     """
-    return _divided(tree.parent, tree.depth, tree.request_end - tree.request_start)[tree.node_of]
+    return divided_tokens(tree)[tree.node_of]
+
+
+def divided_tokens(tree: PrefixTree) -> NDArray[np.float64]:
+    """`divided_prompt_tokens` of a request that ends at each node; float64 [m]."""
+    return _divided(tree.parent, tree.depth, tree.request_end - tree.request_start)
 
 
 @kernel

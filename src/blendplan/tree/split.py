@@ -28,12 +28,12 @@ from numpy.typing import NDArray
 
 from blendplan.errors import BlendplanError
 from blendplan.kernel import kernel
-from blendplan.tree.annotate import annotate
+from blendplan.tree.annotate import annotate, token_seconds
 from blendplan.tree.layout import children_of, lay_out
 from blendplan.tree.leaves import leaves_in_order
 from blendplan.tree.outliers import Groups, find_groups, independent
 from blendplan.tree.prefix_tree import PrefixTree
-from blendplan.tree.sharing import prefix_tokens_unique
+from blendplan.tree.sharing import divided_tokens, prefix_tokens_unique
 from blendplan.tree.sort import own_ends, sorted_with_nodes
 
 # A round that lessens the displacement of the leaves by less than this share brings no progress.
@@ -70,10 +70,7 @@ def split_tree(
         raise BlendplanError(f"preserve must be between 0 and 1, got {preserve}")
     unique = prefix_tokens_unique(tree)
     budget = math.floor((1.0 - preserve) * (int(prompt_tokens.sum(dtype=np.int64)) - unique))
-    total_tokens = prompt_tokens.astype(np.float64)
-    if output_tokens is not None:
-        total_tokens += output_tokens
-    token_s = compute_s / np.maximum(total_tokens, 1.0)
+    token_s = token_seconds(prompt_tokens, compute_s, output_tokens)
 
     best, least = tree, math.inf
     stalled = 0
@@ -89,13 +86,11 @@ def split_tree(
             return best
         groups = find_groups(
             tree.parent,
-            totals.density[nodes],
+            tree.depth,
             *children_of(tree.parent, np.arange(tree.node_count)),
-            leaves.node,
-            leaves.work,
-            leaves.density,
-            leaves.place,
-            leaves.ideal,
+            divided_tokens(tree),
+            totals.density[nodes],
+            leaves,
         )
         chosen = _affordable(tree, groups, budget - (prefix_tokens_unique(tree) - unique))
         if not chosen.any():
@@ -152,7 +147,7 @@ def _regraft(
         if not chosen[g]:
             continue
         new_parent[g] = groups.target[g]
-        if groups.is_leaf[g] or groups.items[g] > 1:
+        if groups.is_leaf[g] or groups.members[g] > 1:
             new_parent[g] = total
             v = groups.node[g]
             parent[total], depth[total] = groups.target[g], old_depth[v]
