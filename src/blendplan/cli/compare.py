@@ -25,8 +25,8 @@ from blendplan.cli.progress import Progress
 def command(job: Job, policies: tuple[str, ...], answer: Answer) -> None:
     """Compare policies on the same requests.
 
-    All run on the simulated engine. Where a request states its output length, the simulated engine generates that many tokens,
-    whatever the policy was told to expect.
+    All run on the simulated engine. Where a request states its output length, the engine generates
+    that many tokens, whatever the policy was told to expect.
 
     \b
     blendplan compare requests.jsonl --gpu a100-80g --policies fcfs,dfs,blendserve

@@ -1,5 +1,6 @@
 """``blendplan replay``: run a plan on an engine."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,15 +9,28 @@ import click
 from blendplan.cli.answer import Answer, answering
 from blendplan.cli.compilation import compilation_clock
 from blendplan.cli.destination import check_destinations
+from blendplan.cli.failure import EXIT_FAILED, EXIT_INTERRUPTED, Failure
 from blendplan.cli.names import Name
 from blendplan.cli.planning_options import FILE
 from blendplan.cli.progress import Progress
 
-ENGINES = ("sim",)
+# Written down here because `blendplan.engines` takes too long to import for `--help`.
+ENGINES = ("sim", "vllm", "sglang")
+
+
+def _engine_args(ctx: click.Context, param: click.Parameter, value: str | None) -> dict[str, Any]:
+    try:
+        arguments = json.loads(value or "{}")
+    except ValueError as error:
+        raise click.BadParameter(f"not JSON: {error}", ctx, param) from None
+    if not isinstance(arguments, dict):
+        raise click.BadParameter(f"{value} is not a JSON object", ctx, param)
+    return arguments
 
 
 @click.command("replay")
 @click.argument("plan_file", metavar="PLAN", type=FILE)
+@click.option("-o", "--output", type=FILE, metavar="FILE", help="Where the results go (JSONL).")
 @click.option(
     "--engine",
     default="sim",
@@ -25,19 +39,82 @@ ENGINES = ("sim",)
     metavar="NAME",
     help=f"What runs the requests: {', '.join(ENGINES)}.",
 )
-@click.option("-o", "--output", type=FILE, metavar="FILE", help="Where the results go (JSONL).")
+@click.option("--model", metavar="NAME", help="Name or folder of the model.  [default: the plan's]")
+@click.option(
+    "--engine-args",
+    callback=_engine_args,
+    metavar="JSON",
+    help="Arguments of the engine by its own names, as a JSON object; they win over the plan's.",
+)
+@click.option(
+    "--order",
+    default="input",
+    show_default=True,
+    type=Name("order of results", ("input", "finish")),
+    metavar="input|finish",
+    help="Order of the results: of the request file, at the end, or as they come.",
+)
+@click.option("--resume", is_flag=True, help="Continue an interrupted run.")
+@click.option(
+    "--retries",
+    default=2,
+    show_default=True,
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Further attempts of a request that failed.",
+)
+@click.option(
+    "--already", type=FILE, metavar="FILE", help="Results to take over, such as a sample's."
+)
+@click.option("--pdmux", is_flag=True, help="SGLang: share the GPU between prefill and decode.")
+@click.option("--step-log", type=FILE, metavar="FILE", help="Log every step (Parquet).")
+@click.option("--request-log", type=FILE, metavar="FILE", help="Log every request (Parquet).")
 @answering
-def command(plan_file: Path, engine: str, output: Path | None, answer: Answer) -> None:
+def command(plan_file: Path, answer: Answer, **options: Any) -> None:
     """Run a plan on an engine.
 
-    The requests go in the order and under the memory partition of PLAN. The engine sim simulates the steps of a real one on the GPU that the plan was made for.
+    The requests of PLAN go in its order and under its memory partition. The engine sim simulates
+    the steps of a real one; it needs no GPU and no --output. Every request gets one line of
+    results, an answer or an error.
+
+    \b
+    blendplan replay plan.arrow --engine sim
+    blendplan replay plan.arrow --engine vllm -o results.jsonl
+    blendplan replay plan.arrow --engine vllm -o results.jsonl --resume
     """
-    check_destinations([output], inputs=[plan_file])
+    output, engine = options["output"], options["engine"]
+    if output is None and engine != "sim":
+        raise click.UsageError(f"--engine {engine} needs -o FILE: where the results go")
+    check_destinations(
+        [output, options["step_log"], options["request_log"]],
+        inputs=[plan_file, options["already"]],
+    )
     with Progress(quiet=answer.quiet) as progress, compilation_clock(progress.line) as clock:
-        from blendplan.engines import replay
+        from blendplan.engines import Tally, replay
         from blendplan.planfile import Plan
 
+        def advance(tally: Tally) -> None:
+            progress.report(
+                f"{engine}: {tally.line()}", tally.requests - tally.left, tally.requests
+            )
+
         plan = Plan.read(plan_file)
-        outcome: Any = replay(plan, engine=engine, output=output, progress=progress.report)
-    values = {"plan": str(plan_file), "engine": engine, "compile_s": clock.seconds} | outcome
-    answer.tell(values, lambda: str(values))
+        progress.stage(f"starting {engine}")
+        replayed = replay(plan, remark=progress.line, progress=advance, **options)
+
+    from blendplan.report.replayed import replayed_rows
+    from blendplan.report.summary import facts
+
+    values = replayed.as_dict() | {
+        "output": None if output is None else str(output),
+        "compile_s": clock.seconds,
+    }
+    answer.tell(values, lambda: facts(replayed_rows(values)))
+    if replayed.interrupted:
+        raise Failure("interrupted; --resume continues the run", EXIT_INTERRUPTED)
+    if values["failed"]:
+        raise Failure(
+            f"{values['failed']} of {values['requests']} requests failed; "
+            f"their lines in the results say why",
+            EXIT_FAILED,
+        )
