@@ -1,0 +1,211 @@
+"""What the replay loop and an engine adapter say to each other.
+
+Everything here crosses the boundary of a process, so it is plain data.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "vocab.json",
+    "tekken.json",
+)
+
+
+class EngineDiedError(Exception):
+    """The engine is gone, with everything that ran on it; a new one may be started."""
+
+
+@dataclass(frozen=True)
+class EngineRequest:
+    """One request as an engine gets it; exactly one of the three kinds of prompt is set.
+
+    Attributes:
+        row: row of the plan; names the request in everything that the engine reports.
+        prompt_token_ids, text, messages: the prompt.
+        tools: tool definitions for the chat template, next to ``messages``.
+        parameters: sampling parameters by their OpenAI or vLLM names.
+        output_tokens: known output length, generated whatever the model says; -1 if unknown.
+    """
+
+    row: int
+    prompt_token_ids: list[int] | None = None
+    text: str | None = None
+    messages: list[dict[str, Any]] | None = None
+    tools: list[Any] | None = None
+    parameters: dict[str, Any] = field(default_factory=dict)
+    output_tokens: int = -1
+
+
+@dataclass(frozen=True)
+class TokenLogprob:
+    """Log probability of one generated token, and of the most likely ones at its place."""
+
+    token_id: int
+    text: str | None
+    logprob: float
+    top: list[tuple[int, str | None, float]]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One generated answer; ``text`` is None when the engine has no tokenizer.
+
+    Its ``token_ids`` are then all there is; the simulated engine has neither.
+    """
+
+    token_ids: list[int]
+    text: str | None
+    finish_reason: str
+    logprobs: list[TokenLogprob] | None = None
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A request that the engine completed.
+
+    Attributes:
+        row: row of the plan.
+        choices: its answers, one unless ``n`` asked for more.
+        prompt_tokens, cached_tokens: prompt length, and how much of it the prefix cache held.
+        completion_tokens: generated tokens of all choices together.
+        first_token_s: seconds from submission to the first token, None if the engine hides it.
+        preemptions: how often it lost its KV cache, None if the engine hides it.
+    """
+
+    row: int
+    choices: list[Choice]
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    first_token_s: float | None = None
+    preemptions: int | None = None
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A request that the engine did not complete, and whether another attempt makes sense."""
+
+    row: int
+    code: str
+    message: str
+    retry: bool
+
+
+@dataclass(frozen=True)
+class StepWork:
+    """What one engine step computed (section 5 of the design names these inputs of step time).
+
+    Attributes:
+        prefill_tokens, prefill_sequences: prompt tokens computed, and for how many requests.
+        decode_sequences: requests that decoded one token each.
+        kv_tokens_read: KV-cache tokens that those attended to.
+        elapsed_s: seconds that the engine took.
+        kv_tokens_used: KV-cache tokens held after the step.
+    """
+
+    prefill_tokens: int
+    prefill_sequences: int
+    decode_sequences: int
+    kv_tokens_read: int
+    elapsed_s: float
+    kv_tokens_used: int
+
+
+@dataclass
+class StepReport:
+    """What happened since the last report.
+
+    Attributes:
+        finished, refused: requests that left the engine.
+        preempted, resumed: rows that lost their KV cache, and rows that were given it again.
+        free_kv_tokens: KV-cache tokens that new requests could get.
+        running, waiting: requests in the engine that hold KV cache and that do not.
+        backlog_tokens: prompt tokens of admitted requests that are still to be computed.
+        work: the steps taken, when a log of them was asked for.
+        clock_s: seconds on the engine's own clock; None where it lives in real time.
+    """
+
+    finished: list[Finished] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+    preempted: list[int] = field(default_factory=list)
+    resumed: list[int] = field(default_factory=list)
+    free_kv_tokens: int = 0
+    running: int = 0
+    waiting: int = 0
+    backlog_tokens: int = 0
+    work: list[StepWork] = field(default_factory=list)
+    clock_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """Limits of a started engine, as it reports them.
+
+    Attributes:
+        kv_tokens, block_size: size of the KV cache.
+        max_num_seqs, max_num_batched_tokens: limits of a step.
+        context_tokens: most prompt plus output tokens of one request.
+        graph_sizes: CUDA-graph batch sizes in use, empty when the engine captures none.
+        version: name and version of the engine.
+    """
+
+    kv_tokens: int
+    block_size: int
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    context_tokens: int
+    graph_sizes: list[int]
+    version: str
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How to start an engine.
+
+    Attributes:
+        model: name or directory of the model.
+        max_num_seqs, max_num_batched_tokens: limits of a step.
+        tp: tensor-parallel degree.
+        kv_dtype: element type of the KV cache, ``auto`` for the model's.
+        graph_sizes: CUDA-graph batch sizes to capture, None for the engine's own choice.
+        arguments: further engine arguments by the engine's own names; they win over the others.
+        pdmux: SGLang only: share the GPU in space between prefill and decode.
+        log_steps: report the work of each step.
+    """
+
+    model: str
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    tp: int = 1
+    kv_dtype: str = "auto"
+    graph_sizes: list[int] | None = None
+    arguments: dict[str, Any] = field(default_factory=dict)
+    pdmux: bool = False
+    log_steps: bool = False
+
+    def lacks_tokenizer(self) -> bool:
+        """Whether the model is a directory without a tokenizer: token ids in, token ids out."""
+        folder = Path(self.model)
+        return folder.is_dir() and not any((folder / name).exists() for name in _TOKENIZER_FILES)
+
+
+class Engine(Protocol):
+    """A started engine. Adapters have nothing else in common."""
+
+    capacity: Capacity
+
+    def step(self, requests: Sequence[EngineRequest]) -> StepReport:
+        """Submit ``requests`` in order, let the engine work for a step, and report.
+
+        Raises:
+            EngineDiedError: the engine is gone.
+        """
+
+    def close(self) -> None:
+        """Stop the engine and free what it holds."""

@@ -1,0 +1,119 @@
+"""From a row of a plan to what an engine needs of it."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from blendplan.engines.engine import EngineRequest
+from blendplan.requests.record import BadRecordError, read_record
+
+# Fields of a request that are no sampling parameters: what the engine is asked is said elsewhere
+# (the prompt, the model), or they only mean something to a service.
+_NOT_SAMPLING = frozenset(
+    [
+        *("model", "messages", "prompt", "prompt_token_ids", "tools", "tool_choice"),
+        *("parallel_tool_calls", "stream", "stream_options", "user", "metadata", "store"),
+        *("service_tier", "safety_identifier", "prompt_cache_key", "echo"),
+        *("id", "custom_id", "method", "url", "body", "output_tokens"),
+    ]
+)
+
+
+class Asked(NamedTuple):
+    """A request for the engine, and the shape that its answer takes.
+
+    ``chat`` tells a chat completion from a text completion; ``model`` is the model that the
+    request names, None where it names none.
+    """
+
+    request: EngineRequest
+    chat: bool
+    model: str | None
+
+
+def asked(
+    row: int,
+    prompt_token_ids: list[int] | None,
+    body: bytes | None,
+    output_tokens: int = -1,
+) -> Asked:
+    """Put together the request in one row of a plan.
+
+    Args:
+        row: row of the plan.
+        prompt_token_ids: the prompt, None when the plan only estimated its tokens.
+        body: the request's own JSON, None when it had none.
+        output_tokens: known output length, -1 if unknown; the body's own wins.
+
+    Raises:
+        BadRecordError: there is neither a prompt nor a body with one.
+    """
+    fields: Mapping[str, Any] = json.loads(body) if body else {}
+    inner: Mapping[str, Any] = fields.get("body") or fields
+    text = messages = None
+    if prompt_token_ids is None:
+        record = read_record(fields)
+        prompt_token_ids, text, messages = record.token_ids, record.text, record.messages
+    known = fields.get("output_tokens") or inner.get("output_tokens") or output_tokens
+    request = EngineRequest(
+        row=row,
+        prompt_token_ids=prompt_token_ids,
+        text=text,
+        messages=messages,
+        tools=inner.get("tools") if messages is not None else None,
+        parameters={
+            name: value
+            for name, value in inner.items()
+            if name not in _NOT_SAMPLING and value is not None
+        },
+        output_tokens=int(known),
+    )
+    model = inner.get("model")
+    return Asked(request, _wants_chat(fields, inner), model if isinstance(model, str) else None)
+
+
+def generation_cap(request: EngineRequest) -> int | None:
+    """Most tokens that the request may generate; None where only the context limits it.
+
+    A known output length is a cap too, and where it is given the request does not end before it:
+    see `ends_only_at_cap`.
+    """
+    names = ("max_completion_tokens", "max_tokens")
+    caps = [int(request.parameters[name]) for name in names if name in request.parameters]
+    if request.output_tokens > 0:
+        caps.append(request.output_tokens)
+    return min(caps) if caps else None
+
+
+def ends_only_at_cap(request: EngineRequest) -> bool:
+    """Whether an end-of-sequence token does not end the request."""
+    stated = request.parameters.get("ignore_eos")
+    return request.output_tokens > 0 if stated is None else bool(stated)
+
+
+class UnsupportedParameterError(Exception):
+    """An engine cannot do what a request asks for; the message names the parameter."""
+
+
+def unsupported(engine: str, names: list[str]) -> UnsupportedParameterError:
+    """The error for parameters that an adapter does not know."""
+    listed = ", ".join(repr(name) for name in sorted(names))
+    return UnsupportedParameterError(f"{engine} does not take {listed}; leave it out")
+
+
+def _wants_chat(fields: Mapping[str, Any], inner: Mapping[str, Any]) -> bool:
+    url = fields.get("url")
+    if isinstance(url, str):
+        return url.endswith("/chat/completions")
+    return inner.get("messages") is not None
+
+
+__all__ = [
+    "Asked",
+    "BadRecordError",
+    "UnsupportedParameterError",
+    "asked",
+    "ends_only_at_cap",
+    "generation_cap",
+    "unsupported",
+]

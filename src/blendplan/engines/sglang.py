@@ -1,0 +1,171 @@
+"""SGLang: its engine with its own event loop; its scheduler is a process of SGLang's.
+
+Written for SGLang 0.5.23 (sglang/srt/entrypoints/engine.py). The scheduler publishes its load in
+shared memory after every batch; that is all an adapter sees of it between results.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from blendplan.engines.engine import (
+    Capacity,
+    Choice,
+    EngineRequest,
+    Finished,
+    Launch,
+    Refused,
+    StepReport,
+    TokenLogprob,
+)
+from blendplan.engines.request import UnsupportedParameterError
+from blendplan.engines.sglang_arguments import engine_arguments, generate_arguments
+from blendplan.errors import BlendplanError
+
+# How long a step waits for a result before it reports the load.
+_POLL_S = 0.02
+
+
+class SglangEngine:
+    """A started SGLang engine.
+
+    Raises:
+        BlendplanError: SGLang is not installed, or does not know an argument.
+    """
+
+    def __init__(self, launch: Launch) -> None:
+        try:
+            import sglang
+            from sglang.srt.server_args import ServerArgs
+        except ImportError as error:
+            raise BlendplanError(
+                f"SGLang cannot be imported ({error}); pip install 'blendplan[sglang]'"
+            ) from None
+        arguments = engine_arguments(launch, ServerArgs)
+        self._engine = sglang.Engine(**arguments)
+        self._loop: asyncio.AbstractEventLoop = self._engine.loop
+        no_tokenizer = arguments.get("skip_tokenizer_init")
+        self._tokenizer = None if no_tokenizer else self._engine.tokenizer_manager.tokenizer
+        self._load = self._engine.tokenizer_manager.load_snapshot_reader
+        self._something_ended = asyncio.Event()
+        self._ended: list[tuple[EngineRequest, Any]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._submitted_s = 0.0
+        self._unseen_tokens = 0
+        self.capacity = _capacity(self._engine.get_server_info())
+        self._settings = launch
+
+    def step(self, requests: Sequence[EngineRequest]) -> StepReport:
+        """Submit, wait for a result but not for long, and report."""
+        report = StepReport()
+        self._loop.run_until_complete(self._submit_and_wait(requests))
+        ended, self._ended = self._ended, []
+        for request, answer in ended:
+            self._collect(request, answer, report)
+        self._tell_load(report)
+        return report
+
+    def close(self) -> None:
+        """Stop the scheduler and whatever else SGLang started."""
+        self._engine.shutdown()
+
+    async def _submit_and_wait(self, requests: Sequence[EngineRequest]) -> None:
+        for request in requests:
+            # Tasks start in this order and reach the scheduler's queue in it.
+            task = self._loop.create_task(self._generate(request))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        if requests:
+            self._submitted_s = time.time()
+            self._unseen_tokens += sum(len(request.prompt_token_ids or ()) for request in requests)
+        if not self._ended:
+            self._something_ended.clear()
+            try:
+                await asyncio.wait_for(self._something_ended.wait(), _POLL_S)
+            except TimeoutError:
+                return
+
+    async def _generate(self, request: EngineRequest) -> None:
+        try:
+            arguments = generate_arguments(request, self._tokenizer, self.capacity.context_tokens)
+            answer = await self._engine.async_generate(**arguments, rid=str(request.row))
+        except Exception as error:  # it answers the request, whatever it is
+            answer = error
+        self._ended.append((request, answer))
+        self._something_ended.set()
+
+    def _collect(self, request: EngineRequest, answer: Any, report: StepReport) -> None:
+        row = request.row
+        if isinstance(answer, UnsupportedParameterError):
+            report.refused.append(Refused(row, "unsupported_parameter", str(answer), retry=False))
+            return
+        if isinstance(answer, Exception):
+            message = " ".join(str(answer).split())
+            permanent = isinstance(answer, ValueError | TypeError)
+            code = "invalid_request" if permanent else "engine_error"
+            report.refused.append(Refused(row, code, message, retry=not permanent))
+            return
+        answers = answer if isinstance(answer, list) else [answer]
+        metas = [one["meta_info"] for one in answers]
+        for meta in metas:
+            reason = meta["finish_reason"]
+            if reason["type"] == "abort":
+                permanent = reason.get("status_code") == 400
+                code = "invalid_request" if permanent else "engine_error"
+                message = " ".join(str(reason.get("message", "aborted")).split())
+                report.refused.append(Refused(row, code, message, retry=not permanent))
+                return
+        report.finished.append(
+            Finished(
+                row=row,
+                choices=[self._choice(one) for one in answers],
+                prompt_tokens=metas[0]["prompt_tokens"],
+                cached_tokens=metas[0]["cached_tokens"],
+                completion_tokens=sum(meta["completion_tokens"] for meta in metas),
+                preemptions=sum(meta.get("num_retractions") or 0 for meta in metas),
+            )
+        )
+
+    def _choice(self, answer: dict[str, Any]) -> Choice:
+        meta = answer["meta_info"]
+        logprobs = None
+        if meta.get("output_token_logprobs"):
+            tops = meta.get("output_top_logprobs") or [()] * len(meta["output_token_logprobs"])
+            logprobs = [
+                TokenLogprob(token, text, value, [(t, x, v) for v, t, x in top or ()])
+                for (value, token, text), top in zip(
+                    meta["output_token_logprobs"], tops, strict=True
+                )
+            ]
+        text = None if self._tokenizer is None else answer["text"]
+        tokens = list(answer.get("output_ids") or ())
+        return Choice(tokens, text, meta["finish_reason"]["type"], logprobs)
+
+    def _tell_load(self, report: StepReport) -> None:
+        """Free tokens by the last load that the scheduler published."""
+        load = self._load.read(0)
+        report.running = len(self._tasks)
+        report.free_kv_tokens = self.capacity.kv_tokens
+        if load is None:
+            return
+        if load.timestamp > self._submitted_s:
+            self._unseen_tokens = 0
+            report.waiting = load.num_waiting_reqs
+            report.running = load.num_running_reqs
+        free = self.capacity.kv_tokens - load.num_used_tokens - self._unseen_tokens
+        report.free_kv_tokens = max(0, free)
+
+
+def _capacity(info: dict[str, Any]) -> Capacity:
+    state = info["internal_states"][0]
+    chunk = info["chunked_prefill_size"]
+    return Capacity(
+        kv_tokens=int(info["max_total_num_tokens"]),
+        block_size=int(info["page_size"]),
+        max_num_seqs=int(state["effective_max_running_requests_per_dp"]),
+        max_num_batched_tokens=int(chunk if chunk and chunk > 0 else info["max_prefill_tokens"]),
+        context_tokens=int(info["max_req_input_len"]),
+        graph_sizes=list(state.get("decode_cuda_graph_bs") or []),
+        version=f"sglang {info['version']}",
+    )

@@ -1,0 +1,90 @@
+"""The simulated engine for the requests of a plan."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from blendplan.engines.sim import SimulatedEngine
+from blendplan.engines.work import Work, work_of
+from blendplan.machine import machine
+from blendplan.planfile import Plan
+from blendplan.requests.columns import Requests
+from blendplan.requests.estimate import estimate_tokens
+from blendplan.requests.record import read_record, utf8
+from blendplan.requests.rendering import render
+from blendplan.simulate import Workload
+from blendplan.tree import block_chains, build_tree
+
+
+def simulated_engine(plan: Plan) -> SimulatedEngine:
+    """The engine that a plan was made for, simulated.
+
+    A request generates its known output length, else the predicted one.
+    """
+    engine = plan.metadata["engine"]
+    target = machine(
+        plan.metadata["gpu"],
+        plan.metadata["model"],
+        tp=plan.metadata["tp"],
+        overlap=float(plan.metadata["overlap"]),
+        cost=plan.metadata["cost_model"]["name"],
+        kv_tokens=engine["kv_tokens"],
+        max_num_seqs=engine["max_num_seqs"],
+        max_num_batched_tokens=engine["max_num_batched_tokens"],
+        block_size=engine["block_size"],
+    )
+    work = work_of(plan)
+    requests = _requests(work)
+    predicted = np.maximum(1, np.rint(plan.column("output_tokens_mean")))
+    output_tokens = np.where(work.output_tokens > 0, work.output_tokens, predicted)
+    workload = Workload(
+        requests.prompt_tokens,
+        output_tokens.astype(np.int32),
+        block_chains(build_tree(requests), requests, engine["block_size"]),
+    )
+    return SimulatedEngine(workload, target.settings, target.table)
+
+
+def _requests(work: Work) -> Requests:
+    """The prompts of a plan, row by row, as the request reader would give them."""
+    offsets = np.zeros(len(work) + 1, dtype=np.int64)
+    np.cumsum(work.prompt_tokens, out=offsets[1:])
+    unknown = np.full(len(work), -1, dtype=np.int32)
+    return Requests(
+        ids=work.ids.combine_chunks(),
+        source_row=work.source_row,
+        token_ids=_token_ids(work),
+        offsets=offsets,
+        output_tokens=unknown,
+        max_tokens=unknown,
+    )
+
+
+def _token_ids(work: Work) -> NDArray[np.int32]:
+    lists = work.prompt_token_ids
+    if lists.null_count == 0:
+        chunks = [chunk.flatten().to_numpy() for chunk in lists.chunks]
+        return np.concatenate(chunks).astype(np.int32, copy=False)
+    rows = [_estimated(work, row) for row in range(len(work))]
+    return np.concatenate(rows)
+
+
+def _estimated(work: Work, row: int) -> NDArray[np.int32]:
+    """A prompt that a plan holds as text, in as many tokens as the plan says it has.
+
+    The estimate of the plan gives them back, except where it had a tokenizer but no exact text.
+    """
+    record = read_record(json.loads(work.bodies[row].as_py()))
+    if record.token_ids is not None:
+        tokens = np.array(record.token_ids, dtype=np.int32)
+    else:
+        text = utf8(render(record), "the prompt")
+        tokens, _ = estimate_tokens(pa.array([text], pa.large_binary()))
+    wanted = int(work.prompt_tokens[row])
+    if len(tokens) < wanted:
+        # A token of its own: what is not known is not shared.
+        filler = np.full(wanted - len(tokens), -1 - row, dtype=np.int32)
+        tokens = np.concatenate([tokens, filler])
+    return tokens[:wanted]

@@ -1,0 +1,72 @@
+"""`Work`: the requests of a run, row by row."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from blendplan.engines.request import Asked, asked
+from blendplan.planfile import Plan
+
+
+@dataclass(frozen=True)
+class Work:
+    """n requests in the order of the plan.
+
+    Attributes:
+        ids: request ids, Arrow string [n].
+        source_row: row in the request file; int64 [n].
+        prompt_tokens: prompt length, an estimate where ``prompt_token_ids`` is null; int32 [n].
+        output_tokens: known output length, -1 where it is not known; int32 [n].
+        prompt_token_ids: Arrow list<int32> [n], null where lengths are estimates.
+        bodies: each request's own JSON, Arrow binary [n], null where it had none.
+    """
+
+    ids: pa.ChunkedArray
+    source_row: NDArray[np.int64]
+    prompt_tokens: NDArray[np.int32]
+    output_tokens: NDArray[np.int32]
+    prompt_token_ids: pa.ChunkedArray
+    bodies: pa.ChunkedArray
+
+    def __len__(self) -> int:
+        return len(self.source_row)
+
+    def request_id(self, row: int) -> str:
+        """The id of one request."""
+        return str(self.ids[row].as_py())
+
+    def asked(self, row: int) -> Asked:
+        """One request as an engine gets it.
+
+        Raises:
+            BadRecordError: the plan has no prompt for it.
+        """
+        tokens = self.prompt_token_ids[row]
+        return asked(
+            row,
+            tokens.values.to_numpy().tolist() if tokens.is_valid else None,
+            self.bodies[row].as_py(),
+            int(self.output_tokens[row]),
+        )
+
+
+def work_of(plan: Plan) -> Work:
+    """The requests of a plan."""
+    table = plan.table
+    names: list[str] = table.column_names
+    known: NDArray[Any] = (
+        plan.column("output_tokens_known")
+        if "output_tokens_known" in names
+        else np.full(len(plan), -1, dtype=np.int32)
+    )
+    return Work(
+        ids=table.column("request_id"),
+        source_row=plan.column("source_row"),
+        prompt_tokens=plan.column("prompt_tokens"),
+        output_tokens=known,
+        prompt_token_ids=table.column("prompt_token_ids"),
+        bodies=table.column("body"),
+    )

@@ -1,0 +1,181 @@
+"""An engine in a process of its own, so that it can die without taking the run with it.
+
+The parent holds one end of a socket pair, the child the other; they take turns: the parent sends
+the requests to submit, the child takes a step and sends its report. Run as a module, this file is
+the child.
+"""
+
+import contextlib
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from blendplan.engines.engine import Capacity, Engine, EngineDiedError, EngineRequest, StepReport
+from blendplan.errors import BlendplanError
+
+# Long enough for an engine to free a GPU, short enough for a user who waits for the prompt.
+_CLOSE_S = 30.0
+
+_READY, _REFUSED, _REPORT, _FAILED = "ready", "refused", "report", "failed"
+
+
+class EngineProcess:
+    """An engine started by ``start()`` in a child process.
+
+    Args:
+        start: makes the engine; must survive pickling.
+        log: file that takes what the engine prints; a temporary one without it.
+
+    Raises:
+        BlendplanError: the engine refuses to start.
+        EngineDiedError: it died while starting.
+    """
+
+    capacity: Capacity
+
+    def __init__(self, start: Callable[[], Engine], *, log: Path | None = None) -> None:
+        self._keep_log = log is not None
+        self.log = log or Path(tempfile.mkstemp(prefix="blendplan-engine-", suffix=".log")[1])
+        ours, theirs = socket.socketpair()
+        with self.log.open("ab") as output, theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "blendplan.engines.worker", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=[theirs.fileno()],
+                # Ctrl-C in a terminal reaches a whole process group; the engine must outlive it.
+                start_new_session=True,
+            )
+        self._pipe = Connection(ours.detach())
+        try:
+            kind, content = self._ask(start)
+        except BaseException:
+            self._kill()
+            raise
+        if kind == _REFUSED:
+            self._kill()
+            self._forget_log()
+            raise BlendplanError(content)
+        if kind == _FAILED:
+            self._kill()
+            raise EngineDiedError(f"{content}; its output is in {self.log}")
+        self.capacity = content
+
+    @property
+    def pid(self) -> int:
+        """Process id of the engine, which leads a process group of its own."""
+        return self._process.pid
+
+    def step(self, requests: Sequence[EngineRequest]) -> StepReport:
+        """Submit ``requests``, wait for a step, and report."""
+        kind, content = self._ask(list(requests))
+        if kind == _REPORT:
+            report: StepReport = content
+            return report
+        self._kill()
+        raise EngineDiedError(f"{content}; its output is in {self.log}")
+
+    def close(self) -> None:
+        """Stop the engine and remove its log, unless it died."""
+        with contextlib.suppress(OSError):
+            self._pipe.send_bytes(pickle.dumps(None))
+        try:
+            ended_well = self._process.wait(_CLOSE_S) == 0
+        except subprocess.TimeoutExpired:
+            ended_well = False
+        self._kill()
+        if ended_well:
+            self._forget_log()
+
+    def _ask(self, message: Any) -> tuple[str, Any]:
+        try:
+            self._pipe.send_bytes(pickle.dumps(message))
+            answer: tuple[str, Any] = self._pipe.recv()
+        except (EOFError, OSError):
+            raise EngineDiedError(f"{self._obituary()}; its output is in {self.log}") from None
+        return answer
+
+    def _obituary(self) -> str:
+        try:
+            code = self._process.wait(_CLOSE_S)
+        except subprocess.TimeoutExpired:
+            self._kill()
+            return "the engine stopped answering"
+        self._kill()
+        if code < 0:
+            return f"the engine was killed by {signal.Signals(-code).name}"
+        return f"the engine ended with exit code {code}"
+
+    def _kill(self) -> None:
+        """End whatever is left of the engine's process group."""
+        with contextlib.suppress(OSError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._pipe.close()
+
+    def _forget_log(self) -> None:
+        self.log.unlink(missing_ok=True)
+
+
+def _serve(pipe: Connection) -> int:
+    """Start the engine that the parent asks for and step it until the parent hangs up."""
+    try:
+        engine: Engine = pickle.loads(pipe.recv_bytes())()
+    except BlendplanError as error:
+        pipe.send((_REFUSED, str(error)))
+        return 0
+    except Exception as error:
+        pipe.send((_FAILED, f"the engine did not start ({_one_line(error)})"))
+        raise
+    pipe.send((_READY, engine.capacity))
+    while True:
+        requests = pickle.loads(pipe.recv_bytes())
+        if requests is None:
+            engine.close()
+            return 0
+        try:
+            report = engine.step(requests)
+        except Exception as error:
+            pipe.send((_FAILED, f"the engine failed ({_one_line(error)})"))
+            raise
+        pipe.send((_REPORT, report))
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
+
+
+def _main() -> None:
+    descriptor = int(sys.argv[1])
+    os.set_inheritable(descriptor, False)
+    try:
+        code = _serve(Connection(descriptor))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        code = 1  # the parent is gone, and with it the need for an engine
+    except Exception:
+        traceback.print_exc()
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if code:
+        # The engine's own children go too.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        with contextlib.suppress(OSError):
+            os.killpg(0, signal.SIGTERM)
+    # Not waiting for threads that a broken engine may have left.
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,171 @@
+"""`ResultsWriter`: from what an engine answers to lines on disk, once per request."""
+
+import json
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blendplan.engines import results
+from blendplan.engines.engine import Finished, Refused
+from blendplan.engines.journal import Journal
+from blendplan.engines.work import Work
+from blendplan.errors import BlendplanError
+from blendplan.planfile import Plan
+
+
+class ResultsWriter:
+    """Writes the results of a run and knows which requests have one.
+
+    Args:
+        plan, work: what is run.
+        model: name for results of requests that name no model.
+        journal: where lines go; None keeps none.
+
+    Attributes:
+        done: whether a request has its line; bool [n].
+    """
+
+    def __init__(self, plan: Plan, work: Work, model: str, journal: Journal | None) -> None:
+        self.done = np.zeros(len(work), dtype=bool)
+        self._plan = plan
+        self._work = work
+        self._model = model
+        self._journal = journal
+        self._offsets = np.full(len(work), -1, dtype=np.int64)
+
+    def recover(self) -> int:
+        """Take over what an interrupted run has written; how many answers that is.
+
+        Requests with an error line get another chance.
+
+        Raises:
+            BlendplanError: the journal is another run's.
+        """
+        if self._journal is None:
+            return 0
+        row_of = np.argsort(self._work.source_row)
+        sorted_rows = self._work.source_row[row_of]
+        errors = False
+        for offset, line in self._journal.resume():
+            row = self._row(line, row_of, sorted_rows)
+            if results.failed(line):
+                errors = True
+            else:
+                self.done[row] = True
+                self._offsets[row] = offset
+        if errors:
+            kept = np.flatnonzero(self.done)
+            kept = kept[np.argsort(self._offsets[kept])]
+            self._offsets[kept] = self._journal.rewrite(self._offsets[kept].tolist())
+        return int(self.done.sum())
+
+    def adopt(self, path: Path) -> int:
+        """Take answers from another results file, such as a sampling run's; how many.
+
+        Raises:
+            BlendplanError: the file cannot be read or holds something else.
+        """
+        row_of = {self._work.request_id(row): row for row in range(len(self._work))}
+        taken = 0
+        try:
+            with path.open("rb") as file:
+                for number, raw in enumerate(file, start=1):
+                    line = _parse(raw, path, number)
+                    row = row_of.get(str(line.get("custom_id")))
+                    if row is None or self.done[row] or results.failed(line):
+                        continue
+                    source_row = int(self._work.source_row[row])
+                    self._append([row], [results.renamed(line, source_row=source_row)])
+                    taken += 1
+        except OSError as error:
+            raise BlendplanError(f"cannot read results {path}: {error.strerror}") from None
+        return taken
+
+    def write_results(self, answers: Sequence[tuple[Finished, bool, str | None]]) -> None:
+        """Write the answers of one step.
+
+        Args:
+            answers: what finished, whether it is shaped as a chat, the model that it named.
+        """
+        created = int(time.time())
+        lines = [
+            results.result_line(
+                done,
+                source_row=int(self._work.source_row[done.row]),
+                custom_id=self._work.request_id(done.row),
+                chat=chat,
+                model=model or self._model,
+                created=created,
+            )
+            for done, chat, model in answers
+        ]
+        self._append([done.row for done, _, _ in answers], lines)
+
+    def write_error(self, refused: Refused) -> None:
+        """Write the error line of a request that failed for good."""
+        line = results.error_line(
+            source_row=int(self._work.source_row[refused.row]),
+            custom_id=self._work.request_id(refused.row),
+            code=refused.code,
+            message=refused.message,
+        )
+        self._append([refused.row], [line])
+
+    def planned(self, row: int) -> dict[str, Any]:
+        """What the plan says of one request, for the request log."""
+        table = self._plan.table
+        return {
+            "request_id": self._work.request_id(row),
+            "source_row": int(self._work.source_row[row]),
+            "planned_start_s": table.column("start_s")[row].as_py(),
+            "planned_finish_s": table.column("finish_s")[row].as_py(),
+            "planned_output_tokens": table.column("output_tokens_mean")[row].as_py(),
+        }
+
+    def complete(self) -> None:
+        """Every request has its line: give the results file its final form."""
+        if self._journal is not None:
+            order = np.argsort(self._work.source_row)
+            self._journal.complete(self._offsets[order].tolist())
+
+    def close(self) -> None:
+        """Let go of the journal, which stays for the next session."""
+        if self._journal is not None:
+            self._journal.close()
+
+    def _append(self, rows: Iterable[int], lines: list[bytes]) -> None:
+        for row in (marked := list(rows)):
+            self.done[row] = True
+        if self._journal is not None:
+            for row, offset in zip(marked, self._journal.append(lines), strict=True):
+                self._offsets[row] = offset
+
+    def _row(
+        self, line: dict[str, Any], row_of: NDArray[np.int64], sorted_rows: NDArray[np.int64]
+    ) -> int:
+        source_row = results.source_row(line)
+        place = int(np.searchsorted(sorted_rows, source_row))
+        if place < len(sorted_rows) and sorted_rows[place] == source_row:
+            row = int(row_of[place])
+            if line.get("custom_id") == self._work.request_id(row):
+                return row
+        raise BlendplanError(
+            f"the journal holds a line for request {line.get('custom_id')!r}, which is not in "
+            f"this plan; use the plan it was begun with, or delete the journal to start over"
+        )
+
+
+def _parse(raw: bytes, path: Path, number: int) -> dict[str, Any]:
+    try:
+        line = json.loads(raw)
+    except ValueError:
+        line = None
+    if not isinstance(line, dict) or "custom_id" not in line:
+        raise BlendplanError(
+            f"{path}, line {number}: not a batch output line; give a results file of a replay"
+        )
+    return line
