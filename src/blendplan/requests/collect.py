@@ -80,8 +80,10 @@ class Collector:
         self._any_body = False
         self._estimated = False
 
-    def add(self, block: Block) -> None:
-        """Append the requests of `block`."""
+    def add(self, block: Block | None) -> None:
+        """Append the requests of `block`; None is a block without any."""
+        if block is None:
+            return
         self._tokens.append(block.token_ids)
         self._lengths.append(block.lengths)
         self._rows.append(block.source_row)

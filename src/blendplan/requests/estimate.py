@@ -4,50 +4,13 @@ The bytes themselves are the token id, so two texts share exactly as many estima
 share whole groups of four leading bytes, and no vocabulary is needed.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
-
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from blendplan.kernel import kernel
-from blendplan.requests.record import Record, render, utf8
 
 BYTES_PER_TOKEN = 4
-
-
-class PreparedText(NamedTuple):
-    """A prompt as text, ready to be turned into token ids.
-
-    `exact` tells whether its token ids will be those that an engine would see.
-    """
-
-    text: bytes
-    add_special_tokens: bool
-    exact: bool
-
-
-class Tokens(Protocol):
-    """Turns the text of checked records into token ids."""
-
-    def prepare(self, record: Record) -> PreparedText:
-        """The text of a record without token ids; raises `BadRecordError`."""
-
-    def encode(self, texts: Sequence[PreparedText]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Token ids of all texts, int32 [total], and the number of each, int64 [n]."""
-
-
-class Estimate:
-    """The built-in estimate as `Tokens`."""
-
-    def prepare(self, record: Record) -> PreparedText:
-        """The prompt, or messages written out in a fixed form."""
-        return PreparedText(utf8(render(record), "the prompt"), False, exact=False)
-
-    def encode(self, texts: Sequence[PreparedText]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Four bytes a token."""
-        return estimate_tokens(pa.array([text.text for text in texts], pa.large_binary()))
 
 
 def estimate_tokens(texts: pa.Array) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
@@ -76,11 +39,22 @@ def binary_parts(values: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.uint8]
 
 
 @kernel
+def put(
+    groups: NDArray[np.uint8], place: int, data: NDArray[np.uint8], start: int, end: int
+) -> int:
+    """Copy ``data[start:end]`` to `place`; returns where the next piece goes."""
+    # Over slices, the compiler knows that no index is negative and copies many bytes at a time.
+    source = data[start:end]
+    target = groups[place : place + len(source)]
+    for i in range(len(source)):
+        target[i] = source[i]
+    return place + len(source)
+
+
+@kernel
 def _pack(data: NDArray[np.uint8], offsets: NDArray[np.int64], groups: NDArray[np.uint8]) -> None:
     """Copy each text to the next multiple of four bytes in `groups`, which is zero before."""
     place = 0
     for text in range(len(offsets) - 1):
-        start, end = offsets[text], offsets[text + 1]
-        for i in range(end - start):
-            groups[place + i] = data[start + i]
-        place += (end - start + 3) // 4 * 4
+        place = put(groups, place, data, offsets[text], offsets[text + 1])
+        place = (place + 3) // 4 * 4

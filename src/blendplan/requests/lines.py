@@ -7,27 +7,34 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from blendplan.requests.collect import Block
-from blendplan.requests.estimate import PreparedText, Tokens
+from blendplan.requests.json_blocks import read_block
 from blendplan.requests.record import BadRecordError, Record, parse_line, read_record
+from blendplan.requests.tokens import Estimate, PreparedText, Tokens
 
 Reject = Callable[[int, str, bytes], None]
 """Takes a line number from 0, what is wrong with it, and the line; may raise."""
 
 
-def read_lines(block: bytes, first_row: int, tokens: Tokens, reject: Reject) -> Block | None:
-    """Read a block of whole lines one by one; None when no line is good.
+def read_lines(text: bytes, first_row: int, tokens: Tokens, reject: Reject) -> Block | None:
+    """Read a block of whole lines; None when no line is good.
 
     Args:
-        block: UTF-8 JSON lines; blank lines are passed over.
+        text: UTF-8 JSON lines; blank lines are passed over.
         first_row: number of the first line in the file, from 0.
         tokens: what turns text into token ids.
         reject: called for every bad line.
     """
+    block = read_block(text, first_row) if isinstance(tokens, Estimate) else None
+    return block or read_exactly(text, first_row, tokens, reject)
+
+
+def read_exactly(text: bytes, first_row: int, tokens: Tokens, reject: Reject) -> Block | None:
+    """As `read_lines`, one line at a time."""
     rows: list[int] = []
     lines: list[bytes] = []
     records: list[Record] = []
     prompts: list[PreparedText | None] = []
-    for row, raw in enumerate(block.split(b"\n"), first_row):
+    for row, raw in enumerate(text.split(b"\n"), first_row):
         line = raw.strip(b" \t\r")
         if not line:
             continue

@@ -1,6 +1,7 @@
 """`read_requests`: a request file of any kind to `Requests`."""
 
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Literal
@@ -8,9 +9,8 @@ from typing import Literal
 import numpy as np
 
 from blendplan.errors import BlendplanError
-from blendplan.requests.collect import Collector, repeated_ids, select
+from blendplan.requests.collect import Block, Collector, repeated_ids, select
 from blendplan.requests.columns import Requests
-from blendplan.requests.estimate import Estimate, Tokens
 from blendplan.requests.lines import read_lines
 from blendplan.requests.record import show
 from blendplan.requests.rejects import Failing, Rejecting, rejecting
@@ -18,6 +18,7 @@ from blendplan.requests.rows import read_rows
 from blendplan.requests.source import Progress, Source
 from blendplan.requests.tables import open_table
 from blendplan.requests.tokenizer import Tokenizer
+from blendplan.requests.tokens import Estimate, Tokens
 from blendplan.requests.write import request_line
 
 
@@ -95,11 +96,16 @@ def _read(source: Source, tokens: Tokens, reject: Failing | Rejecting) -> Reques
     plain_bytes = source.total_bytes if source.kind == "jsonl" else 0
     collector = Collector(plain_bytes // 4, plain_bytes)
     first_row = 0
-    for text in source.line_blocks():
-        block = read_lines(text, first_row, tokens, reject)
-        first_row += text.count(b"\n")
-        if block is not None:
-            collector.add(block)
+    blocks: deque[Future[Block | None]] = deque()
+    # The file is read, decompressed and hashed on one core, and parsed on another.
+    with ThreadPoolExecutor(1) as parser:
+        for text in source.line_blocks():
+            blocks.append(parser.submit(read_lines, text, first_row, tokens, reject))
+            first_row += text.count(b"\n")
+            if len(blocks) > 1:
+                collector.add(blocks.popleft().result())
+        while blocks:
+            collector.add(blocks.popleft().result())
     return collector.finish(source.path, source.sha256())
 
 

@@ -12,7 +12,6 @@ MOST_TOKENS = 1_000_000_000  # an output length or cap above this is a mistake, 
 LARGEST_TOKEN_ID = 2**31 - 1
 
 _KIND_OF_URL = {"/chat/completions": "messages", "/completions": "prompt"}
-_MESSAGE_EXTRAS = ("name", "tool_calls", "tool_call_id")
 
 
 class BadRecordError(Exception):
@@ -97,24 +96,6 @@ def read_record(fields: Mapping[str, Any]) -> Record:
         output_tokens=output_tokens,
         body=body,
     )
-
-
-def render(record: Record) -> str:
-    """Text of a prompt that was not given as token ids, without any chat template.
-
-    Messages are written out in a fixed form, so that common system prompts and turns stay common
-    prefixes of the text.
-    """
-    if record.messages is None:
-        return record.text or ""
-    tools = record.body.get("tools")
-    parts = [f"<|tools|>\n{compact_json(tools)}<|end|>\n"] if tools is not None else []
-    for message in record.messages:
-        extras = {key: message[key] for key in _MESSAGE_EXTRAS if message.get(key) is not None}
-        tail = compact_json(extras) if extras else ""
-        parts.append(f"<|{message['role']}|>\n{message['content'] or ''}{tail}<|end|>\n")
-    parts.append("<|assistant|>\n")
-    return "".join(parts)
 
 
 def utf8(text: str, what: str) -> bytes:

@@ -14,7 +14,6 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from blendplan.requests.collect import Block
-from blendplan.requests.estimate import Tokens
 from blendplan.requests.lines import Reject, read_lines
 from blendplan.requests.record import (
     LARGEST_TOKEN_ID,
@@ -24,6 +23,7 @@ from blendplan.requests.record import (
     read_record,
 )
 from blendplan.requests.tables import OpenTable, reading
+from blendplan.requests.tokens import Tokens
 
 _ID_COLUMNS = ("custom_id", "id")
 _COUNT_COLUMNS = ("max_completion_tokens", "max_tokens", "output_tokens")

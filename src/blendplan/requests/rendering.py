@@ -1,0 +1,86 @@
+"""Messages as text where there is no chat template: a fixed form, in two ways that agree.
+
+System prompts and turns that messages have in common stay common prefixes of the text. The frame
+around a message is about as many bytes as the special tokens of a template are worth.
+"""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from blendplan.kernel import kernel
+from blendplan.requests.estimate import BYTES_PER_TOKEN, binary_parts, put
+from blendplan.requests.record import Record, compact_json
+
+_OPENING, _MIDDLE, _END = "<|", "|>\n", "<|end|>\n"
+_CLOSING = "<|assistant|>\n"
+_EXTRAS = ("name", "tool_calls", "tool_call_id")
+_FRAME = tuple(
+    np.frombuffer(part.encode(), np.uint8) for part in (_OPENING, _MIDDLE, _END, _CLOSING)
+)
+
+
+def render(record: Record) -> str:
+    """Text of a prompt that was not given as token ids.
+
+    Raises:
+        BadRecordError: tools or tool calls are nested too deeply.
+    """
+    if record.messages is None:
+        return record.text or ""
+    tools = record.body.get("tools")
+    parts = [] if tools is None else [_OPENING, "tools", _MIDDLE, compact_json(tools), _END]
+    for message in record.messages:
+        extras = {key: message[key] for key in _EXTRAS if message.get(key) is not None}
+        tail = compact_json(extras) if extras else ""
+        parts += [_OPENING, message["role"], _MIDDLE, message["content"] or "", tail, _END]
+    return "".join([*parts, _CLOSING])
+
+
+def estimate_messages(messages: pa.ListArray) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Estimated token ids of conversations, as of their rendered text.
+
+    Args:
+        messages: list of struct with the strings ``role`` and ``content``, nothing null; [n].
+
+    Returns:
+        token ids, int32 [total], and lengths, int64 [n]; see `estimate_tokens`.
+    """
+    turns = np.zeros(len(messages) + 1, np.int64)
+    np.cumsum(messages.value_lengths().to_numpy(), out=turns[1:])
+    flat = messages.flatten()
+    roles = binary_parts(pc.struct_field(flat, "role").cast(pa.large_string()))
+    contents = binary_parts(pc.struct_field(flat, "content").cast(pa.large_string()))
+    text_bytes = np.diff(roles[0]) + np.diff(contents[0]) + sum(len(part) for part in _FRAME[:3])
+    sizes = np.add.reduceat(text_bytes, turns[:-1]) + len(_FRAME[3])
+    lengths = -(-sizes // BYTES_PER_TOKEN)
+    groups = np.zeros(int(lengths.sum()) * BYTES_PER_TOKEN, np.uint8)
+    _pack_messages(turns, roles, contents, _FRAME, groups)
+    return groups.view("<i4").astype(np.int32, copy=False), lengths
+
+
+@kernel
+def _pack_messages(
+    turns: NDArray[np.int64],
+    roles: tuple[NDArray[np.int64], NDArray[np.uint8]],
+    contents: tuple[NDArray[np.int64], NDArray[np.uint8]],
+    frame: tuple[NDArray[np.uint8], ...],
+    groups: NDArray[np.uint8],
+) -> None:
+    """Write each conversation at the next multiple of four bytes in `groups`, zero before."""
+    role_offsets, role_bytes = roles
+    content_offsets, content_bytes = contents
+    opening, middle, end, closing = frame
+    place = 0
+    for conversation in range(len(turns) - 1):
+        for turn in range(turns[conversation], turns[conversation + 1]):
+            place = put(groups, place, opening, 0, len(opening))
+            place = put(groups, place, role_bytes, role_offsets[turn], role_offsets[turn + 1])
+            place = put(groups, place, middle, 0, len(middle))
+            place = put(
+                groups, place, content_bytes, content_offsets[turn], content_offsets[turn + 1]
+            )
+            place = put(groups, place, end, 0, len(end))
+        place = put(groups, place, closing, 0, len(closing))
+        place = (place + 3) // 4 * 4
