@@ -4,7 +4,8 @@ In go a `Workload`, a policy, the engine's limits and the price of a step; out c
 `SimulatedRun`. Knows how an engine schedules and caches, not why a policy prefers an order.
 """
 
-from blendplan.simulate.run import SERIES_NAMES, SimulatedRun, simulate_run
+from blendplan.simulate.run import SimulatedRun, simulate_run
+from blendplan.simulate.series import SERIES as SERIES_NAMES
 from blendplan.simulate.workload import Workload
 
 __all__ = ["SERIES_NAMES", "SimulatedRun", "Workload", "simulate_run"]

@@ -8,8 +8,13 @@ content until they are taken; unhashed free blocks are taken before them.
 Two kinds of blocks exist here. A *content* block holds prompt tokens that at least two requests
 start with; it is counted by reference and may be hit by anyone. All other blocks are *private*:
 only the same request could hit them, when it comes back after a preemption, so a count per request
-is enough. A request that recomputes a content block which is resident already holds a private
-duplicate; vLLM would let the duplicate answer hits once the original is evicted, this does not.
+is enough.
+
+A request whose prompt ends with a content block computes that block even when it is resident,
+because a hit ends before the last token: it then holds a *duplicate*. Hits go to the copy filled
+first; when that one is evicted, the next copy takes its place. No request fills more than one
+duplicate: only one request at a time is in the middle of its prompt, so whoever misses a block
+finds all later ones missing too.
 """
 
 from typing import NamedTuple
@@ -20,6 +25,8 @@ from numpy.typing import NDArray
 from blendplan.kernel import kernel
 
 FREE, UNHASHED = 0, 1
+# Where the duplicate that a request filled is.
+NO_DUPLICATE, HELD, PARKED = 0, 1, 2
 
 
 class KvCache(NamedTuple):
@@ -32,11 +39,16 @@ class KvCache(NamedTuple):
         resident: 1 where a content block is in the cache; int8 [c].
         references: running requests that hold it; int32 [c].
         following, preceding: the doubly linked list of free hashed blocks, least recently freed
-            first. Entry b < c is a content block, c + r the private blocks of request r, the last
-            entry is both ends; int64 [c + n + 1].
+            first. Entry b < c is a content block, c + r the private blocks of request r, c + n + r
+            its duplicate, the last entry is both ends; int64 [c + 2 n + 1].
         parked: free hashed private blocks of each request; int32 [n].
         held: blocks that each running request holds; int32 [n].
-        private_from: position in its prompt from which a request's blocks are private; int32 [n].
+        private_from: position in its prompt from which a request's blocks are its own: private, or
+            a duplicate first and then private; int32 [n].
+        duplicate: NO_DUPLICATE, HELD or PARKED, per request; int8 [n].
+        newest_duplicate, next_duplicate: circular list of the requests that filled duplicates of a
+            content block, those evicted since included: the one that filled last, -1 for none,
+            leads to the one that filled first; int32 [c], int32 [n].
         counts: free blocks, and those of them that are unhashed; int64 [2].
     """
 
@@ -51,6 +63,9 @@ class KvCache(NamedTuple):
     parked: NDArray[np.int32]
     held: NDArray[np.int32]
     private_from: NDArray[np.int32]
+    duplicate: NDArray[np.int8]
+    newest_duplicate: NDArray[np.int32]
+    next_duplicate: NDArray[np.int32]
     counts: NDArray[np.int64]
 
 
@@ -63,7 +78,7 @@ def empty_cache(
 ) -> KvCache:
     """An empty cache of ``blocks`` blocks."""
     requests = len(chain_offsets) - 1
-    entries = content_blocks + requests + 1
+    entries = content_blocks + 2 * requests + 1
     links = np.full(entries, entries - 1, dtype=np.int64)
     return KvCache(
         blocks=blocks,
@@ -77,6 +92,9 @@ def empty_cache(
         parked=np.zeros(requests, dtype=np.int32),
         held=np.zeros(requests, dtype=np.int32),
         private_from=np.zeros(requests, dtype=np.int32),
+        duplicate=np.zeros(requests, dtype=np.int8),
+        newest_duplicate=np.full(content_blocks, -1, dtype=np.int32),
+        next_duplicate=np.zeros(requests, dtype=np.int32),
         counts=np.array([blocks, blocks], dtype=np.int64),
     )
 
@@ -99,17 +117,10 @@ def cached_blocks(cache: KvCache, request: int, tokens: int) -> tuple[int, int]:
         if cache.references[block] == 0:
             free_hits += 1
         hits += 1
-    own = _reachable_parked(cache, request, hits, chain, most)
+    # Its private blocks were freed before its content, so they are evicted before it: what is
+    # parked is within reach.
+    own = cache.parked[request] if hits == chain else 0
     return hits + own, free_hits + own
-
-
-@kernel
-def _reachable_parked(cache: KvCache, request: int, hits: int, chain: int, most: int) -> int:
-    """Parked private blocks that directly follow ``hits`` content hits."""
-    if cache.parked[request] == 0 or hits < chain:
-        return 0
-    duplicates = chain - min(chain, cache.private_from[request])
-    return max(0, min(cache.parked[request] - duplicates, most - chain))
 
 
 @kernel
@@ -124,12 +135,9 @@ def hold_cached(cache: KvCache, request: int, hits: int) -> None:
             _unlink(cache, block)
             cache.counts[FREE] -= 1
         cache.references[block] += 1
-    if cache.parked[request] > 0:
-        # What is parked but out of reach can never be hit again: it is as good as unhashed.
-        own = hits - content
+    if hits > content:
         _unlink(cache, len(cache.resident) + request)
-        cache.counts[FREE] -= own
-        cache.counts[UNHASHED] += cache.parked[request] - own
+        cache.counts[FREE] -= cache.parked[request]
         cache.parked[request] = 0
     cache.held[request] = hits
     cache.private_from[request] = chain
@@ -144,17 +152,43 @@ def allocate(cache: KvCache, request: int, blocks: int) -> None:
     unhashed = min(blocks, counts[UNHASHED])
     counts[UNHASHED] -= unhashed
     end = len(cache.following) - 1
-    content_blocks = len(cache.resident)
+    private = len(cache.resident)
+    duplicates = private + len(cache.parked)
     for _ in range(blocks - unhashed):
         oldest = cache.following[end]
-        if oldest < content_blocks:
-            cache.resident[oldest] = 0
+        if oldest < private:
             _unlink(cache, oldest)
-        else:
-            owner = oldest - content_blocks
-            cache.parked[owner] -= 1
-            if cache.parked[owner] == 0:
+            _pass_on(cache, oldest)
+        elif oldest < duplicates:
+            cache.parked[oldest - private] -= 1
+            if cache.parked[oldest - private] == 0:
                 _unlink(cache, oldest)
+        else:
+            cache.duplicate[oldest - duplicates] = NO_DUPLICATE
+            _unlink(cache, oldest)
+
+
+@kernel
+def _pass_on(cache: KvCache, block: int) -> None:
+    """A content block is evicted: its oldest surviving duplicate takes its place."""
+    while cache.newest_duplicate[block] >= 0:
+        newest = cache.newest_duplicate[block]
+        heir = cache.next_duplicate[newest]
+        cache.next_duplicate[newest] = cache.next_duplicate[heir]
+        if heir == newest:
+            cache.newest_duplicate[block] = -1
+        place = cache.duplicate[heir]
+        cache.duplicate[heir] = NO_DUPLICATE
+        if place == HELD:
+            cache.references[block] = 1
+            cache.private_from[heir] += 1
+            return
+        if place == PARKED:
+            entry = len(cache.resident) + len(cache.parked) + heir
+            _link_before(cache, block, entry)
+            _unlink(cache, entry)
+            return
+    cache.resident[block] = 0
 
 
 @kernel
@@ -167,6 +201,14 @@ def register(cache: KvCache, request: int, computed_before: int, computed_after:
         block = cache.chain_ids[start + position]
         if cache.resident[block] == 1:
             cache.private_from[request] = position
+            cache.duplicate[request] = HELD
+            newest = cache.newest_duplicate[block]
+            if newest < 0:
+                newest = request
+            else:
+                cache.next_duplicate[request] = cache.next_duplicate[newest]
+            cache.next_duplicate[newest] = request
+            cache.newest_duplicate[block] = request
             return
         cache.resident[block] = 1
         cache.references[block] = 1
@@ -180,28 +222,34 @@ def release(cache: KvCache, request: int, computed: int) -> None:
     unhashed = cache.held[request] - full
     cache.counts[FREE] += unhashed
     cache.counts[UNHASHED] += unhashed
-    if full > content:
-        cache.parked[request] = full - content
-        cache.counts[FREE] += full - content
-        _link_newest(cache, len(cache.resident) + request)
+    end = len(cache.following) - 1
+    own = full - content
+    cache.counts[FREE] += own
+    if cache.duplicate[request] == HELD:
+        own -= 1
+    if own > 0:
+        cache.parked[request] = own
+        _link_before(cache, len(cache.resident) + request, end)
+    if cache.duplicate[request] == HELD:
+        cache.duplicate[request] = PARKED
+        _link_before(cache, len(cache.resident) + len(cache.parked) + request, end)
     start = cache.chain_offsets[request]
     for position in range(content - 1, -1, -1):
         block = cache.chain_ids[start + position]
         cache.references[block] -= 1
         if cache.references[block] == 0:
             cache.counts[FREE] += 1
-            _link_newest(cache, block)
+            _link_before(cache, block, end)
     cache.held[request] = 0
 
 
 @kernel
-def _link_newest(cache: KvCache, entry: int) -> None:
-    end = len(cache.following) - 1
-    newest = cache.preceding[end]
-    cache.following[newest] = entry
-    cache.preceding[entry] = newest
-    cache.following[entry] = end
-    cache.preceding[end] = entry
+def _link_before(cache: KvCache, entry: int, after: int) -> None:
+    before = cache.preceding[after]
+    cache.following[before] = entry
+    cache.preceding[entry] = before
+    cache.following[entry] = after
+    cache.preceding[after] = entry
 
 
 @kernel

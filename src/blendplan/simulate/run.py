@@ -12,7 +12,6 @@ from blendplan.schedule import EngineSettings, Policy
 from blendplan.simulate import engine as loop
 from blendplan.simulate.engine import idle_engine, run_steps
 from blendplan.simulate.kv_cache import empty_cache
-from blendplan.simulate.series import SERIES as SERIES_NAMES
 from blendplan.simulate.series import empty_series, means
 from blendplan.simulate.workload import Workload
 
