@@ -24,7 +24,7 @@ _PAPER_TRACES = ("trace1", "trace2", "trace3", "trace4")
     show_envvar=True,
     type=FILE,
     metavar="DIR",
-    help="Folder with the trace files.",
+    help="Folder with the trace files, or one with a folder 'traces' in it.",
 )
 @click.option("--compute", metavar="NAME", help="Compute-heavy trace, or a Parquet file.")
 @click.option("--memory", metavar="NAME", help="Memory-heavy trace, or a Parquet file.")
@@ -90,13 +90,14 @@ def command(
     tp: int,
     answer: Answer,
 ) -> None:
-    """Make a request file with a given compute density and prefix sharing.
+    """Make a synthetic request file.
 
-    TRACE is trace1, trace2, trace3 or trace4, the workloads of the BlendServe paper; or say what to
-    mix. Traces with lengths are burstgpt, sharegpt, azure-code, azure-conv, wildchat and mmlu
-    (compute-heavy), bwb, openvid and openvid-clips (memory-heavy). Token ids are random, prefixes
-    are shared as in the source, output lengths are known, and the order is a shuffle. The file is
-    Parquet, or JSONL where its name ends so.
+    It has the compute density and the prefix sharing wished for. TRACE is trace1, trace2, trace3 or
+    trace4, the workloads of the BlendServe paper; or say what to mix. Traces with lengths are
+    burstgpt, sharegpt, azure-code, azure-conv, wildchat and mmlu (compute-heavy), bwb, openvid and
+    openvid-clips (memory-heavy). Token ids are random, prefixes are shared as in the source, output
+    lengths are known, and the order is a shuffle. The file is Parquet, or JSONL where its name ends
+    so.
 
     \b
     blendplan synth trace1 -o trace1.parquet --traces DIR

@@ -52,7 +52,8 @@ class Pool:
 def load_pool(name: str, traces: Path) -> Pool:
     """The pool of that name, or of a Parquet file with `prompt_tokens` and `output_tokens`.
 
-    A trace is used as often as it takes: every row once, in random order, before any row again.
+    A trace is used as often as it takes: every row once, in random order, before any row again; of
+    a part of it, every length has its share.
 
     Args:
         name: one of `POOL_NAMES`, or the path of a Parquet file.
@@ -80,10 +81,14 @@ def load_pool(name: str, traces: Path) -> Pool:
 
 
 def _repeated(name: str, rows: Rows) -> Pool:
+    by_length = np.lexsort((rows.own_tokens, rows.output_tokens))
+
     def draw(count: int, rng: np.random.Generator) -> Rows:
-        rounds = -(-count // len(rows))
-        order = np.concatenate([rng.permutation(len(rows)) for _ in range(rounds)])
-        return rows.take(order[:count])
+        rounds, rest = divmod(count, len(rows))
+        # The last, partial round is spread evenly over the lengths, for means like the trace's.
+        places = ((np.arange(rest) + rng.random()) * len(rows) / max(rest, 1)).astype(np.int64)
+        whole = [rng.permutation(len(rows)) for _ in range(rounds)]
+        return rows.take(np.concatenate([*whole, rng.permutation(by_length[places])]))
 
     return Pool(name, draw)
 

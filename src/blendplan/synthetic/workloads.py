@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from blendplan.cost import CostModel, datasheet_cost, gpu_spec, model_spec
 from blendplan.errors import BlendplanError
@@ -88,7 +89,7 @@ def synthesize(
 
     Args:
         wish: sources, density and sharing.
-        traces: folder with the trace files.
+        traces: folder with the trace files, or one with a folder ``traces`` in it.
         requests: how many.
         seed: decides rows, token ids and the input order, which is a shuffle.
         costs: prices that define the density; by default the paper's formula for Llama-3.1-8B on
@@ -115,13 +116,19 @@ def mix(
     names = [wish.compute]
     names += [wish.memory] if wish.memory is not None else []
     names += ["mmlu"] if wish.sharing is not None else []
-    pools = [load_pool(name, Path(traces)) for name in names]
-    families = [_drawn(pool, max(_SAMPLE, requests // 4), seed, k) for k, pool in enumerate(pools)]
-    # The first counts follow from a sample, the second from about the rows that will be used.
+    folder = Path(traces) / "traces" if (Path(traces) / "traces").is_dir() else Path(traces)
+    pools = [load_pool(name, folder) for name in names]
+    samples = [_drawn(pool, max(_SAMPLE, requests // 4), seed, k) for k, pool in enumerate(pools)]
+    families = samples
+    # The first counts follow from samples, the second from about the rows that will be used.
     for _ in range(2):
-        counts = solve_counts(families, costs, requests, wish.density, wish.sharing)
+        solved = solve_counts(families, costs, requests, wish.density, wish.sharing)
+        counts = np.rint(solved).astype(np.int64)
+        counts[0] = requests - counts[1:].sum()
+        if counts.min() < 1:
+            raise _impossible(wish, requests, samples, solved, costs)
         families = [
-            _drawn(pool, count, seed, k)
+            _drawn(pool, int(count), seed, k)
             for k, (pool, count) in enumerate(zip(pools, counts, strict=True))
         ]
     if wish.density is not None and pools[1].stated:
@@ -156,3 +163,25 @@ def _check_reached(what: str, wish: float | None, reached: float, requests: int)
             f"{requests:,} requests reach {what} {reached:.3g} instead of {wish:g}: too few to mix "
             "it; ask for more"
         )
+
+
+def _impossible(
+    wish: Recipe,
+    requests: int,
+    samples: list[Family],
+    solved: NDArray[np.float64],
+    costs: CostModel,
+) -> BlendplanError:
+    wishes = {"density": wish.density, "sharing": wish.sharing}
+    wished = " and ".join(f"{name} {value:g}" for name, value in wishes.items() if value)
+    sources = []
+    for sample, count in zip(samples, solved, strict=True):
+        alone = measure([sample], costs)
+        sources.append(
+            f"{count / requests:.2%} {sample.name} (by itself density {alone.density:.3g}, "
+            f"sharing {alone.sharing:.2g})"
+        )
+    return BlendplanError(
+        f"no {requests:,} requests of these traces have {wished}: it would take "
+        f"{', '.join(sources)}; wish for something in between, or for more requests"
+    )
