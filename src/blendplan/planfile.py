@@ -16,9 +16,17 @@ from blendplan.kernel import kernel
 from blendplan.lengths import Lengths
 from blendplan.plancheck import check_columns, column_digest
 from blendplan.requests import Requests
-from blendplan.schedule import EngineSettings, LivePolicy, Policy, PolicyInput
+from blendplan.schedule import (
+    Arrangement,
+    BlendOptions,
+    EngineSettings,
+    LivePolicy,
+    Policy,
+    PolicyInput,
+    StepPrices,
+)
 from blendplan.schedule.policies import initial_state, policy_kind
-from blendplan.schedule.state import COMPUTE, MEMORY, SCANNERS, SIDES
+from blendplan.schedule.state import BLEND, COMPUTE, MEMORY, SCANNERS, SIDES
 from blendplan.simulate import SimulatedRun
 
 FORMAT_VERSION = 1
@@ -146,7 +154,7 @@ class Plan:
             with pa.OSFile(str(path), "rb") as source, pa.ipc.open_file(source) as reader:
                 schema = reader.schema
                 text = (schema.metadata or {}).get(METADATA_KEY)
-                table = reader.read_all() if text is not None else None
+                table = reader.read_all() if text is not None else pa.table({})
         except OSError as error:
             if error.errno is not None:
                 raise BlendplanError(f"cannot read plan {path}: {error.strerror}") from None
@@ -296,22 +304,30 @@ def plan_policy(plan: Plan, settings: EngineSettings) -> Policy:
     """The policy of a plan over its rows, in its first state.
 
     A queue admits in row order. Scanners took the compute side from the front of the sorted order
-    and the memory side from its back, so that order can be read off the plan.
+    and the memory side from its back, so that order can be read off the plan. The timetable of
+    `blend` is when the simulated run admitted.
     """
-    n = len(plan)
-    rows = np.arange(n, dtype=np.int64)
     name = plan.metadata["policy"]
-    order = rows
-    if policy_kind(name) == SCANNERS:
-        sides = plan.sides()
-        order = np.concatenate([rows[sides == COMPUTE], rows[sides == MEMORY][::-1]])
-    expected = PolicyInput(
+    parameters = plan.metadata["policy_parameters"]
+    rows = np.arange(len(plan), dtype=np.int64)
+    sides = plan.sides()
+    compute, memory = rows[sides == COMPUTE], rows[sides == MEMORY]
+    kind = policy_kind(name)
+    order = np.concatenate([compute, memory[::-1]]) if kind == SCANNERS else rows
+    columns = PolicyInput(
         depth_first=rows,
         by_density=order,
+        prompt_tokens=plan.column("prompt_tokens").astype(np.float64),
         new_prompt_tokens=plan.column("new_prompt_tokens").astype(np.float64),
         output_tokens=plan.column("output_tokens_mean").astype(np.float64),
         density=plan.column("density").astype(np.float64),
         root_density=float(plan.metadata["density"]),
+        prices=StepPrices(**plan.metadata["step_prices"]),
     )
-    state = initial_state(policy_kind(name), order, expected, settings)
-    return Policy(name, state, plan.metadata["policy_parameters"])
+    arrangement, options = None, None
+    if kind == BLEND:
+        started = plan.column("batch")[memory].astype(np.float64)
+        arrangement = Arrangement(compute, memory, started)
+        options = BlendOptions(**parameters)
+    state = initial_state(kind, order, columns, settings, arrangement, options)
+    return Policy(name, state, parameters)

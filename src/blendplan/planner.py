@@ -13,7 +13,7 @@ from blendplan.lengths import Lengths, predict_lengths
 from blendplan.machine import Machine, machine
 from blendplan.planfile import Plan, assemble_plan
 from blendplan.requests import Requests
-from blendplan.schedule import PolicyInput, make_policy
+from blendplan.schedule import PolicyInput, make_policy, step_prices
 from blendplan.schedule.policies import check_policy_name
 from blendplan.simulate import SimulatedRun, Workload, simulate_run
 from blendplan.tree import (
@@ -123,10 +123,12 @@ def prepare(
     expected = PolicyInput(
         depth_first=tree.order,
         by_density=arranged.order,
+        prompt_tokens=_float(prompt_tokens),
         new_prompt_tokens=new_prompt_tokens,
         output_tokens=_float(predicted.mean),
         density=shared_compute_s / memory_s,
         root_density=float(root.density[0]) if n else 0.0,
+        prices=step_prices(target.table),
     )
     workload = Workload(
         prompt_tokens,
@@ -186,6 +188,7 @@ def describe(
         "requests": len(requests),
         "policy": policy,
         "policy_parameters": chosen.parameters,
+        "step_prices": prepared.expected.prices._asdict(),
         "gpu": target.gpu.name,
         "model": target.model.name,
         "tp": target.tp,
@@ -225,7 +228,7 @@ def describe(
     }
 
 
-def _float(values: NDArray[np.float32]) -> NDArray[np.float64]:
+def _float(values: NDArray[np.float32] | NDArray[np.int32]) -> NDArray[np.float64]:
     return values.astype(np.float64)
 
 

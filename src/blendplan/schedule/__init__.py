@@ -9,14 +9,19 @@ from blendplan.schedule.live import LivePolicy
 from blendplan.schedule.partition import memory_partition, prefill_budget_tokens
 from blendplan.schedule.policies import POLICIES, Policy, PolicyInput, make_policy
 from blendplan.schedule.settings import EngineSettings
+from blendplan.schedule.timetable import Arrangement, BlendOptions, StepPrices, step_prices
 
 __all__ = [
     "POLICIES",
+    "Arrangement",
+    "BlendOptions",
     "EngineSettings",
     "LivePolicy",
     "Policy",
     "PolicyInput",
+    "StepPrices",
     "make_policy",
     "memory_partition",
     "prefill_budget_tokens",
+    "step_prices",
 ]

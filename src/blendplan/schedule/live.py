@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from blendplan.kernel import kernel
-from blendplan.schedule import state as transitions
+from blendplan.schedule import transitions
 from blendplan.schedule.policies import Policy
 from blendplan.schedule.settings import EngineSettings
-from blendplan.schedule.state import PolicyState
+from blendplan.schedule.state import SHARE, PolicyState
 
 
 class LivePolicy:
@@ -91,7 +91,7 @@ class LivePolicy:
     def shares(self) -> tuple[int, int]:
         """The memory partition in force: KV tokens of the compute and of the memory side."""
         level = self._state.level
-        return round(level[transitions.SHARE]), round(level[transitions.SHARE + 1])
+        return round(level[SHARE]), round(level[SHARE + 1])
 
 
 @kernel

@@ -1,16 +1,24 @@
 """The named policies: how each orders the requests, and the state it starts with."""
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blendplan.errors import BlendplanError
 from blendplan.schedule.settings import EngineSettings
-from blendplan.schedule.state import COMPUTE, MEMORY, QUEUE, SCANNERS, PolicyState
+from blendplan.schedule.state import BLEND, COMPUTE, MEMORY, QUEUE, SCANNERS, PolicyState
+from blendplan.schedule.timetable import (
+    Arrangement,
+    BlendOptions,
+    StepPrices,
+    arrange,
+    blend_state,
+    no_blend_state,
+)
 
-POLICIES = ("fcfs", "random", "dfs", "blendserve")
+POLICIES = ("fcfs", "random", "dfs", "blendserve", "blend")
 
 
 @dataclass(frozen=True)
@@ -20,19 +28,23 @@ class PolicyInput:
     Attributes:
         depth_first: requests in depth-first order of the prefix tree; int64 [n].
         by_density: requests in leaf order of the sorted and split tree; int64 [n].
+        prompt_tokens: prompt length; float64 [n].
         new_prompt_tokens: prompt tokens that each request must compute when every shared prefix
             is computed once and its cost is divided among the requests below it; float64 [n].
         output_tokens: expected output length; float64 [n].
         density: compute seconds over memory seconds with ``new_prompt_tokens``; float64 [n].
         root_density: the same for the whole workload.
+        prices: price of a step.
     """
 
     depth_first: NDArray[np.int64]
     by_density: NDArray[np.int64]
+    prompt_tokens: NDArray[np.float64]
     new_prompt_tokens: NDArray[np.float64]
     output_tokens: NDArray[np.float64]
     density: NDArray[np.float64]
     root_density: float
+    prices: StepPrices
 
     def __len__(self) -> int:
         return len(self.depth_first)
@@ -51,7 +63,12 @@ class Policy:
 
 
 def make_policy(
-    name: str, columns: PolicyInput, settings: EngineSettings, *, seed: int = 0
+    name: str,
+    columns: PolicyInput,
+    settings: EngineSettings,
+    *,
+    seed: int = 0,
+    options: BlendOptions | None = None,
 ) -> Policy:
     """A fresh policy of the given name.
 
@@ -74,28 +91,44 @@ def make_policy(
     else:
         order = columns.by_density
         parameters["root_density"] = columns.root_density
-    state = initial_state(policy_kind(name), order, columns, settings)
+    options = options or BlendOptions()
+    arrangement = None
+    if name == "blend":
+        arrangement = arrange(columns, settings, options)
+        parameters.update(asdict(options))
+    state = initial_state(policy_kind(name), order, columns, settings, arrangement, options)
     return Policy(name, state, parameters)
 
 
 def policy_kind(name: str) -> int:
-    """QUEUE or SCANNERS."""
-    return SCANNERS if name == "blendserve" else QUEUE
+    """QUEUE, SCANNERS or BLEND."""
+    return {"blendserve": SCANNERS, "blend": BLEND}.get(name, QUEUE)
 
 
 def check_policy_name(name: str) -> None:
     """Raise a BlendplanError with the nearest names when there is no such policy."""
     if name not in POLICIES:
-        near = difflib.get_close_matches(name, POLICIES, n=2)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(POLICIES)}"
+        near = difflib.get_close_matches(name, POLICIES, n=1)
+        hint = (
+            f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(POLICIES)}"
+        )
         raise BlendplanError(f"unknown policy {name!r}; {hint}")
 
 
 def initial_state(
-    kind: int, order: NDArray[np.int64], columns: PolicyInput, settings: EngineSettings
+    kind: int,
+    order: NDArray[np.int64],
+    columns: PolicyInput,
+    settings: EngineSettings,
+    arrangement: Arrangement | None = None,
+    options: BlendOptions | None = None,
 ) -> PolicyState:
     """The state of a policy before the first step."""
     compute_heavy = columns.density >= columns.root_density
+    blend = no_blend_state()
+    if arrangement is not None:
+        blend = blend_state(columns, arrangement, settings, options or BlendOptions())
+        compute_heavy = ~blend.memory_side
     return PolicyState(
         kind=kind,
         order=np.ascontiguousarray(order, dtype=np.int64),
@@ -109,6 +142,7 @@ def initial_state(
         kv_tokens=float(settings.kv_tokens),
         root_density=columns.root_density,
         max_num_batched_tokens=settings.max_num_batched_tokens,
+        blend=blend,
     )
 
 

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from blendplan.cost.step import StepTable, step_times
 from blendplan.kernel import kernel
-from blendplan.schedule import state as policy
+from blendplan.schedule import transitions as policy
 from blendplan.schedule.settings import EngineSettings
-from blendplan.schedule.state import PolicyState
+from blendplan.schedule.state import SHARE, PolicyState
 from blendplan.simulate.kv_cache import (
     FREE,
     KvCache,
@@ -269,8 +269,8 @@ def _write_admission(
     engine.admission_step[request] = counts[STEPS]
     engine.start_s[request] = engine.seconds[CLOCK]
     engine.cached_tokens[request] = cached_tokens
-    engine.share_tokens[request, 0] = round(state.level[policy.SHARE])
-    engine.share_tokens[request, 1] = round(state.level[policy.SHARE + 1])
+    engine.share_tokens[request, 0] = round(state.level[SHARE])
+    engine.share_tokens[request, 1] = round(state.level[SHARE + 1])
     engine.prefill_budget[request] = prefill_budget
 
 

@@ -1,0 +1,223 @@
+"""How `blend` starts: which request goes to which side, and when the memory-heavy ones begin."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blendplan.cost.step import StepTable
+from blendplan.schedule.blend import (
+    BUCKETS,
+    READS_LEFT,
+    TOKENS_LEFT,
+    BlendParameters,
+    BlendState,
+)
+from blendplan.schedule.settings import EngineSettings
+
+if TYPE_CHECKING:
+    from blendplan.schedule.policies import PolicyInput
+
+# Classes of output length that are spread over the run each by itself.
+STRATA = 16
+
+
+@dataclass(frozen=True)
+class BlendOptions:
+    """What of `blend` may be tuned.
+
+    Attributes:
+        boundary: requests of a density under this multiple of the root's are memory-heavy.
+        memory_cap: share of the KV cache that the projected peak may reach when a memory-heavy
+            request is admitted.
+        compute_cap: the same for a compute-heavy one.
+        reserve: KV tokens kept for the compute side, as a multiple of what its flow holds on
+            average.
+    """
+
+    boundary: float = 1.0
+    memory_cap: float = 0.98
+    compute_cap: float = 0.99
+    reserve: float = 1.5
+
+
+class StepPrices(NamedTuple):
+    """What a policy needs to know of the price of a step.
+
+    Attributes:
+        token_s: seconds of compute per token in a well-filled step.
+        read_s: seconds per KV token read.
+        least_tokens: tokens that a step needs for its compute time to be worth its weights.
+    """
+
+    token_s: float
+    read_s: float
+    least_tokens: int
+
+
+class Arrangement(NamedTuple):
+    """The two queues of `blend`.
+
+    Attributes:
+        compute_order, memory_order: requests of each side in order of admission; int64.
+        start_step: planned step of admission along ``memory_order``, ascending; float64.
+    """
+
+    compute_order: NDArray[np.int64]
+    memory_order: NDArray[np.int64]
+    start_step: NDArray[np.float64]
+
+
+def step_prices(table: StepTable) -> StepPrices:
+    """Sum up a step table for a policy.
+
+    A step counts as well filled when a token costs at most 15 % more than in the best step.
+    """
+    tokens = np.arange(1, len(table.linear_s))
+    per_token = table.linear_s[1:] / tokens
+    best = float(per_token.min())
+    least = int(tokens[np.argmax(per_token <= 1.15 * best)])
+    return StepPrices(best, float(table.decode_attention[0]), least)
+
+
+def arrange(columns: "PolicyInput", settings: EngineSettings, options: BlendOptions) -> Arrangement:
+    """Sort requests into the two queues, and set the timetable of the memory-heavy ones."""
+    order = columns.depth_first
+    memory = columns.density < options.boundary * columns.root_density
+    parameters = blend_parameters(columns, memory, settings, options)
+    memory_order, start_step = timetable(
+        order[memory[order]], columns.output_tokens, parameters.steps
+    )
+    return Arrangement(order[~memory[order]], memory_order, start_step)
+
+
+def timetable(
+    requests: NDArray[np.int64], output_tokens: NDArray[np.float64], steps: float
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Requests in the order of their planned start, and that start in steps.
+
+    Every class of output length is spread evenly, in the order given, over the steps in which its
+    requests can start and still end within ``steps``: the mix of lengths stays the same, ends are
+    staggered, and the longest start early enough.
+    """
+    outputs = output_tokens[requests]
+    by_length = np.argsort(outputs, kind="stable")
+    share = np.cumsum(outputs[by_length])
+    stratum = np.empty(len(requests), dtype=np.int64)
+    stratum[by_length] = np.minimum(STRATA - 1, share / share[-1:] * STRATA)
+    fraction = np.empty(len(requests))
+    for number in range(STRATA):
+        mine = np.flatnonzero(stratum == number)
+        # Strata are out of phase, so that their starts do not coincide.
+        phase = (number + 0.5) / STRATA
+        fraction[mine] = (np.arange(len(mine)) + phase) / max(1, len(mine))
+    start = fraction * np.maximum(0.0, steps - outputs)
+    order = np.argsort(start, kind="stable")
+    return requests[order], start[order]
+
+
+def blend_parameters(
+    columns: "PolicyInput",
+    memory: NDArray[np.bool_],
+    settings: EngineSettings,
+    options: BlendOptions,
+) -> BlendParameters:
+    """Constants of a run, from the totals of both sides.
+
+    Args:
+        columns: n requests.
+        memory: which of them are memory-heavy; bool [n].
+        settings: limits of the engine.
+        options: tuning.
+    """
+    prices = columns.prices
+    outputs, held = columns.output_tokens, columns.new_prompt_tokens + columns.output_tokens
+    kv_tokens = float(settings.kv_tokens)
+    tokens = float(held.sum())
+    reads = float((columns.prompt_tokens * outputs + outputs**2 / 2).sum())
+    # KV tokens times steps that a request occupies; a compute-heavy one also while it is prefilled.
+    area = columns.new_prompt_tokens * outputs + outputs**2 / 2
+    compute_area = float((held * (outputs + 2))[~memory].sum())
+    memory_area = float(area[memory].sum())
+    # With a density so high that full steps of prefill cannot keep up with a full KV cache, memory
+    # work is stretched over the run instead.
+    balanced = np.inf
+    if tokens > 0:
+        full_step = settings.max_num_batched_tokens / tokens
+        balanced = full_step * (memory_area + compute_area)
+    ramp = float((area * outputs)[memory].sum()) / max(memory_area, 1.0)
+    longest = float(outputs.max(initial=1.0))
+    least_steps = max(longest, tokens / settings.max_num_batched_tokens)
+    largest = float(held[~memory].max(initial=0.0))
+    reserve, steps = 0.0, least_steps
+    for _ in range(4):
+        steady = max(0.1 * kv_tokens, min(options.memory_cap * kv_tokens - reserve, balanced))
+        steps = max(least_steps, memory_area / steady + ramp)
+        reserve = min(0.5 * kv_tokens, options.reserve * compute_area / steps + largest)
+    return BlendParameters(
+        kv_tokens=kv_tokens,
+        memory_cap=options.memory_cap,
+        compute_cap=options.compute_cap,
+        compute_reserve=reserve,
+        bucket_steps=max(1, int(np.ceil(longest / BUCKETS))),
+        steps=steps,
+        tokens=tokens,
+        reads=reads,
+        least_tokens=prices.least_tokens,
+    )
+
+
+def blend_state(
+    columns: "PolicyInput",
+    arrangement: Arrangement,
+    settings: EngineSettings,
+    options: BlendOptions,
+) -> BlendState:
+    """The state of `blend` over n requests before the first step."""
+    n = len(columns)
+    memory = np.zeros(n, dtype=np.bool_)
+    memory[arrangement.memory_order] = True
+    parameters = blend_parameters(columns, memory, settings, options)
+    now = np.zeros(9)
+    now[TOKENS_LEFT] = parameters.tokens
+    now[READS_LEFT] = parameters.reads
+    return BlendState(
+        parameters=parameters,
+        compute_order=arrangement.compute_order,
+        memory_order=arrangement.memory_order,
+        start_step=arrangement.start_step,
+        prompt_tokens=columns.prompt_tokens,
+        memory_side=memory,
+        started=np.zeros(n, dtype=np.int64),
+        generated=np.zeros(n, dtype=np.int64),
+        bucket=np.zeros(n, dtype=np.int64),
+        long_running=np.zeros(n, dtype=np.int64),
+        long_position=np.zeros(n, dtype=np.int64),
+        counts=np.zeros(2 * BUCKETS, dtype=np.int64),
+        offsets=np.zeros(2 * BUCKETS),
+        cursor=np.zeros(4, dtype=np.int64),
+        now=now,
+    )
+
+
+def no_blend_state() -> BlendState:
+    """A placeholder for the other policies: compiled code knows one type of state."""
+    rows, values = np.empty(0, dtype=np.int64), np.empty(0)
+    return BlendState(
+        parameters=BlendParameters(0.0, 0.0, 0.0, 0.0, 1, 0.0, 0.0, 0.0, 0),
+        compute_order=rows,
+        memory_order=rows,
+        start_step=values,
+        prompt_tokens=values,
+        memory_side=np.empty(0, dtype=np.bool_),
+        started=rows,
+        generated=rows,
+        bucket=rows,
+        long_running=rows,
+        long_position=rows,
+        counts=rows,
+        offsets=values,
+        cursor=rows,
+        now=values,
+    )
