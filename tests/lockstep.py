@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from blendplan.cost.step import StepTable
 from blendplan.requests.columns import Requests
-from blendplan.schedule import EngineSettings, Policy, PolicyInput, make_policy
+from blendplan.schedule import EngineSettings, Policy, PolicyInput, StepPrices, make_policy
 from blendplan.simulate import Workload
 from blendplan.simulate import engine as loop
 from blendplan.simulate.engine import idle_engine, run_steps
@@ -15,6 +15,9 @@ from blendplan.simulate.kv_cache import FREE, cached_blocks, empty_cache
 from blendplan.simulate.series import empty_series
 from blendplan.tree import block_chains, build_tree
 from tests.slow_engine import SlowEngine, Step
+
+# Prices for policies that do not look at them.
+PRICES = StepPrices(token_s=1.0, read_s=1.0, least_tokens=1)
 
 
 def requests_of(prompts: Sequence[Sequence[int]], output_tokens: Sequence[int]) -> Requests:
@@ -45,13 +48,14 @@ def workload_of(
 def input_order(n: int, settings: EngineSettings) -> Policy:
     """The policy ``fcfs`` over n requests."""
     rows, ones = np.arange(n, dtype=np.int64), np.ones(n)
-    return make_policy("fcfs", PolicyInput(rows, rows, ones, ones, ones, 1.0), settings)
+    columns = PolicyInput(rows, rows, ones, ones, ones, ones, 1.0, PRICES)
+    return make_policy("fcfs", columns, settings)
 
 
 def odd_prices(settings: EngineSettings, overlap: float) -> StepTable:
     """Prices in which every number that a step has counts, and none twice alike."""
-    tokens = np.arange(settings.max_num_batched_tokens + 1)
-    sequences = np.arange(settings.max_num_seqs + 1)
+    tokens = np.arange(settings.max_num_batched_tokens + 1, dtype=np.float64)
+    sequences = np.arange(settings.max_num_seqs + 1, dtype=np.float64)
     return StepTable(
         linear_s=np.sqrt(7.0 + tokens) * (tokens > 0),
         head_s=(0.3 + 0.11 * sequences) * (sequences > 0),

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from blendplan.cost import least_prefill, makespan_bound
 from blendplan.errors import BlendplanError
-from blendplan.schedule import EngineSettings, Policy, PolicyInput, make_policy
+from blendplan.schedule import (
+    POLICIES,
+    EngineSettings,
+    Policy,
+    PolicyInput,
+    StepPrices,
+    make_policy,
+)
 from blendplan.simulate import SERIES_NAMES, SimulatedRun, simulate_run
 from blendplan.tree import build_tree, optimal_sharing
 from tests.lockstep import (
@@ -83,16 +90,18 @@ def jobs(draw: st.DrawFn, most_requests: int = 10) -> Job:
 
 
 @st.composite
-def scanner_columns(draw: st.DrawFn, n: int) -> PolicyInput:
-    """What a scanner policy believes; it need not be true."""
+def beliefs(draw: st.DrawFn, n: int) -> PolicyInput:
+    """What a policy believes of n requests; it need not be true."""
     column = st.lists(QUARTERS, min_size=n, max_size=n).map(np.array)
     return PolicyInput(
         depth_first=np.arange(n),
         by_density=np.array(draw(st.permutations(range(n))), dtype=np.int64),
+        prompt_tokens=draw(column),
         new_prompt_tokens=draw(column),
         output_tokens=draw(column),
         density=draw(column),
         root_density=draw(QUARTERS),
+        prices=StepPrices(token_s=1.0, read_s=0.5, least_tokens=draw(st.integers(1, 20))),
     )
 
 
@@ -155,7 +164,7 @@ def test_queue_beside_the_slow_engine(job: Job, overlap: float) -> None:
 @settings(max_examples=300, deadline=None)
 def test_scanners_beside_slow_scanners(data: st.DataObject) -> None:
     job = data.draw(jobs())
-    columns = data.draw(scanner_columns(len(job.prompts)))
+    columns = data.draw(beliefs(len(job.prompts)))
     oracle = slow_scanners(columns, job.engine)
     fast = job.fast(make_policy("blendserve", columns, job.engine))
     run_side_by_side(job.slow(oracle), fast)
@@ -168,8 +177,8 @@ def test_scanners_beside_slow_scanners(data: st.DataObject) -> None:
 def test_what_holds_for_every_run(job: Job, data: st.DataObject) -> None:
     n = len(job.prompts)
     overlap = data.draw(st.sampled_from(OVERLAPS))
-    columns = data.draw(scanner_columns(n))
-    name = data.draw(st.sampled_from(["fcfs", "random", "dfs", "blendserve"]))
+    columns = data.draw(beliefs(n))
+    name = data.draw(st.sampled_from(POLICIES))
     run = job.run(make_policy(name, columns, job.engine), overlap)
 
     assert sorted(run.admission.tolist()) == list(range(n))
