@@ -3,8 +3,7 @@
 Takes a block only when every line is good and plain, and all lines have one form: all batch lines
 or none, and one kind of prompt. Anything else (a bad line, numbers written as 1.0, content parts,
 tool calls, integer ids) makes it hand back None, and the block is read line by line. What it takes
-it reads as the exact way does, with one exception: values that are not looked at may be nested
-deeper than Python's own reader goes.
+it reads as the exact way does.
 """
 
 import re
@@ -108,20 +107,14 @@ def _could_be_objects(text: bytes, starts: NDArray[np.int64], ends: NDArray[np.i
         (data[starts] == _OPEN).all()
         and (data[ends - 1] == _CLOSE).all()
         and b"\0" not in text
-        and not _has_number_words(text)
+        and not (_may_have_number_words(data) and _NUMBER_WORDS.search(text))
+        and not _is_extreme(data, starts, ends)
     )
-
-
-def _has_number_words(text: bytes) -> bool:
-    """Whether NaN or an infinity, which Arrow takes for numbers, may stand in the text."""
-    if not _may_have_number_words(np.frombuffer(text, np.uint8)):
-        return False
-    return _NUMBER_WORDS.search(text) is not None
 
 
 @kernel
 def _may_have_number_words(text: NDArray[np.uint8]) -> bool:
-    """Whether the text has "NaN", or "Inf" before what may follow an infinity."""
+    """Whether "NaN" or what may be an infinity, which Arrow takes for numbers, is in the text."""
     found = False
     for i in range(len(text) - 3):
         a, b, c, d = text[i], text[i + 1], text[i + 2], text[i + 3]
@@ -133,6 +126,29 @@ def _may_have_number_words(text: NDArray[np.uint8]) -> bool:
             & ((d <= 32) | (d == 44) | (d == 93) | (d == 125) | (d == 105))
         )
     return bool(found)
+
+
+@kernel
+def _is_extreme(
+    text: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64]
+) -> bool:
+    """Whether a line may be nested as deeply, or a number be as long, as Python refuses to read.
+
+    Python's limits are about 1,000 levels and 4,300 digits.
+    """
+    for line in range(len(starts)):
+        data = text[starts[line] : ends[line]]
+        opened = 0
+        for i in range(len(data)):
+            opened += int((data[i] == 91) | (data[i] == 123))
+        if opened > 500:
+            return True
+        digits = 0  # in a row, looked at every 32 bytes
+        for i in range(0, len(data), 32):
+            digits = digits + 1 if 48 <= data[i] <= 57 else 0
+            if digits > 128:
+                return True
+    return False
 
 
 def _bodies(text: bytes, lengths: NDArray[np.int64]) -> pa.Array:
@@ -227,7 +243,7 @@ def _all_within(column: pa.Array, low: int, high: int | None = None) -> bool:
 
 
 def _any(column: pa.Array) -> bool:
-    return column.null_count < len(column)
+    return bool(column.null_count < len(column))
 
 
 def _whole_column(column: pa.ChunkedArray) -> pa.Array:

@@ -5,7 +5,7 @@ go the way of those.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -87,10 +87,12 @@ def _read_columns(batch: pa.RecordBatch, first_row: int, name: str, reject: Reje
         for column in _COUNT_COLUMNS:
             counts[column], is_good = _count_column(batch, column)
             good &= is_good
-        bodies = _sampling_bodies(batch)
+        bodies, is_good = _sampling_bodies(batch)
+        good &= is_good
     for index in np.flatnonzero(~good).tolist():
         line = _json_line(batch.slice(index, 1).to_pylist()[0])
-        reject(first_row + index, _reason(line), line)
+        reason = _reason(line, lambda line: read_record(parse_line(line)))
+        reject(first_row + index, reason or "not a good request", line)
     if not good.any():
         return None
     token_ids = (
@@ -161,23 +163,33 @@ def _count_column(batch: pa.RecordBatch, name: str) -> tuple[NDArray[np.int32], 
     return counts, in_range | ~stated
 
 
-def _sampling_bodies(batch: pa.RecordBatch) -> pa.Array | None:
-    """The columns that are neither prompt nor id nor known length, as one JSON object per row."""
+def _sampling_bodies(batch: pa.RecordBatch) -> tuple[pa.Array | None, NDArray[np.bool_]]:
+    """The columns that are neither prompt nor id nor known length, as one JSON object per row.
+
+    Returns:
+        the objects, large_binary [k], None when there are no such columns; and whether each is
+        good, bool [k].
+    """
+    good = np.ones(batch.num_rows, bool)
     names = [name for name in batch.schema.names if name not in _NOT_SAMPLING]
     if not names:
-        return None
-    empty = b"{}"
-    bodies = [_json_line(row) for row in batch.select(names).to_pylist()]
-    return pa.array([None if body == empty else body for body in bodies], pa.large_binary())
+        return None, good
+    bodies: list[bytes | None] = []
+    for index, row in enumerate(batch.select(names).to_pylist()):
+        body = _json_line(row)
+        bodies.append(None if body == b"{}" else body)
+        if b"Infinity" in body:  # the one thing a column can hold and JSON cannot
+            good[index] = _reason(body, parse_line) is None
+    return pa.array(bodies, pa.large_binary()), good
 
 
-def _reason(line: bytes) -> str:
-    """What the exact reader says about a row that was found bad."""
+def _reason(line: bytes, read: Callable[[bytes], object]) -> str | None:
+    """What the exact reader says about a row, None when it finds nothing wrong."""
     try:
-        read_record(parse_line(line))
+        read(line)
     except BadRecordError as error:
         return str(error)
-    raise AssertionError("a good row was found bad")
+    return None
 
 
 def _json_line(row: Mapping[str, Any]) -> bytes:

@@ -15,6 +15,7 @@ from blendplan.requests.source import Source
 PROMPT_COLUMNS = ("prompt_token_ids", "prompt", "messages", "body")
 _BATCH_BYTES = 32 << 20
 _BUFFER_BYTES = 1 << 20
+_LEAST_BYTES_A_TOKEN = 2  # what encodings save on a vocabulary of 2^16 and more
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class OpenTable:
     Attributes:
         schema: its columns.
         rows: number of rows, 0 where only reading can tell.
-        expected_tokens: how many token ids it holds, 0 where only reading can tell; a hint.
+        expected_tokens: a guess, rather too high, at how many token ids it holds; 0 for none.
         batches: its rows in order, each batch checked to be sound Arrow data.
     """
 
@@ -56,15 +57,15 @@ def open_table(source: Source) -> OpenTable:
     """
     with reading(source.name):
         table = _open_parquet(source) if source.kind == "parquet" else _open_arrow(source)
-    schema = table.schema
+        schema, names = table.schema, table.schema.names
     if b"blendplan" in (schema.metadata or {}):
         raise BlendplanError(f"{source.name} is a plan; give the request file it was made from")
-    if not any(name in schema.names for name in PROMPT_COLUMNS):
-        close = [get_close_matches(name, PROMPT_COLUMNS, n=1) for name in schema.names]
+    if not any(name in names for name in PROMPT_COLUMNS):
+        close = [get_close_matches(name, PROMPT_COLUMNS, n=1) for name in names]
         hint = next((f'; is "{near[0]}" meant?' for near in close if near), "")
         raise BlendplanError(
             f'{source.name} has no column "prompt_token_ids", "prompt" or "messages", only '
-            f"{', '.join(schema.names)[:80] or 'none'}{hint}"
+            f"{', '.join(names)[:80] or 'none'}{hint}"
         )
     return table
 
@@ -73,15 +74,10 @@ def _open_parquet(source: Source) -> OpenTable:
     # A buffered stream, not a memory map, so that the file does not count as our memory.
     file = pq.ParquetFile(source.path, buffer_size=_BUFFER_BYTES, pre_buffer=False)
     metadata = file.metadata
-    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
-    tokens = sum(
-        column.num_values
-        for group in groups
-        for column in (group.column(i) for i in range(group.num_columns))
-        if column.path_in_schema.split(".")[0] == "prompt_token_ids"
-    )
-    size = max(sum(group.total_byte_size for group in groups), 4 * tokens)
-    rows_at_once = _BATCH_BYTES * metadata.num_rows // max(size, 1)
+    # Row groups only: a look at the columns of a damaged file can abort the whole process.
+    size = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
+    tokens = size // _LEAST_BYTES_A_TOKEN
+    rows_at_once = _BATCH_BYTES * metadata.num_rows // max(4 * tokens, 1)
     batches = file.iter_batches(batch_size=min(max(rows_at_once, 16), 1 << 16))
     return OpenTable(file.schema_arrow, metadata.num_rows, tokens, _checked(source.name, batches))
 
