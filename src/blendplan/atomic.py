@@ -40,7 +40,8 @@ def replacing(path: Path | str) -> Iterator[Path]:
     path = Path(path)
     _refuse_hopeless(path)
     if path.exists() and not path.is_file():
-        yield path
+        with _naming(path, path):
+            yield path
         return
     target = Path(os.path.realpath(path))
     # The name is cut so that a name of the longest length the file system takes still works.
@@ -60,6 +61,8 @@ def replacing(path: Path | str) -> Iterator[Path]:
 def _refuse_hopeless(path: Path) -> None:
     """Say before any work what would only fail at its end."""
     try:
+        if "\0" in str(path):
+            raise ValueError("it holds a null character")
         if path.is_dir():
             raise BlendplanError(f"cannot write {path}: it is a folder; give the path of a file")
         if not path.parent.is_dir():
