@@ -15,7 +15,7 @@ of other densities than those of the place where the subtree as a whole was put.
    one group is inside another, only the better one moves in this round.
 
 The rounds end when the leaves are in order, when no outlier fits what is left of the budget, or
-when two rounds in a row have brought no progress.
+when two rounds in a row have brought next to nothing.
 
 The paper moves outliers to the root only. Nearer ancestors cost less, and they keep the method
 working when all prompts begin with the same token, which leaves the root one child.
@@ -36,8 +36,11 @@ from blendplan.tree.prefix_tree import PrefixTree
 from blendplan.tree.sharing import divided_tokens, prefix_tokens_unique
 from blendplan.tree.sort import own_ends, sorted_with_nodes
 
-# A round that lessens the displacement of the leaves by less than this share brings no progress.
-PROGRESS = 1e-3
+# In round k only groups move whose gain per token is at least GREED^k of the best one's: what moves
+# shifts all the rest, and many a lesser outlier is none any more once the greater ones have gone.
+GREED = 0.1
+# Two rounds in a row that lessen the displacement of the leaves by less than this share end it.
+PROGRESS = 0.02
 PATIENCE = 2
 
 
@@ -73,8 +76,9 @@ def split_tree(
     token_s = token_seconds(prompt_tokens, compute_s, output_tokens)
 
     best, least = tree, math.inf
-    stalled = 0
+    turn = stalled = 0
     while True:
+        turn += 1
         totals = annotate(tree, prompt_tokens, compute_s, memory_s, output_tokens=output_tokens)
         tree, nodes = sorted_with_nodes(tree, totals.density)
         leaves = leaves_in_order(tree, compute_s, memory_s, token_s)
@@ -92,19 +96,25 @@ def split_tree(
             totals.density[nodes],
             leaves,
         )
-        chosen = _affordable(tree, groups, budget - (prefix_tokens_unique(tree) - unique))
+        left = budget - (prefix_tokens_unique(tree) - unique)
+        chosen = _choice(tree, groups, left, GREED**turn)
         if not chosen.any():
             return best
         tree = _moved(tree, groups, chosen)
 
 
-def _affordable(tree: PrefixTree, groups: Groups, budget: int) -> NDArray[np.bool_]:
-    """The groups to move: best gain per recomputed token first, within the budget; bool [g]."""
+def _choice(tree: PrefixTree, groups: Groups, budget: int, least: float) -> NDArray[np.bool_]:
+    """The groups to move, best gain per recomputed token first, within the budget; bool [g].
+
+    Only groups that gain at least ``least`` times as much per token as the best move.
+    """
     cost = tree.depth[groups.node].astype(np.int64) - tree.depth[groups.target]
     possible = groups.strict & (cost <= budget)
     worth = np.where(possible, groups.gain / cost, 0.0)
-    free = np.flatnonzero(independent(tree.parent, groups.node, groups.of_child, worth))
-    best_first = free[np.argsort(-worth[free], kind="stable")]
+    free = independent(tree.parent, groups.node, groups.of_child, worth)
+    free &= worth >= least * worth.max(initial=0.0)
+    best_first = np.flatnonzero(free)
+    best_first = best_first[np.argsort(-worth[best_first], kind="stable")]
     chosen = np.zeros(len(cost), dtype=np.bool_)
     chosen[best_first[np.cumsum(cost[best_first]) <= budget]] = True
     return chosen
