@@ -1,6 +1,7 @@
 """Checks of a plan against itself: what `blendplan verify` does."""
 
 import hashlib
+import json
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,12 @@ def column_digest(table: pa.Table) -> str:
         for chunk in column.chunks:
             _update(digest, "values", chunk)
     return digest.hexdigest()
+
+
+def metadata_digest(metadata: dict[str, Any]) -> str:
+    """SHA-256 over everything that a plan says of itself, but for this digest."""
+    rest = {key: value for key, value in metadata.items() if key != "metadata_sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def _update(digest: "hashlib._Hash", part: str, chunk: pa.Array) -> None:
@@ -59,13 +66,13 @@ def check_columns(table: pa.Table, metadata: dict[str, Any]) -> list[str]:
     """
     try:
         checked = [
-            _check_digest(table, metadata),
+            _check_digests(table, metadata),
             _check_requests(table, metadata),
             _check_capacity(table, metadata),
             _check_times(table, metadata),
             _check_totals(table, metadata),
         ]
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError, ArithmeticError) as error:
         raise _wrong(f"metadata lacks or mistypes {error}") from None
     return checked
 
@@ -79,11 +86,14 @@ def _numbers(table: pa.Table, name: str) -> NDArray[Any]:
     return values
 
 
-def _check_digest(table: pa.Table, metadata: dict[str, Any]) -> str:
-    stated = metadata.get("columns_sha256")
-    if stated is not None and stated != column_digest(table):
+def _check_digests(table: pa.Table, metadata: dict[str, Any]) -> str:
+    if "columns_sha256" not in metadata:
+        return "plan in memory, no checksums yet"
+    if metadata["metadata_sha256"] != metadata_digest(metadata):
+        raise _wrong("the metadata do not match their checksum, the file was altered")
+    if metadata["columns_sha256"] != column_digest(table):
         raise _wrong("the columns do not match their checksum, the file was altered")
-    return "checksum of the columns" if stated is not None else "columns in memory, no checksum yet"
+    return "checksums of columns and metadata"
 
 
 def _check_requests(table: pa.Table, metadata: dict[str, Any]) -> str:

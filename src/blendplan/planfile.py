@@ -14,7 +14,7 @@ from blendplan.atomic import replacing
 from blendplan.errors import BlendplanError
 from blendplan.kernel import kernel
 from blendplan.lengths import Lengths
-from blendplan.plancheck import check_columns, column_digest
+from blendplan.plancheck import check_columns, column_digest, metadata_digest
 from blendplan.requests import Requests
 from blendplan.schedule import (
     Arrangement,
@@ -24,6 +24,7 @@ from blendplan.schedule import (
     Policy,
     PolicyInput,
     StepPrices,
+    output_spread,
 )
 from blendplan.schedule.policies import initial_state, policy_kind
 from blendplan.schedule.state import BLEND, COMPUTE, MEMORY, SCANNERS, SIDES
@@ -129,8 +130,9 @@ class Plan:
         Raises:
             BlendplanError: the path cannot be written.
         """
-        described = {"format_version": FORMAT_VERSION, **self.metadata}
-        described["columns_sha256"] = column_digest(self.table)
+        described = {**self.metadata, "columns_sha256": column_digest(self.table)}
+        described["metadata_sha256"] = metadata_digest(described)
+        described["format_version"] = FORMAT_VERSION
         text = json.dumps(described, sort_keys=True, allow_nan=False)
         schema = SCHEMA.with_metadata({METADATA_KEY: text.encode()})
         options = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=1))
@@ -155,6 +157,8 @@ class Plan:
                 schema = reader.schema
                 text = (schema.metadata or {}).get(METADATA_KEY)
                 table = reader.read_all() if text is not None else pa.table({})
+            # Damaged offsets and codes would crash whoever uses the columns.
+            table.validate(full=True)
         except OSError as error:
             if error.errno is not None:
                 raise BlendplanError(f"cannot read plan {path}: {error.strerror}") from None
@@ -185,19 +189,23 @@ def _unreadable(path: Path, error: Exception) -> BlendplanError:
     )
 
 
+def _damaged(path: Path) -> BlendplanError:
+    return BlendplanError(f"plan {path} has damaged metadata; make it again with `blendplan plan`")
+
+
 def _parse_metadata(path: Path, text: bytes, schema: pa.Schema) -> dict[str, Any]:
     try:
         metadata = json.loads(text)
         version = metadata.pop("format_version")
-    except (ValueError, KeyError, AttributeError):
-        raise BlendplanError(
-            f"plan {path} has damaged metadata; make it again with `blendplan plan`"
-        ) from None
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        raise _damaged(path) from None
     if version != FORMAT_VERSION:
         raise BlendplanError(
             f"plan {path} has format version {version!r}, this blendplan reads {FORMAT_VERSION}; "
             f"make it again with `blendplan plan`"
         )
+    if not {"columns_sha256", "metadata_sha256"} <= metadata.keys():
+        raise _damaged(path)
     if not schema.remove_metadata().equals(SCHEMA):
         missing = [name for name in SCHEMA.names if name not in schema.names]
         what = f"lacks column {missing[0]!r}" if missing else "has columns of other types"
@@ -320,6 +328,9 @@ def plan_policy(plan: Plan, settings: EngineSettings) -> Policy:
         prompt_tokens=plan.column("prompt_tokens").astype(np.float64),
         new_prompt_tokens=plan.column("new_prompt_tokens").astype(np.float64),
         output_tokens=plan.column("output_tokens_mean").astype(np.float64),
+        output_spread=output_spread(
+            plan.column("output_tokens_mean"), plan.column("output_tokens_p90")
+        ),
         density=plan.column("density").astype(np.float64),
         root_density=float(plan.metadata["density"]),
         prices=StepPrices(**plan.metadata["step_prices"]),
