@@ -3,20 +3,40 @@
 In goes a `Plan`; out come OpenAI batch output lines, one per request, in one file. One replay loop
 drives all engines; an adapter only starts its engine, submits, steps and reports. Nothing here
 decides an order: that is the plan's live policy.
+
+Names are imported when they are first used: the process that an engine gets for itself imports its
+adapter and no numba, which vLLM's CPU platform cannot bear to find loaded.
 """
 
-from blendplan.engines.engine import Capacity
-from blendplan.engines.graph_sizes import default_grid, graph_sizes, padded_tokens
-from blendplan.engines.replay import ENGINES, Replayed, replay
-from blendplan.engines.tally import Tally
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "ENGINES",
-    "Capacity",
-    "Replayed",
-    "Tally",
-    "default_grid",
-    "graph_sizes",
-    "padded_tokens",
-    "replay",
-]
+if TYPE_CHECKING:
+    from blendplan.engines.engine import Capacity as Capacity
+    from blendplan.engines.graphs import default_grid as default_grid
+    from blendplan.engines.graphs import graph_sizes as graph_sizes
+    from blendplan.engines.graphs import padded_tokens as padded_tokens
+    from blendplan.engines.run import ENGINES as ENGINES
+    from blendplan.engines.run import Replayed as Replayed
+    from blendplan.engines.run import replay as replay
+    from blendplan.engines.tally import Tally as Tally
+
+_HOMES = {
+    "Capacity": "engine",
+    "ENGINES": "run",
+    "Replayed": "run",
+    "Tally": "tally",
+    "default_grid": "graphs",
+    "graph_sizes": "graphs",
+    "padded_tokens": "graphs",
+    "replay": "run",
+}
+__all__ = [*sorted(_HOMES)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

@@ -18,6 +18,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import TracebackType
 from typing import IO, Any, Literal
 
 from blendplan.atomic import replacing
@@ -30,15 +31,12 @@ Order = Literal["input", "finish"]
 
 
 class Journal:
-    """Append-only result lines of one run.
+    """Append-only result lines of one run; as a context manager, it lets go of its files.
 
     Args:
         output: the results file.
         order: order of the lines in the results file.
         identity: what the run is; a journal of another identity is refused.
-
-    Raises:
-        BlendplanError: see `begin` and `resume`, which make one.
     """
 
     def __init__(self, output: Path, order: Order, identity: Mapping[str, str]) -> None:
@@ -50,6 +48,17 @@ class Journal:
         self._lines_file = -1
         self._synced_s = 0.0
         self._unsynced = False
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
     @property
     def lines_path(self) -> Path:
@@ -168,6 +177,12 @@ class Journal:
         self._open()
         return kept
 
+    def discard(self) -> None:
+        """Remove the journal of a run that never wrote a line."""
+        if self.lines_path != self.path:
+            self.lines_path.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
+
     def close(self) -> None:
         """Let go of the files; the journal stays."""
         if self._lines_file >= 0:
@@ -196,12 +211,12 @@ class Journal:
         self._lock = lock
 
     def _check_header(self) -> None:
+        header: Any = None
         with contextlib.suppress(OSError, ValueError), self.path.open("rb") as file:
             header = json.loads(file.readline())
-            if isinstance(header, dict) and header.get("blendplan_journal") == _FORMAT:
-                self._compare({**header, "order": str(header.get("order"))})
-                return
-        raise BlendplanError(f"{self.path} is no journal of blendplan; delete it to start over")
+        if not isinstance(header, dict) or header.get("blendplan_journal") != _FORMAT:
+            raise BlendplanError(f"{self.path} is no journal of blendplan; delete it to start over")
+        self._compare(header)
 
     def _compare(self, header: Mapping[str, Any]) -> None:
         for name, mine in {"order": self.order, **self._identity}.items():

@@ -21,12 +21,12 @@ from blendplan.engines.engine import (
     StepReport,
 )
 from blendplan.engines.logs import Log
-from blendplan.engines.request import BadRecordError
 from blendplan.engines.stop import Stop
 from blendplan.engines.tally import Tally
 from blendplan.engines.work import Work
 from blendplan.engines.writer import ResultsWriter
 from blendplan.errors import BlendplanError
+from blendplan.requests.record import BadRecordError
 from blendplan.schedule import LivePolicy
 
 # Deaths without a single finished request in between, after which the engine is hopeless.
@@ -92,7 +92,7 @@ class ReplayLoop:
         self._alone: deque[int] = deque()
         self._preempted: set[int] = set()
         self._deaths_in_a_row = 0
-        self._started_s = time.monotonic()
+        self._started_s = 0.0
         self._clock_s: float | None = None
 
     def run(self) -> None:
@@ -102,6 +102,7 @@ class ReplayLoop:
             BlendplanError: the engine cannot be kept alive.
         """
         report = self._idle_report()
+        self._started_s = time.monotonic()
         try:
             while True:
                 submitted = self._choose(report)

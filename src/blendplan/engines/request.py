@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from blendplan.engines.engine import EngineRequest
-from blendplan.requests.record import BadRecordError, read_record
+from blendplan.requests.record import read_record
 
 # Fields of a request that are no sampling parameters: what the engine is asked is said elsewhere
 # (the prompt, the model), or they only mean something to a service.
@@ -72,48 +72,8 @@ def asked(
     return Asked(request, _wants_chat(fields, inner), model if isinstance(model, str) else None)
 
 
-def generation_cap(request: EngineRequest) -> int | None:
-    """Most tokens that the request may generate; None where only the context limits it.
-
-    A known output length is a cap too, and where it is given the request does not end before it:
-    see `ends_only_at_cap`.
-    """
-    names = ("max_completion_tokens", "max_tokens")
-    caps = [int(request.parameters[name]) for name in names if name in request.parameters]
-    if request.output_tokens > 0:
-        caps.append(request.output_tokens)
-    return min(caps) if caps else None
-
-
-def ends_only_at_cap(request: EngineRequest) -> bool:
-    """Whether an end-of-sequence token does not end the request."""
-    stated = request.parameters.get("ignore_eos")
-    return request.output_tokens > 0 if stated is None else bool(stated)
-
-
-class UnsupportedParameterError(Exception):
-    """An engine cannot do what a request asks for; the message names the parameter."""
-
-
-def unsupported(engine: str, names: list[str]) -> UnsupportedParameterError:
-    """The error for parameters that an adapter does not know."""
-    listed = ", ".join(repr(name) for name in sorted(names))
-    return UnsupportedParameterError(f"{engine} does not take {listed}; leave it out")
-
-
 def _wants_chat(fields: Mapping[str, Any], inner: Mapping[str, Any]) -> bool:
     url = fields.get("url")
     if isinstance(url, str):
         return url.endswith("/chat/completions")
     return inner.get("messages") is not None
-
-
-__all__ = [
-    "Asked",
-    "BadRecordError",
-    "UnsupportedParameterError",
-    "asked",
-    "ends_only_at_cap",
-    "generation_cap",
-    "unsupported",
-]

@@ -19,7 +19,7 @@ from blendplan.engines.engine import (
     StepReport,
     TokenLogprob,
 )
-from blendplan.engines.request import UnsupportedParameterError
+from blendplan.engines.sampling import UnsupportedParameterError
 from blendplan.engines.sglang_arguments import engine_arguments, generate_arguments
 from blendplan.errors import BlendplanError
 

@@ -1,12 +1,15 @@
 """From blendplan's words to SGLang's: engine arguments and what one request asks for."""
 
-import dataclasses
-import difflib
 import json
 from typing import Any
 
 from blendplan.engines.engine import EngineRequest, Launch
-from blendplan.engines.request import ends_only_at_cap, generation_cap, unsupported
+from blendplan.engines.sampling import (
+    check_argument_names,
+    ends_only_at_cap,
+    generation_cap,
+    unsupported,
+)
 from blendplan.errors import BlendplanError
 
 # Sampling parameters by SGLang's name, where it differs from the one that requests use.
@@ -68,12 +71,7 @@ def engine_arguments(launch: Launch, known: type[Any]) -> dict[str, Any]:
                     f"spatial sharing of prefill and decode needs {name}={json.dumps(value)}, not "
                     f"{json.dumps(launch.arguments[name])}; drop that --engine-arg or --pdmux"
                 )
-    names = {field.name for field in dataclasses.fields(known)}
-    for name in launch.arguments:
-        if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "see sglang.srt.server_args.ServerArgs"
-            raise BlendplanError(f"SGLang has no engine argument {name!r}; {hint}")
+    check_argument_names("SGLang", launch.arguments, known)
     return arguments | launch.arguments
 
 

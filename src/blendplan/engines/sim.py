@@ -16,7 +16,7 @@ from blendplan.engines.engine import (
     StepReport,
     StepWork,
 )
-from blendplan.schedule import EngineSettings, PolicyInput, make_policy
+from blendplan.schedule import EngineSettings, PolicyInput, make_policy, step_prices
 from blendplan.simulate import Workload
 from blendplan.simulate import engine as loop
 from blendplan.simulate.kv_cache import FREE, empty_cache
@@ -165,7 +165,8 @@ def _no_expectations(n: int, table: StepTable) -> PolicyInput:
         prompt_tokens=nothing,
         new_prompt_tokens=nothing,
         output_tokens=nothing,
+        output_spread=nothing,
         density=nothing,
         root_density=0.0,
-        prices=table,
+        prices=step_prices(table),
     )

@@ -17,7 +17,7 @@ from blendplan.engines.engine import (
     StepReport,
     TokenLogprob,
 )
-from blendplan.engines.request import UnsupportedParameterError
+from blendplan.engines.sampling import UnsupportedParameterError
 from blendplan.engines.vllm_arguments import engine_arguments, sampling_arguments
 from blendplan.engines.vllm_watch import SchedulerWatch
 from blendplan.errors import BlendplanError

@@ -1,12 +1,14 @@
 """From blendplan's words to vLLM's: engine arguments and sampling parameters."""
 
-import dataclasses
-import difflib
 from typing import Any
 
 from blendplan.engines.engine import EngineRequest, Launch
-from blendplan.engines.request import ends_only_at_cap, generation_cap, unsupported
-from blendplan.errors import BlendplanError
+from blendplan.engines.sampling import (
+    check_argument_names,
+    ends_only_at_cap,
+    generation_cap,
+    unsupported,
+)
 
 # Sampling parameters that vLLM takes by the names that requests use.
 _SAME = frozenset(
@@ -47,12 +49,7 @@ def engine_arguments(launch: Launch, known: type[Any]) -> dict[str, Any]:
     # vLLM takes the sizes in one place only.
     if launch.graph_sizes and "compilation_config" not in launch.arguments:
         arguments["cudagraph_capture_sizes"] = launch.graph_sizes
-    names = {field.name for field in dataclasses.fields(known)}
-    for name in launch.arguments:
-        if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "see vllm.EngineArgs"
-            raise BlendplanError(f"vLLM has no engine argument {name!r}; {hint}")
+    check_argument_names("vLLM", launch.arguments, known)
     return arguments | launch.arguments
 
 

@@ -1,8 +1,7 @@
 """An engine in a process of its own, so that it can die without taking the run with it.
 
 The parent holds one end of a socket pair, the child the other; they take turns: the parent sends
-the requests to submit, the child takes a step and sends its report. Run as a module, this file is
-the child.
+the requests to submit, the child takes a step and sends its report.
 """
 
 import contextlib
@@ -25,6 +24,7 @@ from blendplan.errors import BlendplanError
 # Long enough for an engine to free a GPU, short enough for a user who waits for the prompt.
 _CLOSE_S = 30.0
 
+_CHILD = "from blendplan.engines.worker import main; main()"
 _READY, _REFUSED, _REPORT, _FAILED = "ready", "refused", "report", "failed"
 
 
@@ -48,7 +48,7 @@ class EngineProcess:
         ours, theirs = socket.socketpair()
         with self.log.open("ab") as output, theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "blendplan.engines.worker", str(theirs.fileno())],
+                [sys.executable, "-c", _CHILD, str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -135,8 +135,9 @@ def _serve(pipe: Connection) -> int:
         pipe.send((_REFUSED, str(error)))
         return 0
     except Exception as error:
+        traceback.print_exc()
         pipe.send((_FAILED, f"the engine did not start ({_one_line(error)})"))
-        raise
+        return 1
     pipe.send((_READY, engine.capacity))
     while True:
         requests = pickle.loads(pipe.recv_bytes())
@@ -146,8 +147,9 @@ def _serve(pipe: Connection) -> int:
         try:
             report = engine.step(requests)
         except Exception as error:
+            traceback.print_exc()
             pipe.send((_FAILED, f"the engine failed ({_one_line(error)})"))
-            raise
+            return 1
         pipe.send((_REPORT, report))
 
 
@@ -156,16 +158,14 @@ def _one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
 
 
-def _main() -> None:
+def main() -> None:
+    """The child: serve the parent whose end of the pipe is named on the command line."""
     descriptor = int(sys.argv[1])
     os.set_inheritable(descriptor, False)
     try:
         code = _serve(Connection(descriptor))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         code = 1  # the parent is gone, and with it the need for an engine
-    except Exception:
-        traceback.print_exc()
-        code = 1
     sys.stdout.flush()
     sys.stderr.flush()
     if code:
@@ -175,7 +175,3 @@ def _main() -> None:
             os.killpg(0, signal.SIGTERM)
     # Not waiting for threads that a broken engine may have left.
     os._exit(code)
-
-
-if __name__ == "__main__":
-    _main()

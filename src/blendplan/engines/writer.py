@@ -133,9 +133,12 @@ class ResultsWriter:
             self._journal.complete(self._offsets[order].tolist())
 
     def close(self) -> None:
-        """Let go of the journal, which stays for the next session."""
-        if self._journal is not None:
-            self._journal.close()
+        """Let go of the journal; it stays for the next session if there is anything in it."""
+        if self._journal is None:
+            return
+        self._journal.close()
+        if not self.done.any():
+            self._journal.discard()
 
     def _append(self, rows: Iterable[int], lines: list[bytes]) -> None:
         for row in (marked := list(rows)):

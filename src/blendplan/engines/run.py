@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from blendplan.engines.engine import Capacity, Engine, EngineDiedError, Launch, Refused
-from blendplan.engines.graph_sizes import default_grid, graph_sizes
+from blendplan.engines.graphs import default_grid, graph_sizes
 from blendplan.engines.journal import Journal, Order
 from blendplan.engines.logs import REQUEST_LOG, STEP_LOG, open_log
 from blendplan.engines.loop import ReplayLoop, hopeless
