@@ -1,6 +1,7 @@
 """`Lengths`: predicted output lengths as columns."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,3 +28,11 @@ class Lengths:
 
     def __len__(self) -> int:
         return len(self.mean)
+
+
+class Summary(NamedTuple):
+    """What a predictor says of n output lengths in tokens: mean and quantiles; float64 [n]."""
+
+    mean: NDArray[np.float64]
+    p50: NDArray[np.float64]
+    p90: NDArray[np.float64]
