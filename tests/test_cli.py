@@ -1,6 +1,7 @@
 """The command line as a whole: help, usage errors, exit codes, one line per failure."""
 
 import errno
+import inspect
 import json
 import os
 import tomllib
@@ -10,26 +11,13 @@ from typing import NoReturn
 
 import click
 import pytest
-from click.testing import CliRunner, Result
 
 import blendplan
 from blendplan.cli import COMMANDS, cli, planning_options
 from blendplan.errors import BlendplanError
+from tests.cli_runs import error_line, run
 
 PACKAGE = Path(blendplan.__file__).parent
-
-
-def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
-
-
-def error_line(result: Result) -> str:
-    """The one line of a failed run; nothing may be on standard output."""
-    assert result.stdout == ""
-    lines = result.stderr.splitlines()
-    assert len(lines) == 1, result.stderr
-    assert lines[0].startswith("error: ")
-    return lines[0]
 
 
 def test_help_lists_every_command_with_what_it_does() -> None:
@@ -154,7 +142,8 @@ def test_a_closed_pipe_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("blendplan.cost.gpu_names", _raise(ZeroDivisionError("a defect")))
-    assert isinstance(run("gpus").exception, ZeroDivisionError)
+    with pytest.raises(ZeroDivisionError, match="a defect"):
+        run("gpus")
 
 
 @pytest.mark.parametrize("name", ["gpus", "models"])
@@ -178,17 +167,16 @@ def test_option_values_are_those_of_the_library() -> None:
     assert set(planning_options.KV_DTYPES) <= {"auto", *KV_BITS}
 
 
-def test_machine_options_have_the_defaults_of_the_library() -> None:
-    import inspect
-
+def test_options_have_the_defaults_of_the_library() -> None:
     from blendplan.machine import machine
+    from blendplan.planner import plan
 
-    known = inspect.signature(machine).parameters
-    assert list(known) == list(planning_options.MACHINE)
-    plan = cli.get_command(click.Context(cli), "plan")
-    assert plan is not None
-    offered = {option.name: option for option in plan.params}
-    for name, parameter in known.items():
+    described = inspect.signature(machine).parameters
+    assert list(described) == list(planning_options.MACHINE)
+    command = cli.get_command(click.Context(cli), "plan")
+    assert command is not None
+    offered = {option.name: option for option in command.params}
+    for name, parameter in {**described, **inspect.signature(plan).parameters}.items():
         if parameter.default not in (inspect.Parameter.empty, None):
             assert offered[name].default == parameter.default, name
 

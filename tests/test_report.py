@@ -129,8 +129,8 @@ def test_bars_show_a_trace_and_a_full_block() -> None:
 
 
 def test_timeline_has_a_row_each_and_the_length_of_the_run() -> None:
-    lines = drawn(timeline([1.0, 4.0], [Row("load", [1.0, 0.0], 1.0, "of all")], width=8))
-    assert lines[0].rstrip() == "load ██        of all"
+    lines = drawn(timeline([1.0, 4.0], [Row("load", [1.0, 0.0], 1.0, "of all")], width=12))
+    assert lines[0].rstrip() == "load ███          of all"
     assert lines[1].split() == ["0", "s", "4.00", "s"]
 
 
