@@ -13,7 +13,7 @@ from blendplan.lengths import Lengths, predict_lengths
 from blendplan.machine import Machine, machine
 from blendplan.planfile import Plan, assemble_plan
 from blendplan.requests import Requests
-from blendplan.schedule import PolicyInput, make_policy, step_prices
+from blendplan.schedule import PolicyInput, make_policy, output_spread, step_prices
 from blendplan.schedule.policies import check_policy_name
 from blendplan.simulate import SimulatedRun, Workload, simulate_run
 from blendplan.tree import (
@@ -58,7 +58,7 @@ def plan(
     *,
     gpu: str | Path | GpuSpec,
     model: str | Path | ModelSpec = "llama-3.1-8b",
-    policy: str = "blendserve",
+    policy: str = "blend",
     lengths: str = "auto",
     preserve_sharing: float = 0.99,
     seed: int = 0,
@@ -126,6 +126,7 @@ def prepare(
         prompt_tokens=_float(prompt_tokens),
         new_prompt_tokens=new_prompt_tokens,
         output_tokens=_float(predicted.mean),
+        output_spread=output_spread(predicted.mean, predicted.p90),
         density=shared_compute_s / memory_s,
         root_density=float(root.density[0]) if n else 0.0,
         prices=step_prices(target.table),

@@ -7,7 +7,7 @@ its step loop, a live engine through `LivePolicy`. Knows nothing of either.
 
 from blendplan.schedule.live import LivePolicy
 from blendplan.schedule.partition import memory_partition, prefill_budget_tokens
-from blendplan.schedule.policies import POLICIES, Policy, PolicyInput, make_policy
+from blendplan.schedule.policies import POLICIES, Policy, PolicyInput, make_policy, output_spread
 from blendplan.schedule.settings import EngineSettings
 from blendplan.schedule.timetable import Arrangement, BlendOptions, StepPrices, step_prices
 
@@ -22,6 +22,7 @@ __all__ = [
     "StepPrices",
     "make_policy",
     "memory_partition",
+    "output_spread",
     "prefill_budget_tokens",
     "step_prices",
 ]

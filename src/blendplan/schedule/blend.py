@@ -10,6 +10,11 @@ the step's compute time stands to its memory time as the remaining compute to th
 work, so that both run out together; a step is never left so empty that reading the weights
 dominates it.
 
+Predictions are uncertain. A long request enters the projection at three quantiles of the length
+that it is likely to reach, given how long it has run; how far predictions are off is learned from
+the requests that finish. When memory fills slower or faster than planned, the timetable is walked
+faster or slower.
+
 Times inside the policy are counted in steps: a running request generates one token per step.
 """
 
@@ -19,13 +24,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blendplan.kernel import kernel
+from blendplan.schedule.normal import normal_quantile, normal_share
 
 # Buckets of predicted ends: the projected peak is exact to 1/BUCKETS of the longest output.
 BUCKETS = 128
+# Standard normal quantiles at 1/6, 1/2 and 5/6: three equally likely thirds, each by its middle.
+QUANTILES = 3
+_MIDDLES = (1.0 / 6.0, 0.5, 5.0 / 6.0)
 
 # Entries of BlendState.now.
 CLOCK, TIMETABLE, SHORT_TOKENS, COMPUTE_TOKENS, READ_COUNT, READ_OFFSET = range(6)
-TOKENS_LEFT, READS_LEFT, BLOCKED = range(6, 9)
+TOKENS_LEFT, READS_LEFT, BLOCKED, UNEXPECTED, ERRORS, ERROR_SQUARES = range(6, 12)
+NOW = 12
 # Entries of BlendState.cursor.
 NEXT_COMPUTE, NEXT_MEMORY, LONG_RUNNING, BUCKET = range(4)
 
@@ -67,17 +77,23 @@ class BlendState(NamedTuple):
         memory_side: True for requests of ``memory_order``; bool [n].
         started: step of admission; int64 [n].
         generated: tokens generated before a preemption; int64 [n].
-        bucket: bucket that holds the request's predicted end, -1 for short ones; int64 [n].
+        spread: standard deviation of the logarithm of the output length; float64 [n].
+        bucket: buckets that hold a long request's predicted end, one for each of `QUANTILES`;
+            int64 [n, 3].
         long_running, long_position: the running long requests and where each stands there;
             int64 [n].
         counts, offsets: per bucket, number of requests that end in it, and sum of resident prompt
-            tokens less their step of admission; int64 [BUCKETS * 2], float64 [BUCKETS * 2].
+            tokens less their step of admission; float64 [BUCKETS * 2].
+        planned_tokens: KV tokens of the memory side at equal distances along the timetable;
+            float64.
         cursor: NEXT_COMPUTE, NEXT_MEMORY, LONG_RUNNING, BUCKET; int64 [4].
         now: CLOCK and TIMETABLE in steps; SHORT_TOKENS and COMPUTE_TOKENS, KV tokens that running
             short and compute-heavy requests hold at their ends; READ_COUNT and READ_OFFSET, running
             requests and the sum of their prompts less their steps of admission; TOKENS_LEFT and
             READS_LEFT; BLOCKED, 1 while the next memory-heavy request is known not to fit;
-            float64 [9].
+            UNEXPECTED, KV tokens in use that no prediction accounts for; ERRORS and ERROR_SQUARES,
+            number and sum of squares of the logarithm of actual over predicted output length;
+            float64 [NOW].
     """
 
     parameters: BlendParameters
@@ -88,34 +104,64 @@ class BlendState(NamedTuple):
     memory_side: NDArray[np.bool_]
     started: NDArray[np.int64]
     generated: NDArray[np.int64]
+    spread: NDArray[np.float64]
     bucket: NDArray[np.int64]
     long_running: NDArray[np.int64]
     long_position: NDArray[np.int64]
-    counts: NDArray[np.int64]
+    counts: NDArray[np.float64]
     offsets: NDArray[np.float64]
+    planned_tokens: NDArray[np.float64]
     cursor: NDArray[np.int64]
     now: NDArray[np.float64]
 
 
 @kernel
 def begin_step(
-    state: BlendState, resident: NDArray[np.float64], output: NDArray[np.float64]
+    state: BlendState,
+    resident: NDArray[np.float64],
+    output: NDArray[np.float64],
+    used_tokens: float,
 ) -> int:
-    """Advance the clock; answers how many prefill tokens the step may compute."""
+    """Advance the clock; answers how many prefill tokens the step may compute.
+
+    Args:
+        state: of this policy.
+        resident: KV tokens that each prompt holds; float64 [n].
+        output: expected output lengths; float64 [n].
+        used_tokens: KV tokens that the engine's running requests really hold.
+    """
     now, parameters = state.now, state.parameters
     now[CLOCK] += 1
-    now[TIMETABLE] += 1
+    if now[CLOCK] // parameters.bucket_steps > state.cursor[BUCKET]:
+        _project_again(state, resident, output)
+    expected = now[SHORT_TOKENS] + state.offsets.sum() + state.counts.sum() * now[CLOCK]
+    now[UNEXPECTED] = max(0.0, used_tokens - expected)
+    if now[BLOCKED] == 0.0:
+        now[TIMETABLE] += _pace(state, used_tokens)
     reads = now[READ_OFFSET] + now[READ_COUNT] * now[CLOCK]
     now[READS_LEFT] -= reads
     now[TOKENS_LEFT] -= now[READ_COUNT]
-    if now[CLOCK] // parameters.bucket_steps > state.cursor[BUCKET]:
-        _project_again(state, resident, output)
     if now[READS_LEFT] <= 0.0:
         return np.iinfo(np.int32).max
     # Compute to memory time of this step as of all that remains; the prices cancel.
     balanced = max(0.0, now[TOKENS_LEFT]) * reads / now[READS_LEFT]
     tokens = max(float(parameters.least_tokens), balanced)
     return max(1, int(np.ceil(tokens - now[READ_COUNT])))
+
+
+@kernel
+def _pace(state: BlendState, used_tokens: float) -> float:
+    """Steps of the timetable to advance in one step of the engine."""
+    points = len(state.planned_tokens)
+    if points == 0:
+        return 1.0
+    now, parameters = state.now, state.parameters
+    point = min(points - 1, int(now[TIMETABLE] / parameters.steps * points))
+    # A part of the capacity on both sides keeps the ratio calm while memory fills and empties.
+    calm = 0.05 * parameters.kv_tokens
+    memory_tokens = max(0.0, used_tokens - now[COMPUTE_TOKENS])
+    pace = (state.planned_tokens[point] + calm) / (memory_tokens + calm)
+    return min(16.0, max(0.25, pace))
 
 
 @kernel
@@ -129,45 +175,47 @@ def next_request(
         due = state.start_step[cursor[NEXT_MEMORY]] <= state.now[TIMETABLE]
         if running == 0 or ((due or not compute_left) and state.now[BLOCKED] == 0.0):
             request = state.memory_order[cursor[NEXT_MEMORY]]
-            if running == 0 or _fits(state, resident[request], output[request], True):
+            if running == 0 or _fits(state, request, resident[request], output[request]):
                 return request
             state.now[BLOCKED] = 1.0
     if compute_left:
         request = state.compute_order[cursor[NEXT_COMPUTE]]
-        if running == 0 or _fits(state, resident[request], output[request], False):
+        if running == 0 or _fits(state, request, resident[request], output[request]):
             return request
     return -1
 
 
 @kernel
-def _fits(state: BlendState, prompt: float, output: float, memory_side: bool) -> bool:
+def _fits(state: BlendState, request: int, prompt: float, output: float) -> bool:
     parameters, now = state.parameters, state.now
-    if output > parameters.bucket_steps:
-        cap = parameters.compute_cap * parameters.kv_tokens
-        if memory_side:
-            # Leave the compute side what its flow needs and does not hold now.
-            cap = parameters.memory_cap * parameters.kv_tokens
-            cap -= max(0.0, parameters.compute_reserve - now[COMPUTE_TOKENS])
-        return _projected_peak(state, prompt, output) <= cap - now[SHORT_TOKENS]
+    cap = parameters.compute_cap * parameters.kv_tokens
+    if state.memory_side[request]:
+        # Leave the compute side what its flow needs and does not hold now.
+        cap = parameters.memory_cap * parameters.kv_tokens
+        cap -= max(0.0, parameters.compute_reserve - now[COMPUTE_TOKENS])
+    cap -= now[SHORT_TOKENS] + now[UNEXPECTED]
+    if _is_long(state, output):
+        return _projected_peak(state, request, prompt, output) <= cap
     # A short request is gone before any of the long ones ends, so they only grow.
-    long_tokens = 0.0
-    count = state.cursor[LONG_RUNNING]
-    if count > 0:
-        long_tokens = state.offsets.sum() + count * (now[CLOCK] + output)
-    return (
-        long_tokens + now[SHORT_TOKENS] + prompt + output
-        <= parameters.compute_cap * parameters.kv_tokens
-    )
+    long_tokens = state.offsets.sum() + state.counts.sum() * (now[CLOCK] + output)
+    return long_tokens + prompt + output <= cap
 
 
 @kernel
-def _projected_peak(state: BlendState, prompt: float, output: float) -> float:
+def _is_long(state: BlendState, output: float) -> bool:
+    return output > state.parameters.bucket_steps
+
+
+@kernel
+def _projected_peak(state: BlendState, request: int, prompt: float, output: float) -> float:
     """Most KV tokens that long requests hold at a time, with one more admitted now."""
     width = state.parameters.bucket_steps
     clock = state.now[CLOCK]
     buckets = len(state.counts)
     current = state.cursor[BUCKET]
-    end = clock + output
+    short_end = clock + likely_length(state, request, output, 0.0, 0)
+    middle_end = clock + likely_length(state, request, output, 0.0, 1)
+    long_end = clock + likely_length(state, request, output, 0.0, 2)
     count = 0.0
     offset = 0.0
     peak = 0.0
@@ -175,14 +223,38 @@ def _projected_peak(state: BlendState, prompt: float, output: float) -> float:
         slot = bucket % buckets
         count += state.counts[slot]
         offset += state.offsets[slot]
-        time = min((bucket + 1.0) * width, max(end, bucket * float(width)))
-        if count == 0.0 and time > end:
+        start = max(clock, bucket * float(width))
+        if start > long_end and count < 0.5 / QUANTILES:
             continue
-        used = offset + count * max(time, clock)
-        if time <= end:
-            used += prompt + time - clock
-        peak = max(peak, used)
+        end = max(clock, (bucket + 1.0) * width)
+        # The new request ends within a bucket at its own time, all others at the bucket's end.
+        alive = int(start <= short_end) + int(start <= middle_end) + int(start <= long_end)
+        own = prompt + min(end, max(start, long_end)) - clock
+        peak = max(peak, offset + count * end + own * alive / QUANTILES)
     return peak
+
+
+@kernel
+def likely_length(
+    state: BlendState, request: int, output: float, elapsed: float, third: int
+) -> float:
+    """Output length that a request reaches in the short, middle or long third of cases.
+
+    The length is taken as log-normal around its expectation, given that it exceeds ``elapsed``.
+    """
+    errors = state.now[ERRORS]
+    learned = np.sqrt(state.now[ERROR_SQUARES] / (errors + 4.0))
+    spread = max(state.spread[request], learned)
+    if spread < 0.01:
+        # Known. Where it is outlived all the same: the longer it has run, the longer it will.
+        return output if output > elapsed else 1.5 * elapsed + 1.0
+    middle = np.log(output) - spread * spread / 2
+    passed = 0.0
+    if elapsed > 0.0:
+        passed = normal_share((np.log(elapsed) - middle) / spread)
+    share = min(0.999, passed + (1.0 - passed) * _MIDDLES[third])
+    length = np.exp(middle + spread * normal_quantile(share))
+    return max(elapsed + 1.0, min(length, 0.5 * state.parameters.kv_tokens))
 
 
 @kernel
@@ -207,7 +279,7 @@ def admitted(
     state.started[request] = clock
     now[READ_COUNT] += 1
     now[READ_OFFSET] += state.prompt_tokens[request] + state.generated[request] - clock
-    if output[request] > state.parameters.bucket_steps:
+    if _is_long(state, output[request]):
         position = cursor[LONG_RUNNING]
         state.long_running[position] = request
         state.long_position[request] = position
@@ -223,18 +295,16 @@ def admitted(
 def _project(
     state: BlendState, resident: NDArray[np.float64], output: NDArray[np.float64], request: int
 ) -> None:
-    """Enter a long request into the bucket of its predicted end."""
-    width = state.parameters.bucket_steps
-    elapsed = state.now[CLOCK] - state.started[request] + state.generated[request]
-    left = output[request] - elapsed
-    if left < 1.0:
-        # It has outlived its prediction: the longer it has run, the longer it is likely to.
-        left = max(float(width), 0.5 * elapsed)
-    bucket = int((state.now[CLOCK] + left) // width)
-    slot = min(bucket, state.cursor[BUCKET] + len(state.counts) - 1) % len(state.counts)
-    state.bucket[request] = slot
-    state.counts[slot] += 1
-    state.offsets[slot] += _offset(state, resident, request)
+    """Enter a long request into the buckets of its likely ends."""
+    clock = state.now[CLOCK]
+    elapsed = clock - state.started[request] + state.generated[request]
+    for third in range(QUANTILES):
+        left = likely_length(state, request, output[request], elapsed, third) - elapsed
+        bucket = int((clock + left) // state.parameters.bucket_steps)
+        slot = min(bucket, state.cursor[BUCKET] + len(state.counts) - 1) % len(state.counts)
+        state.bucket[request, third] = slot
+        state.counts[slot] += 1.0 / QUANTILES
+        state.offsets[slot] += _offset(state, resident, request) / QUANTILES
 
 
 @kernel
@@ -248,7 +318,7 @@ def _project_again(
 ) -> None:
     """Enter all running long requests afresh, as time has passed the end of a bucket."""
     state.cursor[BUCKET] = int(state.now[CLOCK]) // state.parameters.bucket_steps
-    state.counts[:] = 0
+    state.counts[:] = 0.0
     state.offsets[:] = 0.0
     state.now[BLOCKED] = 0.0
     for position in range(state.cursor[LONG_RUNNING]):
@@ -270,10 +340,11 @@ def released(
     elapsed = now[CLOCK] - started
     now[READ_COUNT] -= 1
     now[READ_OFFSET] -= state.prompt_tokens[request] + state.generated[request] - started
-    if output[request] > state.parameters.bucket_steps:
-        slot = state.bucket[request]
-        state.counts[slot] -= 1
-        state.offsets[slot] -= _offset(state, resident, request)
+    if _is_long(state, output[request]):
+        for third in range(QUANTILES):
+            slot = state.bucket[request, third]
+            state.counts[slot] -= 1.0 / QUANTILES
+            state.offsets[slot] -= _offset(state, resident, request) / QUANTILES
         cursor[LONG_RUNNING] -= 1
         last = state.long_running[cursor[LONG_RUNNING]]
         position = state.long_position[request]
@@ -286,7 +357,11 @@ def released(
     state.generated[request] += int(elapsed)
     if done:
         # What was expected of it and did not happen is no work left.
-        expected, actual = output[request], float(state.generated[request])
+        expected, actual = output[request], max(1.0, float(state.generated[request]))
         prompt = state.prompt_tokens[request]
         now[TOKENS_LEFT] -= expected - actual
         now[READS_LEFT] -= (expected - actual) * (prompt + (expected + actual) / 2)
+        if _is_long(state, expected):
+            error = np.log(actual / expected)
+            now[ERRORS] += 1
+            now[ERROR_SQUARES] += error * error

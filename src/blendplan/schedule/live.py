@@ -63,8 +63,15 @@ class LivePolicy:
                 settings without it.
         """
         step_tokens = self.settings.max_num_batched_tokens if step_tokens is None else step_tokens
+        used_kv_tokens = float(max(0, self.settings.kv_tokens - free_kv_tokens))
         count = _admit(
-            self._state, self._new_tokens, self._chosen, free_kv_tokens, self._running, step_tokens
+            self._state,
+            self._new_tokens,
+            self._chosen,
+            free_kv_tokens,
+            used_kv_tokens,
+            self._running,
+            step_tokens,
         )
         self._running += count
         self._unadmitted -= count
@@ -100,10 +107,11 @@ def _admit(
     new_tokens: NDArray[np.int64],
     chosen: NDArray[np.int64],
     free_kv_tokens: int,
+    used_kv_tokens: float,
     running: int,
     step_tokens: int,
 ) -> int:
-    budget = min(transitions.begin_step(state, running), step_tokens)
+    budget = min(transitions.begin_step(state, running, used_kv_tokens), step_tokens)
     count = 0
     while running + count < len(chosen) and budget > 0:
         request = transitions.next_request(state, running + count)

@@ -2,6 +2,7 @@
 
 import difflib
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,7 @@ class PolicyInput:
         new_prompt_tokens: prompt tokens that each request must compute when every shared prefix
             is computed once and its cost is divided among the requests below it; float64 [n].
         output_tokens: expected output length; float64 [n].
+        output_spread: standard deviation of its logarithm, 0 where it is known; float64 [n].
         density: compute seconds over memory seconds with ``new_prompt_tokens``; float64 [n].
         root_density: the same for the whole workload.
         prices: price of a step.
@@ -42,12 +44,26 @@ class PolicyInput:
     prompt_tokens: NDArray[np.float64]
     new_prompt_tokens: NDArray[np.float64]
     output_tokens: NDArray[np.float64]
+    output_spread: NDArray[np.float64]
     density: NDArray[np.float64]
     root_density: float
     prices: StepPrices
 
     def __len__(self) -> int:
         return len(self.depth_first)
+
+
+def output_spread(
+    mean: NDArray[np.floating[Any]], p90: NDArray[np.floating[Any]]
+) -> NDArray[np.float64]:
+    """Standard deviation of the logarithm of a log-normal length with that mean and 90 % quantile.
+
+    From ln(p90 / mean) = z s - s^2 / 2 with z = 1.2816; 0 where both are equal, z where no
+    log-normal distribution is as wide; float64 [n].
+    """
+    z = 1.2815515655446004
+    width = np.log(np.maximum(p90, mean).astype(np.float64) / mean)
+    return z - np.sqrt(np.maximum(0.0, z * z - 2.0 * width))
 
 
 @dataclass(frozen=True)
@@ -149,4 +165,4 @@ def initial_state(
 def _initial_level(settings: EngineSettings) -> NDArray[np.float64]:
     # A queue has no partition: everything is one side's.
     kv_tokens = float(settings.kv_tokens)
-    return np.array([0.0, 0.0, kv_tokens, 0.0, 0.0, 0.0])
+    return np.array([0.0, 0.0, kv_tokens, 0.0, 0.0, 0.0, 0.0, 0.0])

@@ -8,7 +8,7 @@ import numpy as np
 
 from blendplan.kernel import kernel
 from blendplan.schedule.partition import memory_partition, prefill_budget_tokens
-from blendplan.schedule.state import COMPUTE, CREDIT, MEMORY, SHARE, USED, PolicyState
+from blendplan.schedule.state import COMPUTE, CREDIT, HOLDERS, MEMORY, SHARE, USED, PolicyState
 
 
 @kernel
@@ -62,11 +62,13 @@ def next_request(state: PolicyState, running: int) -> int:
 
 @kernel
 def _side_has_room(state: PolicyState, side: int, request: int) -> bool:
-    used = state.level[USED + side]
-    if state.level[CREDIT + side] <= 0.0:
+    level = state.level
+    if level[CREDIT + side] <= 0.0:
         return False
     # An empty side takes a request of any size: a share smaller than one request must not starve.
-    return used <= 0.0 or used + state.resident_tokens[request] <= state.level[SHARE + side]
+    if level[HOLDERS + side] == 0.0:
+        return True
+    return level[USED + side] + state.resident_tokens[request] <= level[SHARE + side]
 
 
 @kernel
@@ -82,9 +84,15 @@ def admitted(state: PolicyState, request: int) -> None:
             cursor[1] -= 1
             state.level[CREDIT + MEMORY] -= state.new_prompt_tokens[request]
     state.level[USED + side] += state.resident_tokens[request]
+    state.level[HOLDERS + side] += 1
 
 
 @kernel
 def released(state: PolicyState, request: int) -> None:
     """Record that ``request`` gave its KV cache back: it is done, or was preempted."""
-    state.level[USED + state.side[request]] -= state.resident_tokens[request]
+    level, side = state.level, state.side[request]
+    level[HOLDERS + side] -= 1
+    level[USED + side] -= state.resident_tokens[request]
+    if level[HOLDERS + side] == 0.0:
+        # Rounding must not be left over as use.
+        level[USED + side] = 0.0

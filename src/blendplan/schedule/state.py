@@ -17,7 +17,7 @@ COMPUTE, MEMORY = 0, 1
 SIDES = ("compute", "memory")
 
 # Entries of PolicyState.level: two per quantity, compute side first.
-USED, SHARE, CREDIT = 0, 2, 4
+USED, SHARE, CREDIT, HOLDERS = 0, 2, 4, 6
 
 
 class PolicyState(NamedTuple):
@@ -33,8 +33,8 @@ class PolicyState(NamedTuple):
         density: compute seconds per memory second, prefix sharing counted; float64 [n].
         side: COMPUTE or MEMORY, per request; int8 [n]. Scanners overwrite it at admission.
         cursor: next position of the left and of the right end of ``order``; int64 [2].
-        level: KV tokens in use, KV tokens allowed and prefill tokens in credit, each for the
-            compute and the memory side; float64 [6].
+        level: KV tokens in use, KV tokens allowed, prefill tokens in credit and requests that hold
+            KV tokens, each for the compute and the memory side; float64 [8].
         kv_tokens, root_density: capacity M and density of the whole workload.
         max_num_batched_tokens: most tokens of one step.
         blend: state of its own of the kind BLEND, empty for others.

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from blendplan.cost.step import StepTable
 from blendplan.schedule.blend import (
     BUCKETS,
+    NOW,
+    QUANTILES,
     READS_LEFT,
     TOKENS_LEFT,
     BlendParameters,
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
 
 # Classes of output length that are spread over the run each by itself.
 STRATA = 16
+# Spread of a prediction's logarithm up to which it is taken at its word.
+SURE = 0.3
+# Points of the planned KV occupancy along the timetable.
+PROFILE_POINTS = 512
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,7 @@ def step_prices(table: StepTable) -> StepPrices:
 def arrange(columns: "PolicyInput", settings: EngineSettings, options: BlendOptions) -> Arrangement:
     """Sort requests into the two queues, and set the timetable of the memory-heavy ones."""
     order = columns.depth_first
-    memory = columns.density < options.boundary * columns.root_density
+    memory = columns.density < options.boundary * max(1.0, columns.root_density)
     parameters = blend_parameters(columns, memory, settings, options)
     memory_order, start_step = timetable(
         order[memory[order]], columns.output_tokens, parameters.steps
@@ -148,12 +154,15 @@ def blend_parameters(
         balanced = full_step * (memory_area + compute_area)
     ramp = float((area * outputs)[memory].sum()) / max(memory_area, 1.0)
     longest = float(outputs.max(initial=1.0))
-    least_steps = max(longest, tokens / settings.max_num_batched_tokens)
+    sure = float(outputs[columns.output_spread < SURE].max(initial=1.0))
+    least_steps = max(sure, tokens / settings.max_num_batched_tokens)
     largest = float(held[~memory].max(initial=0.0))
     reserve, steps = 0.0, least_steps
     for _ in range(4):
         steady = max(0.1 * kv_tokens, min(options.memory_cap * kv_tokens - reserve, balanced))
-        steps = max(least_steps, memory_area / steady + ramp)
+        # Where few requests hold most of the area, the ramps take no more than the rest.
+        full = memory_area / steady
+        steps = max(least_steps, full + min(ramp, full))
         reserve = min(0.5 * kv_tokens, options.reserve * compute_area / steps + largest)
     return BlendParameters(
         kv_tokens=kv_tokens,
@@ -168,6 +177,26 @@ def blend_parameters(
     )
 
 
+def planned_tokens(
+    columns: "PolicyInput", arrangement: Arrangement, steps: float
+) -> NDArray[np.float64]:
+    """KV tokens that the memory side holds along the timetable, at the middles of equal parts."""
+    requests, start = arrangement.memory_order, arrangement.start_step
+    part = steps / PROFILE_POINTS
+    first = np.clip(np.ceil(start / part - 0.5), 0, PROFILE_POINTS).astype(np.int64)
+    end = start + columns.output_tokens[requests]
+    last = np.clip(np.ceil(end / part - 0.5), 0, PROFILE_POINTS).astype(np.int64)
+    offset = columns.new_prompt_tokens[requests] - start
+
+    def running(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        begun = np.bincount(first, weights, PROFILE_POINTS + 1)
+        ended = np.bincount(last, weights, PROFILE_POINTS + 1)
+        return np.cumsum(begun - ended)[:PROFILE_POINTS]
+
+    middles = (np.arange(PROFILE_POINTS) + 0.5) * part
+    return np.maximum(0.0, running(offset) + running(np.ones(len(requests))) * middles)
+
+
 def blend_state(
     columns: "PolicyInput",
     arrangement: Arrangement,
@@ -179,7 +208,7 @@ def blend_state(
     memory = np.zeros(n, dtype=np.bool_)
     memory[arrangement.memory_order] = True
     parameters = blend_parameters(columns, memory, settings, options)
-    now = np.zeros(9)
+    now = np.zeros(NOW)
     now[TOKENS_LEFT] = parameters.tokens
     now[READS_LEFT] = parameters.reads
     return BlendState(
@@ -191,11 +220,13 @@ def blend_state(
         memory_side=memory,
         started=np.zeros(n, dtype=np.int64),
         generated=np.zeros(n, dtype=np.int64),
-        bucket=np.zeros(n, dtype=np.int64),
+        spread=columns.output_spread,
+        bucket=np.zeros((n, QUANTILES), dtype=np.int64),
         long_running=np.zeros(n, dtype=np.int64),
         long_position=np.zeros(n, dtype=np.int64),
-        counts=np.zeros(2 * BUCKETS, dtype=np.int64),
+        counts=np.zeros(2 * BUCKETS),
         offsets=np.zeros(2 * BUCKETS),
+        planned_tokens=planned_tokens(columns, arrangement, parameters.steps),
         cursor=np.zeros(4, dtype=np.int64),
         now=now,
     )
@@ -213,11 +244,13 @@ def no_blend_state() -> BlendState:
         memory_side=np.empty(0, dtype=np.bool_),
         started=rows,
         generated=rows,
-        bucket=rows,
+        spread=values,
+        bucket=np.empty((0, QUANTILES), dtype=np.int64),
         long_running=rows,
         long_position=rows,
-        counts=rows,
+        counts=values,
         offsets=values,
+        planned_tokens=values,
         cursor=rows,
         now=values,
     )

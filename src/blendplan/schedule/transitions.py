@@ -14,16 +14,24 @@ policy only knows predictions.
 
 from blendplan.kernel import kernel
 from blendplan.schedule import blend, scanners
-from blendplan.schedule.state import BLEND, QUEUE, PolicyState
+from blendplan.schedule.state import BLEND, QUEUE, SCANNERS, PolicyState
 
 
 @kernel
-def begin_step(state: PolicyState, running: int) -> int:
-    """Start a step with ``running`` requests; answers how many prefill tokens it may compute."""
+def begin_step(state: PolicyState, running: int, used_tokens: float) -> int:
+    """Start a step; answers how many prefill tokens it may compute.
+
+    Args:
+        state: of the policy.
+        running: requests that run.
+        used_tokens: KV tokens that they hold.
+    """
     if state.kind == QUEUE:
         return state.max_num_batched_tokens
     if state.kind == BLEND:
-        budget = blend.begin_step(state.blend, state.new_prompt_tokens, state.output_tokens)
+        budget = blend.begin_step(
+            state.blend, state.new_prompt_tokens, state.output_tokens, used_tokens
+        )
     else:
         budget = scanners.begin_step(state, running)
     return min(budget, state.max_num_batched_tokens)
@@ -60,7 +68,7 @@ def preempted(state: PolicyState, request: int) -> None:
     """Record that ``request`` lost its KV cache and waits in the engine to be admitted again."""
     if state.kind == BLEND:
         blend.released(state.blend, state.new_prompt_tokens, state.output_tokens, request, False)
-    else:
+    elif state.kind == SCANNERS:
         scanners.released(state, request)
 
 
@@ -69,5 +77,5 @@ def finished(state: PolicyState, request: int) -> None:
     """Record that ``request`` is done and has freed its KV cache."""
     if state.kind == BLEND:
         blend.released(state.blend, state.new_prompt_tokens, state.output_tokens, request, True)
-    else:
+    elif state.kind == SCANNERS:
         scanners.released(state, request)

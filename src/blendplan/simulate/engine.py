@@ -134,7 +134,8 @@ def _step(
     counts = engine.counts
     computed = engine.computed
     tokens_left = engine.max_num_batched_tokens
-    prefill_budget = policy.begin_step(state, counts[RUNNING])
+    used_tokens = (cache.blocks - cache.counts[FREE]) * float(cache.block_size)
+    prefill_budget = policy.begin_step(state, counts[RUNNING], used_tokens)
     prefill_left = min(prefill_budget, tokens_left)
     prefill_tokens = 0
     prefill_pairs = 0.0
