@@ -36,19 +36,14 @@ def predict_lengths(requests: Requests, tree: PrefixTree, method: str = "auto") 
         BlendplanError: an unknown method, an output length that must be known and is not, or a
             results file that cannot be used.
     """
-    name, colon, file = method.partition(":")
-    if name not in ("auto", "known", "prior", "sample", "history") or bool(colon) != (
-        name in ("sample", "history")
-    ):
-        near = difflib.get_close_matches(name, [known.partition(":")[0] for known in METHODS], n=1)
-        hint = f"did you mean {near[0]!r}? " if near and near[0] != name else ""
-        raise BlendplanError(
-            f"unknown way to predict output lengths {method!r}; {hint}give {', '.join(METHODS)}"
-        )
+    name, _, file = method.partition(":")
+    takes_file = name in ("sample", "history")
+    if name not in ("auto", "known", "prior", "sample", "history") or bool(file) != takes_file:
+        raise BlendplanError(_unknown_method(method))
     known = requests.output_tokens >= 0
     unknown = int(len(known) - np.count_nonzero(known))
     note = ""
-    if name in ("sample", "history"):
+    if takes_file:
         results = read_results(file)
         if name == "sample":
             predicted, note = _from_sample(requests, tree, results)
@@ -85,6 +80,13 @@ def predict_lengths(requests: Requests, tree: PrefixTree, method: str = "auto") 
         source=np.where(known, SOURCES.index("known"), source).astype(np.int8),
         note=note,
     )
+
+
+def _unknown_method(method: str) -> str:
+    names = [known.partition(":")[0] for known in METHODS]
+    near = difflib.get_close_matches(method.partition(":")[0], names, n=1)
+    hint = f"did you mean {near[0]!r}? " if near and near[0] not in method else ""
+    return f"unknown way to predict output lengths {method!r}; {hint}give {', '.join(METHODS)}"
 
 
 def _from_sample(requests: Requests, tree: PrefixTree, results: Results) -> tuple[Summary, str]:

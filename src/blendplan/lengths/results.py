@@ -63,7 +63,8 @@ def read_results(path: Path | str) -> Results:
         if source.is_table:
             raise BlendplanError(f"{source.name} is not a results file of JSON lines; {_RIGHT}")
         for block in source.line_blocks():
-            for number, raw in enumerate(block.splitlines(), number + 1):
+            for raw in block.splitlines():
+                number += 1
                 line = raw.strip()
                 if not line:
                     continue
