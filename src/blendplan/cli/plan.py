@@ -20,7 +20,7 @@ _DEFAULT_FRACTION = 0.01
 @click.option("-o", "--output", type=FILE, metavar="FILE", help="Where the plan goes.")
 @click.option(
     "--policy",
-    default="blendserve",
+    default="blend",
     show_default=True,
     type=Name("policy", POLICIES),
     metavar="NAME",

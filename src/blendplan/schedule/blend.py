@@ -190,15 +190,24 @@ def _fits(state: BlendState, request: int, prompt: float, output: float) -> bool
     parameters, now = state.parameters, state.now
     cap = parameters.compute_cap * parameters.kv_tokens
     if state.memory_side[request]:
-        # Leave the compute side what its flow needs and does not hold now.
-        cap = parameters.memory_cap * parameters.kv_tokens
-        cap -= max(0.0, parameters.compute_reserve - now[COMPUTE_TOKENS])
+        cap = memory_share(state)
     cap -= now[SHORT_TOKENS] + now[UNEXPECTED]
     if _is_long(state, output):
         return _projected_peak(state, request, prompt, output) <= cap
     # A short request is gone before any of the long ones ends, so they only grow.
     long_tokens = state.offsets.sum() + state.counts.sum() * (now[CLOCK] + output)
     return long_tokens + prompt + output <= cap
+
+
+@kernel
+def memory_share(state: BlendState) -> float:
+    """KV tokens that running requests may reach when a memory-heavy one is admitted.
+
+    The rest is what the flow of the compute side needs and does not hold now.
+    """
+    parameters = state.parameters
+    held_back = max(0.0, parameters.compute_reserve - state.now[COMPUTE_TOKENS])
+    return max(0.0, parameters.memory_cap * parameters.kv_tokens - held_back)
 
 
 @kernel

@@ -106,7 +106,6 @@ def make_policy(
         order = columns.depth_first
     else:
         order = columns.by_density
-        parameters["root_density"] = columns.root_density
     options = options or BlendOptions()
     arrangement = None
     if name == "blend":

@@ -14,7 +14,7 @@ policy only knows predictions.
 
 from blendplan.kernel import kernel
 from blendplan.schedule import blend, scanners
-from blendplan.schedule.state import BLEND, QUEUE, SCANNERS, PolicyState
+from blendplan.schedule.state import BLEND, QUEUE, SCANNERS, SHARE, PolicyState
 
 
 @kernel
@@ -32,6 +32,8 @@ def begin_step(state: PolicyState, running: int, used_tokens: float) -> int:
         budget = blend.begin_step(
             state.blend, state.new_prompt_tokens, state.output_tokens, used_tokens
         )
+        memory = blend.memory_share(state.blend)
+        state.level[SHARE], state.level[SHARE + 1] = state.kv_tokens - memory, memory
     else:
         budget = scanners.begin_step(state, running)
     return min(budget, state.max_num_batched_tokens)
