@@ -54,7 +54,7 @@ def start(*arguments: str | Path, script: str | None = None) -> subprocess.Popen
     )
 
 
-def write_job(path: Path, requests: int = 60) -> Path:
+def write_job(path: Path, requests: int = 60, *, known_lengths: bool = True) -> Path:
     """A small job of three families: shared prefixes, chat, long outputs."""
     lines = []
     for index in range(requests):
@@ -65,7 +65,13 @@ def write_job(path: Path, requests: int = 60) -> Path:
             prompt, output_tokens = [2000 + index] * 90, 40
         else:
             prompt, output_tokens = [3000 + index] * 20, 600
-        line = {"id": f"{family}-{index}", "prompt_token_ids": prompt, "temperature": 0.5}
-        lines.append(json.dumps(line | {"output_tokens": output_tokens}))
+        line: dict[str, object] = {
+            "id": f"{family}-{index}",
+            "prompt_token_ids": prompt,
+            "temperature": 0.5,
+        }
+        if known_lengths:
+            line["output_tokens"] = output_tokens
+        lines.append(json.dumps(line))
     path.write_text("\n".join(lines) + "\n")
     return path

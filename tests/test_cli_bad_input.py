@@ -86,7 +86,8 @@ COMMAND_LINES: dict[str, tuple[str, list[str]]] = {
     "rejects are the output": (
         "plan {job} --gpu h200 --on-error skip --rejects {dir}/p -o {dir}/p", ["another output"]
     ),
-    "sample of another kind": ("plan {job} --gpu h200 --sample-out {dir}/s.txt", [".jsonl"]),
+    "nothing to sample": ("plan {job} --gpu h200 --sample-out {dir}/s.jsonl", ["to sample"]),
+    "sample of another kind": ("plan {unknown} --gpu h200 --sample-out {dir}/s.txt", [".jsonl"]),
     "missing plan": ("inspect {dir}/none", ["none"]),
     "requests as a plan": ("inspect {job}", ["not a plan"]),
     "truncated plan": ("inspect {cut}", ["damaged"]),
@@ -101,8 +102,11 @@ COMMAND_LINES: dict[str, tuple[str, list[str]]] = {
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("good")
-    found = {name: folder / name for name in ("job", "plan", "cut", "altered", "foreign")}
+    found = {
+        name: folder / name for name in ("job", "unknown", "plan", "cut", "altered", "foreign")
+    }
     write_job(found["job"], requests=30)
+    write_job(found["unknown"], requests=30, known_lengths=False)
     made = run("plan", found["job"], "--gpu", "a100-80g", "-o", found["plan"])
     assert made.exit_code == 0, made.stderr
     plan = found["plan"].read_bytes()

@@ -42,7 +42,7 @@ def test_plan_writes_a_plan_and_says_what_it_promises(job: Path, tmp_path: Path)
     path = tmp_path / "plan.arrow"
     result = run("plan", job, "--gpu", "a100", "-o", path)
     assert result.exit_code == 0
-    for word in ("60", "llama-3.1-8b on a100-80g", "blendserve", "tokens/s", str(path)):
+    for word in ("60", "llama-3.1-8b on a100-80g", "policy", "tokens/s", str(path)):
         assert word in result.stdout
     assert len(Plan.read(path).verify()) > 0
     assert [entry.name for entry in tmp_path.iterdir()] == ["plan.arrow"]
@@ -133,15 +133,28 @@ def test_skipped_requests_are_kept_and_counted(job: Path, tmp_path: Path) -> Non
     assert named.read_text() == rejects.read_text()
 
 
-def test_a_sample_is_a_request_file(job: Path, tmp_path: Path) -> None:
-    sample = tmp_path / "sample.jsonl"
-    words = ("plan", job, "--gpu", "h200", "--sample-out", sample, "--fraction", "0.1")
-    values = answer(*words)
+def test_a_sample_is_a_request_file_and_its_results_give_lengths(tmp_path: Path) -> None:
+    job = write_job(tmp_path / "unknown.jsonl", known_lengths=False)
+    sample, results = tmp_path / "sample.jsonl", tmp_path / "results.jsonl"
+    words = ("plan", job, "--gpu", "h200")
+    values = answer(*words, "--sample-out", sample, "--fraction", "0.2")
     lines = sample.read_text().splitlines()
     assert values == {"requests": 60, "sampled": len(lines), "sample_out": str(sample)}
-    assert 6 <= len(lines) <= 12
+    assert 12 <= len(lines) < 30
     assert set(lines) <= set(job.read_text().splitlines())
-    assert "run them" in run(*words).stdout
+    assert "run them" in run(*words, "--sample-out", sample).stdout
+
+    ids = [json.loads(line)["id"] for line in lines]
+    results.write_text("".join(json.dumps({"id": id, "output_tokens": 77}) + "\n" for id in ids))
+    answer(*words, "--lengths", f"sample:{results}", "-o", tmp_path / "plan.arrow")
+    assert set(Plan.read(tmp_path / "plan.arrow").column("output_tokens_mean")) == {77}
+
+
+def test_weak_lengths_are_remarked_upon(tmp_path: Path) -> None:
+    job = write_job(tmp_path / "unknown.jsonl", known_lengths=False)
+    result = run("plan", job, "--gpu", "h200", "-o", tmp_path / "plan.arrow")
+    assert "sample" in result.stderr
+    assert result.stderr.count("\n") == 1
 
 
 def test_compare_nests_the_same_keys_per_policy(job: Path) -> None:
@@ -162,8 +175,9 @@ def test_compare_and_plan_predict_the_same(job: Path, tmp_path: Path) -> None:
 def test_compare_draws_a_row_per_policy(job: Path) -> None:
     result = run("compare", job, "--gpu", "a100-80g")
     assert result.exit_code == 0
-    names = [line.split()[0] for line in result.stdout.splitlines()[2:]]
-    assert names == list(POLICIES)
+    rows, _, said = result.stdout.partition("\n\n")
+    assert [line.split()[0] for line in rows.splitlines()[2:]] == list(POLICIES)
+    assert "everything fits at once" in said
 
 
 def test_inspect_draws_totals_groups_and_time(plan_file: Path) -> None:

@@ -24,10 +24,10 @@ class Answer:
     as_json: bool
     quiet: bool
 
-    def give(self, values: Mapping[str, Any], draw: "Callable[[], RenderableType]") -> None:
+    def give(self, values: Mapping[str, Any], *draw: "Callable[[], RenderableType]") -> None:
         """Write the answer to standard output: `values` under ``--json``, else what `draw` returns.
 
-        It is a function so that nothing is drawn, and rich is not imported, in vain.
+        These are functions so that nothing is drawn, and rich is not imported, in vain.
         """
         if self.as_json:
             click.echo(json.dumps(_finite(values), allow_nan=False, ensure_ascii=False))
@@ -39,12 +39,13 @@ class Answer:
             sys.stdout.reconfigure(errors="replace")
         width = None if sys.stdout.isatty() else _FILE_WIDTH
         console = Console(markup=False, emoji=False, highlight=False, width=width)
-        console.print(draw())
+        for picture in draw:
+            console.print(picture())
 
-    def tell(self, values: Mapping[str, Any], draw: "Callable[[], RenderableType]") -> None:
+    def tell(self, values: Mapping[str, Any], *draw: "Callable[[], RenderableType]") -> None:
         """`give` for a command whose result is a file: silent under ``--quiet``."""
         if self.as_json or not self.quiet:
-            self.give(values, draw)
+            self.give(values, *draw)
 
     def remark(self, line: str) -> None:
         """A line on standard error, unless ``--quiet``."""
