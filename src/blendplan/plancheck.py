@@ -68,8 +68,8 @@ def check_columns(table: pa.Table, metadata: dict[str, Any]) -> list[str]:
         checked = [
             _check_digests(table, metadata),
             _check_requests(table, metadata),
-            _check_capacity(table, metadata),
             _check_times(table, metadata),
+            _check_capacity(table, metadata),
             _check_totals(table, metadata),
         ]
     except (KeyError, TypeError, AttributeError, ArithmeticError) as error:
@@ -114,7 +114,9 @@ def _check_requests(table: pa.Table, metadata: dict[str, Any]) -> str:
 
 def _check_capacity(table: pa.Table, metadata: dict[str, Any]) -> str:
     engine = metadata["engine"]
-    capacity = engine["kv_tokens"]
+    capacity, block = engine["kv_tokens"], engine["block_size"]
+    if min(capacity, block) < 1:
+        raise _wrong(f"a KV cache of {capacity} tokens in blocks of {block}")
     left = _numbers(table, "memory_left_tokens")
     right = _numbers(table, "memory_right_tokens")
     # Each half is rounded to whole tokens on its own.
@@ -124,7 +126,6 @@ def _check_capacity(table: pa.Table, metadata: dict[str, Any]) -> str:
     )
     prompts = _numbers(table, "prompt_tokens").astype(np.int64)
     outputs = np.maximum(1, np.rint(_numbers(table, "output_tokens_mean"))).astype(np.int64)
-    block = engine["block_size"]
     blocks = -(-(prompts + outputs - 1) // block)
     _none(blocks > capacity // block, "request is longer than the whole KV cache")
     budget = _numbers(table, "prefill_budget_tokens")
