@@ -1,5 +1,9 @@
 """``blendplan compare``: several policies on the same requests."""
 
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import click
 
 from blendplan.cli.answer import Answer, answering
@@ -7,8 +11,11 @@ from blendplan.cli.compilation import compilation_clock
 from blendplan.cli.headline import headline
 from blendplan.cli.job import Job, planning
 from blendplan.cli.names import Names
-from blendplan.cli.planning_options import POLICIES
+from blendplan.cli.planning_options import FILE, POLICIES
 from blendplan.cli.progress import Progress
+
+if TYPE_CHECKING:
+    from blendplan.comparison import Comparison
 
 
 @click.command("compare")
@@ -21,8 +28,19 @@ from blendplan.cli.progress import Progress
     help="What to compare.",
 )
 @planning
+@click.option(
+    "--html", type=FILE, metavar="FILE", help="Write a report with pictures, one file for all."
+)
+@click.option(
+    "--png",
+    type=FILE,
+    metavar="DIR",
+    help="Write the pictures one by one; needs the extra 'plots'.",
+)
 @answering
-def command(job: Job, policies: tuple[str, ...], answer: Answer) -> None:
+def command(
+    job: Job, policies: tuple[str, ...], html: Path | None, png: Path | None, answer: Answer
+) -> None:
     """Compare policies on the same requests.
 
     All run on the simulated engine. Where a request states its output length, the engine generates
@@ -30,14 +48,23 @@ def command(job: Job, policies: tuple[str, ...], answer: Answer) -> None:
 
     \b
     blendplan compare requests.jsonl --gpu a100-80g --policies fcfs,dfs,blendserve
+    blendplan compare requests.jsonl --gpu a100-80g --html report.html
     """
-    job.check()
+    job.check(html)
+    if png is not None:
+        from blendplan.report.figures_png import check_png_folder
+
+        check_png_folder(png)
     with Progress(quiet=answer.quiet) as progress, compilation_clock(progress.line) as clock:
         from blendplan.comparison import compare
         from blendplan.planner import describe
 
         requests = job.read(progress)
         result = compare(requests, policies=policies, progress=progress.report, **job.wish)
+        compile_s = clock.seconds
+        if html is not None or png is not None:
+            progress.stage("drawing")
+            _draw(result, job, html, png)
     described = {
         name: describe(
             result.prepared,
@@ -53,10 +80,32 @@ def command(job: Job, policies: tuple[str, ...], answer: Answer) -> None:
         answer.remark(note)
 
     from blendplan.report.summary import comparison
+    from blendplan.verdict import circumstances, verdict
 
     by_policy = {
         name: headline(metadata) | {"plan_wall_s": result.outcomes[name].plan_wall_s}
         for name, metadata in described.items()
     }
-    values = {"policies": by_policy, "rejected": job.rejected(), "compile_s": clock.seconds}
-    answer.give(values, lambda: comparison(by_policy))
+    makespan_s = {name: outcome.run.makespan_s for name, outcome in result.outcomes.items()}
+    said = verdict(makespan_s, circumstances(result))
+    values = {
+        "policies": by_policy,
+        "verdict": asdict(said),
+        "rejected": job.rejected(),
+        "compile_s": compile_s,
+    }
+    answer.give(values, lambda: comparison(by_policy, said.sentences))
+
+
+def _draw(result: "Comparison", job: Job, html: Path | None, png: Path | None) -> None:
+    from blendplan.report.figures import draw_figures
+
+    figures = draw_figures(result, job.path.name)
+    if html is not None:
+        from blendplan.report.html import write_html
+
+        write_html(figures, html)
+    if png is not None:
+        from blendplan.report.figures_png import write_pngs
+
+        write_pngs(figures, png)

@@ -1,5 +1,6 @@
-"""Report: tables and pictures for people, drawn with rich.
+"""Report: tables and pictures for people.
 
-In go plain numbers: the dictionaries that ``--json`` prints, and columns; out come renderables.
-Knows nothing of plans, files or the command line.
+Tables are drawn with rich from plain numbers: the dictionaries that ``--json`` prints, and columns.
+Pictures of a comparison go one way: `figures` collects the numbers behind them, `html` draws them
+into one file of HTML and SVG, `figures_png` into PNG files. Knows nothing of the command line.
 """

@@ -1,9 +1,10 @@
 """What a plan promises, and how policies compare; the numbers are those of ``--json``."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
+from rich.console import Group
 from rich.table import Table
 
 from blendplan.report.quantities import count, duration, rounded, share
@@ -45,11 +46,12 @@ def headline_rows(plan: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def comparison(policies: Mapping[str, Mapping[str, Any]]) -> Table:
+def comparison(policies: Mapping[str, Mapping[str, Any]], sentences: Sequence[str] = ()) -> Group:
     """One row per policy, with what it gains in throughput over the usual orders.
 
     Args:
         policies: by name, a mapping with the keys of `headline_rows` and ``plan_wall_s``.
+        sentences: what it comes to, printed below.
     """
     baselines = [name for name in _BASELINES if name in policies]
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
@@ -70,7 +72,7 @@ def comparison(policies: Mapping[str, Mapping[str, Any]]) -> Table:
             count(predicted["preemptions"]),
             duration(plan["plan_wall_s"]),
         )
-    return table
+    return Group(table, *(("", *sentences) if sentences else ()))
 
 
 def _gain(plan: Mapping[str, Any], baseline: Mapping[str, Any]) -> str:

@@ -1,0 +1,213 @@
+"""`draw_figures`: the numbers behind the pictures of a comparison, as plain columns.
+
+Two back ends draw them: `blendplan.report.html` and `blendplan.report.figures_png`.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blendplan.comparison import Comparison, Outcome
+from blendplan.report.figures_map import DensityMap, density_map
+from blendplan.report.figures_tree import TreeBlock, tree_blocks
+from blendplan.simulate import SimulatedRun
+from blendplan.tree import annotate
+from blendplan.verdict import Verdict, circumstances, verdict
+
+# Points of the KV pictures: more than a chart has pixels to show.
+_POINTS = 240
+
+
+@dataclass(frozen=True)
+class KvOverTime:
+    """Who holds the KV cache over the run of one policy.
+
+    Attributes:
+        time_s: moments from the start to the end; float64 [k].
+        compute_tokens, memory_tokens: KV tokens held by requests of the compute and of the memory
+            side; float64 [k].
+        share_tokens: KV tokens that the partition leaves to the compute side; float64 [k], empty
+            for a policy without a partition.
+    """
+
+    time_s: NDArray[np.float64]
+    compute_tokens: NDArray[np.float64]
+    memory_tokens: NDArray[np.float64]
+    share_tokens: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class PolicyFigure:
+    """One policy of a comparison.
+
+    Attributes:
+        name: of the policy.
+        makespan_s, throughput_tokens_per_s, steps, preemptions, plan_wall_s: its results.
+        bound_ratio: lower bound over makespan.
+        prefix_sharing: share of the prompt tokens that came from the prefix cache.
+        end_s: end of each point of the series, in seconds from the start; float64 [k].
+        compute_s, memory_s: mean compute and memory time of the steps of a point; float64 [k].
+        kv: who holds the KV cache.
+    """
+
+    name: str
+    makespan_s: float
+    throughput_tokens_per_s: float
+    steps: int
+    preemptions: int
+    plan_wall_s: float
+    bound_ratio: float
+    prefix_sharing: float
+    end_s: NDArray[np.float64]
+    compute_s: NDArray[np.float64]
+    memory_s: NDArray[np.float64]
+    kv: KvOverTime
+
+
+@dataclass(frozen=True)
+class Figures:
+    """A comparison, ready to be drawn.
+
+    Attributes:
+        title: of the report, such as the name of the request file.
+        requests, prompt_tokens, output_tokens: what there is to do.
+        model, gpu, tp, overlap, cost_model: what for.
+        density, optimal_sharing, kv_tokens, bound_s: of the workload and the machine.
+        policies: in the order in which they were asked for.
+        map: the requests by their lengths.
+        tree: the top of the prefix tree, outermost first.
+        verdict: what it all comes to.
+        notes: what the reader should know of the input.
+    """
+
+    title: str
+    requests: int
+    prompt_tokens: int
+    output_tokens: int
+    model: str
+    gpu: str
+    tp: int
+    overlap: float
+    cost_model: str
+    density: float
+    optimal_sharing: float
+    kv_tokens: int
+    bound_s: float
+    policies: tuple[PolicyFigure, ...]
+    map: DensityMap
+    tree: tuple[TreeBlock, ...]
+    verdict: Verdict
+    notes: tuple[str, ...] = ()
+
+
+def draw_figures(
+    result: Comparison, title: str = "Comparison", notes: tuple[str, ...] = ()
+) -> Figures:
+    """Collect what the pictures of a comparison show.
+
+    Args:
+        result: at least one policy.
+        title: heading of the report.
+        notes: lines about the input, printed under the pictures.
+    """
+    prepared, target = result.prepared, result.target
+    prompts, outputs = prepared.workload.prompt_tokens, prepared.workload.output_tokens
+    compute_s, memory_s = target.costs.demand(prompts, outputs)
+    totals = annotate(
+        prepared.tree, prompts, compute_s, memory_s, output_tokens=outputs.astype(np.float64)
+    )
+    bound_s = min(outcome.bound.makespan_s for outcome in result.outcomes.values())
+    policies = tuple(
+        _policy(name, outcome, prompts, outputs, target.settings.kv_tokens)
+        for name, outcome in result.outcomes.items()
+    )
+    return Figures(
+        title=title,
+        requests=len(prompts),
+        prompt_tokens=int(prompts.sum(dtype=np.int64)),
+        output_tokens=int(outputs.sum(dtype=np.int64)),
+        model=target.model.name,
+        gpu=target.gpu.name,
+        tp=target.tp,
+        overlap=float(target.table.overlap),
+        cost_model=target.costs.name,
+        density=float(totals.density[0]),
+        optimal_sharing=prepared.sharing,
+        kv_tokens=target.settings.kv_tokens,
+        bound_s=bound_s,
+        policies=policies,
+        map=density_map(prompts, outputs, compute_s, memory_s),
+        tree=tree_blocks(prepared.tree, totals),
+        verdict=verdict({one.name: one.makespan_s for one in policies}, circumstances(result)),
+        notes=notes,
+    )
+
+
+def _policy(
+    name: str,
+    outcome: Outcome,
+    prompts: NDArray[np.int32],
+    outputs: NDArray[np.int32],
+    kv_tokens: int,
+) -> PolicyFigure:
+    run = outcome.run
+    return PolicyFigure(
+        name=name,
+        makespan_s=run.makespan_s,
+        throughput_tokens_per_s=run.throughput_tokens_per_s,
+        steps=run.steps,
+        preemptions=run.preemptions,
+        plan_wall_s=outcome.plan_wall_s,
+        bound_ratio=outcome.bound.makespan_s / run.makespan_s if run.makespan_s > 0 else 1.0,
+        prefix_sharing=run.prefix_sharing,
+        end_s=run.series["end_s"],
+        compute_s=run.series["compute_s"],
+        memory_s=run.series["memory_s"],
+        kv=_kv_over_time(run, prompts, outputs, kv_tokens),
+    )
+
+
+def _kv_over_time(
+    run: SimulatedRun, prompts: NDArray[np.int32], outputs: NDArray[np.int32], kv_tokens: int
+) -> KvOverTime:
+    """KV tokens by side, each request growing evenly from its start to its end.
+
+    A prompt counts without what it found in the cache: that belongs to another request. Where even
+    growth adds up to more than there is, all are scaled down to the capacity.
+    """
+    time_s = np.linspace(0.0, run.makespan_s, _POINTS)
+    first = (prompts - run.cached_tokens).astype(np.float64)
+    growth = outputs / np.maximum(run.finish_s - run.start_s, 1e-12)
+    compute, memory = (
+        _held(time_s, run.start_s[of], run.finish_s[of], first[of], growth[of])
+        for of in (run.side == 0, run.side == 1)
+    )
+    fits = kv_tokens / np.maximum(compute + memory, kv_tokens)
+    compute, memory = compute * fits, memory * fits
+    # A policy without a partition gives everything to one side.
+    if not (run.share_tokens.min(axis=1, initial=np.iinfo(np.int64).max) > 0).any():
+        return KvOverTime(time_s, compute, memory, np.empty(0))
+    share = run.share_tokens[run.admission, 0].astype(np.float64)
+    latest = np.searchsorted(run.start_s[run.admission], time_s, side="right") - 1
+    return KvOverTime(time_s, compute, memory, share[np.maximum(latest, 0)])
+
+
+def _held(
+    time_s: NDArray[np.float64],
+    start_s: NDArray[np.float64],
+    finish_s: NDArray[np.float64],
+    first: NDArray[np.float64],
+    growth: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Sum over the requests that run at each moment of first + growth * time since their start."""
+    constant = first - growth * start_s
+
+    def begun(moments: NDArray[np.float64]) -> NDArray[np.float64]:
+        order = np.argsort(moments, kind="stable")
+        count = np.searchsorted(moments[order], time_s, side="right")
+        still = np.concatenate(([0.0], np.cumsum(constant[order])))[count]
+        slope = np.concatenate(([0.0], np.cumsum(growth[order])))[count]
+        return still + slope * time_s
+
+    return np.maximum(begun(start_s) - begun(finish_s), 0.0)
