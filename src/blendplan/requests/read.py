@@ -1,12 +1,15 @@
 """`read_requests`: a request file of any kind to `Requests`."""
 
 from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 
 from blendplan.errors import BlendplanError
 from blendplan.requests.collect import Block, Collector, repeated_ids, select
@@ -110,9 +113,11 @@ def _read(source: Source, tokens: Tokens, reject: Failing | Rejecting) -> Reques
 
 
 def _read_table(source: Source, tokens: Tokens, reject: Failing | Rejecting) -> Requests:
-    with ThreadPoolExecutor(1) as second_core:
-        digest = second_core.submit(source.sha256)
+    # One thread hashes the file, one decodes the next batch, and this one gathers the columns.
+    with ThreadPoolExecutor(2) as workers:
+        digest = workers.submit(source.sha256)
         table = open_table(source)
+        table = replace(table, batches=_ahead(table.batches, workers))
         collector = Collector(table.expected_tokens)
         for block in read_rows(table, source.name, tokens, reject):
             collector.add(block)
@@ -120,6 +125,14 @@ def _read_table(source: Source, tokens: Tokens, reject: Failing | Rejecting) -> 
                 done = source.total_bytes * int(block.source_row[-1] + 1) // table.rows
                 source.advance(done)
         return collector.finish(source.path, digest.result())
+
+
+def _ahead(batches: Iterator[pa.RecordBatch], workers: ThreadPoolExecutor) -> Iterator[Any]:
+    """The batches, the next one already being made while one is in use."""
+    coming = workers.submit(next, batches, None)
+    while (batch := coming.result()) is not None:
+        coming = workers.submit(next, batches, None)
+        yield batch
 
 
 def _without_repeated(requests: Requests, source: Source, reject: Failing | Rejecting) -> Requests:
