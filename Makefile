@@ -49,5 +49,5 @@ define install
 	  $(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); exit 1; }; \
 	fi
 	echo "installing $(2) into $(VENV), once" >&2
-	$(BIN)/python -m pip --quiet --disable-pip-version-check --no-input install --editable '$(1)'
+	$(BIN)/python -m pip --quiet --quiet --disable-pip-version-check --no-input install --editable '$(1)'
 endef
