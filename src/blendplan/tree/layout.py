@@ -59,7 +59,7 @@ def children_of(
             first[parent[v] + 2] += 1
     for v in range(m):
         first[v + 2] += first[v + 1]
-    children = np.empty(m, dtype=np.int32)
+    children = np.empty(m - 1, dtype=np.int32)
     for v in siblings:
         if parent[v] >= 0:
             children[first[parent[v] + 1]] = v

@@ -5,29 +5,30 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from blendplan.tree.annotate import compute_density, compute_left
+from blendplan.kernel import kernel
+from blendplan.tree.annotate import compute_density
 from blendplan.tree.prefix_tree import PrefixTree
+from blendplan.tree.sharing import divided_tokens
 from blendplan.tree.sort import own_ends
 
-# Columns of `Leaves.sums`, and of sums over several leaves.
-REQUESTS, LEFT, MEMORY, TOKEN, WORK, PLACE, IDEAL = range(7)
+# Columns of sums over the requests of a leaf, or of several leaves. REQUESTS: their number. WORK:
+# share of all seconds of work, compute and memory. MEMORY: memory traffic in seconds. TOKEN:
+# compute of one more token of prefix for each of them, in seconds. LEFT: compute in seconds, that
+# of shared prefixes divided among those that share them. PLACE, IDEAL: place and ideal place times
+# work.
+REQUESTS, WORK, MEMORY, TOKEN, LEFT, PLACE, IDEAL = range(7)
 COLUMNS = 7
 
 
 class Leaves(NamedTuple):
     """The l leaves in depth-first order. A leaf is all requests that end at one node.
 
-    Places are in seconds of work, compute and memory, as shares of the whole: a leaf's place is the
-    work of the leaves before it plus half its own; its ideal place is the same in falling order of
-    density, ties as they stand.
+    A leaf's place is the work of the leaves before it plus half its own; its ideal place is the
+    same in falling order of density, ties as they stand.
 
     Attributes:
         node: the node of each leaf, rising; int32 [l].
-        sums: sums over the requests of each leaf; float64 [l, 7]. ``REQUESTS``: their number.
-            ``LEFT``: compute in seconds, that of shared prefixes divided among those that share
-            them. ``MEMORY``: memory traffic in seconds. ``TOKEN``: compute of one more token of
-            prefix for each of them, in seconds. ``WORK``: share of all work. ``PLACE``, ``IDEAL``:
-            place and ideal place times work.
+        sums: the columns above; float64 [l, 7].
     """
 
     node: NDArray[np.int32]
@@ -39,37 +40,87 @@ class Leaves(NamedTuple):
         return float(np.abs(self.sums[:, PLACE] - self.sums[:, IDEAL]).sum())
 
 
-def leaves_in_order(
-    tree: PrefixTree,
-    compute_s: NDArray[np.float64],
-    memory_s: NDArray[np.float64],
-    token_s: NDArray[np.float64],
-) -> Leaves:
-    """The leaves of a tree, given each request's demand and its compute per token in seconds."""
-    start, end = tree.request_start, own_ends(tree)
-    node = np.flatnonzero(end > start)
+class LeafDemand:
+    """What the leaves of a tree, and of what it is split into, cost: a split moves whole leaves.
 
-    def total(column: NDArray[np.float64]) -> NDArray[np.float64]:
-        # The leaves' own requests follow each other without a gap.
-        sums: NDArray[np.float64] = np.add.reduceat(column[tree.order], start[node])
-        return sums
+    Args:
+        tree: m nodes over n requests.
+        compute_s, memory_s: demand of each request by itself in seconds; float64 [n].
+        token_s: compute of each request per token in seconds; float64 [n].
+    """
 
-    sums = np.empty((len(node), COLUMNS))
-    sums[:, REQUESTS] = (end - start)[node]
-    sums[:, LEFT] = total(compute_left(tree, compute_s, token_s))
-    sums[:, MEMORY] = total(memory_s)
-    sums[:, TOKEN] = total(token_s)
-    work = total(compute_s) + sums[:, MEMORY]
-    work /= max(float(work.sum()), np.finfo(np.float64).tiny)
-    falling = np.argsort(-compute_density(sums[:, LEFT], sums[:, MEMORY]), kind="stable")
-    ideal = np.empty_like(work)
-    ideal[falling] = _middles(work[falling])
-    sums[:, WORK] = work
-    sums[:, PLACE] = work * _middles(work)
-    sums[:, IDEAL] = work * ideal
-    return Leaves(node.astype(np.int32), sums)
+    def __init__(
+        self,
+        tree: PrefixTree,
+        compute_s: NDArray[np.float64],
+        memory_s: NDArray[np.float64],
+        token_s: NDArray[np.float64],
+    ) -> None:
+        # By the first request of the leaf: number of requests, work, memory, token and compute.
+        self._sums = _leaf_sums(tree.order, tree.node_of, compute_s, memory_s, token_s)
+        self._sums[:, WORK] /= max(float(self._sums[:, WORK].sum()), np.finfo(np.float64).tiny)
+
+    def density(self, tree: PrefixTree) -> NDArray[np.float64]:
+        """Compute density of every node, as in `annotate`; float64 [m]."""
+        left, memory = _over_subtrees(tree.parent, *self._node_and_sums(tree))
+        return compute_density(left, memory)
+
+    def in_order(self, tree: PrefixTree) -> Leaves:
+        """The leaves as they stand in a tree."""
+        node, sums = self._node_and_sums(tree)
+        work = sums[:, WORK]
+        falling = np.argsort(-compute_density(sums[:, LEFT], sums[:, MEMORY]), kind="stable")
+        ideal = np.empty_like(work)
+        ideal[falling] = _middles(work[falling])
+        return Leaves(node, np.column_stack([sums, work * _middles(work), work * ideal]))
+
+    def _node_and_sums(self, tree: PrefixTree) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+        """Node of each leaf, and its columns up to `LEFT`."""
+        node = np.flatnonzero(own_ends(tree) > tree.request_start)
+        sums = self._sums[tree.order[tree.request_start[node]]]
+        # Until here the column holds all the compute.
+        sums[:, LEFT] -= sums[:, TOKEN] * (tree.depth[node] - divided_tokens(tree)[node])
+        return node.astype(np.int32), sums
 
 
 def _middles(work: NDArray[np.float64]) -> NDArray[np.float64]:
     middles: NDArray[np.float64] = np.cumsum(work) - work / 2
     return middles
+
+
+@kernel
+def _leaf_sums(
+    order: NDArray[np.int64],
+    node_of: NDArray[np.int32],
+    compute_s: NDArray[np.float64],
+    memory_s: NDArray[np.float64],
+    token_s: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Sums over each leaf, in the row of the leaf's first request in order; [n, 5]."""
+    sums = np.zeros((len(order), LEFT + 1))
+    first = -1
+    for r in order:
+        if first < 0 or node_of[r] != node_of[first]:
+            first = r
+        sums[first, REQUESTS] += 1.0
+        sums[first, WORK] += compute_s[r] + memory_s[r]
+        sums[first, MEMORY] += memory_s[r]
+        sums[first, TOKEN] += token_s[r]
+        sums[first, LEFT] += compute_s[r]
+    return sums
+
+
+@kernel
+def _over_subtrees(
+    parent: NDArray[np.int32], node: NDArray[np.int32], sums: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Compute left and memory traffic of every subtree, in seconds."""
+    left = np.zeros(len(parent))
+    memory = np.zeros(len(parent))
+    for leaf in range(len(node)):
+        left[node[leaf]] = sums[leaf, LEFT]
+        memory[node[leaf]] = sums[leaf, MEMORY]
+    for v in range(len(parent) - 1, 0, -1):
+        left[parent[v]] += left[v]
+        memory[parent[v]] += memory[v]
+    return left, memory

@@ -53,7 +53,7 @@ class Subtrees(NamedTuple):
         first, children: from `children_of`.
         divided: prompt tokens that a request ending at the node bears, shared ones divided;
             float64 [m].
-        density: compute density; float64 [m].
+        density: compute density of the node at the same place in ``children``; float64 [m].
         sums: columns of `Leaves.sums` over the subtree; float64 [m, 7].
         begin: place at which the subtree begins; float64 [m].
         items: children, and one for an own leaf; int32 [m].
@@ -195,7 +195,9 @@ def _subtrees(
     for v in range(m - 1, 0, -1):
         for column in range(COLUMNS):
             sums[parent[v], column] += sums[v, column]
-    return Subtrees(parent, depth, first, children, divided, density, sums, begin, items, leaf)
+    return Subtrees(
+        parent, depth, first, children, divided, density[children], sums, begin, items, leaf
+    )
 
 
 @kernel
@@ -219,7 +221,7 @@ def _landing(tree: Subtrees, node: int, target: int, sums: NDArray[np.float64], 
     low, high = tree.first[target], tree.first[target + 1]
     while low < high:
         middle = (low + high) // 2
-        if tree.density[tree.children[middle]] < density:
+        if tree.density[middle] < density:
             high = middle
         else:
             low = middle + 1

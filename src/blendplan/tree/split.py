@@ -14,8 +14,8 @@ of other densities than those of the place where the subtree as a whole was put.
    lasts; the gain is work times distance by which they come closer to their ideal places. Where
    one group is inside another, only the better one moves in this round.
 
-The rounds end when the leaves are in order, when no outlier fits what is left of the budget, or
-when two rounds in a row have brought next to nothing.
+The rounds end when the leaves are in order, when the budget is spent or no outlier fits what is
+left of it, or when two rounds in a row have brought next to nothing.
 
 The paper moves outliers to the root only. Nearer ancestors cost less, and they keep the method
 working when all prompts begin with the same token, which leaves the root one child.
@@ -28,9 +28,9 @@ from numpy.typing import NDArray
 
 from blendplan.errors import BlendplanError
 from blendplan.kernel import kernel
-from blendplan.tree.annotate import annotate, token_seconds
+from blendplan.tree.annotate import token_seconds
 from blendplan.tree.layout import children_of, lay_out
-from blendplan.tree.leaves import leaves_in_order
+from blendplan.tree.leaves import LeafDemand
 from blendplan.tree.outliers import Groups, find_groups, independent
 from blendplan.tree.prefix_tree import PrefixTree
 from blendplan.tree.sharing import divided_tokens, prefix_tokens_unique
@@ -42,6 +42,8 @@ GREED = 0.1
 # Two rounds in a row that lessen the displacement of the leaves by less than this share end it.
 PROGRESS = 0.02
 PATIENCE = 2
+# So does a budget of which no more than this share is left.
+SCRAPS = 0.01
 
 
 def split_tree(
@@ -74,29 +76,30 @@ def split_tree(
     unique = prefix_tokens_unique(tree)
     budget = math.floor((1.0 - preserve) * (int(prompt_tokens.sum(dtype=np.int64)) - unique))
     token_s = token_seconds(prompt_tokens, compute_s, output_tokens)
+    demand = LeafDemand(tree, compute_s, memory_s, token_s)
 
     best, least = tree, math.inf
     turn = stalled = 0
     while True:
         turn += 1
-        totals = annotate(tree, prompt_tokens, compute_s, memory_s, output_tokens=output_tokens)
-        tree, nodes = sorted_with_nodes(tree, totals.density)
-        leaves = leaves_in_order(tree, compute_s, memory_s, token_s)
+        density = demand.density(tree)
+        tree, nodes = sorted_with_nodes(tree, density)
+        leaves = demand.in_order(tree)
         displacement = leaves.displacement
         stalled = 0 if displacement < (1.0 - PROGRESS) * least else stalled + 1
         if displacement < least:
             best, least = tree, displacement
-        if displacement == 0.0 or stalled == PATIENCE:
+        left = budget - (prefix_tokens_unique(tree) - unique)
+        if displacement == 0.0 or stalled == PATIENCE or left <= SCRAPS * budget:
             return best
         groups = find_groups(
             tree.parent,
             tree.depth,
             *children_of(tree.parent, np.arange(tree.node_count)),
             divided_tokens(tree),
-            totals.density[nodes],
+            density[nodes],
             leaves,
         )
-        left = budget - (prefix_tokens_unique(tree) - unique)
         chosen = _choice(tree, groups, left, GREED**turn)
         if not chosen.any():
             return best
