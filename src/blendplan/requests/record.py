@@ -51,7 +51,7 @@ def parse_line(line: bytes) -> Mapping[str, Any]:
         near = show(error.doc[max(0, error.pos - 12) : error.pos + 12])
         raise BadRecordError(
             f"not JSON ({error.msg.lower()} at column {error.colno}, near {near}); "
-            "each line must be one JSON object"
+            "each line must be one whole JSON object"
         ) from error
     except RecursionError as error:
         raise BadRecordError("nested too deeply; a request is a flat JSON object") from error
