@@ -60,8 +60,9 @@ def compare(
 ) -> Comparison:
     """Simulate several policies on the same requests.
 
-    Policies see the lengths that ``lengths`` predicts; the simulated engine generates the known
-    output length of a request where it has one, and the predicted one elsewhere.
+    The simulated engine generates the known output length of a request where it has one, and the
+    predicted one elsewhere. Policies see what ``lengths`` predicts; with ``prior``, ``sample:FILE``
+    and ``history:FILE`` also of requests whose length is known, so that a prediction can be judged.
 
     Args: as of `plan`.
     """
@@ -69,10 +70,12 @@ def compare(
         check_policy_name(name)
     target = machine(gpu, model, **engine)
     started = time.perf_counter()
+    seen = requests if lengths in ("auto", "known") else _without_known_lengths(requests)
     prepared = prepare(
-        requests, target, lengths=lengths, preserve_sharing=preserve_sharing, progress=progress
+        seen, target, lengths=lengths, preserve_sharing=preserve_sharing, progress=progress
     )
-    prepared = replace(prepared, workload=_with_known_lengths(prepared.workload, requests))
+    workload = _with_known_lengths(prepared.workload, requests)
+    prepared = replace(prepared, requests=requests, workload=workload)
     shared_s = time.perf_counter() - started
     outcomes = {}
     for name in policies:
@@ -80,6 +83,10 @@ def compare(
         run, bound = run_policy(prepared, target, name, seed=seed, progress=progress)
         outcomes[name] = Outcome(run, bound, shared_s + time.perf_counter() - started)
     return Comparison(target, prepared, outcomes)
+
+
+def _without_known_lengths(requests: Requests) -> Requests:
+    return replace(requests, output_tokens=np.full(len(requests), -1, np.int32))
 
 
 def _with_known_lengths(workload: Workload, requests: Requests) -> Workload:
