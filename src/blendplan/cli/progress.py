@@ -76,14 +76,14 @@ class Progress:
         from rich.progress import Progress as Bars
 
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.fields[share]}"),
             TimeElapsedColumn(),
         )
         bars = Bars(
             *columns,
-            console=Console(stderr=True),
+            console=Console(stderr=True, markup=False, emoji=False, highlight=False),
             transient=True,
             auto_refresh=False,
             redirect_stdout=False,
@@ -94,7 +94,7 @@ class Progress:
             self._drawing = True
             while not self._ended.wait(_FRAME_S):
                 while self._lines:
-                    bars.console.print(self._lines.popleft(), highlight=False)
+                    bars.console.print(self._lines.popleft())
                 done, total = self._done, self._total
                 bars.update(
                     task,

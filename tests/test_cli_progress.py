@@ -1,0 +1,112 @@
+"""Progress bars and the notice of compilation."""
+
+import io
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from blendplan.cli import progress as module
+from blendplan.cli.compilation import NOTICE, CompilationClock, compilation_clock
+from blendplan.cli.progress import Progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def terminal_for(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """Standard error as a terminal, and no patience.
+
+    Not a fixture: pytest puts its own standard error in place after fixtures are made.
+    """
+    stream = Terminal()
+    monkeypatch.setattr("sys.stderr", stream)
+    monkeypatch.setattr(module, "_PATIENCE_S", 0.0)
+    monkeypatch.setattr(module, "_FRAME_S", 0.001)
+    monkeypatch.setenv("TERM", "xterm")
+    return stream
+
+
+def _until_drawn(stream: Terminal, *words: str) -> None:
+    deadline = time.monotonic() + 20
+    while not all(word in stream.getvalue() for word in words):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_bar_shows_stage_and_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = terminal_for(monkeypatch)
+    with Progress(quiet=False) as progress:
+        progress.stage("reading requests.jsonl")
+        progress.advance(30, 120)
+        _until_drawn(terminal, "reading requests.jsonl", "25%")
+        progress.report("simulating blend", 1, 2)
+        _until_drawn(terminal, "simulating blend", "50%")
+    assert terminal.getvalue().endswith("\x1b[2K")  # the bar is wiped away at the end
+
+
+def test_lines_are_printed_above_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = terminal_for(monkeypatch)
+    with Progress(quiet=False) as progress:
+        progress.stage("planning")
+        _until_drawn(terminal, "planning")
+        progress.line("a remark [of note]")
+        _until_drawn(terminal, "a remark [of note]")
+
+
+def test_short_work_shows_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = terminal_for(monkeypatch)
+    monkeypatch.setattr(module, "_PATIENCE_S", 60.0)
+    with Progress(quiet=False) as progress:
+        progress.stage("planning")
+        progress.line("a remark")
+    assert terminal.getvalue() == "a remark\n"
+
+
+def test_quiet_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = terminal_for(monkeypatch)
+    threads = threading.active_count()
+    with Progress(quiet=True) as progress:
+        progress.stage("planning")
+        progress.line("a remark")
+        assert threading.active_count() == threads
+    assert terminal.getvalue() == ""
+
+
+def test_the_bar_goes_when_the_work_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = terminal_for(monkeypatch)
+    threads = threading.active_count()
+    with pytest.raises(KeyboardInterrupt), Progress(quiet=False) as progress:
+        progress.stage("planning")
+        _until_drawn(terminal, "planning")
+        raise KeyboardInterrupt
+    assert threading.active_count() == threads
+    assert "\x1b[?25h" in terminal.getvalue()  # the cursor is back
+
+
+def test_nested_compilations_count_once_and_are_named_once() -> None:
+    said: list[str] = []
+    clock = CompilationClock(said.append)
+    start, end = SimpleNamespace(is_start=True), SimpleNamespace(is_start=False)
+    before = time.perf_counter()
+    for event in (start, start, end, end, start, end):
+        clock.notify(event)
+        time.sleep(0.002)
+    assert said == [NOTICE]
+    assert 0.006 <= clock.seconds < time.perf_counter() - before
+
+
+def test_numba_reports_to_the_clock_while_it_runs() -> None:
+    import numba
+
+    said: list[str] = []
+    with compilation_clock(said.append) as clock:
+        numba.njit(lambda x: x + 1)(1)
+    assert said == [NOTICE]
+    seconds = clock.seconds
+    assert seconds > 0
+    numba.njit(lambda x: x + 2)(1)
+    assert clock.seconds == seconds
