@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blendplan.requests import requests_from_lists
-from blendplan.tree import PrefixTree, annotate, build_tree, sort_tree, to_networkx
+from blendplan.tree import PrefixTree, annotate, build_tree, sort_tree
 from tests.tree_oracle import PROMPTS, check_structure
 
 DEMANDS = st.floats(0, 8, allow_subnormal=False).map(lambda x: round(x, 3))
@@ -17,7 +17,7 @@ DEMANDS = st.floats(0, 8, allow_subnormal=False).map(lambda x: round(x, 3))
 
 def below(tree: PrefixTree) -> list[list[int]]:
     """Requests of every subtree, from the graph's edges."""
-    graph = to_networkx(tree)
+    graph = tree.to_networkx()
     rows = []
     for v in range(tree.node_count):
         nodes = {v} | nx.descendants(graph, v)
@@ -90,8 +90,8 @@ def test_sort_orders_children_and_keeps_the_tree(prompts: list[list[int]], seed:
         for child in sorted(graph.successors(v), key=lambda u: -density[u]):
             walk(graph, child)
 
-    walk(to_networkx(tree), 0)
-    graph = to_networkx(sorted_tree, requests)
+    walk(tree.to_networkx(), 0)
+    graph = sorted_tree.to_networkx(requests)
     assert [tuple(graph.nodes[v]["requests"]) for v in sorted(graph)] == expected
     prefix: dict[int, tuple[int, ...]] = {0: ()}
     for parent, child in nx.bfs_edges(graph, 0):

@@ -58,7 +58,7 @@ def columns(
     return lengths, lengths.astype(np.float64), np.array(memory_s, dtype=np.float64)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(PROMPTS, st.sampled_from([0.0, 0.5, 0.8, 0.99]), st.integers(0, 2**32 - 1))
 def test_split_keeps_its_promises(prompts: list[list[int]], preserve: float, seed: int) -> None:
     tree = build_tree(requests_from_lists(prompts))

@@ -4,7 +4,7 @@ import networkx as nx
 from hypothesis import strategies as st
 
 from blendplan.requests import requests_from_lists
-from blendplan.tree import PrefixTree, to_networkx
+from blendplan.tree import PrefixTree
 
 # Few distinct tokens, and repeated parts longer than the vector width of the comparison.
 TOKENS = st.sampled_from([0, 1, 7, 2**31 - 1])
@@ -41,7 +41,7 @@ def oracle(prompts: list[list[int]]) -> "nx.DiGraph[Prompt]":
 
 def by_prefix(tree: PrefixTree, prompts: list[list[int]]) -> "nx.DiGraph[Prompt]":
     """A flat tree as the oracle's graph."""
-    graph = to_networkx(tree, requests_from_lists(prompts))
+    graph = tree.to_networkx(requests_from_lists(prompts))
     prefix: dict[int, Prompt] = {0: ()}
     for parent, child in nx.bfs_edges(graph, 0):
         prefix[child] = prefix[parent] + graph.nodes[child]["segment"]

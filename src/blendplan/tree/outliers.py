@@ -106,13 +106,14 @@ def find_groups(
     count = 0
     for v in range(1, len(parent)):
         leaf = tree.leaf[v]
-        if leaf >= 0:
-            a = _target(tree, v, leaves.sums, leaf)
+        # A node that is nothing but a leaf moves as a child of its parent.
+        a = _target(tree, v, leaves.sums, leaf) if leaf >= 0 and tree.items[v] > 1 else v
+        if a != v:
             lands = _landing(tree, v, a, leaves.sums, leaf)
             own_gain = _gain(leaves.sums, leaf, tree.begin[v], lands)
-            if a != v and own_gain > 0.0:
+            if own_gain > 0.0:
                 node[count], target[count], gain[count] = v, a, own_gain
-                members[count], is_leaf[count], strict[count] = 1, True, tree.items[v] > 1
+                members[count], is_leaf[count], strict[count] = 1, True, True
                 count += 1
         group_target = v
         size = 0

@@ -38,7 +38,7 @@ from blendplan.tree.sort import own_ends, sorted_with_nodes
 
 # In round k only groups move whose gain per token is at least GREED^k of the best one's: what moves
 # shifts all the rest, and many a lesser outlier is none any more once the greater ones have gone.
-GREED = 0.1
+GREED = 0.03
 # Two rounds in a row that lessen the displacement of the leaves by less than this share end it.
 PROGRESS = 0.02
 PATIENCE = 2
