@@ -1,0 +1,100 @@
+"""What README and docs say is so: their Python runs, and the plan format is the plan's."""
+
+import json
+import re
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from blendplan.planfile import METADATA_KEY, SCHEMA
+from tests.cli_runs import answer, run, write_job
+
+PROJECT = Path(__file__).parent.parent
+README = (PROJECT / "README.md").read_text()
+PLAN_FORMAT = (PROJECT / "docs" / "plan-format.md").read_text()
+
+
+def python_blocks(text: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
+class Engine:
+    """An engine of one's own, as short as it can be: four requests, done after three steps."""
+
+    def __init__(self) -> None:
+        self.running: dict[int, int] = {}
+        self.seen: list[str] = []
+
+    def busy(self) -> bool:
+        return bool(self.running)
+
+    def free_kv_tokens(self) -> int:
+        return 10_000 if len(self.running) < 4 else 0
+
+    def submit(self, row: int, request_id: str) -> None:
+        self.running[int(row)] = 3
+        self.seen.append(request_id)
+
+    def step(self) -> tuple[list[int], list[int], list[int]]:
+        self.running = {row: left - 1 for row, left in self.running.items()}
+        finished = [row for row, left in self.running.items() if left == 0]
+        for row in finished:
+            del self.running[row]
+        return finished, [], []
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    write_job(tmp_path / "requests.jsonl")
+    return tmp_path
+
+
+def test_python_of_the_readme_runs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = python_blocks(README)
+    assert len(blocks) == 2
+    engine = Engine()
+    names: dict[str, object] = {"engine": engine}
+    for block in blocks:
+        exec(block, names)
+    printed = capsys.readouterr().out
+    for index in range(60):
+        family = ("exam", "chat", "long")[index % 3]
+        assert f"'{family}-{index}'" in printed
+    assert len(set(engine.seen)) == len(engine.seen) == 60
+
+
+def test_python_of_the_plan_format_runs(folder: Path) -> None:
+    answer("plan", "requests.jsonl", "--gpu", "a100-80g", "-o", "plan.arrow")
+    blocks = [block for block in python_blocks(PLAN_FORMAT) if "polars" not in block]
+    names: dict[str, object] = {}
+    for block in blocks:
+        if "duckdb" not in block:
+            exec(block, names)
+    assert isinstance(names["metadata"], dict)
+    assert names["metadata"]["requests"] == 60
+
+
+def test_plan_format_names_every_column_and_every_key(folder: Path) -> None:
+    answer("plan", "requests.jsonl", "--gpu", "a100-80g", "-o", "plan.arrow")
+    columns, _, rest = PLAN_FORMAT.partition("## Metadata")
+    metadata_table = rest.partition("## Guarantees")[0]
+    assert _first_cells(columns) == SCHEMA.names
+    schema = pa.ipc.open_file("plan.arrow").schema
+    keys = json.loads(schema.metadata[METADATA_KEY])
+    assert sorted(_first_cells(metadata_table)) == sorted(keys)
+
+
+def _first_cells(text: str) -> list[str]:
+    """The names in backquotes in the first column of the tables of a text."""
+    rows = re.findall(r"^\| (`[^|]*`) \|", text, re.MULTILINE)
+    return [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
+
+
+def test_every_command_that_docs_show_exists() -> None:
+    for text in (README, PLAN_FORMAT):
+        for command in set(re.findall(r"(?:^|`)blendplan ([a-z]+)", text, re.MULTILINE)) - {
+            "plans"
+        }:
+            assert run(command, "--help").exit_code == 0, command
