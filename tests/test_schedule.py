@@ -78,6 +78,7 @@ def columns_of(n: int, seed: int = 0) -> PolicyInput:
         prompt_tokens=prompts.astype(np.float64),
         new_prompt_tokens=prompts * rng.uniform(0.3, 1.0, n),
         output_tokens=outputs.astype(np.float64),
+        output_spread=np.full(n, 0.5 * (seed % 2)),
         density=density,
         root_density=float(np.median(density)) if n else 0.0,
         prices=PRICES,
@@ -94,7 +95,8 @@ def admissions(policy: Policy, seed: int, preempt: float = 0.0) -> Iterator[int]
     for _ in range(100 * n + 100):
         if len(seen) == n and not running and not waiting_again:
             return
-        budget = transitions.begin_step(state, len(running))
+        used = chance.uniform(0.0, ENGINE.kv_tokens)
+        budget = transitions.begin_step(state, len(running), used)
         assert 1 <= budget <= ENGINE.max_num_batched_tokens
         while len(running) < ENGINE.max_num_seqs:
             if waiting_again:
@@ -134,7 +136,7 @@ def test_every_request_is_admitted_once(name: str, n: int, seed: int, preempt: f
     assert policy.name == name
     assert sorted(admissions(policy, seed, preempt)) == list(range(n))
     assert transitions.next_request(policy.state, 0) == -1
-    assert transitions.begin_step(policy.state, 0) >= 1
+    assert transitions.begin_step(policy.state, 0, 0.0) >= 1
 
 
 @given(st.integers(1, 60), st.integers(0, 99), st.sampled_from([0.0, 0.1]))
@@ -152,7 +154,7 @@ def test_scanners_start_with_both_ends_and_the_partition_of_both() -> None:
     columns = columns_of(40)
     policy = make_policy("blendserve", columns, ENGINE)
     state = policy.state
-    transitions.begin_step(state, 0)
+    transitions.begin_step(state, 0, 0.0)
     ends = columns.by_density[[0, -1]]
     left, right = columns.density[ends]
     expected = memory_partition(float(ENGINE.kv_tokens), columns.root_density, left, right)
@@ -171,7 +173,7 @@ def test_scanner_side_stays_inside_its_share() -> None:
     held: dict[int, list[int]] = {COMPUTE: [], MEMORY: []}
     checked = 0
     for step in range(400):
-        transitions.begin_step(state, len(held[COMPUTE]) + len(held[MEMORY]))
+        transitions.begin_step(state, len(held[COMPUTE]) + len(held[MEMORY]), 1000.0)
         while True:
             running = len(held[COMPUTE]) + len(held[MEMORY])
             request = transitions.next_request(state, running)
@@ -198,18 +200,19 @@ def test_empty_side_takes_a_request_of_any_size_even_after_rounding() -> None:
         prompt_tokens=np.ones(5),
         new_prompt_tokens=np.array([0.1, 0.2, 0.3, 1e6, 0.1]) - outputs / 2,
         output_tokens=outputs,
+        output_spread=np.zeros(5),
         density=np.array([1.0, 1.0, 1.0, 1.0, 2.0]),
         root_density=1.5,
         prices=PRICES,
     )
     state = make_policy("blendserve", columns, ENGINE).state
-    transitions.begin_step(state, 0)
+    transitions.begin_step(state, 0, 0.0)
     for request in (0, 1, 2):
         state.side[request] = MEMORY
         transitions.admitted(state, request)
     for request in (0, 1, 2):
         transitions.finished(state, request)
-    transitions.begin_step(state, 1)
+    transitions.begin_step(state, 1, 1.0)
     assert transitions.next_request(state, 1) == 3
 
 

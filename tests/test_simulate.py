@@ -99,6 +99,7 @@ def beliefs(draw: st.DrawFn, n: int) -> PolicyInput:
         prompt_tokens=draw(column),
         new_prompt_tokens=draw(column),
         output_tokens=draw(column),
+        output_spread=np.full(n, draw(st.sampled_from([0.0, 0.7]))),
         density=draw(column),
         root_density=draw(QUARTERS),
         prices=StepPrices(token_s=1.0, read_s=0.5, least_tokens=draw(st.integers(1, 20))),

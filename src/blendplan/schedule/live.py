@@ -5,11 +5,15 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from blendplan.errors import BlendplanError
 from blendplan.kernel import kernel
 from blendplan.schedule import transitions
 from blendplan.schedule.policies import Policy
 from blendplan.schedule.settings import EngineSettings
 from blendplan.schedule.state import SHARE, PolicyState
+
+WAITING, RUNNING, PREEMPTED, DONE = range(4)
+_WORDS = ("waiting", "running", "preempted", "done")
 
 
 class LivePolicy:
@@ -17,7 +21,8 @@ class LivePolicy:
 
     The state machine is the one that the simulated engine drives. Requests are named by their row
     in the plan. A request that the engine preempted is the engine's to resume: report it with
-    `preempted`, and with `resumed` when it runs again.
+    `preempted`, and with `resumed` when it runs again; where an engine does not tell that, the next
+    report of the request will do.
 
     Args:
         policy: a fresh policy over n requests.
@@ -39,7 +44,9 @@ class LivePolicy:
         prompts = np.asarray(prompt_tokens, dtype=np.int64)
         self._new_tokens = prompts - np.asarray(cached_tokens, dtype=np.int64)
         self._chosen = np.empty(settings.max_num_seqs, dtype=np.int64)
+        self._status = np.full(len(prompts), WAITING, dtype=np.int8)
         self._running = 0
+        self._preempted = 0
         self._unadmitted = len(prompts)
 
     @property
@@ -68,32 +75,71 @@ class LivePolicy:
             self._state,
             self._new_tokens,
             self._chosen,
-            free_kv_tokens,
+            int(free_kv_tokens),
             used_kv_tokens,
             self._running,
-            step_tokens,
+            self._preempted,
+            int(step_tokens),
         )
+        chosen = self._chosen[:count].copy()
+        self._status[chosen] = RUNNING
         self._running += count
         self._unadmitted -= count
-        return self._chosen[:count].copy()
+        return chosen
 
     def finished(self, rows: Iterable[int]) -> None:
-        """Tell the policy that requests are done and hold no KV cache any more."""
+        """Tell the policy that requests are done and hold no KV cache any more.
+
+        Raises:
+            BlendplanError: no such row, or one that is not on the engine.
+        """
         for row in rows:
+            if self._expect(row, "finished", RUNNING, PREEMPTED) == PREEMPTED:
+                self.resumed([row])
             transitions.finished(self._state, row)
+            self._status[row] = DONE
             self._running -= 1
 
     def preempted(self, rows: Iterable[int]) -> None:
-        """Tell the policy that the engine took the KV cache of running requests."""
+        """Tell the policy that the engine took the KV cache of running requests.
+
+        Raises:
+            BlendplanError: no such row, or one that is not on the engine.
+        """
         for row in rows:
+            if self._expect(row, "preempted", RUNNING, PREEMPTED) == PREEMPTED:
+                continue
             transitions.preempted(self._state, row)
+            self._status[row] = PREEMPTED
+            self._preempted += 1
             self._running -= 1
 
     def resumed(self, rows: Iterable[int]) -> None:
-        """Tell the policy that preempted requests run again."""
+        """Tell the policy that preempted requests run again.
+
+        Raises:
+            BlendplanError: no such row, or one that was not preempted.
+        """
         for row in rows:
+            self._expect(row, "resumed", PREEMPTED)
             transitions.admitted(self._state, row)
+            self._status[row] = RUNNING
+            self._preempted -= 1
             self._running += 1
+
+    def _expect(self, row: int, event: str, *allowed: int) -> int:
+        """The status of a row, which must be one of ``allowed``."""
+        if not 0 <= row < len(self._status):
+            raise BlendplanError(
+                f"row {row} is reported {event}, the plan has rows 0 to {len(self._status) - 1}"
+            )
+        status = int(self._status[row])
+        if status not in allowed:
+            raise BlendplanError(
+                f"row {row} is reported {event}, but it is {_WORDS[status]}; report what happens "
+                f"to a row once, after `admit` has returned it"
+            )
+        return status
 
     def shares(self) -> tuple[int, int]:
         """The memory partition in force: KV tokens of the compute and of the memory side."""
@@ -109,11 +155,13 @@ def _admit(
     free_kv_tokens: int,
     used_kv_tokens: float,
     running: int,
+    preempted: int,
     step_tokens: int,
 ) -> int:
     budget = min(transitions.begin_step(state, running, used_kv_tokens), step_tokens)
     count = 0
-    while running + count < len(chosen) and budget > 0:
+    # A preempted request keeps its seat: the engine resumes it before it takes another.
+    while running + preempted + count < len(chosen) and budget > 0:
         request = transitions.next_request(state, running + count)
         if request < 0:
             break
