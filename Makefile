@@ -12,6 +12,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CODE := $(wildcard src tests benchmarks examples)
+BENCH := read_requests tree_build
 
 .SILENT:
 .PHONY: demo test lint bench clean
@@ -28,7 +29,7 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/mypy --no-error-summary
 
 bench: $(VENV)/dev.stamp
-	for script in benchmarks/bench_*.py; do $(BIN)/python "$$script" || exit 1; done
+	for name in $(BENCH); do $(BIN)/python "benchmarks/$$name.py" || exit 1; done
 
 clean:
 	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -8,6 +8,7 @@ import click
 from blendplan.cli.answer import Answer, answering
 from blendplan.cli.headline import headline
 from blendplan.cli.planning_options import FILE
+from blendplan.cli.progress import Progress
 
 if TYPE_CHECKING:
     from blendplan.planfile import Plan
@@ -24,8 +25,10 @@ def command(plan_file: Path, answer: Answer) -> None:
     from blendplan.planfile import Plan
     from blendplan.report.inspection import picture
 
-    plan = Plan.read(plan_file)
-    values = inspection(plan)
+    with Progress(quiet=answer.quiet) as progress:
+        progress.stage(f"reading {plan_file.name}")
+        plan = Plan.read(plan_file)
+        values = inspection(plan)
     answer.give(
         values,
         lambda: picture(
