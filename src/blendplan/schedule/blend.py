@@ -28,14 +28,18 @@ from blendplan.schedule.normal import normal_quantile, normal_share
 
 # Buckets of predicted ends: the projected peak is exact to 1/BUCKETS of the longest output.
 BUCKETS = 128
+# Share of a side's reads after which what finished requests have read outweighs predictions.
+PRIOR_SHARE = 0.02
 # Standard normal quantiles at 1/6, 1/2 and 5/6: three equally likely thirds, each by its middle.
 QUANTILES = 3
 _MIDDLES = (1.0 / 6.0, 0.5, 5.0 / 6.0)
 
 # Entries of BlendState.now.
 CLOCK, TIMETABLE, SHORT_TOKENS, COMPUTE_TOKENS, READ_COUNT, READ_OFFSET = range(6)
-TOKENS_LEFT, READS_LEFT, BLOCKED, UNEXPECTED, ERRORS, ERROR_SQUARES = range(6, 12)
-NOW = 12
+TOKENS_LEFT, BLOCKED, UNEXPECTED, ERRORS, ERROR_SQUARES, READS_RUNNING = range(6, 12)
+# Two entries each, compute side first.
+READS_LEFT, READS_DONE, READS_EXPECTED = 12, 14, 16
+NOW = 18
 # Entries of BlendState.cursor.
 NEXT_COMPUTE, NEXT_MEMORY, LONG_RUNNING, BUCKET = range(4)
 
@@ -51,7 +55,7 @@ class BlendParameters(NamedTuple):
         bucket_steps: width of a bucket; requests with longer outputs are *long*.
         steps: planned length of the run.
         tokens: tokens to compute in the whole run, prefixes once.
-        reads: KV tokens to read in the whole run.
+        reads: KV tokens to read in the whole run, by the compute and by the memory side.
         least_tokens: tokens that a step needs for its compute time to be worth its weights.
     """
 
@@ -62,7 +66,7 @@ class BlendParameters(NamedTuple):
     bucket_steps: int
     steps: float
     tokens: float
-    reads: float
+    reads: tuple[float, float]
     least_tokens: int
 
 
@@ -139,14 +143,34 @@ def begin_step(
     if now[BLOCKED] == 0.0:
         now[TIMETABLE] += _pace(state, used_tokens)
     reads = now[READ_OFFSET] + now[READ_COUNT] * now[CLOCK]
-    now[READS_LEFT] -= reads
+    now[READS_RUNNING] += reads
     now[TOKENS_LEFT] -= now[READ_COUNT]
-    if now[READS_LEFT] <= 0.0:
+    reads_left = _reads_left(state)
+    if reads_left <= 0.0:
         return np.iinfo(np.int32).max
     # Compute to memory time of this step as of all that remains; the prices cancel.
-    balanced = max(0.0, now[TOKENS_LEFT]) * reads / now[READS_LEFT]
+    balanced = max(0.0, now[TOKENS_LEFT]) * reads / reads_left
     tokens = max(float(parameters.least_tokens), balanced)
     return max(1, int(np.ceil(tokens - now[READ_COUNT])))
+
+
+@kernel
+def reads_of(prompt: float, output: float) -> float:
+    """KV tokens that a request reads while it decodes."""
+    return output * (prompt + output / 2)
+
+
+@kernel
+def _reads_left(state: BlendState) -> float:
+    """KV tokens still to be read, expectations corrected by what finished requests have read."""
+    now, parameters = state.now, state.parameters
+    left = -now[READS_RUNNING]
+    for side in range(2):
+        # Until a part of the run is over, predictions count as much as what was seen.
+        prior = PRIOR_SHARE * parameters.reads[side] + 1.0
+        ratio = (now[READS_DONE + side] + prior) / (now[READS_EXPECTED + side] + prior)
+        left += ratio * now[READS_LEFT + side]
+    return left
 
 
 @kernel
@@ -369,7 +393,12 @@ def released(
         expected, actual = output[request], max(1.0, float(state.generated[request]))
         prompt = state.prompt_tokens[request]
         now[TOKENS_LEFT] -= expected - actual
-        now[READS_LEFT] -= (expected - actual) * (prompt + (expected + actual) / 2)
+        side = int(state.memory_side[request])
+        reads_expected, reads_done = reads_of(prompt, expected), reads_of(prompt, actual)
+        now[READS_LEFT + side] -= reads_expected
+        now[READS_EXPECTED + side] += reads_expected
+        now[READS_DONE + side] += reads_done
+        now[READS_RUNNING] -= reads_done
         if _is_long(state, expected):
             error = np.log(actual / expected)
             now[ERRORS] += 1

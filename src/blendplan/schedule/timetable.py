@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # Classes of output length that are spread over the run each by itself.
 STRATA = 16
+Z90 = 1.2816
 # Spread of a prediction's logarithm up to which it is taken at its word.
 SURE = 0.3
 # Points of the planned KV occupancy along the timetable.
@@ -78,12 +79,14 @@ class Arrangement(NamedTuple):
 def step_prices(table: StepTable) -> StepPrices:
     """Sum up a step table for a policy.
 
-    A step counts as well filled when a token costs at most 15 % more than in the best step.
+    A step counts as well filled when a token costs little more than in the best step: 15 % where
+    the rest of the step overlaps with it, 1 % where nothing does.
     """
     tokens = np.arange(1, len(table.linear_s))
     per_token = table.linear_s[1:] / tokens
     best = float(per_token.min())
-    least = int(tokens[np.argmax(per_token <= 1.15 * best)])
+    tolerance = 1.01 if table.overlap == 1.0 else 1.15
+    least = int(tokens[np.argmax(per_token <= tolerance * best)])
     return StepPrices(best, float(table.decode_attention[0]), least)
 
 
@@ -92,8 +95,9 @@ def arrange(columns: "PolicyInput", settings: EngineSettings, options: BlendOpti
     order = columns.depth_first
     memory = columns.density < options.boundary * max(1.0, columns.root_density)
     parameters = blend_parameters(columns, memory, settings, options)
+    late = np.exp(Z90 * columns.output_spread - columns.output_spread**2 / 2)
     memory_order, start_step = timetable(
-        order[memory[order]], columns.output_tokens, parameters.steps
+        order[memory[order]], columns.output_tokens * late, parameters.steps
     )
     return Arrangement(order[~memory[order]], memory_order, start_step)
 
@@ -141,7 +145,8 @@ def blend_parameters(
     outputs, held = columns.output_tokens, columns.new_prompt_tokens + columns.output_tokens
     kv_tokens = float(settings.kv_tokens)
     tokens = float(held.sum())
-    reads = float((columns.prompt_tokens * outputs + outputs**2 / 2).sum())
+    request_reads = outputs * (columns.prompt_tokens + outputs / 2)
+    reads = (float(request_reads[~memory].sum()), float(request_reads[memory].sum()))
     # KV tokens times steps that a request occupies; a compute-heavy one also while it is prefilled.
     area = columns.new_prompt_tokens * outputs + outputs**2 / 2
     compute_area = float((held * (outputs + 2))[~memory].sum())
@@ -173,7 +178,7 @@ def blend_parameters(
         steps=steps,
         tokens=tokens,
         reads=reads,
-        least_tokens=prices.least_tokens,
+        least_tokens=min(prices.least_tokens, int(np.ceil(tokens / steps))),
     )
 
 
@@ -210,7 +215,7 @@ def blend_state(
     parameters = blend_parameters(columns, memory, settings, options)
     now = np.zeros(NOW)
     now[TOKENS_LEFT] = parameters.tokens
-    now[READS_LEFT] = parameters.reads
+    now[READS_LEFT : READS_LEFT + 2] = parameters.reads
     return BlendState(
         parameters=parameters,
         compute_order=arrangement.compute_order,
@@ -236,7 +241,7 @@ def no_blend_state() -> BlendState:
     """A placeholder for the other policies: compiled code knows one type of state."""
     rows, values = np.empty(0, dtype=np.int64), np.empty(0)
     return BlendState(
-        parameters=BlendParameters(0.0, 0.0, 0.0, 0.0, 1, 0.0, 0.0, 0.0, 0),
+        parameters=BlendParameters(0.0, 0.0, 0.0, 0.0, 1, 0.0, 0.0, (0.0, 0.0), 0),
         compute_order=rows,
         memory_order=rows,
         start_step=values,
