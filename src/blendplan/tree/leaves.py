@@ -56,36 +56,34 @@ class LeafDemand:
         memory_s: NDArray[np.float64],
         token_s: NDArray[np.float64],
     ) -> None:
-        # By the first request of the leaf: number of requests, work, memory, token and compute.
+        # The columns up to LEFT, which here is all compute; in the row of a leaf's first request.
         self._sums = _leaf_sums(tree.order, tree.node_of, compute_s, memory_s, token_s)
         self._sums[:, WORK] /= max(float(self._sums[:, WORK].sum()), np.finfo(np.float64).tiny)
 
     def density(self, tree: PrefixTree) -> NDArray[np.float64]:
         """Compute density of every node, as in `annotate`; float64 [m]."""
-        left, memory = _over_subtrees(tree.parent, *self._node_and_sums(tree))
-        return compute_density(left, memory)
+        return compute_density(
+            *_over_subtrees(
+                tree.parent,
+                tree.depth,
+                tree.request_start,
+                tree.request_end,
+                tree.order,
+                divided_tokens(tree),
+                self._sums,
+            )
+        )
 
     def in_order(self, tree: PrefixTree) -> Leaves:
         """The leaves as they stand in a tree."""
-        node, sums = self._node_and_sums(tree)
-        work = sums[:, WORK]
-        falling = np.argsort(-compute_density(sums[:, LEFT], sums[:, MEMORY]), kind="stable")
-        ideal = np.empty_like(work)
-        ideal[falling] = _middles(work[falling])
-        return Leaves(node, np.column_stack([sums, work * _middles(work), work * ideal]))
-
-    def _node_and_sums(self, tree: PrefixTree) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-        """Node of each leaf, and its columns up to `LEFT`."""
-        node = np.flatnonzero(own_ends(tree) > tree.request_start)
-        sums = self._sums[tree.order[tree.request_start[node]]]
-        # Until here the column holds all the compute.
-        sums[:, LEFT] -= sums[:, TOKEN] * (tree.depth[node] - divided_tokens(tree)[node])
-        return node.astype(np.int32), sums
-
-
-def _middles(work: NDArray[np.float64]) -> NDArray[np.float64]:
-    middles: NDArray[np.float64] = np.cumsum(work) - work / 2
-    return middles
+        node, sums = _in_order(
+            tree.depth, tree.request_start, own_ends(tree), tree.order, divided_tokens(tree),
+            self._sums,
+        )  # fmt: skip
+        _set_ideal(
+            sums, np.argsort(-compute_density(sums[:, LEFT], sums[:, MEMORY]), kind="stable")
+        )
+        return Leaves(node, sums)
 
 
 @kernel
@@ -112,15 +110,65 @@ def _leaf_sums(
 
 @kernel
 def _over_subtrees(
-    parent: NDArray[np.int32], node: NDArray[np.int32], sums: NDArray[np.float64]
+    parent: NDArray[np.int32],
+    depth: NDArray[np.int32],
+    start: NDArray[np.int64],
+    end: NDArray[np.int64],
+    order: NDArray[np.int64],
+    divided: NDArray[np.float64],
+    leaf_sums: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Compute left and memory traffic of every subtree, in seconds."""
-    left = np.zeros(len(parent))
-    memory = np.zeros(len(parent))
-    for leaf in range(len(node)):
-        left[node[leaf]] = sums[leaf, LEFT]
-        memory[node[leaf]] = sums[leaf, MEMORY]
-    for v in range(len(parent) - 1, 0, -1):
-        left[parent[v]] += left[v]
-        memory[parent[v]] += memory[v]
+    m = len(parent)
+    left = np.zeros(m)
+    memory = np.zeros(m)
+    for v in range(m - 1, -1, -1):
+        if (start[v + 1] if v + 1 < m else end[v]) > start[v]:
+            first = order[start[v]]
+            saved_tokens = depth[v] - divided[v]
+            left[v] += leaf_sums[first, LEFT] - leaf_sums[first, TOKEN] * saved_tokens
+            memory[v] += leaf_sums[first, MEMORY]
+        if v > 0:
+            left[parent[v]] += left[v]
+            memory[parent[v]] += memory[v]
     return left, memory
+
+
+@kernel
+def _in_order(
+    depth: NDArray[np.int32],
+    start: NDArray[np.int64],
+    own_end: NDArray[np.int64],
+    order: NDArray[np.int64],
+    divided: NDArray[np.float64],
+    leaf_sums: NDArray[np.float64],
+) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """Node and columns of each leaf, `IDEAL` left open."""
+    leaves = np.count_nonzero(own_end > start)
+    node = np.empty(leaves, dtype=np.int32)
+    sums = np.empty((leaves, COLUMNS))
+    leaf = 0
+    done = 0.0
+    for v in range(len(depth)):
+        if own_end[v] == start[v]:
+            continue
+        first = order[start[v]]
+        node[leaf] = v
+        for column in range(LEFT + 1):
+            sums[leaf, column] = leaf_sums[first, column]
+        sums[leaf, LEFT] -= sums[leaf, TOKEN] * (depth[v] - divided[v])
+        work = sums[leaf, WORK]
+        sums[leaf, PLACE] = work * (done + work / 2)
+        done += work
+        leaf += 1
+    return node, sums
+
+
+@kernel
+def _set_ideal(sums: NDArray[np.float64], falling: NDArray[np.int64]) -> None:
+    """Fill in `IDEAL`, given the leaves in falling order of density."""
+    done = 0.0
+    for leaf in falling:
+        work = sums[leaf, WORK]
+        sums[leaf, IDEAL] = work * (done + work / 2)
+        done += work
