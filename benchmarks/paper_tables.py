@@ -102,10 +102,8 @@ def planning_table(found: Found) -> str:
         blend = row["policies"]["blend"]
         plan_s, run_s = blend["plan_wall_s"], blend["makespan_s"]
         share = f"{plan_s / run_s:.2%}".replace("%", " %")
-        lines.append(
-            [_model(row), row["name"], f"{row['requests']:,}", f"{plan_s:.1f} s", f"{run_s:,.0f} s"]
-            + [share]
-        )
+        times = [f"{plan_s:.1f} s", f"{run_s:,.0f} s", share]
+        lines.append([_model(row), row["name"], f"{row['requests']:,}", *times])
     head = ["model", "workload", "requests", "planning with `blend`", "run", "share"]
     return _table(head, lines)
 
