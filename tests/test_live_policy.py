@@ -4,6 +4,7 @@ import random
 from collections import deque
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from tests.lockstep import requests_of
 from tests.slow_engine import SlowEngine
 
 QUEUES = ("fcfs", "random", "dfs")
-ENGINE = {"kv_tokens": 2048, "max_num_seqs": 12, "max_num_batched_tokens": 128}
+ENGINE: dict[str, Any] = {"kv_tokens": 2048, "max_num_seqs": 12, "max_num_batched_tokens": 128}
 
 
 def job() -> Requests:

@@ -24,7 +24,7 @@ from blendplan.planner import plan
 from blendplan.requests.columns import Requests
 from tests.lockstep import requests_of
 
-ENGINE = {"kv_tokens": 4096, "max_num_seqs": 8, "max_num_batched_tokens": 128}
+ENGINE: dict[str, Any] = {"kv_tokens": 4096, "max_num_seqs": 8, "max_num_batched_tokens": 128}
 
 
 def job() -> Requests:

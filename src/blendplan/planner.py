@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blendplan.cost import Bound, GpuSpec, LeastPrefill, ModelSpec, least_prefill, makespan_bound
+from blendplan.errors import BlendplanError
 from blendplan.lengths import Lengths, predict_lengths
 from blendplan.machine import Machine, machine
 from blendplan.planfile import Plan, assemble_plan
@@ -77,7 +78,8 @@ def plan(
         progress: called as stages advance.
 
     Raises:
-        BlendplanError: impossible wishes: unknown names, a model or a request that does not fit.
+        BlendplanError: impossible wishes: unknown names, no requests, a model or a request that
+            does not fit.
     """
     check_policy_name(policy)
     target = machine(gpu, model, **engine)
@@ -109,6 +111,9 @@ def prepare(
     """
     report = progress or (lambda stage, done, total: None)
     n = len(requests)
+    if n == 0:
+        source = requests.source or "the request set"
+        raise BlendplanError(f"{source} holds no requests; give at least one to plan")
     report("prefix tree", 0, n)
     tree = build_tree(requests)
     report("output lengths", 0, n)
@@ -128,7 +133,7 @@ def prepare(
         output_tokens=_float(predicted.mean),
         output_spread=output_spread(predicted.mean, predicted.p90),
         density=shared_compute_s / memory_s,
-        root_density=float(root.density[0]) if n else 0.0,
+        root_density=float(root.density[0]),
         prices=step_prices(target.table),
     )
     workload = Workload(
