@@ -121,8 +121,16 @@ def prepare(
     report("sorting by density", 0, n)
     prompt_tokens = requests.prompt_tokens
     compute_s, memory_s = target.costs.demand(prompt_tokens, predicted.mean)
-    arranged = split_tree(tree, prompt_tokens, compute_s, memory_s, preserve=preserve_sharing)
-    root = annotate(tree, prompt_tokens, compute_s, memory_s, output_tokens=_float(predicted.mean))
+    outputs = _float(predicted.mean)
+    arranged = split_tree(
+        tree,
+        prompt_tokens,
+        compute_s,
+        memory_s,
+        preserve=preserve_sharing,
+        output_tokens=outputs,
+    )
+    root = annotate(tree, prompt_tokens, compute_s, memory_s, output_tokens=outputs)
     new_prompt_tokens = divided_prompt_tokens(arranged)
     shared_compute_s, _ = target.costs.demand(new_prompt_tokens, predicted.mean)
     expected = PolicyInput(
@@ -130,7 +138,7 @@ def prepare(
         by_density=arranged.order,
         prompt_tokens=_float(prompt_tokens),
         new_prompt_tokens=new_prompt_tokens,
-        output_tokens=_float(predicted.mean),
+        output_tokens=outputs,
         output_spread=output_spread(predicted.mean, predicted.p90),
         density=shared_compute_s / memory_s,
         root_density=float(root.density[0]),
