@@ -200,8 +200,15 @@ class Engine(Protocol):
 
     capacity: Capacity
 
-    def step(self, requests: Sequence[EngineRequest]) -> StepReport:
+    def step(
+        self, requests: Sequence[EngineRequest], prefill_tokens: int | None = None
+    ) -> StepReport:
         """Submit ``requests`` in order, let the engine work for a step, and report.
+
+        Args:
+            requests: to be admitted after those that wait already.
+            prefill_tokens: prompt tokens that the step should compute at most, where the engine
+                lets an adapter say so; no limit but the engine's own without it.
 
         Raises:
             EngineDiedError: the engine is gone.

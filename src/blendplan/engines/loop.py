@@ -109,7 +109,7 @@ class ReplayLoop:
                 if not self._in_flight:
                     break
                 try:
-                    report = self._engine.step(submitted)
+                    report = self._engine.step(submitted, self._policy.prefill_tokens)
                 except EngineDiedError as death:
                     report = self._bury(death)
                 else:
@@ -129,9 +129,7 @@ class ReplayLoop:
             rows = list(self._again)
             self._again.clear()
             self._policy.resumed(rows)
-            # What is submitted behind a waiting request could only wait too.
-            if report.waiting == 0 and not self._policy.done:
-                rows += self._admit(report)
+            rows += self._admit(report)
         requests = [request for row in rows if (request := self._launch(row)) is not None]
         if rows and not requests and not self._in_flight:
             return self._choose(report)  # all of them were unusable: there may be more
@@ -139,11 +137,14 @@ class ReplayLoop:
 
     def _admit(self, report: StepReport) -> list[int]:
         """Ask the policy; what has a result already it is told is finished."""
-        decoding = report.running if not report.backlog_tokens else report.running - 1
-        limit = self._engine.capacity.max_num_batched_tokens
-        step_tokens = limit - decoding - report.backlog_tokens
+        decoding = report.running - bool(report.backlog_tokens)
+        step_tokens = self._engine.capacity.max_num_batched_tokens - decoding
+        # What is submitted behind a waiting request could only wait too.
+        backlog_tokens = step_tokens if report.waiting else report.backlog_tokens
         while True:
-            rows = self._policy.admit(report.free_kv_tokens, step_tokens=step_tokens)
+            rows = self._policy.admit(
+                report.free_kv_tokens, step_tokens=step_tokens, backlog_tokens=backlog_tokens
+            )
             had = self._writer.done[rows]
             self._policy.finished(rows[had].tolist())
             left: list[int] = rows[~had].tolist()

@@ -56,8 +56,13 @@ class SglangEngine:
         self.capacity = _capacity(self._engine.get_server_info())
         self._settings = launch
 
-    def step(self, requests: Sequence[EngineRequest]) -> StepReport:
-        """Submit, wait for a result but not for long, and report."""
+    def step(
+        self, requests: Sequence[EngineRequest], prefill_tokens: int | None = None
+    ) -> StepReport:
+        """Submit, wait for a result but not for long, and report.
+
+        SGLang fixes the prefill tokens of a batch at its start: ``prefill_tokens`` has no effect.
+        """
         report = StepReport()
         self._loop.run_until_complete(self._submit_and_wait(requests))
         ended, self._ended = self._ended, []

@@ -16,7 +16,7 @@ from blendplan.engines.engine import (
     StepReport,
     StepWork,
 )
-from blendplan.schedule import EngineSettings, PolicyInput, make_policy, step_prices
+from blendplan.schedule import EngineSettings, PolicyInput, StepPrices, make_policy
 from blendplan.simulate import Workload
 from blendplan.simulate import engine as loop
 from blendplan.simulate.kv_cache import FREE, empty_cache
@@ -57,10 +57,12 @@ class SimulatedEngine:
         )
         self._series = empty_series()
         # A queue of which only what was submitted is visible to the step loop.
-        self._queue = make_policy("fcfs", _no_expectations(n, table), settings).state
+        self._queue = make_policy("fcfs", _no_expectations(n), settings).state
         self._queue.cursor[:] = 0, -1
 
-    def step(self, requests: Sequence[EngineRequest]) -> StepReport:
+    def step(
+        self, requests: Sequence[EngineRequest], prefill_tokens: int | None = None
+    ) -> StepReport:
         """Submit and take one simulated step."""
         report = StepReport()
         for request in requests:
@@ -70,7 +72,10 @@ class SimulatedEngine:
             else:
                 report.refused.append(_too_long(request.row))
         before = _Snapshot(self._engine)
-        loop.run_steps(self._engine, self._cache, self._queue, self._table, self._series, 1)
+        # The step loop asks its queue how much prefill a step may have.
+        limit = self.capacity.max_num_batched_tokens if prefill_tokens is None else prefill_tokens
+        queue = self._queue._replace(max_num_batched_tokens=limit)
+        loop.run_steps(self._engine, self._cache, queue, self._table, self._series, 1)
         after = _Snapshot(self._engine)
         self._compare(before, after, report)
         return report
@@ -155,7 +160,7 @@ def _too_long(row: int) -> Refused:
     return Refused(row, "context_length_exceeded", message, retry=False)
 
 
-def _no_expectations(n: int, table: StepTable) -> PolicyInput:
+def _no_expectations(n: int) -> PolicyInput:
     """What a plain queue needs to know of n requests: nothing."""
     nothing = np.zeros(n)
     rows = np.zeros(n, dtype=np.int64)
@@ -168,5 +173,5 @@ def _no_expectations(n: int, table: StepTable) -> PolicyInput:
         output_spread=nothing,
         density=nothing,
         root_density=0.0,
-        prices=step_prices(table),
+        prices=StepPrices(token_s=1.0, read_s=1.0, least_tokens=1),
     )

@@ -61,7 +61,9 @@ class VllmEngine:
             version=f"vllm {vllm.__version__}",
         )
 
-    def step(self, requests: Sequence[EngineRequest]) -> StepReport:
+    def step(
+        self, requests: Sequence[EngineRequest], prefill_tokens: int | None = None
+    ) -> StepReport:
         """Submit and take one step of the scheduler."""
         report = StepReport()
         for request in requests:
@@ -74,6 +76,7 @@ class VllmEngine:
             except (ValueError, TypeError) as error:
                 message = " ".join(str(error).split())
                 report.refused.append(Refused(request.row, "invalid_request", message, retry=False))
+        self._watch.limit_prefill(prefill_tokens)
         for output in self._llm.step():
             if output.finished:
                 self._collect(output, report)

@@ -30,10 +30,24 @@ class SchedulerWatch:
         self._under_way: deque[tuple[float, tuple[int, int, int, int]]] = deque()
         self._work: list[StepWork] = []
         self._last_end_s = 0.0
+        self._most_tokens = int(scheduler.max_num_scheduled_tokens)
         self._schedule = scheduler.schedule
         self._update = scheduler.update_from_output
         scheduler.schedule = self._on_schedule
         scheduler.update_from_output = self._on_output
+
+    def limit_prefill(self, prefill_tokens: int | None) -> None:
+        """Let the next step compute this many prompt tokens beside what decodes; None for any.
+
+        Running requests come first in vLLM's token budget, those that decode before the one that
+        may be mid-prompt, so a smaller budget of the step is a limit on prefill.
+        """
+        budget = self._most_tokens
+        if prefill_tokens is not None:
+            running = self._scheduler.running
+            decoding = len(running) - bool(running and running[-1].is_prefill_chunk)
+            budget = min(budget, max(1, decoding + prefill_tokens))
+        self._scheduler.max_num_scheduled_tokens = budget
 
     def tell(self, report: StepReport) -> None:
         """Fill in what happened since the last report, and how things stand."""

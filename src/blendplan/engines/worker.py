@@ -76,9 +76,11 @@ class EngineProcess:
         """Process id of the engine, which leads a process group of its own."""
         return self._process.pid
 
-    def step(self, requests: Sequence[EngineRequest]) -> StepReport:
+    def step(
+        self, requests: Sequence[EngineRequest], prefill_tokens: int | None = None
+    ) -> StepReport:
         """Submit ``requests``, wait for a step, and report."""
-        kind, content = self._ask(list(requests))
+        kind, content = self._ask((list(requests), prefill_tokens))
         if kind == _REPORT:
             report: StepReport = content
             return report
@@ -140,12 +142,12 @@ def _serve(pipe: Connection) -> int:
         return 1
     pipe.send((_READY, engine.capacity))
     while True:
-        requests = pickle.loads(pipe.recv_bytes())
-        if requests is None:
+        asked = pickle.loads(pipe.recv_bytes())
+        if asked is None:
             engine.close()
             return 0
         try:
-            report = engine.step(requests)
+            report = engine.step(*asked)
         except Exception as error:
             traceback.print_exc()
             pipe.send((_FAILED, f"the engine failed ({_one_line(error)})"))

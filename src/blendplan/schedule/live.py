@@ -48,6 +48,16 @@ class LivePolicy:
         self._running = 0
         self._preempted = 0
         self._unadmitted = len(prompts)
+        self._prefill_tokens = settings.max_num_batched_tokens
+
+    @property
+    def prefill_tokens(self) -> int:
+        """Prompt tokens that the coming step may compute, as of the last `admit`.
+
+        What was admitted but is not computed yet counts too. An engine that can hold back prompts
+        for the sake of the requests that decode should keep to it.
+        """
+        return self._prefill_tokens
 
     @property
     def running(self) -> int:
@@ -59,7 +69,9 @@ class LivePolicy:
         """Whether every request has been admitted."""
         return self._unadmitted == 0
 
-    def admit(self, free_kv_tokens: int, *, step_tokens: int | None = None) -> NDArray[np.int64]:
+    def admit(
+        self, free_kv_tokens: int, *, step_tokens: int | None = None, backlog_tokens: int = 0
+    ) -> NDArray[np.int64]:
         """Rows to submit to the engine now, in this order; call it once before each step.
 
         An idle engine is always given something while requests are left.
@@ -68,10 +80,12 @@ class LivePolicy:
             free_kv_tokens: KV-cache tokens that the engine could give to new requests.
             step_tokens: tokens that the next step has left for prefill; the limit of the
                 settings without it.
+            backlog_tokens: prompt tokens of requests admitted earlier that the engine has yet to
+                compute; they come first.
         """
         step_tokens = self.settings.max_num_batched_tokens if step_tokens is None else step_tokens
         used_kv_tokens = float(max(0, self.settings.kv_tokens - free_kv_tokens))
-        count = _admit(
+        count, self._prefill_tokens = _admit(
             self._state,
             self._new_tokens,
             self._chosen,
@@ -80,6 +94,7 @@ class LivePolicy:
             self._running,
             self._preempted,
             int(step_tokens),
+            int(backlog_tokens),
         )
         chosen = self._chosen[:count].copy()
         self._status[chosen] = RUNNING
@@ -157,8 +172,10 @@ def _admit(
     running: int,
     preempted: int,
     step_tokens: int,
-) -> int:
-    budget = min(transitions.begin_step(state, running, used_kv_tokens), step_tokens)
+    backlog_tokens: int,
+) -> tuple[int, int]:
+    prefill_tokens = min(transitions.begin_step(state, running, used_kv_tokens), step_tokens)
+    budget = prefill_tokens - backlog_tokens
     count = 0
     # A preempted request keeps its seat: the engine resumes it before it takes another.
     while running + preempted + count < len(chosen) and budget > 0:
@@ -172,4 +189,4 @@ def _admit(
         count += 1
         free_kv_tokens -= new_tokens[request]
         budget -= new_tokens[request]
-    return count
+    return count, prefill_tokens

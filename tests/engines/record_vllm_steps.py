@@ -1,0 +1,228 @@
+"""Run workloads through the real vLLM in this process and write down every scheduler step.
+
+    python tests/engines/record_vllm_steps.py MODEL FOLDER [NAME ...]
+
+writes FOLDER/NAME.json for each workload: what was asked, and per step the tokens scheduled, the
+requests admitted (with their cached tokens), preempted, running and waiting, and the free blocks.
+Imports nothing of blendplan: what it writes is vLLM's own.
+"""
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+BLOCK_SIZE = 32  # the smallest that vLLM's CPU attention takes
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A workload and the limits that it runs under.
+
+    Attributes:
+        prompts: token ids of each request, in the order of admission.
+        output_tokens: how many tokens each generates.
+        blocks: KV-cache blocks, one of which vLLM keeps as a placeholder.
+        max_num_batched_tokens, max_num_seqs, max_model_len: vLLM's limits.
+        temperature: 0 makes equal prompts generate equal tokens, which then share blocks.
+    """
+
+    prompts: list[list[int]]
+    output_tokens: list[int]
+    blocks: int
+    max_num_batched_tokens: int = 256
+    max_num_seqs: int = 16
+    max_model_len: int = 512
+    temperature: float = 0.0
+
+
+def no_pressure() -> Recorded:
+    """Everything fits at once; nothing is shared."""
+    rng = np.random.default_rng(1)
+    prompts = [_tokens(rng, int(rng.integers(5, 120))) for _ in range(40)]
+    return Recorded(prompts, rng.integers(1, 40, 40).tolist(), blocks=1000)
+
+
+def sharing() -> Recorded:
+    """Five families of prompts with a long common beginning."""
+    rng = np.random.default_rng(2)
+    prompts = _families(rng, requests=60, families=5, common=(40, 200), own=(1, 40))
+    return Recorded(prompts, rng.integers(1, 30, 60).tolist(), blocks=60)
+
+
+def pressure() -> Recorded:
+    """Outputs outgrow the KV cache: many preemptions."""
+    rng = np.random.default_rng(3)
+    prompts = _families(rng, requests=30, families=4, common=(30, 80), own=(1, 50))
+    return Recorded(prompts, rng.integers(20, 150, 30).tolist(), blocks=25)
+
+
+def chunked() -> Recorded:
+    """Prompts several times as long as a step."""
+    rng = np.random.default_rng(4)
+    prompts = _families(rng, requests=25, families=2, common=(200, 300), own=(1, 300))
+    outputs = rng.integers(1, 60, 25).tolist()
+    return Recorded(prompts, outputs, blocks=60, max_num_batched_tokens=64, max_model_len=1024)
+
+
+def many() -> Recorded:
+    """Many more requests than slots."""
+    rng = np.random.default_rng(5)
+    prompts = _families(rng, requests=150, families=6, common=(64, 65), own=(1, 30))
+    return Recorded(prompts, rng.integers(1, 25, 150).tolist(), blocks=50, max_num_seqs=6)
+
+
+def mixed(seed: int) -> Recorded:
+    """Equal prompts, prompts of whole blocks, little memory, small steps; at random."""
+    rng = np.random.default_rng(seed)
+    families = [_tokens(rng, BLOCK_SIZE * int(rng.integers(1, 6))) for _ in range(3)]
+    prompts = []
+    for _ in range(int(rng.integers(20, 45))):
+        family = families[rng.integers(3)]
+        kind = rng.random()
+        if kind < 0.3:
+            prompts.append(family)
+        elif kind < 0.7:
+            common = family[: int(rng.integers(1, len(family) + 1))]
+            prompts.append(common + _tokens(rng, int(rng.integers(1, 60))))
+        else:
+            prompts.append(_tokens(rng, int(rng.integers(1, 150))))
+    slots = int(rng.integers(3, 20))
+    return Recorded(
+        prompts,
+        np.minimum(rng.geometric(1 / 40, len(prompts)), 250).tolist(),
+        blocks=int(rng.integers(18, 30)),
+        max_num_batched_tokens=max(slots, int(rng.integers(20, 120))),
+        max_num_seqs=slots,
+        temperature=1.0,
+    )
+
+
+def workload(name: str) -> Recorded:
+    """A workload by its name; ``mixed7`` is the random one of seed 7."""
+    named = {
+        "no_pressure": no_pressure,
+        "sharing": sharing,
+        "pressure": pressure,
+        "chunked": chunked,
+        "many": many,
+    }
+    return named[name]() if name in named else mixed(int(name.removeprefix("mixed")))
+
+
+def record(model: str, run: Recorded) -> dict[str, Any]:
+    """Run one workload and answer everything that happened."""
+    from vllm import EngineArgs, SamplingParams
+    from vllm.v1.engine.llm_engine import LLMEngine
+
+    arguments = EngineArgs(
+        model=model,
+        load_format="dummy",
+        skip_tokenizer_init=True,
+        enforce_eager=True,
+        enable_prefix_caching=True,
+        block_size=BLOCK_SIZE,
+        num_gpu_blocks_override=run.blocks,
+        max_model_len=run.max_model_len,
+        max_num_seqs=run.max_num_seqs,
+        max_num_batched_tokens=run.max_num_batched_tokens,
+        async_scheduling=False,
+        disable_log_stats=True,
+        seed=0,
+    )
+    engine = LLMEngine.from_engine_args(arguments)
+    scheduler = engine.engine_core.engine_core.scheduler
+    steps: list[dict[str, Any]] = []
+    schedule = scheduler.schedule
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        output = schedule(*args, **kwargs)
+        if output.num_scheduled_tokens:
+            steps.append(_step(scheduler, output))
+        return output
+
+    scheduler.schedule = watched
+    for row, (prompt, length) in enumerate(zip(run.prompts, run.output_tokens, strict=True)):
+        parameters = SamplingParams(
+            max_tokens=length, ignore_eos=True, temperature=run.temperature, detokenize=False
+        )
+        engine.add_request(str(row), {"prompt_token_ids": prompt}, parameters)
+    ends: dict[int, dict[str, int]] = {}
+    while engine.has_unfinished_requests():
+        for output in engine.step():
+            if output.finished:
+                ends[int(output.request_id)] = {
+                    "step": len(steps) - 1,
+                    "cached": output.num_cached_tokens,
+                    "output": len(output.outputs[0].token_ids),
+                }
+    engine.engine_core.shutdown()
+    return {
+        "block_size": BLOCK_SIZE,
+        "usable_blocks": run.blocks - 1,
+        "max_num_batched_tokens": run.max_num_batched_tokens,
+        "max_num_seqs": run.max_num_seqs,
+        "prompts": run.prompts,
+        "output_tokens": run.output_tokens,
+        "steps": steps,
+        "finished": [ends[row] for row in range(len(run.prompts))],
+    }
+
+
+def _step(scheduler: Any, output: Any) -> dict[str, Any]:
+    old = output.scheduled_cached_reqs
+    cached = {new.req_id: new.num_computed_tokens for new in output.scheduled_new_reqs} | {
+        request_id: computed
+        for request_id, computed in zip(old.req_ids, old.num_computed_tokens, strict=True)
+        if request_id in old.resumed_req_ids
+    }
+    scheduled = output.num_scheduled_tokens
+    return {
+        "scheduled": [[_row(name), tokens] for name, tokens in scheduled.items()],
+        "admitted": [[_row(name), cached[name]] for name in scheduled if name in cached],
+        "preempted": sorted(_row(name) for name in output.preempted_req_ids),
+        "running": [_row(request.request_id) for request in scheduler.running],
+        "waiting": [_row(request.request_id) for request in scheduler.waiting],
+        "free_blocks": scheduler.kv_cache_manager.block_pool.get_num_free_blocks(),
+    }
+
+
+def _row(request_id: str) -> int:
+    return int(request_id.split("-")[0])
+
+
+def _tokens(rng: np.random.Generator, count: int) -> list[int]:
+    return [int(token) for token in rng.integers(3, 4096, count)]
+
+
+def _families(
+    rng: np.random.Generator,
+    *,
+    requests: int,
+    families: int,
+    common: tuple[int, int],
+    own: tuple[int, int],
+) -> list[list[int]]:
+    """Prompts that begin like one of a few families and end like no other."""
+    beginnings = [_tokens(rng, int(rng.integers(*common))) for _ in range(families)]
+    return [
+        beginnings[rng.integers(families)] + _tokens(rng, int(rng.integers(*own)))
+        for _ in range(requests)
+    ]
+
+
+def main() -> None:
+    """Record the workloads named on the command line."""
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    model, folder, *names = sys.argv[1:]
+    for name in names:
+        recorded = record(model, workload(name))
+        (Path(folder) / f"{name}.json").write_text(json.dumps({"name": name, **recorded}))
+
+
+if __name__ == "__main__":
+    main()
