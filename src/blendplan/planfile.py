@@ -50,6 +50,7 @@ SCHEMA = pa.schema(
         ("cached_tokens", pa.int32()),
         ("output_tokens_mean", pa.float32()),
         ("output_tokens_p90", pa.float32()),
+        ("output_tokens_known", pa.int32()),
         ("new_prompt_tokens", pa.float64()),
         ("density", pa.float64()),
         ("start_s", pa.float64()),
@@ -265,6 +266,7 @@ def _record_batch(
         "cached_tokens": run.cached_tokens[rows],
         "output_tokens_mean": lengths.mean[rows],
         "output_tokens_p90": lengths.p90[rows],
+        "output_tokens_known": _known(requests.output_tokens[rows]),
         "new_prompt_tokens": expected.new_prompt_tokens[rows],
         "density": expected.density[rows],
         "start_s": run.start_s[rows],
@@ -284,6 +286,11 @@ def _prompt_lists(requests: Requests, rows: NDArray[np.int64]) -> pa.Array:
     np.cumsum(requests.offsets[rows + 1] - requests.offsets[rows], out=offsets[1:])
     values = _gather(requests.token_ids, requests.offsets, rows, int(offsets[-1]))
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))
+
+
+def _known(output_tokens: NDArray[np.int32]) -> pa.Array:
+    """Output lengths that the requests state, null where they do not."""
+    return pa.array(output_tokens, mask=output_tokens < 0)
 
 
 def _bodies(requests: Requests, rows: NDArray[np.int64]) -> pa.Array:
@@ -324,6 +331,7 @@ def plan_policy(plan: Plan, settings: EngineSettings) -> Policy:
     order = np.concatenate([compute, memory[::-1]]) if kind == SCANNERS else rows
     columns = PolicyInput(
         depth_first=rows,
+        family=rows,
         by_density=order,
         prompt_tokens=plan.column("prompt_tokens").astype(np.float64),
         new_prompt_tokens=plan.column("new_prompt_tokens").astype(np.float64),

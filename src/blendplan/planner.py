@@ -24,6 +24,7 @@ from blendplan.tree import (
     build_tree,
     divided_prompt_tokens,
     optimal_sharing,
+    sharing_families,
     split_tree,
 )
 
@@ -135,6 +136,7 @@ def prepare(
     shared_compute_s, _ = target.costs.demand(new_prompt_tokens, predicted.mean)
     expected = PolicyInput(
         depth_first=tree.order,
+        family=sharing_families(tree),
         by_density=arranged.order,
         prompt_tokens=_float(prompt_tokens),
         new_prompt_tokens=new_prompt_tokens,

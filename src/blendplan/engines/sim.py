@@ -16,6 +16,7 @@ from blendplan.engines.engine import (
     StepReport,
     StepWork,
 )
+from blendplan.engines.sampling import generation_cap
 from blendplan.schedule import EngineSettings, PolicyInput, StepPrices, make_policy
 from blendplan.simulate import Workload
 from blendplan.simulate import engine as loop
@@ -28,7 +29,7 @@ class SimulatedEngine:
 
     Args:
         workload: all requests that may be submitted; rows are theirs. They generate the output
-            lengths that it says.
+            lengths that it says, unless a request knows its own.
         settings: limits of the engine.
         table: price of a step.
     """
@@ -45,8 +46,9 @@ class SimulatedEngine:
             version=f"blendplan {__version__}",
         )
         self._table = table
-        self._workload = workload
-        self._engine = loop.idle_engine(workload.prompt_tokens, workload.output_tokens, settings)
+        self._engine = loop.idle_engine(
+            workload.prompt_tokens, workload.output_tokens.copy(), settings
+        )
         chains = workload.chains
         self._cache = empty_cache(
             settings.kv_blocks,
@@ -66,6 +68,9 @@ class SimulatedEngine:
         """Submit and take one simulated step."""
         report = StepReport()
         for request in requests:
+            cap = generation_cap(request)
+            if cap is not None and request.output_tokens > 0:
+                self._engine.output_tokens[request.row] = cap
             if self._fits(request.row):
                 self._queue.cursor[1] += 1
                 self._queue.order[self._queue.cursor[1]] = request.row
@@ -84,7 +89,7 @@ class SimulatedEngine:
         """Nothing to stop."""
 
     def _fits(self, row: int) -> bool:
-        total = int(self._workload.prompt_tokens[row]) + int(self._workload.output_tokens[row])
+        total = int(self._engine.prompt_tokens[row]) + int(self._engine.output_tokens[row])
         return total <= self.capacity.context_tokens
 
     def _compare(self, before: "_Snapshot", after: "_Snapshot", report: StepReport) -> None:
@@ -166,6 +171,7 @@ def _no_expectations(n: int) -> PolicyInput:
     rows = np.zeros(n, dtype=np.int64)
     return PolicyInput(
         depth_first=rows,
+        family=rows,
         by_density=rows,
         prompt_tokens=nothing,
         new_prompt_tokens=nothing,

@@ -28,6 +28,8 @@ class PolicyInput:
 
     Attributes:
         depth_first: requests in depth-first order of the prefix tree; int64 [n].
+        family: number of each request's family, ascending along ``depth_first``; a family's common
+            prefix pays only while its requests run close together; int64 [n].
         by_density: requests in leaf order of the sorted and split tree; int64 [n].
         prompt_tokens: prompt length; float64 [n].
         new_prompt_tokens: prompt tokens that each request must compute when every shared prefix
@@ -40,6 +42,7 @@ class PolicyInput:
     """
 
     depth_first: NDArray[np.int64]
+    family: NDArray[np.int64]
     by_density: NDArray[np.int64]
     prompt_tokens: NDArray[np.float64]
     new_prompt_tokens: NDArray[np.float64]

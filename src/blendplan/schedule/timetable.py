@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # Classes of output length that are spread over the run each by itself.
 STRATA = 16
+# Standard normal quantile: one prediction in ten is later than this many spreads.
 Z90 = 1.2816
 # Spread of a prediction's logarithm up to which it is taken at its word.
 SURE = 0.3
@@ -91,40 +92,75 @@ def step_prices(table: StepTable) -> StepPrices:
 
 
 def arrange(columns: "PolicyInput", settings: EngineSettings, options: BlendOptions) -> Arrangement:
-    """Sort requests into the two queues, and set the timetable of the memory-heavy ones."""
+    """Sort requests into the two queues, and set the timetable of the memory-heavy ones.
+
+    A family goes to one side as a whole: its common prefix is worth more than a finer balance.
+    """
     order = columns.depth_first
-    memory = columns.density < options.boundary * max(1.0, columns.root_density)
+    reads = columns.output_tokens * (columns.prompt_tokens + columns.output_tokens / 2)
+    family = columns.family
+    density = np.bincount(family, columns.density * reads) / np.bincount(family, reads)
+    memory = (density < options.boundary * max(1.0, columns.root_density))[family]
     parameters = blend_parameters(columns, memory, settings, options)
-    late = np.exp(Z90 * columns.output_spread - columns.output_spread**2 / 2)
-    memory_order, start_step = timetable(
-        order[memory[order]], columns.output_tokens * late, parameters.steps
-    )
+    memory_order, start_step = timetable(order[memory[order]], columns, parameters.steps)
     return Arrangement(order[~memory[order]], memory_order, start_step)
 
 
 def timetable(
-    requests: NDArray[np.int64], output_tokens: NDArray[np.float64], steps: float
+    requests: NDArray[np.int64], columns: "PolicyInput", steps: float
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Requests in the order of their planned start, and that start in steps.
 
     Every class of output length is spread evenly, in the order given, over the steps in which its
     requests can start and still end within ``steps``: the mix of lengths stays the same, ends are
-    staggered, and the longest start early enough.
+    staggered, and the longest start early enough. The members of a family start one after the
+    other, as far apart as their share of the work asks for.
+
+    Args:
+        requests: memory-heavy requests in depth-first order, so that families are runs.
+        columns: what is known of all requests.
+        steps: planned length of the run.
     """
-    outputs = output_tokens[requests]
-    by_length = np.argsort(outputs, kind="stable")
-    share = np.cumsum(outputs[by_length])
-    stratum = np.empty(len(requests), dtype=np.int64)
-    stratum[by_length] = np.minimum(STRATA - 1, share / share[-1:] * STRATA)
-    fraction = np.empty(len(requests))
-    for number in range(STRATA):
-        mine = np.flatnonzero(stratum == number)
-        # Strata are out of phase, so that their starts do not coincide.
-        phase = (number + 0.5) / STRATA
-        fraction[mine] = (np.arange(len(mine)) + phase) / max(1, len(mine))
-    start = fraction * np.maximum(0.0, steps - outputs)
+    outputs = columns.output_tokens[requests]
+    spread = columns.output_spread[requests]
+    late = outputs * np.exp(Z90 * spread - spread**2 / 2)
+    first = np.flatnonzero(np.diff(columns.family[requests], prepend=-1))
+    member = np.repeat(np.arange(len(first)), np.diff(first, append=len(requests)))
+    work = outputs * (columns.new_prompt_tokens[requests] + outputs / 2)
+    family_work = np.bincount(member, work)
+    size = np.bincount(member)
+    span = np.where(size > 1, steps * family_work / max(1.0, family_work.sum()), 0.0)
+    length = np.maximum.reduceat(late, first) if len(first) else late
+    fraction = _spread_evenly(length, np.bincount(member, outputs))
+    begin = fraction * np.maximum(0.0, steps - length - span)
+    start = begin[member] + span[member] * _rank_share(member, first, size)
     order = np.argsort(start, kind="stable")
     return requests[order], start[order]
+
+
+def _rank_share(
+    member: NDArray[np.int64], first: NDArray[np.int64], size: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Position of each request within its family, from 0 to just under 1."""
+    return (np.arange(len(member)) - first[member]) / size[member]
+
+
+def _spread_evenly(length: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Position in [0, 1) of each item, even within each of `STRATA` classes of length.
+
+    Classes hold equal shares of the weight. Within a class items keep their order; classes are out
+    of phase, so that their items do not coincide.
+    """
+    by_length = np.argsort(length, kind="stable")
+    share = np.cumsum(weight[by_length])
+    stratum = np.empty(len(length), dtype=np.int64)
+    stratum[by_length] = np.minimum(STRATA - 1, share / share[-1:] * STRATA)
+    fraction = np.empty(len(length))
+    for number in range(STRATA):
+        mine = np.flatnonzero(stratum == number)
+        phase = (number + 0.5) / STRATA
+        fraction[mine] = (np.arange(len(mine)) + phase) / max(1, len(mine))
+    return fraction
 
 
 def blend_parameters(
@@ -169,6 +205,10 @@ def blend_parameters(
         full = memory_area / steady
         steps = max(least_steps, full + min(ramp, full))
         reserve = min(0.5 * kv_tokens, options.reserve * compute_area / steps + largest)
+    least_tokens = min(prices.least_tokens, int(np.ceil(tokens / steps)))
+    if steps <= tokens / settings.max_num_batched_tokens:
+        # Full steps of prefill last as long as the memory work: there is nothing to hold back.
+        least_tokens = settings.max_num_batched_tokens
     return BlendParameters(
         kv_tokens=kv_tokens,
         memory_cap=options.memory_cap,
@@ -178,7 +218,7 @@ def blend_parameters(
         steps=steps,
         tokens=tokens,
         reads=reads,
-        least_tokens=min(prices.least_tokens, int(np.ceil(tokens / steps))),
+        least_tokens=least_tokens,
     )
 
 

@@ -7,6 +7,7 @@ whose depth-first order is a schedule's raw material. Knows nothing of GPUs.
 from blendplan.tree.annotate import NodeTotals, annotate
 from blendplan.tree.blocks import BlockChains, block_chains
 from blendplan.tree.build import build_tree
+from blendplan.tree.families import sharing_families
 from blendplan.tree.graph import to_networkx
 from blendplan.tree.prefix_tree import PrefixTree
 from blendplan.tree.sharing import (
@@ -29,6 +30,7 @@ __all__ = [
     "optimal_sharing",
     "prefix_tokens_unique",
     "shared_prefix_tokens",
+    "sharing_families",
     "sort_tree",
     "split_tree",
     "to_networkx",
