@@ -21,7 +21,7 @@ from blendplan.tree import block_chains, build_tree
 def simulated_engine(plan: Plan) -> SimulatedEngine:
     """The engine that a plan was made for, simulated.
 
-    A request generates its known output length, else the predicted one.
+    A request generates the output length that it states, else the predicted one.
     """
     engine = plan.metadata["engine"]
     target = machine(
@@ -38,10 +38,9 @@ def simulated_engine(plan: Plan) -> SimulatedEngine:
     work = work_of(plan)
     requests = _requests(work)
     predicted = np.maximum(1, np.rint(plan.column("output_tokens_mean")))
-    output_tokens = np.where(work.output_tokens > 0, work.output_tokens, predicted)
     workload = Workload(
         requests.prompt_tokens,
-        output_tokens.astype(np.int32),
+        predicted.astype(np.int32),
         block_chains(build_tree(requests), requests, engine["block_size"]),
     )
     return SimulatedEngine(workload, target.settings, target.table)

@@ -1,7 +1,6 @@
 """`Work`: the requests of a run, row by row."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -56,17 +55,12 @@ class Work:
 def work_of(plan: Plan) -> Work:
     """The requests of a plan."""
     table = plan.table
-    names: list[str] = table.column_names
-    known: NDArray[Any] = (
-        plan.column("output_tokens_known")
-        if "output_tokens_known" in names
-        else np.full(len(plan), -1, dtype=np.int32)
-    )
+    known = table.column("output_tokens_known").fill_null(-1)
     return Work(
         ids=table.column("request_id"),
         source_row=plan.column("source_row"),
         prompt_tokens=plan.column("prompt_tokens"),
-        output_tokens=known,
+        output_tokens=known.to_numpy(),
         prompt_token_ids=table.column("prompt_token_ids"),
         bodies=table.column("body"),
     )
