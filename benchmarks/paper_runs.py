@@ -14,7 +14,7 @@ import numpy as np
 from blendplan.comparison import Comparison, compare
 from blendplan.lengths import choose_sample
 from blendplan.machine import Machine, machine
-from blendplan.planner import run_policy
+from blendplan.prediction import run_policy
 from blendplan.requests import Requests
 from blendplan.schedule.policies import POLICIES
 from blendplan.synthetic import Recipe, synthesize
@@ -109,8 +109,8 @@ def _dfs_makespans(result: Comparison) -> list[float]:
     for order in itertools.permutations(sources):
         parts = [tree.order[tree.request_start[v] : tree.request_end[v]] for v in order]
         expected = replace(prepared.expected, depth_first=np.concatenate(parts))
-        run, _ = run_policy(replace(prepared, expected=expected), result.target, "dfs")
-        found.append(run.makespan_s)
+        prediction = run_policy(replace(prepared, expected=expected), result.target, "dfs")
+        found.append(prediction.run.makespan_s)
     return found
 
 

@@ -24,11 +24,11 @@ main()
 """
 HANG_IN_SIMULATION = HANGING.format(
     patch="""
-import blendplan.planner
+import blendplan.prediction
 def hang(*_, **__):
     print("here", flush=True)
     time.sleep(60)
-blendplan.planner.simulate_run = hang
+blendplan.prediction.simulate_run = hang
 """
 )
 HANG_WHILE_WRITING = HANGING.format(

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from blendplan.cost import Bound, GpuSpec, ModelSpec
 from blendplan.machine import Machine, machine
-from blendplan.planner import Prepared, Progress, prepare, run_policy
+from blendplan.prediction import Prediction, run_policy
+from blendplan.preparation import Prepared, Progress, prepare
+from blendplan.replicas import divide, join_runs, take_part
 from blendplan.requests import Requests
 from blendplan.schedule.policies import check_policy_name
 from blendplan.simulate import SimulatedRun, Workload
@@ -21,14 +24,22 @@ class Outcome:
     """One policy of a comparison.
 
     Attributes:
-        run: what happened in simulation.
-        bound: lower bound on the makespan of any schedule.
+        prediction: what happened in simulation, and the lower bound.
         plan_wall_s: seconds that planning with this policy takes, the shared stages included.
     """
 
-    run: SimulatedRun
-    bound: Bound
+    prediction: Prediction
     plan_wall_s: float
+
+    @property
+    def run(self) -> SimulatedRun:
+        """What happened in simulation."""
+        return self.prediction.run
+
+    @property
+    def bound(self) -> Bound:
+        """Lower bound on the makespan of any schedule."""
+        return self.prediction.bound
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,7 @@ def compare(
     policies: Sequence[str],
     gpu: str | Path | GpuSpec,
     model: str | Path | ModelSpec = "llama-3.1-8b",
+    replicas: int = 1,
     lengths: str = "auto",
     preserve_sharing: float = 0.99,
     seed: int = 0,
@@ -76,13 +88,45 @@ def compare(
     )
     workload = _with_known_lengths(prepared.workload, requests)
     prepared = replace(prepared, requests=requests, workload=workload)
+    if replicas != 1:
+        outcomes = _on_replicas(
+            prepared, target, policies, replicas, started, preserve_sharing, seed, progress
+        )
+        return Comparison(target, prepared, outcomes)
     shared_s = time.perf_counter() - started
     outcomes = {}
     for name in policies:
         started = time.perf_counter()
-        run, bound = run_policy(prepared, target, name, seed=seed, progress=progress)
-        outcomes[name] = Outcome(run, bound, shared_s + time.perf_counter() - started)
+        prediction = run_policy(prepared, target, name, seed=seed, progress=progress)
+        outcomes[name] = Outcome(prediction, shared_s + time.perf_counter() - started)
     return Comparison(target, prepared, outcomes)
+
+
+def _on_replicas(
+    prepared: Prepared,
+    target: Machine,
+    policies: Sequence[str],
+    replicas: int,
+    started: float,
+    preserve_sharing: float,
+    seed: int,
+    progress: Progress | None,
+) -> dict[str, Outcome]:
+    """Every policy on the same division; one part at a time is held in memory."""
+    runs: dict[str, list[tuple[NDArray[np.int64], SimulatedRun]]] = {name: [] for name in policies}
+    own_s = dict.fromkeys(policies, 0.0)
+    for rows in divide(prepared, target, replicas):
+        part = take_part(prepared, target, rows, preserve_sharing=preserve_sharing)
+        for name in policies:
+            begun = time.perf_counter()
+            prediction = run_policy(part, target, name, seed=seed, progress=progress)
+            runs[name].append((rows, prediction.run))
+            own_s[name] += time.perf_counter() - begun
+    shared_s = time.perf_counter() - started - sum(own_s.values())
+    return {
+        name: Outcome(join_runs(prepared, target, runs[name], replicas), shared_s + own_s[name])
+        for name in policies
+    }
 
 
 def _without_known_lengths(requests: Requests) -> Requests:

@@ -112,6 +112,26 @@ class Plan:
         for start, end in zip(starts, [*starts[1:], len(steps)], strict=True):
             yield int(steps[start]), self.table.slice(start, end - start)
 
+    def part(self, replica: int) -> "Plan":
+        """The plan of one of several replicas, by itself.
+
+        Raises:
+            BlendplanError: there is no such replica.
+        """
+        parts = self.metadata.get("parts", [self.metadata])
+        if not 0 <= replica < len(parts):
+            raise BlendplanError(
+                f"the plan has no replica {replica}; give 0 to {len(parts) - 1}"
+                if len(parts) > 1
+                else f"the plan has no replica {replica}, it is for one engine; give 0"
+            )
+        if len(parts) == 1:
+            return self
+        rows = np.flatnonzero(self.column("replica") == replica)
+        series: dict[str, list[float]] = {name: [] for name in self.metadata["series"]}
+        table = self.table.slice(rows[0], len(rows)) if len(rows) else self.table.slice(0, 0)
+        return Plan(table, {**parts[replica], "series": series})
+
     def live_policy(self, settings: EngineSettings | None = None) -> LivePolicy:
         """The plan's policy in its first state, to be asked by a real engine what to admit.
 
@@ -119,6 +139,10 @@ class Plan:
             settings: limits of that engine where they differ from the plan's; the memory
                 partition follows them.
         """
+        if "parts" in self.metadata:
+            raise BlendplanError(
+                f"the plan is for {len(self.metadata['parts'])} replicas; take one with part()"
+            )
         settings = settings or self.settings
         policy = plan_policy(self, settings)
         return LivePolicy(
@@ -222,6 +246,7 @@ def assemble_plan(
     expected: PolicyInput,
     settings: EngineSettings,
     metadata: dict[str, Any],
+    replica: int = 0,
 ) -> Plan:
     """Put the columns of a plan together, in admission order.
 
@@ -232,10 +257,11 @@ def assemble_plan(
         expected: what the policy knew.
         settings: limits of the engine.
         metadata: everything else that the plan says of itself.
+        replica: number of the engine that it is for.
     """
     order = run.admission
     batches = [
-        _record_batch(requests, run, lengths, expected, start, order[start : start + step])
+        _record_batch(requests, run, lengths, expected, replica, start, order[start : start + step])
         for step in (_ROWS_PER_BATCH,)
         for start in range(0, len(order), step)
     ]
@@ -247,6 +273,7 @@ def _record_batch(
     run: SimulatedRun,
     lengths: Lengths,
     expected: PolicyInput,
+    replica: int,
     start: int,
     rows: NDArray[np.int64],
 ) -> pa.RecordBatch:
@@ -256,7 +283,7 @@ def _record_batch(
         "position": np.arange(start, start + n),
         "request_id": requests.ids.take(pa.array(rows)).cast(pa.string()),
         "source_row": requests.source_row[rows],
-        "replica": np.zeros(n, dtype=np.int32),
+        "replica": np.full(n, replica, dtype=np.int32),
         "batch": run.admission_step[rows],
         "side": pa.DictionaryArray.from_arrays(run.side[rows], pa.array(SIDES)),
         "memory_left_tokens": share[:, 0].copy(),

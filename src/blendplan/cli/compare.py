@@ -57,7 +57,7 @@ def command(
         check_png_folder(png)
     with Progress(quiet=answer.quiet) as progress, compilation_clock(progress.line) as clock:
         from blendplan.comparison import compare
-        from blendplan.planner import describe
+        from blendplan.prediction import describe
 
         requests = job.read(progress)
         result = compare(requests, policies=policies, progress=progress.report, **job.wish)
@@ -70,8 +70,7 @@ def command(
             result.prepared,
             result.target,
             name,
-            outcome.run,
-            outcome.bound,
+            outcome.prediction,
             seed=job.wish["seed"],
         )
         for name, outcome in result.outcomes.items()
