@@ -234,7 +234,47 @@ def test_replay_on_the_simulated_engine_reaches_what_was_planned(
     assert values["requests"] == 60
 
 
-def test_progress_and_compilation_are_named_on_a_terminal_only(job: Path, tmp_path: Path) -> None:
+def test_replay_tells_how_it_went_beside_the_plan(plan_file: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results.jsonl"
+    told = run("replay", plan_file, "-o", results)
+    assert told.exit_code == 0
+    for word in ("60: 60 finished", "sim", "planned", "tokens/s", str(results)):
+        assert word in told.stdout
+    assert run("replay", plan_file, "--quiet").output == ""
+
+
+@pytest.mark.parametrize("value", ["[1]", "{1", "5"])
+def test_engine_arguments_are_a_json_object(plan_file: Path, value: str) -> None:
+    result = run("replay", plan_file, "--engine-args", value)
+    assert result.exit_code == 2
+    assert "--engine-args" in error_line(result)
+
+
+def test_real_engines_need_a_place_for_results(plan_file: Path) -> None:
+    result = run("replay", plan_file, "--engine", "vllm")
+    assert result.exit_code == 2
+    assert "needs -o FILE" in error_line(result)
+
+
+def test_failed_and_interrupted_replays_say_so_by_their_exit_code(
+    plan_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from blendplan.engines import Replayed, Tally
+
+    for tally, interrupted, code, words in (
+        (Tally(60, finished=58, failed=2), False, 1, "2 of 60 requests failed"),
+        (Tally(60, finished=10), True, 130, "interrupted; --resume continues the run"),
+    ):
+        planned = Plan.read(plan_file).metadata["predicted"]
+        outcome = Replayed("sim", tally, interrupted, None, planned)
+        monkeypatch.setattr("blendplan.engines.replay", lambda *_, o=outcome, **__: o)
+        result = run("replay", plan_file, "--json")
+        assert result.exit_code == code
+        assert json.loads(result.stdout)["failed"] == tally.failed
+        assert words in result.stderr
+
+
+def test_there_are_no_control_codes_in_a_pipe(job: Path, tmp_path: Path) -> None:
     result = run("plan", job, "--gpu", "a100-80g", "-o", tmp_path / "p")
     assert "\x1b" not in result.output
 
