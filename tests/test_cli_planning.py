@@ -100,6 +100,17 @@ def test_options_reach_the_plan(job: Path, tmp_path: Path) -> None:
     assert engine["kv_dtype"] == "fp8"
 
 
+def test_replicas_share_the_requests(job: Path, tmp_path: Path) -> None:
+    path = tmp_path / "plan.arrow"
+    answer("plan", job, "--gpu", "a100-80g", "--replicas", "2", "-o", path)
+    assert set(Plan.read(path).column("replica")) == {0, 1}
+    assert answer("inspect", path)["replicas"] == 2
+    assert "replicas 2" in run("inspect", path).stdout
+    assert run("verify", path).exit_code == 0
+    words = ("compare", job, "--gpu", "a100-80g", "--replicas", "2", "--policies", "fcfs,blend")
+    assert run(*words).exit_code == 0
+
+
 def test_the_same_command_writes_the_same_file(job: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
         answer("plan", job, "--gpu", "a100-80g", "-o", tmp_path / name)

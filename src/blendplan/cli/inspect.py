@@ -55,6 +55,7 @@ def inspection(plan: "Plan") -> dict[str, Any]:
     left_tokens = plan.column("memory_left_tokens")
     return headline(metadata) | {
         "tp": metadata["tp"],
+        "replicas": metadata["replicas"],
         "cost_model": metadata["cost_model"]["name"],
         "engine": engine,
         "admission_batches": len(np.unique(plan.column("batch"))),

@@ -75,6 +75,14 @@ _OPTIONS = (
         help="GPUs that share the model (tensor parallel).",
     ),
     click.option(
+        "--replicas",
+        default=1,
+        show_default=True,
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Engines that share the requests (data parallel), each with GPUs of its own.",
+    ),
+    click.option(
         "--overlap",
         default=1.0,
         show_default=True,

@@ -47,7 +47,8 @@ def _engine_rows(plan: Mapping[str, Any]) -> dict[str, str]:
         ),
         "engine": f"{count(engine['kv_tokens'])} KV tokens in blocks of {engine['block_size']}, "
         f"{count(engine['max_num_seqs'])} requests and "
-        f"{count(engine['max_num_batched_tokens'])} tokens a step, tp {plan['tp']}",
+        f"{count(engine['max_num_batched_tokens'])} tokens a step, tp {plan['tp']}, "
+        f"replicas {plan['replicas']}",
     }
     if len(plan["sides"]) > 1:
         left = plan["memory_left_share"]
