@@ -29,15 +29,23 @@ def command(plan_file: Path, answer: Answer) -> None:
         progress.stage(f"reading {plan_file.name}")
         plan = Plan.read(plan_file)
         values = inspection(plan)
+        drawn = _slowest(plan)
     answer.give(
         values,
         lambda: picture(
             values,
             plan.metadata["series"],
-            start_s=plan.column("start_s"),
-            memory_left_tokens=plan.column("memory_left_tokens"),
+            start_s=drawn.column("start_s"),
+            memory_left_tokens=drawn.column("memory_left_tokens"),
         ),
     )
+
+
+def _slowest(plan: "Plan") -> "Plan":
+    """The part whose run over time the plan of several replicas holds."""
+    parts = plan.metadata.get("parts", [plan.metadata])
+    times = [part["predicted"]["makespan_s"] for part in parts]
+    return plan.part(times.index(max(times)))
 
 
 def inspection(plan: "Plan") -> dict[str, Any]:
@@ -56,6 +64,7 @@ def inspection(plan: "Plan") -> dict[str, Any]:
     return headline(metadata) | {
         "tp": metadata["tp"],
         "replicas": metadata["replicas"],
+        "parts": [headline(part) for part in metadata.get("parts", [])],
         "cost_model": metadata["cost_model"]["name"],
         "engine": engine,
         "admission_batches": len(np.unique(plan.column("batch"))),

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +13,10 @@ from blendplan.cli.failure import EXIT_FAILED, EXIT_INTERRUPTED, Failure
 from blendplan.cli.names import Name
 from blendplan.cli.planning_options import FILE
 from blendplan.cli.progress import Progress
+from blendplan.errors import BlendplanError
+
+if TYPE_CHECKING:
+    from blendplan.planfile import Plan
 
 # Written down here because `blendplan.engines` takes too long to import for `--help`.
 ENGINES = ("sim", "vllm", "sglang")
@@ -38,6 +42,12 @@ def _engine_args(ctx: click.Context, param: click.Parameter, value: str | None) 
     type=Name("engine", ENGINES),
     metavar="NAME",
     help=f"What runs the requests: {', '.join(ENGINES)}.",
+)
+@click.option(
+    "--replica",
+    type=click.IntRange(min=0),
+    metavar="I",
+    help="Which part to run of a plan for several replicas, from 0.",
 )
 @click.option("--model", metavar="NAME", help="Name or folder of the model.  [default: the plan's]")
 @click.option(
@@ -70,7 +80,7 @@ def _engine_args(ctx: click.Context, param: click.Parameter, value: str | None) 
 @click.option("--step-log", type=FILE, metavar="FILE", help="Log every step (Parquet).")
 @click.option("--request-log", type=FILE, metavar="FILE", help="Log every request (Parquet).")
 @answering
-def command(plan_file: Path, answer: Answer, **options: Any) -> None:
+def command(plan_file: Path, replica: int | None, answer: Answer, **options: Any) -> None:
     """Run a plan on an engine.
 
     The requests of PLAN go in its order and under its memory partition. The engine sim simulates
@@ -98,7 +108,7 @@ def command(plan_file: Path, answer: Answer, **options: Any) -> None:
                 f"{engine}: {tally.line()}", tally.requests - tally.left, tally.requests
             )
 
-        plan = Plan.read(plan_file)
+        plan = _part(Plan.read(plan_file), replica)
         progress.stage(f"starting {engine}")
         replayed = replay(plan, remark=progress.line, progress=advance, **options)
 
@@ -118,3 +128,12 @@ def command(plan_file: Path, answer: Answer, **options: Any) -> None:
             f"their lines in the results say why",
             EXIT_FAILED,
         )
+
+
+def _part(plan: "Plan", replica: int | None) -> "Plan":
+    replicas = len(plan.metadata.get("parts", [plan]))
+    if replica is None and replicas > 1:
+        raise BlendplanError(
+            f"the plan is for {replicas} replicas; run each with --replica 0 to {replicas - 1}"
+        )
+    return plan.part(replica or 0)
