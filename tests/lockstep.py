@@ -48,7 +48,7 @@ def workload_of(
 def input_order(n: int, settings: EngineSettings) -> Policy:
     """The policy ``fcfs`` over n requests."""
     rows, ones = np.arange(n, dtype=np.int64), np.ones(n)
-    columns = PolicyInput(rows, rows, ones, ones, ones, 0 * ones, ones, 1.0, PRICES)
+    columns = PolicyInput(rows, rows, rows, ones, ones, ones, 0 * ones, ones, 1.0, PRICES)
     return make_policy("fcfs", columns, settings)
 
 

@@ -267,3 +267,48 @@ def test_every_plan_verifies(requests: Requests, policy: str, overlap: float, se
     mean = made.column("output_tokens_mean")
     assert np.all((caps < 0) | (mean <= caps))
     assert sum(len(table) for _, table in made.batches()) == len(requests)
+
+
+@pytest.mark.parametrize("policy", ["dfs", "blendserve", "blend"])
+def test_replicas_share_the_requests(policy: str, tmp_path: Path) -> None:
+    requests = job()
+    made = plan(requests, gpu="a100-80g", policy=policy, replicas=3, **ENGINE)
+    made.write(tmp_path / "plan.arrow")
+    found = Plan.read(tmp_path / "plan.arrow")
+    found.verify()
+    assert sorted(found.column("source_row")) == list(range(60))
+    assert set(found.column("replica")) == {0, 1, 2}
+    parts = [found.part(number) for number in range(3)]
+    assert sum(map(len, parts)) == 60
+    spans = []
+    for number, part in enumerate(parts):
+        part.verify()
+        assert set(part.column("replica")) == {number}
+        assert [step for step, _ in part.batches()] == sorted(set(part.column("batch")))
+        assert part.live_policy().admit(8192).tolist()
+        spans.append(part.metadata["predicted"]["makespan_s"])
+    assert found.metadata["predicted"]["makespan_s"] == max(spans)
+    assert 0 < found.metadata["bound_ratio"] <= 1
+    batches = [(step, rows["replica"].to_pylist()) for step, rows in found.batches()]
+    assert all(len(set(replica)) == 1 for _, replica in batches)
+    assert len(batches) == sum(len(list(part.batches())) for part in parts)
+    for wrong in (-1, 3):
+        with pytest.raises(BlendplanError, match=f"no replica {wrong}"):
+            found.part(wrong)
+    with pytest.raises(BlendplanError, match="3 replicas; take one"):
+        found.live_policy()
+
+
+def test_batches_end_with_a_replica() -> None:
+    """Both replicas admit everything in their first step."""
+    requests = requests_from_lists([[1] * 9, [2] * 9], output_tokens=[4, 4])
+    made = plan(requests, gpu="a100-80g", policy="fcfs", replicas=2, **ENGINE)
+    assert [(step, len(rows)) for step, rows in made.batches()] == [(0, 1), (0, 1)]
+
+
+def test_more_replicas_than_requests() -> None:
+    made = plan(job(2), gpu="a100-80g", replicas=5, **ENGINE)
+    made.verify()
+    assert len(made) == 2
+    with pytest.raises(BlendplanError, match="replica"):
+        plan(job(2), gpu="a100-80g", replicas=0, **ENGINE)

@@ -72,8 +72,13 @@ def columns_of(n: int, seed: int = 0) -> PolicyInput:
     rng = np.random.default_rng(seed)
     prompts, outputs = rng.integers(1, 300, n), rng.integers(1, 300, n)
     density = 10.0 * prompts / outputs
+    depth_first = rng.permutation(n)
+    # Families are runs of the depth-first order.
+    family = np.empty(n, dtype=np.int64)
+    family[depth_first] = np.cumsum((rng.random(n) < 0.6) & (np.arange(n) > 0))
     return PolicyInput(
-        depth_first=rng.permutation(n),
+        depth_first=depth_first,
+        family=family,
         by_density=np.argsort(-density, kind="stable"),
         prompt_tokens=prompts.astype(np.float64),
         new_prompt_tokens=prompts * rng.uniform(0.3, 1.0, n),
@@ -196,6 +201,7 @@ def test_empty_side_takes_a_request_of_any_size_even_after_rounding() -> None:
     outputs = np.full(5, 0.2)
     columns = PolicyInput(
         depth_first=np.arange(5),
+        family=np.arange(5),
         by_density=np.array([4, 3, 2, 1, 0]),
         prompt_tokens=np.ones(5),
         new_prompt_tokens=np.array([0.1, 0.2, 0.3, 1e6, 0.1]) - outputs / 2,

@@ -95,6 +95,7 @@ def beliefs(draw: st.DrawFn, n: int) -> PolicyInput:
     column = st.lists(QUARTERS, min_size=n, max_size=n).map(np.array)
     return PolicyInput(
         depth_first=np.arange(n),
+        family=np.cumsum([0, *draw(st.lists(st.integers(0, 1), min_size=n - 1, max_size=n - 1))]),
         by_density=np.array(draw(st.permutations(range(n))), dtype=np.int64),
         prompt_tokens=draw(column),
         new_prompt_tokens=draw(column),

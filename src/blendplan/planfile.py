@@ -106,9 +106,12 @@ class Plan:
         return np.concatenate(codes) if codes else np.empty(0, dtype=np.int8)
 
     def batches(self) -> Iterator[tuple[int, pa.Table]]:
-        """Admission batches in order: (step of admission, rows admitted in it)."""
-        steps = self.column("batch")
-        starts = np.flatnonzero(np.diff(steps, prepend=-1)) if len(steps) else steps
+        """Admission batches in order: (step of admission, rows admitted in it).
+
+        Those of the first replica come first, then those of the second, ...
+        """
+        steps, replica = self.column("batch"), self.column("replica")
+        starts = np.flatnonzero(np.diff(steps, prepend=-1) | np.diff(replica, prepend=0))
         for start, end in zip(starts, [*starts[1:], len(steps)], strict=True):
             yield int(steps[start]), self.table.slice(start, end - start)
 
