@@ -13,6 +13,7 @@ from blendplan.synthetic import PAPER_TRACES, Recipe, mix
 FULL_REQUESTS = 400_000
 SMALL_REQUESTS = 100_000
 PLACES = (Place(), Place(model="llama-3.1-70b", tp=8))
+REPLICAS = (1, 2, 4, 8, 32)
 BEST = ("dfs", "blendserve", "blend")
 OTHER_MODELS = (
     Place(model="llama-2-7b"),
@@ -79,6 +80,18 @@ def figure13(data: Path, requests: int | None) -> dict[str, Any]:
                 continue
             row = run_policies(made, Place(), BEST)
             rows.append(_labelled(row, Place(), name=name, source=source))
+            _say(rows[-1])
+    return {"rows": rows}
+
+
+def table3(data: Path, requests: int | None) -> dict[str, Any]:
+    """Data parallel: how much faster several engines are than one."""
+    rows = []
+    for name, wish in PAPER_TRACES.items():
+        made = workload(wish, data, Place(), requests or FULL_REQUESTS)
+        for replicas in REPLICAS:
+            row = run_policies(made, Place(), BEST, replicas=replicas, dfs_orders=False)
+            rows.append(_labelled(row, Place(), name=f"{name} on {replicas}", replicas=replicas))
             _say(rows[-1])
     return {"rows": rows}
 
@@ -151,6 +164,7 @@ EXPERIMENTS: dict[str, Callable[[Path, int | None], dict[str, Any]]] = {
     "figure11": figure11,
     "figure12": figure12,
     "figure13": figure13,
+    "table3": table3,
     "lengths": lengths,
 }
 """By name of the result file; each takes the trace folder and a number of requests per workload."""

@@ -66,6 +66,7 @@ def run_policies(
     policies: Sequence[str] = POLICIES,
     *,
     lengths: str = "auto",
+    replicas: int = 1,
     dfs_orders: bool = True,
 ) -> Row:
     """Every policy on the same requests.
@@ -73,7 +74,9 @@ def run_policies(
     Depth-first order depends on the order of the children, which is that of token ids, so here a
     matter of chance: with `dfs_orders`, ``dfs`` is also run for every order of the sources.
     """
-    result = compare(requests, policies=policies, lengths=lengths, **place.wish())
+    result = compare(
+        requests, policies=policies, lengths=lengths, replicas=replicas, **place.wish()
+    )
     row: Row = {
         "requests": len(requests),
         "density": result.prepared.expected.root_density,

@@ -11,7 +11,8 @@ from benchmarks.paper_runs import gain
 
 Found = dict[str, Any]
 
-# Sharing and density of the sources, table 4 of the paper.
+# Of the paper: speed-up by replicas, and sharing and density of the sources.
+PAPER_TABLE3 = {2: "1.85 to 1.93", 4: "3.78 to 3.88"}
 PAPER_TABLE4 = {
     "sharegpt": (0.02, 3.12),
     "wildchat": (0.19, 2.13),
@@ -155,6 +156,30 @@ def sources_table(found: Found) -> str:
     return _policy_table(found, ["source"], lambda row: [row["source"]])
 
 
+def replicas_table(found: Found) -> str:
+    """Table 3: speed-up of several engines over one, and what it loses in sharing."""
+    one = {row["name"].split()[0]: row for row in found["rows"] if row["replicas"] == 1}
+    lines = []
+    for row in found["rows"]:
+        alone = one[row["name"].split()[0]]
+        if row is alone:
+            continue
+        cells = [
+            row["name"].split()[0],
+            str(row["replicas"]),
+            PAPER_TABLE3.get(row["replicas"], ""),
+        ]
+        for policy in ("blendserve", "blend"):
+            mine, single = row["policies"][policy], alone["policies"][policy]
+            speedup = single["makespan_s"] / mine["makespan_s"]
+            cells.append(f"{speedup:.2f} ({_percent(speedup / row['replicas'])})")
+        blend, single = row["policies"]["blend"], alone["policies"]["blend"]
+        lost = 1.0 - blend["prefix_sharing"] / single["prefix_sharing"]
+        lines.append([*cells, _percent(blend["bound_ratio"]), _percent(lost)])
+    head = ["workload", "replicas", "paper", "`blendserve` (efficiency)", "`blend` (efficiency)"]
+    return _table([*head, "`blend`, of the bound", "sharing lost"], lines)
+
+
 def lengths_table(found: Found) -> str:
     """Known lengths, a sample, and none."""
     return _policy_table(
@@ -193,6 +218,7 @@ TABLES: dict[str, dict[str, Callable[[Found], str]]] = {
     "figure11": {"figure11-summary": grid_summary, "figure11": grid_table},
     "figure12": {"figure12": models_table},
     "figure13": {"figure13": sources_table},
+    "table3": {"table3": replicas_table},
     "lengths": {"lengths": lengths_table},
 }
 """By result file, the tables made of it, by their name on the page."""

@@ -81,7 +81,7 @@ def load_pool(name: str, traces: Path) -> Pool:
 
 
 def _repeated(name: str, rows: Rows) -> Pool:
-    by_length = np.lexsort((rows.own_tokens, rows.output_tokens))
+    by_length = np.lexsort((rows.own_tokens, rows.prefix_tokens, rows.output_tokens))
 
     def draw(count: int, rng: np.random.Generator) -> Rows:
         rounds, rest = divmod(count, len(rows))
