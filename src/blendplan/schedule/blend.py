@@ -88,8 +88,8 @@ class BlendState(NamedTuple):
             int64 [n].
         counts, offsets: per bucket, number of requests that end in it, and sum of resident prompt
             tokens less their step of admission; float64 [BUCKETS * 2].
-        planned_tokens: KV tokens of the memory side at equal distances along the timetable;
-            float64.
+        belief_counts, belief_offsets: the same, of all requests as if they ended when predicted,
+            whether they have or not; float64 [BUCKETS * 2].
         cursor: NEXT_COMPUTE, NEXT_MEMORY, LONG_RUNNING, BUCKET; int64 [4].
         now: CLOCK and TIMETABLE in steps; SHORT_TOKENS and COMPUTE_TOKENS, KV tokens that running
             short and compute-heavy requests hold at their ends; READ_COUNT and READ_OFFSET, running
@@ -114,7 +114,8 @@ class BlendState(NamedTuple):
     long_position: NDArray[np.int64]
     counts: NDArray[np.float64]
     offsets: NDArray[np.float64]
-    planned_tokens: NDArray[np.float64]
+    belief_counts: NDArray[np.float64]
+    belief_offsets: NDArray[np.float64]
     cursor: NDArray[np.int64]
     now: NDArray[np.float64]
 
@@ -140,8 +141,7 @@ def begin_step(
         _project_again(state, resident, output)
     expected = now[SHORT_TOKENS] + state.offsets.sum() + state.counts.sum() * now[CLOCK]
     now[UNEXPECTED] = max(0.0, used_tokens - expected)
-    if now[BLOCKED] == 0.0:
-        now[TIMETABLE] += _pace(state, used_tokens)
+    now[TIMETABLE] += 1.0 if now[BLOCKED] == 1.0 else _pace(state, used_tokens)
     reads = now[READ_OFFSET] + now[READ_COUNT] * now[CLOCK]
     now[READS_RUNNING] += reads
     now[TOKENS_LEFT] -= now[READ_COUNT]
@@ -150,8 +150,11 @@ def begin_step(
         return np.iinfo(np.int32).max
     # Compute to memory time of this step as of all that remains; the prices cancel.
     balanced = max(0.0, now[TOKENS_LEFT]) * reads / reads_left
-    tokens = max(float(parameters.least_tokens), balanced)
-    return max(1, int(np.ceil(tokens - now[READ_COUNT])))
+    budget = max(float(parameters.least_tokens), balanced) - now[READ_COUNT]
+    if used_tokens < 0.5 * parameters.kv_tokens:
+        # Memory must fill before decoding alone can make a full step.
+        budget = max(budget, float(parameters.least_tokens))
+    return max(1, int(np.ceil(budget)))
 
 
 @kernel
@@ -175,17 +178,17 @@ def _reads_left(state: BlendState) -> float:
 
 @kernel
 def _pace(state: BlendState, used_tokens: float) -> float:
-    """Steps of the timetable to advance in one step of the engine."""
-    points = len(state.planned_tokens)
-    if points == 0:
-        return 1.0
-    now, parameters = state.now, state.parameters
-    point = min(points - 1, int(now[TIMETABLE] / parameters.steps * points))
-    # A part of the capacity on both sides keeps the ratio calm while memory fills and empties.
-    calm = 0.05 * parameters.kv_tokens
-    memory_tokens = max(0.0, used_tokens - now[COMPUTE_TOKENS])
-    pace = (state.planned_tokens[point] + calm) / (memory_tokens + calm)
-    return min(16.0, max(0.25, pace))
+    """Steps of the timetable to advance in one step of the engine.
+
+    More than one where requests end earlier than predicted, so that memory fills as planned; less
+    where they end later.
+    """
+    now = state.now
+    expected = state.belief_offsets.sum() + state.belief_counts.sum() * now[CLOCK]
+    # Part of the capacity on both sides keeps the ratio calm while memory fills and empties.
+    calm = 0.05 * state.parameters.kv_tokens
+    held = max(0.0, used_tokens - now[SHORT_TOKENS])
+    return min(16.0, max(0.25, (expected + calm) / (held + calm)))
 
 
 @kernel
@@ -194,15 +197,14 @@ def next_request(
 ) -> int:
     """The waiting request to try next, or -1 when none should be admitted now."""
     cursor = state.cursor
-    compute_left = cursor[NEXT_COMPUTE] < len(state.compute_order)
     if cursor[NEXT_MEMORY] < len(state.memory_order):
         due = state.start_step[cursor[NEXT_MEMORY]] <= state.now[TIMETABLE]
-        if running == 0 or ((due or not compute_left) and state.now[BLOCKED] == 0.0):
+        if running == 0 or (due and state.now[BLOCKED] == 0.0):
             request = state.memory_order[cursor[NEXT_MEMORY]]
             if running == 0 or _fits(state, request, resident[request], output[request]):
                 return request
             state.now[BLOCKED] = 1.0
-    if compute_left:
+    if cursor[NEXT_COMPUTE] < len(state.compute_order):
         request = state.compute_order[cursor[NEXT_COMPUTE]]
         if running == 0 or _fits(state, request, resident[request], output[request]):
             return request
@@ -318,6 +320,7 @@ def admitted(
         state.long_position[request] = position
         cursor[LONG_RUNNING] += 1
         _project(state, resident, output, request)
+        _believe(state, resident, output, request)
     else:
         now[SHORT_TOKENS] += resident[request] + output[request]
     if not state.memory_side[request]:
@@ -341,6 +344,18 @@ def _project(
 
 
 @kernel
+def _believe(
+    state: BlendState, resident: NDArray[np.float64], output: NDArray[np.float64], request: int
+) -> None:
+    """Enter a long request into the bucket of its predicted end, to stay until then."""
+    end = state.now[CLOCK] + max(1.0, output[request] - state.generated[request])
+    bucket = int(end // state.parameters.bucket_steps)
+    slot = min(bucket, state.cursor[BUCKET] + len(state.counts) - 1) % len(state.counts)
+    state.belief_counts[slot] += 1.0
+    state.belief_offsets[slot] += _offset(state, resident, request)
+
+
+@kernel
 def _offset(state: BlendState, resident: NDArray[np.float64], request: int) -> float:
     return resident[request] + state.generated[request] - state.started[request]
 
@@ -350,7 +365,11 @@ def _project_again(
     state: BlendState, resident: NDArray[np.float64], output: NDArray[np.float64]
 ) -> None:
     """Enter all running long requests afresh, as time has passed the end of a bucket."""
-    state.cursor[BUCKET] = int(state.now[CLOCK]) // state.parameters.bucket_steps
+    current = int(state.now[CLOCK]) // state.parameters.bucket_steps
+    for bucket in range(state.cursor[BUCKET], current):
+        state.belief_counts[bucket % len(state.counts)] = 0.0
+        state.belief_offsets[bucket % len(state.counts)] = 0.0
+    state.cursor[BUCKET] = current
     state.counts[:] = 0.0
     state.offsets[:] = 0.0
     state.now[BLOCKED] = 0.0

@@ -27,8 +27,6 @@ STRATA = 16
 Z90 = 1.2816
 # Spread of a prediction's logarithm up to which it is taken at its word.
 SURE = 0.3
-# Points of the planned KV occupancy along the timetable.
-PROFILE_POINTS = 512
 
 
 @dataclass(frozen=True)
@@ -131,7 +129,7 @@ def timetable(
     size = np.bincount(member)
     span = np.where(size > 1, steps * family_work / max(1.0, family_work.sum()), 0.0)
     length = np.maximum.reduceat(late, first) if len(first) else late
-    fraction = _spread_evenly(length, np.bincount(member, outputs))
+    fraction = _spread_evenly(length, np.bincount(member, outputs).astype(np.float64))
     begin = fraction * np.maximum(0.0, steps - length - span)
     start = begin[member] + span[member] * _rank_share(member, first, size)
     order = np.argsort(start, kind="stable")
@@ -205,7 +203,9 @@ def blend_parameters(
         full = memory_area / steady
         steps = max(least_steps, full + min(ramp, full))
         reserve = min(0.5 * kv_tokens, options.reserve * compute_area / steps + largest)
-    least_tokens = min(prices.least_tokens, int(np.ceil(tokens / steps)))
+    # Prefill is spread over the run, but no prompt may take more than 1 % of it.
+    patient = max(tokens, 100.0 * float(columns.new_prompt_tokens.max(initial=0.0))) / steps
+    least_tokens = min(prices.least_tokens, int(np.ceil(patient)))
     if steps <= tokens / settings.max_num_batched_tokens:
         # Full steps of prefill last as long as the memory work: there is nothing to hold back.
         least_tokens = settings.max_num_batched_tokens
@@ -220,26 +220,6 @@ def blend_parameters(
         reads=reads,
         least_tokens=least_tokens,
     )
-
-
-def planned_tokens(
-    columns: "PolicyInput", arrangement: Arrangement, steps: float
-) -> NDArray[np.float64]:
-    """KV tokens that the memory side holds along the timetable, at the middles of equal parts."""
-    requests, start = arrangement.memory_order, arrangement.start_step
-    part = steps / PROFILE_POINTS
-    first = np.clip(np.ceil(start / part - 0.5), 0, PROFILE_POINTS).astype(np.int64)
-    end = start + columns.output_tokens[requests]
-    last = np.clip(np.ceil(end / part - 0.5), 0, PROFILE_POINTS).astype(np.int64)
-    offset = columns.new_prompt_tokens[requests] - start
-
-    def running(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        begun = np.bincount(first, weights, PROFILE_POINTS + 1)
-        ended = np.bincount(last, weights, PROFILE_POINTS + 1)
-        return np.cumsum(begun - ended)[:PROFILE_POINTS]
-
-    middles = (np.arange(PROFILE_POINTS) + 0.5) * part
-    return np.maximum(0.0, running(offset) + running(np.ones(len(requests))) * middles)
 
 
 def blend_state(
@@ -271,7 +251,8 @@ def blend_state(
         long_position=np.zeros(n, dtype=np.int64),
         counts=np.zeros(2 * BUCKETS),
         offsets=np.zeros(2 * BUCKETS),
-        planned_tokens=planned_tokens(columns, arrangement, parameters.steps),
+        belief_counts=np.zeros(2 * BUCKETS),
+        belief_offsets=np.zeros(2 * BUCKETS),
         cursor=np.zeros(4, dtype=np.int64),
         now=now,
     )
@@ -295,7 +276,8 @@ def no_blend_state() -> BlendState:
         long_position=rows,
         counts=values,
         offsets=values,
-        planned_tokens=values,
+        belief_counts=values,
+        belief_offsets=values,
         cursor=rows,
         now=values,
     )
