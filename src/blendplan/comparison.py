@@ -67,6 +67,7 @@ def compare(
     lengths: str = "auto",
     preserve_sharing: float = 0.99,
     seed: int = 0,
+    effort: int = 1,
     progress: Progress | None = None,
     **engine: Any,
 ) -> Comparison:
@@ -90,14 +91,14 @@ def compare(
     prepared = replace(prepared, requests=requests, workload=workload)
     if replicas != 1:
         outcomes = _on_replicas(
-            prepared, target, policies, replicas, started, preserve_sharing, seed, progress
+            prepared, target, policies, replicas, started, preserve_sharing, seed, effort, progress
         )
         return Comparison(target, prepared, outcomes)
     shared_s = time.perf_counter() - started
     outcomes = {}
     for name in policies:
         started = time.perf_counter()
-        prediction = run_policy(prepared, target, name, seed=seed, progress=progress)
+        prediction = run_policy(prepared, target, name, seed=seed, effort=effort, progress=progress)
         outcomes[name] = Outcome(prediction, shared_s + time.perf_counter() - started)
     return Comparison(target, prepared, outcomes)
 
@@ -110,6 +111,7 @@ def _on_replicas(
     started: float,
     preserve_sharing: float,
     seed: int,
+    effort: int,
     progress: Progress | None,
 ) -> dict[str, Outcome]:
     """Every policy on the same division; one part at a time is held in memory."""
@@ -119,7 +121,7 @@ def _on_replicas(
         part = take_part(prepared, target, rows, preserve_sharing=preserve_sharing)
         for name in policies:
             begun = time.perf_counter()
-            prediction = run_policy(part, target, name, seed=seed, progress=progress)
+            prediction = run_policy(part, target, name, seed=seed, effort=effort, progress=progress)
             runs[name].append((rows, prediction.run))
             own_s[name] += time.perf_counter() - begun
     shared_s = time.perf_counter() - started - sum(own_s.values())

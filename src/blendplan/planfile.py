@@ -357,7 +357,7 @@ def plan_policy(plan: Plan, settings: EngineSettings) -> Policy:
     rows = np.arange(len(plan), dtype=np.int64)
     sides = plan.sides()
     compute, memory = rows[sides == COMPUTE], rows[sides == MEMORY]
-    kind = policy_kind(name)
+    kind = policy_kind(name, parameters)
     order = np.concatenate([compute, memory[::-1]]) if kind == SCANNERS else rows
     columns = PolicyInput(
         depth_first=rows,

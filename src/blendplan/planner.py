@@ -23,6 +23,7 @@ def plan(
     lengths: str = "auto",
     preserve_sharing: float = 0.99,
     seed: int = 0,
+    effort: int = 1,
     progress: Progress | None = None,
     **engine: Any,
 ) -> Plan:
@@ -36,6 +37,7 @@ def plan(
         lengths: how output lengths are predicted; see `predict_lengths`.
         preserve_sharing: share of the optimal prefix sharing that sorting may not give up.
         seed: for the policies and predictors that draw random numbers.
+        effort: 0 to 2, how many settings of ``blend`` are tried; see `best_options`.
         progress: called as stages advance.
 
     Raises:
@@ -55,14 +57,15 @@ def plan(
             replicas,
             preserve_sharing=preserve_sharing,
             seed=seed,
+            effort=effort,
             progress=progress,
         )
-    prediction = run_policy(prepared, target, policy, seed=seed, progress=progress)
+    prediction = run_policy(prepared, target, policy, seed=seed, effort=effort, progress=progress)
     return assemble_plan(
         requests,
         prediction.run,
         lengths=prepared.lengths,
         expected=prepared.expected,
         settings=target.settings,
-        metadata=describe(prepared, target, policy, prediction, seed=seed),
+        metadata=describe(prepared, target, policy, prediction),
     )

@@ -1,5 +1,6 @@
 """`run_policy`: what a policy comes to, by simulation; and all that a plan says of it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ from blendplan.cost import Bound, makespan_bound
 from blendplan.machine import Machine
 from blendplan.preparation import Prepared, Progress
 from blendplan.schedule import make_policy
+from blendplan.search import best_options
 from blendplan.simulate import SimulatedRun, simulate_run
 
 
@@ -19,11 +21,13 @@ class Prediction:
     Attributes:
         run: the simulated run; of several replicas, all of them side by side.
         bound: lower bound on the makespan of any schedule, on as many replicas.
+        parameters: what the policy was made with.
         replicas: engines that share the requests.
     """
 
     run: SimulatedRun
     bound: Bound
+    parameters: Mapping[str, float | int | str]
     replicas: int = 1
 
 
@@ -33,9 +37,19 @@ def run_policy(
     policy: str,
     *,
     seed: int = 0,
+    effort: int = 1,
     progress: Progress | None = None,
 ) -> Prediction:
-    """Simulate one policy, and bound the makespan of any."""
+    """Simulate one policy, and bound the makespan of any.
+
+    Args:
+        prepared: the requests.
+        target: the machine.
+        policy: name of the policy.
+        seed: for policies that draw random numbers.
+        effort: how many settings of ``blend`` are tried; see `best_options`.
+        progress: called as the simulation advances.
+    """
     workload = prepared.workload
     advance = None
     if progress is not None:
@@ -44,7 +58,10 @@ def run_policy(
         def advance(done: int, total: int) -> None:
             report(f"simulating {policy}", done, total)
 
-    chosen = make_policy(policy, prepared.expected, target.settings, seed=seed)
+    options = None
+    if policy == "blend":
+        options = best_options(prepared, target, effort=effort, seed=seed)
+    chosen = make_policy(policy, prepared.expected, target.settings, seed=seed, options=options)
     run = simulate_run(workload, chosen, target.settings, target.table, progress=advance)
     bound = makespan_bound(
         target.table,
@@ -54,7 +71,7 @@ def run_policy(
         kv_capacity_tokens=target.settings.kv_tokens,
         preemptions=run.preemptions,
     )
-    return Prediction(run, bound)
+    return Prediction(run, bound, chosen.parameters)
 
 
 def describe(
@@ -62,12 +79,9 @@ def describe(
     target: Machine,
     policy: str,
     prediction: Prediction,
-    *,
-    seed: int = 0,
 ) -> dict[str, Any]:
     """Everything a plan says of itself besides its rows; JSON values only, and deterministic."""
     run, bound = prediction.run, prediction.bound
-    chosen = make_policy(policy, prepared.expected, target.settings, seed=seed)
     settings = target.settings
     requests = prepared.requests
     batches = np.flatnonzero(run.decode_batches)
@@ -75,7 +89,7 @@ def describe(
         "requests": len(requests),
         "replicas": prediction.replicas,
         "policy": policy,
-        "policy_parameters": chosen.parameters,
+        "policy_parameters": dict(prediction.parameters),
         "step_prices": prepared.expected.prices._asdict(),
         "gpu": target.gpu.name,
         "model": target.model.name,

@@ -27,6 +27,7 @@ def plan_replicas(
     *,
     preserve_sharing: float = 0.99,
     seed: int = 0,
+    effort: int = 1,
     progress: Progress | None = None,
 ) -> Plan:
     """One plan for several replicas: the rows of the first, then those of the second, ...
@@ -36,7 +37,7 @@ def plan_replicas(
         target: the machine of each replica.
         policy: name of the policy.
         replicas: how many engines share the requests.
-        preserve_sharing, seed, progress: as of `plan`.
+        preserve_sharing, seed, effort, progress: as of `plan`.
 
     Raises:
         BlendplanError: fewer than one replica.
@@ -44,8 +45,8 @@ def plan_replicas(
     tables, parts, runs = [], [], []
     for number, rows in enumerate(divide(prepared, target, replicas)):
         part = take_part(prepared, target, rows, preserve_sharing=preserve_sharing)
-        prediction = run_policy(part, target, policy, seed=seed, progress=progress)
-        metadata = describe(part, target, policy, prediction, seed=seed)
+        prediction = run_policy(part, target, policy, seed=seed, effort=effort, progress=progress)
+        metadata = describe(part, target, policy, prediction)
         plan = assemble_plan(
             part.requests,
             prediction.run,
@@ -60,7 +61,7 @@ def plan_replicas(
         # The time line of the slowest replica is kept, in the metadata of the whole.
         parts.append({name: value for name, value in metadata.items() if name != "series"})
     joined = join_runs(prepared, target, runs, replicas)
-    whole = describe(prepared, target, policy, joined, seed=seed)
+    whole = describe(prepared, target, policy, joined)
     return Plan(pa.concat_tables(tables), whole | {"parts": parts})
 
 
@@ -137,7 +138,9 @@ def join_runs(
         decode_batches=np.sum([run.decode_batches for _, run in runs], axis=0),
         series=slowest.series,
     )
-    return Prediction(whole, _bound(prepared, target, whole.preemptions, replicas), replicas)
+    bound = _bound(prepared, target, whole.preemptions, replicas)
+    # Each part keeps the parameters of its own policy.
+    return Prediction(whole, bound, {}, replicas)
 
 
 def _bound(prepared: Prepared, target: Machine, preemptions: int, replicas: int) -> Bound:

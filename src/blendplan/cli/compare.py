@@ -66,13 +66,7 @@ def command(
             progress.stage("drawing")
             _draw(result, job, html, png)
     described = {
-        name: describe(
-            result.prepared,
-            result.target,
-            name,
-            outcome.prediction,
-            seed=job.wish["seed"],
-        )
+        name: describe(result.prepared, result.target, name, outcome.prediction)
         for name, outcome in result.outcomes.items()
     }
     for note in job.notes(described[policies[0]]):

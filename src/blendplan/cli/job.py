@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from blendplan.cli.progress import Progress
     from blendplan.requests import Requests
 
-_HOW = ("replicas", "lengths", "preserve_sharing", "seed")
+_HOW = ("replicas", "lengths", "preserve_sharing", "seed", "effort")
 
 
 @dataclass(frozen=True)

@@ -180,6 +180,13 @@ _OPTIONS = (
     click.option(
         "--seed", default=0, show_default=True, metavar="N", help="Seed of all that is random."
     ),
+    click.option(
+        "--effort",
+        default=1,
+        show_default=True,
+        type=click.IntRange(0, 2),
+        help="How many settings of the policy blend to simulate before one is chosen.",
+    ),
 )
 
 

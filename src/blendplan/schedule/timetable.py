@@ -40,12 +40,14 @@ class BlendOptions:
         compute_cap: the same for a compute-heavy one.
         reserve: KV tokens kept for the compute side, as a multiple of what its flow holds on
             average.
+        order: ``blend``, or ``dfs`` or ``random`` for a plain queue where nothing is to be gained.
     """
 
     boundary: float = 1.0
     memory_cap: float = 0.98
     compute_cap: float = 0.99
     reserve: float = 1.5
+    order: str = "blend"
 
 
 class StepPrices(NamedTuple):
