@@ -13,7 +13,7 @@ from blendplan.kernel import kernel
 
 # FlashAttention 3 plans the splits of a batch in one thread block, up to this size.
 MOST_PLANNED_SEQUENCES = 992
-FIT_ROWS = 1500
+FIT_ROWS = 2500
 
 
 class DecodeAttentionParameters(NamedTuple):

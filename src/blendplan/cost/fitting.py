@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 Vector = NDArray[np.float64]
 SHORT_SEARCH = 30  # evaluations per parameter from each start
 LONG_SEARCH = 250  # and from the best of them
-BEST_STARTS = 4
+BEST_STARTS = 3
 
 
 def minimise(
@@ -51,8 +51,8 @@ def minimise(
                 "initial_simplex": np.clip(corners, 0.0, 1.0),
                 "maxfev": evaluations * len(unit),
                 "adaptive": True,
-                "xatol": 1e-4,
-                "fatol": 1e-7,
+                "xatol": 5e-4,
+                "fatol": 1e-6,
             },
         )
         return float(found.fun), vector(found.x)

@@ -9,9 +9,10 @@ from blendplan.cost.fitting import mean_absolute_share, minimise, sampled
 from blendplan.cost.gpu import GpuSpec
 from blendplan.kernel import kernel
 
-# Output tiles that GEMM libraries choose from, and ways to split the inner dimension over SMs.
+# Output tiles that GEMM libraries choose from, large ones first because they win more often, and
+# ways to split the inner dimension over SMs.
 TILES = np.array(
-    [(m, n) for m in (64, 128, 256) for n in (64, 128, 256) if m * n <= 128 * 256], np.float64
+    [(m, n) for m in (256, 128, 64) for n in (256, 128, 64) if m * n <= 128 * 256], np.float64
 )
 SPLITS = np.array([1, 2, 3, 4, 6, 8, 12, 16], np.float64)
 LEAST_SPLIT_K = 128
@@ -20,7 +21,7 @@ MOST_SPLIT_WAVES = 4
 OPERAND_SETS = 6
 # Compute time at which half of the slowdown under sustained load has set in.
 WARM_UP_S = 1e-3
-FIT_ROWS = 2000
+FIT_ROWS = 1000
 
 
 class GemmParameters(NamedTuple):
@@ -195,6 +196,8 @@ def _gemm_times(
         best_s = np.inf
         for tile in range(len(TILES)):
             tile_m, tile_n = TILES[tile]
+            if tile_m > 64.0 and tile_m >= 2.0 * m[i]:
+                continue  # a smaller tile holds all tokens too
             tiles = np.ceil(m[i] / tile_m) * np.ceil(n[i] / tile_n)
             for split in SPLITS:
                 if split > 1 and (
@@ -210,7 +213,7 @@ def _gemm_times(
                     waves += p.tail_share * (np.ceil(waves) - waves)
                 else:
                     waves = 1.0
-                if waves * max(math_s, load_s) >= best_s:
+                if waves * max(math_s, load_s) + p.split_s * (split > 1) >= best_s:
                     continue
                 compute_s = waves * (_norm(math_s, load_s, p.tile_sharpness) + p.tile_s)
                 compute_s /= 1.0 - p.sustained_loss * compute_s / (compute_s + WARM_UP_S)

@@ -1,0 +1,117 @@
+"""Calibrate: from tables of kernel times to a GPU profile."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from blendplan.atomic import replacing
+from blendplan.cost.gpu import GpuSpec
+from blendplan.cost.operator_fits import Fit, default_kernel, enough, fits, learn
+from blendplan.errors import BlendplanError
+
+Progress = Callable[[str, int, int], None]
+DIGITS = 5
+
+
+def calibrate_kernels(
+    folder: Path, gpu: GpuSpec, *, source: str = "", progress: Progress | None = None
+) -> GpuSpec:
+    """The GPU with operator parameters fitted to the tables of a folder.
+
+    Args:
+        folder: with tables in the format of `blendplan.cost.kernel_tables`.
+        gpu: whose rows to use, by its catalogue name.
+        source: what the profile says about the measurements' origin.
+        progress: called with the kernel that is being fitted, fits done, and fits in all.
+
+    Raises:
+        BlendplanError: no tables, bad ones, or no rows of this GPU.
+    """
+    chosen = [fit for fit in fits(folder, gpu.name) if enough(fit)]
+    if not chosen:
+        raise BlendplanError(
+            f"{folder} has no usable rows of {gpu.name}; its `gpu` columns name other GPUs, or "
+            "there are too few rows"
+        )
+    fitted: dict[str, Any] = {"source": source or f"kernel times in {folder.name}"}
+    for done, fit in enumerate(chosen):
+        if progress is not None:
+            progress(" ".join((fit.operator, *fit.path)), done, len(chosen))
+        place = fitted.setdefault(fit.operator, {})
+        for step in fit.path[:-1]:
+            place = place.setdefault(step, {})
+        place[fit.path[-1]] = learn(fit)
+    fitted["default"] = _defaults(chosen)
+    return replace(gpu, fitted=_rounded(fitted))
+
+
+def _defaults(chosen: list[Fit]) -> dict[str, Any]:
+    """The kernels that prices rest on, by operator and dtype."""
+    kernels: dict[tuple[str, str], list[Fit]] = defaultdict(list)
+    for fit in chosen:
+        if fit.operator in ("decode_attention", "prefill_attention"):
+            kernels[fit.operator, fit.dtype].append(fit)
+    defaults: dict[str, Any] = {}
+    for (operator, dtype), found in kernels.items():
+        defaults.setdefault(operator, {})[dtype] = default_kernel(found)
+    sources = [fit.path[-1] for fit in chosen if fit.operator == "all_reduce"]
+    if sources:
+        defaults["all_reduce"] = "vllm_graph" if "vllm_graph" in sources else sources[0]
+    return defaults
+
+
+def write_profile(gpu: GpuSpec, path: Path) -> None:
+    """Write a profile that `gpu_spec` reads, whole or not at all."""
+    values = {item.name: getattr(gpu, item.name) for item in fields(gpu)}
+    with replacing(path) as temporary:
+        temporary.write_text(toml_text(values), encoding="utf-8")
+
+
+def toml_text(values: Mapping[str, Any]) -> str:
+    """A nested table of text, numbers, arrays and tables as TOML."""
+    lines: list[str] = []
+    _write_table(values, (), lines)
+    return "\n".join(lines).strip() + "\n"
+
+
+def _write_table(values: Mapping[str, Any], path: tuple[str, ...], lines: list[str]) -> None:
+    plain = {key: value for key, value in values.items() if not isinstance(value, Mapping)}
+    if plain and path:
+        lines += ["", f"[{'.'.join(map(_key, path))}]"]
+    lines += [f"{_key(key)} = {_value(value)}" for key, value in plain.items()]
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            _write_table(value, (*path, key), lines)
+
+
+def _key(key: str) -> str:
+    plain = key.replace("_", "").replace("-", "")
+    return key if plain.isascii() and plain.isalnum() else _text(key)
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        return repr(value)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_value, value))}]"
+    return _text(str(value))
+
+
+def _text(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in escaped) + '"'
+
+
+def _rounded(value: Any) -> Any:
+    """The same with floats to five digits, far finer than any fit."""
+    if isinstance(value, Mapping):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(item) for item in value]
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
