@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from blendplan.atomic import replacing
 from blendplan.errors import BlendplanError
 from blendplan.requests import Requests, write_requests
+from blendplan.synthetic import traces_folder
 
 VOCABULARY = 128_000
 BLOCK_TOKENS = 512  # of the Mooncake traces
@@ -182,7 +183,9 @@ def main() -> None:
     """Build all files that are asked for."""
     names = ["mmlu", "gsm8k", *LENGTHS, *BLOCKS]
     parser = argparse.ArgumentParser(description="Make request files from public traces.")
-    parser.add_argument("--data", type=Path, default=os.environ.get("BLENDPLAN_DATA"))
+    parser.add_argument(
+        "--data", type=traces_folder, default=os.environ.get("BLENDPLAN_DATA"), metavar="DIR"
+    )
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--only", nargs="+", choices=names, metavar="NAME")
     parser.add_argument("--limit", type=int, help="requests of each trace")

@@ -1,22 +1,18 @@
 """Request files made from traces and at random: shapes and counts."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pytest
 from benchmarks import million, trace_requests
 
 from blendplan.requests import read_requests
-
-DATA = os.environ.get("BLENDPLAN_DATA")
-needs_data = pytest.mark.skipif(not DATA, reason="BLENDPLAN_DATA is not set")
+from tests.trace_data import TRACES, needs_traces
 
 
-@needs_data
+@needs_traces
 def test_every_trace_gives_a_request_file(tmp_path: Path) -> None:
-    built = trace_requests.build(Path(DATA or ""), tmp_path, limit=40)
+    built = trace_requests.build(TRACES, tmp_path, limit=40)
     files = {name: path for name, path, _ in built}
     assert list(files) == [
         "mmlu", "gsm8k", "azure_code", "azure_conv", "burstgpt", "sharegpt", "bwb",
@@ -29,9 +25,9 @@ def test_every_trace_gives_a_request_file(tmp_path: Path) -> None:
         assert requests.estimated_tokens == (name in ("mmlu", "gsm8k"))
 
 
-@needs_data
+@needs_traces
 def test_whole_traces_have_the_rows_of_their_source() -> None:
-    data = Path(DATA or "")
+    data = TRACES
     assert sum(1 for _ in trace_requests.mmlu_lines(data)) == 14_042
     assert sum(1 for _ in trace_requests.gsm8k_lines(data)) == 8_792
     azure = trace_requests.requests_of_lengths(data, "azure_code")

@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import os
 from collections import Counter
 from pathlib import Path
 
@@ -13,18 +12,16 @@ from benchmarks.trace_requests import BLOCK_TOKENS, mmlu_lines, requests_of_bloc
 
 from blendplan.requests import read_requests, requests_from_lists
 from blendplan.tree import block_chains, build_tree, optimal_sharing, prefix_tokens_unique
+from tests.trace_data import TRACES, needs_traces
 
-DATA = Path(os.environ.get("BLENDPLAN_DATA", ""))
-pytestmark = pytest.mark.skipif(
-    "BLENDPLAN_DATA" not in os.environ, reason="BLENDPLAN_DATA is not set"
-)
+pytestmark = needs_traces
 
 
 def test_mmlu_shares_86_percent_of_its_prompt_tokens(tmp_path: Path) -> None:
     """Table 4 of the paper; with four bytes a token the 14,042 prompts give 0.862."""
     file = tmp_path / "mmlu.jsonl"
     with file.open("w", encoding="utf-8") as lines:
-        lines.writelines(json.dumps(line) + "\n" for line in mmlu_lines(DATA))
+        lines.writelines(json.dumps(line) + "\n" for line in mmlu_lines(TRACES))
     requests = read_requests(file)
     assert requests.estimated_tokens
     assert len(requests) == 14_042
@@ -37,9 +34,9 @@ def test_mmlu_shares_84_percent_of_its_llama2_tokens() -> None:
     Prompts made of one token per Llama-2 token: a subject's prefix, then tokens of the question's
     own.
     """
-    with gzip.open(DATA / "mmlu_5shot_prefixes.jsonl.gz", "rt", encoding="utf-8") as file:
+    with gzip.open(TRACES / "mmlu_5shot_prefixes.jsonl.gz", "rt", encoding="utf-8") as file:
         subjects = {line["subject"]: line for line in map(json.loads, file)}
-    questions = pq.read_table(DATA / "mmlu_test_questions.parquet").to_pylist()
+    questions = pq.read_table(TRACES / "mmlu_test_questions.parquet").to_pylist()
     number = {subject: i for i, subject in enumerate(subjects)}
     prompts = [
         np.concatenate(
@@ -64,8 +61,8 @@ def test_mmlu_shares_84_percent_of_its_llama2_tokens() -> None:
 )
 def test_mooncake_shares_what_its_block_ids_say(name: str, limit: int, sharing: float) -> None:
     """Equal ids mean equal prefixes up to and including the block; the last one may be partial."""
-    requests = requests_of_blocks(DATA, name, limit=limit)
-    table = pq.read_table(DATA / f"{name}.parquet").slice(0, limit)
+    requests = requests_of_blocks(TRACES, name, limit=limit)
+    table = pq.read_table(TRACES / f"{name}.parquet").slice(0, limit)
     tokens_of: dict[int, int] = {}
     requests_with: Counter[int] = Counter()
     total = 0

@@ -6,7 +6,7 @@ policies or engines.
 """
 
 from blendplan.synthetic.mixture import Family, Mixture
-from blendplan.synthetic.pools import POOL_NAMES, Pool, load_pool
+from blendplan.synthetic.pools import POOL_NAMES, Pool, load_pool, traces_folder
 from blendplan.synthetic.prompts import write_prompts
 from blendplan.synthetic.rows import Rows
 from blendplan.synthetic.workloads import (
@@ -31,5 +31,6 @@ __all__ = [
     "paper_trace",
     "recipe",
     "synthesize",
+    "traces_folder",
     "write_prompts",
 ]

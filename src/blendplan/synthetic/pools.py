@@ -49,6 +49,12 @@ class Pool:
     stated: bool = False
 
 
+def traces_folder(data: Path | str) -> Path:
+    """The folder of the trace files: ``data`` itself, or the folder ``traces`` in it."""
+    inside = Path(data) / "traces"
+    return inside if inside.is_dir() else Path(data)
+
+
 def load_pool(name: str, traces: Path) -> Pool:
     """The pool of that name, or of a Parquet file with `prompt_tokens` and `output_tokens`.
 

@@ -11,7 +11,7 @@ from blendplan.cost import CostModel, datasheet_cost, gpu_spec, model_spec
 from blendplan.errors import BlendplanError
 from blendplan.requests import Requests
 from blendplan.synthetic.mixture import Family, Mixture, measure, scaled_outputs, solve_counts
-from blendplan.synthetic.pools import Pool, load_pool
+from blendplan.synthetic.pools import Pool, load_pool, traces_folder
 from blendplan.synthetic.prompts import write_prompts
 
 # Density and sharing may miss the wish by this share of it.
@@ -116,7 +116,7 @@ def mix(
     names = [wish.compute]
     names += [wish.memory] if wish.memory is not None else []
     names += ["mmlu"] if wish.sharing is not None else []
-    folder = Path(traces) / "traces" if (Path(traces) / "traces").is_dir() else Path(traces)
+    folder = traces_folder(traces)
     pools = [load_pool(name, folder) for name in names]
     samples = [_drawn(pool, max(_SAMPLE, requests // 4), seed, k) for k, pool in enumerate(pools)]
     families = samples
