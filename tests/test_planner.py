@@ -126,11 +126,8 @@ def test_one_request() -> None:
         made = plan(requests, gpu="a100-80g", policy=policy)
         made.verify()
         assert made.metadata["prefix_sharing"] == {"planned": 0.0, "optimal": 0.0}
-        # `blend` spreads even this prompt evenly over the steps of the run.
-        spread = policy == "blend"
-        assert made.metadata["predicted"]["steps"] == 4 + spread
-        if not spread:
-            assert made.metadata["bound_ratio"] == pytest.approx(1.0)
+        assert made.metadata["predicted"]["steps"] == 4
+        assert made.metadata["bound_ratio"] == pytest.approx(1.0)
 
 
 def test_identical_requests() -> None:

@@ -10,8 +10,14 @@ from blendplan.schedule import BlendOptions, make_policy
 from blendplan.simulate import simulate_run
 
 # By effort. Plain orders come along so that `blend` is never worse than they are.
-_PLAIN = [BlendOptions(order="dfs"), BlendOptions(order="random")]
-_TUNED = [
+_FEW = [
+    BlendOptions(),
+    BlendOptions(stagger=0.0),
+    BlendOptions(order="dfs"),
+    BlendOptions(order="random"),
+]
+_MORE = [
+    BlendOptions(stagger=0.5),
     BlendOptions(boundary=0.3),
     BlendOptions(boundary=3.0),
     BlendOptions(reserve=1.1),
@@ -19,9 +25,9 @@ _TUNED = [
     BlendOptions(memory_cap=0.94),
 ]
 CANDIDATES = {
-    0: [BlendOptions()],
-    1: [BlendOptions(), *_PLAIN],
-    2: [BlendOptions(), *_PLAIN, *_TUNED],
+    0: _FEW[:1],
+    1: _FEW,
+    2: _FEW + _MORE,
 }
 
 
@@ -30,8 +36,8 @@ def best_options(
 ) -> BlendOptions:
     """The settings with the shortest simulated run if output lengths come as predicted.
 
-    Effort 0 takes the defaults and simulates nothing. Effort 1 compares them with the plain orders,
-    effort 2 with other settings too. The first of equals wins, so the answer is the same on every
+    Effort 0 takes the defaults and simulates nothing. Effort 1 compares them with an unstaggered
+    start and the plain orders, effort 2 with other settings too. The first of equals wins, so the answer is the same on every
     machine.
     """
     candidates = CANDIDATES[min(effort, max(CANDIDATES))]

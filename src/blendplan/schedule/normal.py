@@ -15,11 +15,11 @@ def normal_share(x: float) -> float:
 def normal_quantile(share: float) -> float:
     """Value below which that share, in (0, 1), of a standard normal distribution lies.
 
-    Newton's method on `normal_share`, from a logistic start; exact to 1e-9 for shares from 1e-6
-    to 1 - 1e-6.
+    Newton's method on `normal_share`, from a logistic start; exact to 1e-9 for shares from 1e-4
+    to 1 - 1e-4.
     """
     x = math.log(share / (1.0 - share)) / 1.702
-    for _ in range(8):
+    for _ in range(20):
         density = math.exp(-x * x / 2) / math.sqrt(2.0 * math.pi)
         step = (normal_share(x) - share) / density
         x -= min(1.0, max(-1.0, step))

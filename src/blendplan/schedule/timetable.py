@@ -40,6 +40,8 @@ class BlendOptions:
         compute_cap: the same for a compute-heavy one.
         reserve: KV tokens kept for the compute side, as a multiple of what its flow holds on
             average.
+        stagger: 1 spreads the starts of memory-heavy requests over the whole run, 0 starts them as
+            soon as they fit.
         order: ``blend``, or ``dfs`` or ``random`` for a plain queue where nothing is to be gained.
     """
 
@@ -47,6 +49,7 @@ class BlendOptions:
     memory_cap: float = 0.98
     compute_cap: float = 0.99
     reserve: float = 1.5
+    stagger: float = 1.0
     order: str = "blend"
 
 
@@ -103,7 +106,7 @@ def arrange(columns: "PolicyInput", settings: EngineSettings, options: BlendOpti
     memory = (density < options.boundary * max(1.0, columns.root_density))[family]
     parameters = blend_parameters(columns, memory, settings, options)
     memory_order, start_step = timetable(order[memory[order]], columns, parameters.steps)
-    return Arrangement(order[~memory[order]], memory_order, start_step)
+    return Arrangement(order[~memory[order]], memory_order, options.stagger * start_step)
 
 
 def timetable(
@@ -152,9 +155,11 @@ def _spread_evenly(length: NDArray[np.float64], weight: NDArray[np.float64]) -> 
     of phase, so that their items do not coincide.
     """
     by_length = np.argsort(length, kind="stable")
-    share = np.cumsum(weight[by_length])
-    stratum = np.empty(len(length), dtype=np.int64)
-    stratum[by_length] = np.minimum(STRATA - 1, share / share[-1:] * STRATA)
+    ascending = length[by_length]
+    share = np.concatenate([[0.0], np.cumsum(weight[by_length])]) / max(1.0, weight.sum())
+    # Equal lengths are of one class.
+    shorter = share[np.searchsorted(ascending, length, side="left")]
+    stratum = np.minimum(STRATA - 1, shorter * STRATA).astype(np.int64)
     fraction = np.empty(len(length))
     for number in range(STRATA):
         mine = np.flatnonzero(stratum == number)
