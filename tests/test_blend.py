@@ -76,6 +76,7 @@ def predicted(prepared: Prepared, factors: NDArray[np.float64], spread: float) -
 
 
 @given(st.floats(1e-4, 1 - 1e-4))
+@settings(deadline=None)
 def test_normal_distribution_agrees_with_scipy(share: float) -> None:
     quantile = normal_quantile(share)
     assert quantile == pytest.approx(norm.ppf(share), abs=1e-6)
@@ -189,8 +190,7 @@ def test_every_run_ends_however_wrong_predictions_are(seed: int, spread: float) 
         assert (run.finish_s > run.start_s).all()
 
 
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("overlap", [1.0, 2.0, np.inf])
+@pytest.mark.parametrize(("seed", "overlap"), [(0, 1.0), (1, 2.0), (2, np.inf)])
 def test_known_lengths_need_hardly_a_preemption_and_gain_over_plain_orders(
     seed: int, overlap: float
 ) -> None:
@@ -207,7 +207,7 @@ def test_known_lengths_need_hardly_a_preemption_and_gain_over_plain_orders(
     st.lists(st.tuples(st.integers(1, 400), st.integers(1, 400)), min_size=1, max_size=25),
     st.sampled_from([1.0, 2.0, np.inf]),
 )
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 def test_never_worse_than_the_better_plain_order(
     lengths: list[tuple[int, int]], overlap: float
 ) -> None:

@@ -37,8 +37,8 @@ def best_options(
     """The settings with the shortest simulated run if output lengths come as predicted.
 
     Effort 0 takes the defaults and simulates nothing. Effort 1 compares them with an unstaggered
-    start and the plain orders, effort 2 with other settings too. The first of equals wins, so the answer is the same on every
-    machine.
+    start and the plain orders, effort 2 with other settings too. The first of equals wins, so the
+    answer is the same on every machine.
     """
     candidates = CANDIDATES[min(effort, max(CANDIDATES))]
     if len(candidates) == 1:
