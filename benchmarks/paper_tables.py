@@ -218,6 +218,7 @@ TABLES: dict[str, dict[str, Callable[[Found], str]]] = {
     "figure11": {"figure11-summary": grid_summary, "figure11": grid_table},
     "figure12": {"figure12": models_table},
     "figure13": {"figure13": sources_table},
+    "causes": {"causes": sources_table},
     "table3": {"table3": replicas_table},
     "lengths": {"lengths": lengths_table},
 }
