@@ -206,9 +206,21 @@ def test_results_are_never_overwritten(made: Plan, tmp_path: Path) -> None:
     before = output.read_bytes()
     with pytest.raises(BlendplanError, match="never overwritten"):
         replay(made, output=output)
-    with pytest.raises(BlendplanError, match="nothing to resume"):
-        replay(made, output=output, resume=True)
+    again = replay(made, output=output, resume=True)
+    assert (again.tally.already_done, again.tally.finished) == (len(made), 0)
     assert output.read_bytes() == before
+
+
+def test_results_of_another_plan_are_not_taken_for_complete(made: Plan, tmp_path: Path) -> None:
+    output = tmp_path / "results.jsonl"
+    replay(made, output=output)
+    lines = output.read_bytes().splitlines(keepends=True)
+    output.write_bytes(b"".join(lines[:-1]))
+    with pytest.raises(BlendplanError, match="lacks 1 requests of this plan"):
+        replay(made, output=output, resume=True)
+    output.write_bytes(b"".join([*lines, lines[0]]))
+    with pytest.raises(BlendplanError, match="or there twice"):
+        replay(made, output=output, resume=True)
 
 
 def test_a_run_that_never_started_leaves_nothing(made: Plan, tmp_path: Path) -> None:

@@ -11,17 +11,16 @@ A killed process loses nothing that was written. After a power failure the last 
 missing (`FSYNC_EVERY_S`); those requests run again.
 """
 
-import contextlib
 import fcntl
 import json
 import os
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal
 
-from blendplan.atomic import replacing
 from blendplan.errors import BlendplanError
 
 FSYNC_EVERY_S = 1.0
@@ -82,8 +81,8 @@ class Journal:
                 f"output path"
             )
         header = {"blendplan_journal": _FORMAT, "order": self.order, **self._identity}
-        with replacing(self.path) as temporary:
-            temporary.write_bytes(json.dumps(header).encode() + b"\n")
+        with _replacing(self.path) as file:
+            file.write(json.dumps(header).encode() + b"\n")
         self._open()
 
     def resume(self) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -143,17 +142,12 @@ class Journal:
         """
         self.sync()
         if self.order == "input":
-            with (
-                replacing(self.output) as temporary,
-                self.lines_path.open("rb") as journal,
-                temporary.open("wb") as results,
-            ):
+            with self.lines_path.open("rb") as journal, _replacing(self.output) as results:
                 for offset in offsets:
                     journal.seek(offset)
                     results.write(journal.readline())
-                results.flush()
-                os.fsync(results.fileno())
         self.path.unlink()
+        self.path.with_name(self.path.name + ".partial").unlink(missing_ok=True)
         self.close()
 
     def rewrite(self, offsets: list[int]) -> list[int]:
@@ -161,11 +155,7 @@ class Journal:
 
         A run that tries failed requests again drops their old error lines with it.
         """
-        with (
-            self.lines_path.open("rb") as old,
-            replacing(self.lines_path) as temporary,
-            temporary.open("wb") as new,
-        ):
+        with self.lines_path.open("rb") as old, _replacing(self.lines_path) as new:
             if self.lines_path == self.path:
                 new.write(old.readline())
             kept = []
@@ -212,7 +202,7 @@ class Journal:
 
     def _check_header(self) -> None:
         header: Any = None
-        with contextlib.suppress(OSError, ValueError), self.path.open("rb") as file:
+        with suppress(OSError, ValueError), self.path.open("rb") as file:
             header = json.loads(file.readline())
         if not isinstance(header, dict) or header.get("blendplan_journal") != _FORMAT:
             raise BlendplanError(f"{self.path} is no journal of blendplan; delete it to start over")
@@ -225,6 +215,33 @@ class Journal:
                     f"{self.path} belongs to another run: its {name} is {header.get(name)!r}, "
                     f"this one's is {mine!r}; use that one, or delete the journal to start over"
                 )
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Write a file whole or not at all, and leave nothing that the next session would not reuse.
+
+    Unlike `blendplan.atomic.replacing`, the temporary name is always the same: a session that is
+    killed in between leaves a file behind, which the next one writes over.
+
+    Raises:
+        BlendplanError: the file cannot be written.
+    """
+    temporary = path.with_name(path.name + ".partial")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise BlendplanError(
+            f"cannot write {path}: {error.strerror}; choose another place"
+        ) from error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _whole_line(raw: bytes) -> dict[str, Any] | None:

@@ -134,7 +134,8 @@ def replay(
             tally.already_done += taken
             remark(f"{taken} requests have their answer in {already}")
         if not tally.left:
-            writer.complete()
+            if journal is not None and journal.path.exists():
+                writer.complete()
             return Replayed(engine, tally, False, None, tally.predicted)
 
         start = _starter(plan, engine, model, engine_args or {}, pdmux, bool(step_log), path)
@@ -187,9 +188,8 @@ def _open_journal(
         tally.already_done = writer.recover()
         remark(f"resuming: {tally.already_done} of {tally.requests} requests are done")
     elif resume and journal.output.exists():
-        raise BlendplanError(
-            f"{journal.output} is complete: there is no journal beside it, nothing to resume"
-        )
+        tally.already_done, tally.failed = writer.recognise(journal.output)
+        remark(f"{journal.output} is complete: nothing to resume")
     else:
         journal.begin()
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from blendplan.engines import results
 from blendplan.engines.engine import Finished, Refused
@@ -47,11 +46,15 @@ class ResultsWriter:
         """
         if self._journal is None:
             return 0
-        row_of = np.argsort(self._work.source_row)
-        sorted_rows = self._work.source_row[row_of]
+        rows = _RowFinder(self._work)
         errors = False
         for offset, line in self._journal.resume():
-            row = self._row(line, row_of, sorted_rows)
+            row = rows.of(line)
+            if row < 0:
+                raise BlendplanError(
+                    f"{self._journal.path} holds a line for request {line.get('custom_id')!r}, "
+                    f"which is not in this plan; delete the journal to start over"
+                )
             if results.failed(line):
                 errors = True
             else:
@@ -62,6 +65,33 @@ class ResultsWriter:
             kept = kept[np.argsort(self._offsets[kept])]
             self._offsets[kept] = self._journal.rewrite(self._offsets[kept].tolist())
         return int(self.done.sum())
+
+    def recognise(self, output: Path) -> tuple[int, int]:
+        """Check that a file holds the whole results of this plan; its answers and errors.
+
+        Raises:
+            BlendplanError: it does not.
+        """
+        rows = _RowFinder(self._work)
+        answers = errors = 0
+        with output.open("rb") as file:
+            for number, raw in enumerate(file, start=1):
+                line = _parse(raw, output, number)
+                row = rows.of(line)
+                if row < 0 or self.done[row]:
+                    raise BlendplanError(
+                        f"{output}, line {number}: request {line['custom_id']!r} is not in this "
+                        f"plan, or there twice; give another output path"
+                    )
+                self.done[row] = True
+                errors += results.failed(line)
+                answers += not results.failed(line)
+        if not self.done.all():
+            raise BlendplanError(
+                f"{output} lacks {int((~self.done).sum())} requests of this plan and has no "
+                f"journal to resume from; give another output path"
+            )
+        return answers, errors
 
     def adopt(self, path: Path) -> int:
         """Take answers from another results file, such as a sampling run's; how many.
@@ -147,19 +177,23 @@ class ResultsWriter:
             for row, offset in zip(marked, self._journal.append(lines), strict=True):
                 self._offsets[row] = offset
 
-    def _row(
-        self, line: dict[str, Any], row_of: NDArray[np.int64], sorted_rows: NDArray[np.int64]
-    ) -> int:
+
+class _RowFinder:
+    """Rows of a plan by what its result lines say of themselves."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._rows = np.argsort(work.source_row)
+        self._source_rows = work.source_row[self._rows]
+
+    def of(self, line: dict[str, Any]) -> int:
+        """The row that a line answers, -1 where it answers no request of the plan."""
         source_row = results.source_row(line)
-        place = int(np.searchsorted(sorted_rows, source_row))
-        if place < len(sorted_rows) and sorted_rows[place] == source_row:
-            row = int(row_of[place])
-            if line.get("custom_id") == self._work.request_id(row):
-                return row
-        raise BlendplanError(
-            f"the journal holds a line for request {line.get('custom_id')!r}, which is not in "
-            f"this plan; use the plan it was begun with, or delete the journal to start over"
-        )
+        place = int(np.searchsorted(self._source_rows, source_row))
+        if place == len(self._source_rows) or self._source_rows[place] != source_row:
+            return -1
+        row = int(self._rows[place])
+        return row if line.get("custom_id") == self._work.request_id(row) else -1
 
 
 def _parse(raw: bytes, path: Path, number: int) -> dict[str, Any]:
