@@ -22,13 +22,19 @@ if TYPE_CHECKING:
 ENGINES = ("sim", "vllm", "sglang")
 
 
-def _engine_args(ctx: click.Context, param: click.Parameter, value: str | None) -> dict[str, Any]:
-    try:
-        arguments = json.loads(value or "{}")
-    except ValueError as error:
-        raise click.BadParameter(f"not JSON: {error}", ctx, param) from None
-    if not isinstance(arguments, dict):
-        raise click.BadParameter(f"{value} is not a JSON object", ctx, param)
+def _engine_args(
+    ctx: click.Context, param: click.Parameter, words: tuple[str, ...]
+) -> dict[str, Any]:
+    """``KEY=VALUE`` words as a dictionary; a value that is not JSON is taken as text."""
+    arguments: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not name.isidentifier() or not equals:
+            raise click.BadParameter(f"{word!r} is not KEY=VALUE", ctx, param)
+        try:
+            arguments[name] = json.loads(value)
+        except ValueError:
+            arguments[name] = value
     return arguments
 
 
@@ -51,10 +57,13 @@ def _engine_args(ctx: click.Context, param: click.Parameter, value: str | None) 
 )
 @click.option("--model", metavar="NAME", help="Name or folder of the model.  [default: the plan's]")
 @click.option(
-    "--engine-args",
+    "--engine-arg",
+    "engine_args",
+    multiple=True,
     callback=_engine_args,
-    metavar="JSON",
-    help="Arguments of the engine by its own names, as a JSON object; they win over the plan's.",
+    metavar="KEY=VALUE",
+    help="Argument of the engine by its own name, the value as JSON; wins over the plan's. "
+    "Give it as often as you like.",
 )
 @click.option(
     "--order",
