@@ -8,11 +8,11 @@ import pyarrow as pa
 from blendplan.cost.step import StepTable
 from blendplan.requests.columns import Requests
 from blendplan.schedule import EngineSettings, Policy, PolicyInput, StepPrices, make_policy
-from blendplan.simulate import Workload
-from blendplan.simulate import engine as loop
-from blendplan.simulate.engine import idle_engine, run_steps
-from blendplan.simulate.kv_cache import FREE, cached_blocks, empty_cache
-from blendplan.simulate.series import empty_series
+from blendplan.simulator import Workload
+from blendplan.simulator import engine as loop
+from blendplan.simulator.engine import idle_engine, run_steps
+from blendplan.simulator.kv_cache import FREE, cached_blocks, empty_cache
+from blendplan.simulator.series import empty_series
 from blendplan.tree import block_chains, build_tree
 from tests.slow_engine import SlowEngine, Step
 

@@ -18,7 +18,7 @@ from blendplan.schedule import blend as kernels
 from blendplan.schedule.normal import normal_quantile, normal_share
 from blendplan.schedule.timetable import timetable
 from blendplan.search import best_options
-from blendplan.simulate import simulate_run
+from blendplan.simulator import simulate_run
 from blendplan.tree import build_tree, sharing_families
 
 GPU = machine("a100-80g", overlap=2.0, kv_tokens=48_000, max_num_seqs=128)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from blendplan.schedule import EngineSettings
-from blendplan.simulate import engine as loop
+from blendplan.simulator import engine as loop
 from tests.lockstep import FastEngine, assert_same_state, input_order, odd_prices, workload_of
 from tests.slow_engine import InputOrder, SlowEngine
 

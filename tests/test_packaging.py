@@ -24,7 +24,7 @@ RANKS = [
     {"lengths"},
     {"cost"},
     {"schedule"},
-    {"simulate"},
+    {"simulator"},
     {"planner"},
     {"engines", "report", "synthetic"},
     {"cli", "__main__"},

@@ -18,7 +18,7 @@ from blendplan.schedule import (
     StepPrices,
     make_policy,
 )
-from blendplan.simulate import SERIES_NAMES, SimulatedRun, simulate_run
+from blendplan.simulator import SERIES_NAMES, SimulatedRun, simulate_run
 from blendplan.tree import build_tree, optimal_sharing
 from tests.lockstep import (
     FastEngine,

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from blendplan.comparison import Comparison as Comparison
     from blendplan.comparison import compare as compare
     from blendplan.engines import replay as replay
+    from blendplan.engines.sim_plan import simulate as simulate
     from blendplan.errors import BlendplanError as BlendplanError
     from blendplan.planfile import Plan as Plan
     from blendplan.planner import plan as plan
@@ -36,6 +37,7 @@ _HOMES = {
     "read_requests": "blendplan.requests",
     "replay": "blendplan.engines",
     "requests_from_lists": "blendplan.requests",
+    "simulate": "blendplan.engines.sim_plan",
     "write_requests": "blendplan.requests",
 }
 __all__ = [*sorted(_HOMES), "__version__"]

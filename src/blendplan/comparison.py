@@ -16,7 +16,7 @@ from blendplan.preparation import Prepared, Progress, prepare
 from blendplan.replicas import divide, join_runs, take_part
 from blendplan.requests import Requests
 from blendplan.schedule.policies import check_policy_name
-from blendplan.simulate import SimulatedRun, Workload
+from blendplan.simulator import SimulatedRun, Workload
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from blendplan.schedule import (
 )
 from blendplan.schedule.policies import initial_state, policy_kind
 from blendplan.schedule.state import BLEND, COMPUTE, MEMORY, SCANNERS, SIDES
-from blendplan.simulate import SimulatedRun
+from blendplan.simulator import SimulatedRun
 
 FORMAT_VERSION = 1
 METADATA_KEY = b"blendplan"

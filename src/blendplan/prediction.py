@@ -11,7 +11,7 @@ from blendplan.machine import Machine
 from blendplan.preparation import Prepared, Progress
 from blendplan.schedule import make_policy
 from blendplan.search import best_options
-from blendplan.simulate import SimulatedRun, simulate_run
+from blendplan.simulator import SimulatedRun, simulate_run
 
 
 @dataclass(frozen=True)

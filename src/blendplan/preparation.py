@@ -12,7 +12,7 @@ from blendplan.lengths import Lengths, predict_lengths
 from blendplan.machine import Machine
 from blendplan.requests import Requests
 from blendplan.schedule import PolicyInput, output_spread, step_prices
-from blendplan.simulate import Workload
+from blendplan.simulator import Workload
 from blendplan.tree import (
     PrefixTree,
     annotate,

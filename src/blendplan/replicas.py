@@ -15,7 +15,7 @@ from blendplan.prediction import Prediction, describe, run_policy
 from blendplan.preparation import Prepared, Progress, prepare
 from blendplan.requests.collect import select
 from blendplan.schedule.replicas import assign_replicas
-from blendplan.simulate import SimulatedRun
+from blendplan.simulator import SimulatedRun
 from blendplan.tree import divided_prompt_tokens
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from blendplan.machine import Machine
 from blendplan.preparation import Prepared
 from blendplan.schedule import BlendOptions, make_policy
-from blendplan.simulate import simulate_run
+from blendplan.simulator import simulate_run
 
 # By effort. Plain orders come along so that `blend` is never worse than they are.
 _FEW = [

@@ -18,14 +18,14 @@ from blendplan.engines.engine import (
 )
 from blendplan.engines.sampling import generation_cap
 from blendplan.schedule import EngineSettings, PolicyInput, StepPrices, make_policy
-from blendplan.simulate import Workload
-from blendplan.simulate import engine as loop
-from blendplan.simulate.kv_cache import FREE, empty_cache
-from blendplan.simulate.series import empty_series
+from blendplan.simulator import Workload
+from blendplan.simulator import engine as loop
+from blendplan.simulator.kv_cache import FREE, empty_cache
+from blendplan.simulator.series import empty_series
 
 
 class SimulatedEngine:
-    """The step loop of `blendplan.simulate`, fed request by request.
+    """The step loop of `blendplan.simulator`, fed request by request.
 
     Args:
         workload: all requests that may be submitted; rows are theirs. They generate the output

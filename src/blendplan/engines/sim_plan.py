@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 
 from blendplan.engines.sim import SimulatedEngine
 from blendplan.engines.work import Work, work_of
-from blendplan.machine import machine
-from blendplan.planfile import Plan
+from blendplan.machine import Machine, machine
+from blendplan.planfile import Plan, plan_policy
 from blendplan.requests.columns import Requests
 from blendplan.requests.estimate import estimate_tokens
 from blendplan.requests.record import read_record, utf8
 from blendplan.requests.rendering import render
-from blendplan.simulate import Workload
+from blendplan.simulator import SimulatedRun, Workload, simulate_run
 from blendplan.tree import block_chains, build_tree
 
 
@@ -23,8 +23,29 @@ def simulated_engine(plan: Plan) -> SimulatedEngine:
 
     A request generates the output length that it states, else the predicted one.
     """
+    target = machine_of(plan)
+    return SimulatedEngine(workload_of(plan), target.settings, target.table)
+
+
+def simulate(plan: Plan) -> SimulatedRun:
+    """Run a plan's policy on the simulated engine that the plan was made for.
+
+    Args:
+        plan: for one replica; see `Plan.part`.
+
+    Returns:
+        What happened, per row of the plan. It is what the plan predicts, except where the requests
+        state output lengths that the plan was not told.
+    """
+    target = machine_of(plan)
+    policy = plan_policy(plan, target.settings)
+    return simulate_run(workload_of(plan), policy, target.settings, target.table)
+
+
+def machine_of(plan: Plan) -> Machine:
+    """The machine that a plan was made for."""
     engine = plan.metadata["engine"]
-    target = machine(
+    return machine(
         plan.metadata["gpu"],
         plan.metadata["model"],
         tp=plan.metadata["tp"],
@@ -35,15 +56,19 @@ def simulated_engine(plan: Plan) -> SimulatedEngine:
         max_num_batched_tokens=engine["max_num_batched_tokens"],
         block_size=engine["block_size"],
     )
+
+
+def workload_of(plan: Plan) -> Workload:
+    """The requests of a plan, row by row, as the simulated engine sees them."""
     work = work_of(plan)
     requests = _requests(work)
     predicted = np.maximum(1, np.rint(plan.column("output_tokens_mean")))
-    workload = Workload(
+    block_size = plan.metadata["engine"]["block_size"]
+    return Workload(
         requests.prompt_tokens,
         predicted.astype(np.int32),
-        block_chains(build_tree(requests), requests, engine["block_size"]),
+        block_chains(build_tree(requests), requests, block_size),
     )
-    return SimulatedEngine(workload, target.settings, target.table)
 
 
 def _requests(work: Work) -> Requests:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from blendplan.comparison import Comparison, Outcome
 from blendplan.report.figures_map import DensityMap, density_map
 from blendplan.report.figures_tree import TreeBlock, tree_blocks
-from blendplan.simulate import SimulatedRun
+from blendplan.simulator import SimulatedRun
 from blendplan.tree import annotate
 from blendplan.verdict import Verdict, circumstances, verdict
 

@@ -20,7 +20,7 @@ from blendplan.kernel import kernel
 from blendplan.schedule import transitions as policy
 from blendplan.schedule.settings import EngineSettings
 from blendplan.schedule.state import SHARE, PolicyState
-from blendplan.simulate.kv_cache import (
+from blendplan.simulator.kv_cache import (
     FREE,
     KvCache,
     allocate,
@@ -29,7 +29,7 @@ from blendplan.simulate.kv_cache import (
     register,
     release,
 )
-from blendplan.simulate.series import Series, record
+from blendplan.simulator.series import Series, record
 
 # Entries of Engine.counts.
 RUNNING, WAITING_AGAIN, ADMITTED, FINISHED, STEPS, PREEMPTIONS, PREFILL = range(7)

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from blendplan.cost.step import StepTable
 from blendplan.errors import BlendplanError
 from blendplan.schedule import EngineSettings, Policy
-from blendplan.simulate import engine as loop
-from blendplan.simulate.engine import idle_engine, run_steps
-from blendplan.simulate.kv_cache import empty_cache
-from blendplan.simulate.series import empty_series, means
-from blendplan.simulate.workload import Workload
+from blendplan.simulator import engine as loop
+from blendplan.simulator.engine import idle_engine, run_steps
+from blendplan.simulator.kv_cache import empty_cache
+from blendplan.simulator.series import empty_series, means
+from blendplan.simulator.workload import Workload
 
 Progress = Callable[[int, int], None]
 

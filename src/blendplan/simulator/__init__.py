@@ -4,8 +4,8 @@ In go a `Workload`, a policy, the engine's limits and the price of a step; out c
 `SimulatedRun`. Knows how an engine schedules and caches, not why a policy prefers an order.
 """
 
-from blendplan.simulate.run import SimulatedRun, simulate_run
-from blendplan.simulate.series import SERIES as SERIES_NAMES
-from blendplan.simulate.workload import Workload
+from blendplan.simulator.run import SimulatedRun, simulate_run
+from blendplan.simulator.series import SERIES as SERIES_NAMES
+from blendplan.simulator.workload import Workload
 
 __all__ = ["SERIES_NAMES", "SimulatedRun", "Workload", "simulate_run"]
