@@ -120,6 +120,50 @@ def drive(
     return admissions, engine
 
 
+class KeepsToBudget(Submitted):
+    """A live engine that computes no more prompt tokens in a step than the policy allows."""
+
+    live: LivePolicy
+
+    def begin_step(self, running: int) -> int:
+        return self.live.prefill_tokens
+
+
+def drive_within_budget(made: Plan) -> tuple[list[int], SlowEngine]:
+    """Run a plan live, with true predictions, and keep to its prefill budgets."""
+    settings = made.settings
+    live = made.live_policy()
+    queue = KeepsToBudget(settings.max_num_batched_tokens)
+    queue.live = live
+    engine = SlowEngine(
+        made.table["prompt_token_ids"].to_pylist(),
+        planned_outputs(made),
+        blocks=settings.kv_blocks,
+        block_size=settings.block_size,
+        max_num_batched_tokens=settings.max_num_batched_tokens,
+        max_num_seqs=settings.max_num_seqs,
+        policy=queue,
+    )
+    while engine.finished < len(made):
+        left = [engine.known(row) - engine.computed[row] for row in engine.running]
+        decodes = sum(
+            tokens == 1 and engine.generated[row] > 0
+            for row, tokens in zip(engine.running, left, strict=True)
+        )
+        rows = live.admit(
+            engine.pool.free() * settings.block_size,
+            step_tokens=settings.max_num_batched_tokens - decodes,
+            backlog_tokens=sum(left) - decodes,
+        )
+        queue.waiting.extend(int(row) for row in rows)
+        running = [*engine.running, *queue.waiting]
+        engine.step()
+        assert not queue.waiting
+        live.finished(row for row in running if row not in engine.running)
+    admitted = {row: at for at, step in enumerate(engine.steps) for row, _ in step.admitted}
+    return [admitted[row] for row in range(len(made))], engine
+
+
 def planned_outputs(made: Plan) -> list[int]:
     return [int(mean) for mean in made.table["output_tokens_mean"].to_pylist()]
 
@@ -147,6 +191,26 @@ def test_queue_with_ample_memory_admits_as_simulated() -> None:
         assert [row for _, row in admissions] == list(range(len(made)))
         assert len(engine.steps) == made.metadata["predicted"]["steps"]
         assert made.metadata["predicted"]["preemptions"] == 0
+
+
+@pytest.mark.parametrize("kv_tokens", [2048, 30_000])
+@pytest.mark.parametrize("policy", POLICIES)
+def test_engine_that_keeps_to_the_budget_takes_the_planned_steps(
+    policy: str, kv_tokens: int
+) -> None:
+    made = plan(job(), gpu="a100-80g", policy=policy, **ENGINE | {"kv_tokens": kv_tokens})
+    if made.metadata["predicted"]["preemptions"]:
+        pytest.skip("who is preempted when is the engine's choice")
+    steps, engine = drive_within_budget(made)
+    if made.metadata["policy_parameters"].get("order") == "blend":
+        # Its timetable is read off the plan, where families are no longer known.
+        assert len(engine.steps) == pytest.approx(made.metadata["predicted"]["steps"], rel=0.03)
+        return
+    assert steps == made.table["batch"].to_pylist()
+    assert len(engine.steps) == made.metadata["predicted"]["steps"]
+    assert list(engine.cached_tokens) == list(range(len(made)))
+    cached = [engine.cached_tokens[row] for row in range(len(made))]
+    assert cached == made.table["cached_tokens"].to_pylist()
 
 
 def test_scanners_take_the_sorted_order_from_both_ends() -> None:
