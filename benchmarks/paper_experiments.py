@@ -4,16 +4,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.paper_runs import Place, Row, run_policies, sampled, scratch_folder, workload
+from benchmarks.paper_runs import (
+    Place,
+    Row,
+    run_options,
+    run_policies,
+    sampled,
+    scratch_folder,
+    workload,
+)
 
 from blendplan.cost import datasheet_cost, gpu_spec, model_spec
 from blendplan.errors import BlendplanError
+from blendplan.schedule import BlendOptions
 from blendplan.synthetic import PAPER_TRACES, Recipe, mix
 
 FULL_REQUESTS = 400_000
 SMALL_REQUESTS = 100_000
 PLACES = (Place(), Place(model="llama-3.1-70b", tp=8))
-REPLICAS = (1, 2, 4, 8, 32)
+REPLICAS = (1, 2, 4, 32)
 BEST = ("dfs", "blendserve", "blend")
 OTHER_MODELS = (
     Place(model="llama-2-7b"),
@@ -24,6 +33,16 @@ OTHER_MODELS = (
     Place(model="deepseek-67b", tp=8),
     Place(model="qwen-2.5-72b", tp=8),
 )
+ABLATIONS = {
+    "as it is": BlendOptions(),
+    "all start as soon as they fit (stagger 0)": BlendOptions(stagger=0.0),
+    "half as staggered (stagger 0.5)": BlendOptions(stagger=0.5),
+    "fewer are memory-heavy (boundary 0.3)": BlendOptions(boundary=0.3),
+    "more are memory-heavy (boundary 3)": BlendOptions(boundary=3.0),
+    "little reserved for compute (reserve 1.1)": BlendOptions(reserve=1.1),
+    "more reserved for compute (reserve 2.5)": BlendOptions(reserve=2.5),
+    "memory not filled (memory cap 0.94)": BlendOptions(memory_cap=0.94),
+}
 OTHER_SOURCES = ("azure-code", "azure-conv", "sharegpt", "wildchat")
 DENSITIES = [round(0.80 + 0.05 * step, 2) for step in range(13)]
 SHARINGS = [round(0.05 + 0.10 * step, 2) for step in range(5)]
@@ -104,13 +123,24 @@ def causes(data: Path, requests: int | None) -> dict[str, Any]:
     return {"rows": rows}
 
 
+def ablation(data: Path, requests: int | None) -> dict[str, Any]:
+    """`blend` with one of its settings changed at a time, on the four workloads."""
+    rows = []
+    for name, wish in PAPER_TRACES.items():
+        made = workload(wish, data, Place(), requests or FULL_REQUESTS)
+        for label, row in run_options(made, Place(), ABLATIONS).items():
+            rows.append({"name": name, "options": label, **row})
+            print(f"  {name} {label}: {row['bound_ratio']:.1%}", flush=True)
+    return {"rows": rows}
+
+
 def table3(data: Path, requests: int | None) -> dict[str, Any]:
     """Data parallel: how much faster several engines are than one."""
     rows = []
     for name, wish in PAPER_TRACES.items():
         made = workload(wish, data, Place(), requests or FULL_REQUESTS)
         for replicas in REPLICAS:
-            row = run_policies(made, Place(), BEST, replicas=replicas, dfs_orders=False)
+            row = run_policies(made, Place(), BEST[1:], replicas=replicas, dfs_orders=False)
             rows.append(_labelled(row, Place(), name=f"{name} on {replicas}", replicas=replicas))
             _say(rows[-1])
     return {"rows": rows}
@@ -185,6 +215,7 @@ EXPERIMENTS: dict[str, Callable[[Path, int | None], dict[str, Any]]] = {
     "figure12": figure12,
     "figure13": figure13,
     "causes": causes,
+    "ablation": ablation,
     "table3": table3,
     "lengths": lengths,
 }

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -12,11 +12,15 @@ from typing import Any
 import numpy as np
 
 from blendplan.comparison import Comparison, compare
+from blendplan.cost import makespan_bound
 from blendplan.lengths import choose_sample
 from blendplan.machine import Machine, machine
 from blendplan.prediction import run_policy
+from blendplan.preparation import prepare
 from blendplan.requests import Requests
+from blendplan.schedule import BlendOptions, make_policy
 from blendplan.schedule.policies import POLICIES
+from blendplan.simulator import simulate_run
 from blendplan.synthetic import Recipe, synthesize
 from blendplan.tree import build_tree
 
@@ -102,6 +106,30 @@ def run_policies(
             "bound_ratios": sorted(bound_s / one for one in makespan_s),
         }
     return row
+
+
+def run_options(requests: Requests, place: Place, options: Mapping[str, BlendOptions]) -> Row:
+    """``blend`` with given settings, by label; no settings are searched."""
+    target = place.machine()
+    prepared = prepare(requests, target)
+    found = {}
+    for label, chosen in options.items():
+        policy = make_policy("blend", prepared.expected, target.settings, options=chosen)
+        run = simulate_run(prepared.workload, policy, target.settings, target.table)
+        bound = makespan_bound(
+            target.table,
+            prompt_tokens=prepared.workload.prompt_tokens,
+            output_tokens=prepared.workload.output_tokens,
+            prefill=prepared.prefill,
+            kv_capacity_tokens=target.settings.kv_tokens,
+            preemptions=run.preemptions,
+        )
+        found[label] = {
+            "makespan_s": run.makespan_s,
+            "bound_ratio": bound.makespan_s / run.makespan_s,
+            "preemptions": run.preemptions,
+        }
+    return found
 
 
 def _dfs_makespans(result: Comparison) -> list[float]:

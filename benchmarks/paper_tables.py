@@ -180,6 +180,20 @@ def replicas_table(found: Found) -> str:
     return _table([*head, "`blend`, of the bound", "sharing lost"], lines)
 
 
+def ablation_table(found: Found) -> str:
+    """`blend` with one setting changed at a time."""
+    names = list(dict.fromkeys(row["name"] for row in found["rows"]))
+    labels = list(dict.fromkeys(row["options"] for row in found["rows"]))
+    by_key = {(row["name"], row["options"]): row for row in found["rows"]}
+    return _table(
+        ["`blend`, share of the bound", *names],
+        (
+            [label, *(_percent(by_key[name, label]["bound_ratio"]) for name in names)]
+            for label in labels
+        ),
+    )
+
+
 def lengths_table(found: Found) -> str:
     """Known lengths, a sample, and none."""
     return _policy_table(
@@ -219,6 +233,7 @@ TABLES: dict[str, dict[str, Callable[[Found], str]]] = {
     "figure12": {"figure12": models_table},
     "figure13": {"figure13": sources_table},
     "causes": {"causes": sources_table},
+    "ablation": {"ablation": ablation_table},
     "table3": {"table3": replicas_table},
     "lengths": {"lengths": lengths_table},
 }
