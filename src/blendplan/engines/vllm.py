@@ -73,7 +73,7 @@ class VllmEngine:
                 report.refused.append(
                     Refused(request.row, "unsupported_parameter", str(error), retry=False)
                 )
-            except (ValueError, TypeError) as error:
+            except Exception as error:  # vLLM's own errors are of several families
                 message = " ".join(str(error).split())
                 report.refused.append(Refused(request.row, "invalid_request", message, retry=False))
         self._watch.limit_prefill(prefill_tokens)
