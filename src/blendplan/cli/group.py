@@ -20,7 +20,17 @@ from blendplan.cli.failure import (
 from blendplan.cli.names import unknown
 
 # Name of the command = name of its module in this package; `--help` lists them in this order.
-COMMANDS = ("plan", "replay", "compare", "inspect", "verify", "synth", "gpus", "models")
+COMMANDS = (
+    "plan",
+    "replay",
+    "compare",
+    "inspect",
+    "verify",
+    "synth",
+    "calibrate",
+    "gpus",
+    "models",
+)
 
 
 class Commands(click.Group):

@@ -10,7 +10,7 @@ from blendplan.cli.names import CatalogueName, Name, unknown
 
 # Written down here because the modules that own them take too long to import for `--help`.
 POLICIES = ("fcfs", "random", "dfs", "blendserve", "blend")
-COST_MODELS = ("datasheet",)
+COST_MODELS = ("datasheet", "calibrated")
 KV_DTYPES = ("auto", "bf16", "fp16", "fp8")
 
 # Options that describe the machine; the keyword arguments of `blendplan.machine.machine`.

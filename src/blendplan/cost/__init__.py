@@ -6,6 +6,7 @@ policies or engines.
 """
 
 from blendplan.cost.bound import Bound, LeastPrefill, least_prefill, makespan_bound
+from blendplan.cost.calibrated import CalibratedCost, calibrated_cost
 from blendplan.cost.cost_model import COST_MODELS, CostModel, cost_model
 from blendplan.cost.datasheet import DatasheetCost, datasheet_cost
 from blendplan.cost.gpu import GpuSpec, gpu_names, gpu_spec
@@ -16,6 +17,7 @@ from blendplan.cost.step import StepTable, price_steps, step_times
 __all__ = [
     "COST_MODELS",
     "Bound",
+    "CalibratedCost",
     "CostModel",
     "DatasheetCost",
     "GpuSpec",
@@ -23,6 +25,7 @@ __all__ = [
     "LinearShape",
     "ModelSpec",
     "StepTable",
+    "calibrated_cost",
     "cost_model",
     "datasheet_cost",
     "gpu_names",

@@ -4,21 +4,38 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from blendplan.atomic import replacing
+from blendplan.cost.fitting import mean_absolute_share
 from blendplan.cost.gpu import GpuSpec
-from blendplan.cost.operator_fits import Fit, default_kernel, enough, fits, learn
+from blendplan.cost.operator_fits import Fit, default_kernel, enough, fits, foretell, learn
 from blendplan.errors import BlendplanError
 
 Progress = Callable[[str, int, int], None]
 DIGITS = 5
 
 
+class FitReport(NamedTuple):
+    """How well one operator model fits the rows that it was fitted to.
+
+    Attributes:
+        operator, dtype, kernel: what was fitted.
+        rows: measurements.
+        error_share: mean of |predicted / measured - 1| over them.
+    """
+
+    operator: str
+    dtype: str
+    kernel: str
+    rows: int
+    error_share: float
+
+
 def calibrate_kernels(
     folder: Path, gpu: GpuSpec, *, source: str = "", progress: Progress | None = None
-) -> GpuSpec:
-    """The GPU with operator parameters fitted to the tables of a folder.
+) -> tuple[GpuSpec, list[FitReport]]:
+    """The GPU with operator parameters fitted to the tables of a folder, and how well they fit.
 
     Args:
         folder: with tables in the format of `blendplan.cost.kernel_tables`.
@@ -36,15 +53,19 @@ def calibrate_kernels(
             "there are too few rows"
         )
     fitted: dict[str, Any] = {"source": source or f"kernel times in {folder.name}"}
+    reports = []
     for done, fit in enumerate(chosen):
         if progress is not None:
             progress(" ".join((fit.operator, *fit.path)), done, len(chosen))
         place = fitted.setdefault(fit.operator, {})
         for step in fit.path[:-1]:
             place = place.setdefault(step, {})
-        place[fit.path[-1]] = learn(fit)
+        table = _rounded(learn(fit))
+        place[fit.path[-1]] = table
+        error = mean_absolute_share(foretell(fit, table, fit.rows), fit.rows.time_s)
+        reports.append(FitReport(fit.operator, fit.dtype, fit.path[-1], len(fit.rows), error))
     fitted["default"] = _defaults(chosen)
-    return replace(gpu, fitted=_rounded(fitted))
+    return replace(gpu, fitted=fitted), reports
 
 
 def _defaults(chosen: list[Fit]) -> dict[str, Any]:

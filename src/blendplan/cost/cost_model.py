@@ -10,7 +10,7 @@ from blendplan.cost.model import ModelSpec
 from blendplan.cost.step import StepTable
 from blendplan.errors import BlendplanError
 
-COST_MODELS = ("datasheet",)
+COST_MODELS = ("datasheet", "calibrated")
 
 
 class CostModel(Protocol):
@@ -42,9 +42,21 @@ class CostModel(Protocol):
 
 
 def cost_model(name: str, model: ModelSpec, gpu: GpuSpec, tp: int = 1) -> CostModel:
-    """The cost model of that name."""
+    """The cost model of that name; ``calibrated`` uses the step log in a profile if it has one.
+
+    Raises:
+        BlendplanError: unknown name, or a GPU that does not state what the cost model needs.
+    """
     if name == "datasheet":
         from blendplan.cost.datasheet import datasheet_cost
 
         return datasheet_cost(model, gpu, tp)
+    if name == "calibrated" and "steps" in gpu.fitted:
+        from blendplan.cost.step_log import step_log_cost
+
+        return step_log_cost(model, gpu, tp)
+    if name == "calibrated":
+        from blendplan.cost.calibrated import calibrated_cost
+
+        return calibrated_cost(model, gpu, tp)
     raise BlendplanError(f"unknown cost model {name!r}: known are {', '.join(COST_MODELS)}")

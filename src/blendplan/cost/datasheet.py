@@ -108,6 +108,9 @@ def datasheet_cost(
         active_parameters: P of the paper's formulas; by default the model's true count (the paper
             rounds Llama-3.1-8B to 8.0e9).
     """
+    gpu.require(
+        "flop_per_s", "bandwidth_bytes_per_s", purpose="price with --cost calibrated instead"
+    )
     linear_shapes(model, tp)  # refuses a degree that does not divide the model
     weights = float(model.active_parameters) if active_parameters is None else active_parameters
     return DatasheetCost(model, gpu, tp, float(weights))

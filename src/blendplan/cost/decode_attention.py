@@ -66,7 +66,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "most_splits": (0.0, 5.0),
     "most_splits_ungrouped": (0.0, 5.0),
     "tail_share": (0.0, 1.0),
-    "query_passes": (0.0, 6.0),
+    "query_passes": (0.0, 16.0),
     "switch_tokens": (6.0, 11.0),
     "switch_s": (0.0, 4e-6),
     "context_s": (0.0, 4e-6),

@@ -16,6 +16,8 @@ TILES = np.array(
 )
 SPLITS = np.array([1, 2, 3, 4, 6, 8, 12, 16], np.float64)
 LEAST_SPLIT_K = 128
+# The inner dimension is split only where the tiles leave half of the SMs idle.
+MOST_TILES_TO_SPLIT = 0.5
 MOST_SPLIT_WAVES = 4
 # The published tables cycle through this many copies of the operands.
 OPERAND_SETS = 6
@@ -137,7 +139,13 @@ class GemmModel:
         return self
 
     def predict(
-        self, m: ArrayLike, n: ArrayLike, k: ArrayLike, *, operand_sets: float = np.inf
+        self,
+        m: ArrayLike,
+        n: ArrayLike,
+        k: ArrayLike,
+        *,
+        operand_sets: float = np.inf,
+        weight_bits: float | None = None,
     ) -> NDArray[np.float64]:
         """Seconds of each call; float64, the shapes broadcast.
 
@@ -145,10 +153,13 @@ class GemmModel:
             m, n, k: tokens, output features, input features.
             operand_sets: copies of the operands that are used in turn; few and small ones stay in
                 the L2 cache. In a model every layer has its own weights: infinitely many.
+            weight_bits: bits per weight where weights are expanded to the dtype on the way in.
         """
         m_, n_, k_ = np.broadcast_arrays(*(np.asarray(size, np.float64) for size in (m, n, k)))
         flat = [np.ascontiguousarray(size.ravel()) for size in (m_, n_, k_)]
-        predicted_s = self._times(self.parameters_, flat[0], flat[1], flat[2], operand_sets)
+        predicted_s = self._times(
+            self.parameters_, flat[0], flat[1], flat[2], operand_sets, weight_bits
+        )
         return predicted_s.reshape(m_.shape)
 
     def _times(
@@ -158,6 +169,7 @@ class GemmModel:
         n: NDArray[np.float64],
         k: NDArray[np.float64],
         operand_sets: float,
+        weight_bits: float | None = None,
     ) -> NDArray[np.float64]:
         bits = 16.0 if self.dtype == "bf16" else 8.0
         return _gemm_times(
@@ -166,6 +178,7 @@ class GemmModel:
             n,
             k,
             bits / 8.0,
+            (bits if weight_bits is None else weight_bits) / 8.0,
             float(self.gpu.sm_count),
             self.gpu.peak_flop_per_s(bits),
             self.gpu.bandwidth_bytes_per_s,
@@ -179,7 +192,8 @@ def _gemm_times(
     m: NDArray[np.float64],
     n: NDArray[np.float64],
     k: NDArray[np.float64],
-    element_bytes: float,
+    input_bytes: float,
+    weight_bytes: float,
     sm_count: float,
     flop_per_s: float,
     bandwidth: float,
@@ -189,7 +203,7 @@ def _gemm_times(
     p = parameters
     time_s = np.empty(len(m))
     for i in range(len(m)):
-        operands = element_bytes * (m[i] * k[i] + n[i] * k[i]) + 2.0 * m[i] * n[i]
+        operands = input_bytes * m[i] * k[i] + weight_bytes * n[i] * k[i] + 2.0 * m[i] * n[i]
         multiple = p.bandwidth_share
         if operands < warm_bytes:
             multiple = p.warm_multiple
@@ -201,12 +215,14 @@ def _gemm_times(
             tiles = np.ceil(m[i] / tile_m) * np.ceil(n[i] / tile_n)
             for split in SPLITS:
                 if split > 1 and (
-                    tiles * split > MOST_SPLIT_WAVES * sm_count or k[i] < split * LEAST_SPLIT_K
+                    tiles > MOST_TILES_TO_SPLIT * sm_count
+                    or tiles * split > MOST_SPLIT_WAVES * sm_count
+                    or k[i] < split * LEAST_SPLIT_K
                 ):
                     break
                 depth = k[i] / split
                 math_s = 2.0 * tile_m * tile_n * depth / (p.flop_share * flop_per_s / sm_count)
-                load_s = (tile_m + tile_n) * depth * element_bytes
+                load_s = (tile_m * input_bytes + tile_n * weight_bytes) * depth
                 load_s /= p.l2_multiple * bandwidth / sm_count
                 waves = tiles * split / sm_count
                 if waves > 1.0:

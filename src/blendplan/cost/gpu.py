@@ -6,13 +6,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from blendplan.cost.catalogue import catalogue, nearest, spec_from_table
+from blendplan.cost.catalogue import catalogue, fitted_tables, nearest, spec_from_table
 from blendplan.errors import BlendplanError
+
+_NUMBERS = (
+    "flop_per_s",
+    "fp8_flop_per_s",
+    "bandwidth_bytes_per_s",
+    "memory_bytes",
+    "link_bytes_per_s",
+    "sm_count",
+    "l2_bytes",
+)
 
 
 @dataclass(frozen=True)
 class GpuSpec:
-    """Datasheet numbers of one GPU.
+    """Datasheet numbers of one GPU; 0 where a profile does not state one.
 
     Attributes:
         name: catalogue name.
@@ -24,8 +34,8 @@ class GpuSpec:
         sm_count: streaming multiprocessors (compute units).
         l2_bytes: last-level cache.
         source: where the numbers come from.
-        fitted: operator parameters fitted to measured kernels, by operator; empty when the GPU is
-            not calibrated.
+        fitted: what measurements say beyond the datasheet, as tables: operator parameters fitted to
+            kernel times, or prices fitted to a step log; empty when the GPU is not calibrated.
     """
 
     name: str
@@ -40,14 +50,28 @@ class GpuSpec:
     fitted: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("flop_per_s", "bandwidth_bytes_per_s", "memory_bytes", "link_bytes_per_s"):
-            value = getattr(self, name)
-            if not 0 < value < float("inf"):
-                raise BlendplanError(f"GPU {self.name}: {name} is {value}; it must be positive")
+        for name in _NUMBERS:
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise BlendplanError(
+                    f"GPU {self.name}: {name} is {getattr(self, name)}; it must be positive"
+                )
+
+        if not isinstance(self.fitted, Mapping):
+            raise BlendplanError(f"GPU {self.name}: fitted is {self.fitted!r}; expected a table")
+
+    def require(self, *names: str, purpose: str) -> None:
+        """Refuse what needs numbers that the profile does not state.
+
+        Raises:
+            BlendplanError: one of the fields is 0.
+        """
+        for name in names:
+            if not getattr(self, name):
+                raise BlendplanError(f"GPU {self.name} states no {name}; {purpose}")
 
     @property
     def calibrated(self) -> bool:
-        """Whether operator parameters fitted to measured kernels are at hand."""
+        """Whether anything was fitted to measurements."""
         return bool(self.fitted)
 
     def peak_flop_per_s(self, weight_bits: float) -> float:
@@ -79,7 +103,8 @@ def gpu_spec(name: str | Path) -> GpuSpec:
     key = text.strip().lower().replace("_", "-").replace(" ", "-")
     for entry, table in tables.items():
         if key == entry or key in table.get("aliases", ()):
-            return _from_table(entry, table, f"GPU {entry}")
+            measured = {"fitted": fitted_tables(entry)}
+            return _from_table(entry, table | measured, f"GPU {entry}")
     raise BlendplanError(
         f"unknown GPU {text!r}: {nearest(key, tables)}; "
         "`blendplan gpus` lists all, and a path to a profile in TOML works too"

@@ -33,6 +33,7 @@ def kv_capacity_tokens(
     """
     if not 0 < utilisation <= 1:
         raise BlendplanError(f"memory utilisation {utilisation}: expected a share between 0 and 1")
+    gpu.require("memory_bytes", purpose="state the capacity of the KV cache with --kv-tokens")
     offered = gpu.memory_bytes * utilisation
     free = offered - _used_bytes(model, tp, max_num_batched_tokens, max_num_seqs)
     if kv_tokens_in(free, model, tp=tp, kv_dtype=kv_dtype, block_size=block_size) > 0:

@@ -26,7 +26,7 @@ def gpu_table(gpus: Iterable[Mapping[str, Any]]) -> Table:
             binary_size(gpu["memory_bytes"]),
             f"{gpu['link_bytes_per_s'] / 1e9:.0f}",
             f"{gpu['flop_per_s'] / gpu['bandwidth_bytes_per_s']:.0f}",
-            "yes" if gpu["calibrated"] else "",
+            "yes" if gpu["calibrated"] else "no",
         )
     return table
 

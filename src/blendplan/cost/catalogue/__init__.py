@@ -20,6 +20,13 @@ def catalogue(name: str) -> dict[str, dict[str, Any]]:
     return tomllib.loads(text)
 
 
+@cache
+def fitted_tables(gpu: str) -> dict[str, Any]:
+    """What was fitted to measurements of a GPU, from ``kernels/<gpu>.toml``; else empty."""
+    file = resources.files(__name__).joinpath("kernels", f"{gpu}.toml")
+    return tomllib.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """``did you mean a, b or c?`` for a name that is not among the known ones."""
     names = list(known)

@@ -1,0 +1,221 @@
+"""How far the calibrated cost model is from measured kernels.
+
+    python benchmarks/accuracy.py --data DIR [--json] [--shipped] [--kernels] [--plots DIR]
+
+DIR holds the tables that `blendplan calibrate --kernels` reads, itself or in a folder `kernels`.
+Without `--shipped`, parameters are fitted by cross-validation: whole (n, k) shapes, pairs of head
+counts and message sizes are left out together, and predicted by what the others teach. With
+`--shipped`, the parameters in the package are evaluated, nothing is fitted.
+
+`rows` are what the goals speak of: GEMMs with at least 1,024 input and output features and random
+operands, decode attention beyond 1.5 times the L2 cache, prefill attention of 512 tokens and
+more, all-reduces within a node, and the summed linear layers of Llama-3-8B, which no fit has seen.
+`other_rows` are the summed linear layers of other models. `--kernels` splits rows by kernel.
+"""
+
+import argparse
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blendplan.cost import gpu_spec
+from blendplan.cost.gemm import GemmModel, GemmParameters
+from blendplan.cost.kernel_tables import KernelRows, catalogue_name, linear_rows, table_folder
+from blendplan.cost.operator_fits import Fit, enough, fits, foretell, learn
+from blendplan.errors import BlendplanError
+
+FOLDS = 5
+GOALS = {
+    "gemm": 8.0,
+    "decode_attention": 5.0,
+    "context_attention": 8.0,
+    "all_reduce": 10.0,
+    "linear_layer_sum": 8.0,
+}
+GOAL_L40S_GEMM = 12.0
+# Reports keep the tables' name for prefill attention.
+REPORTED = {"prefill_attention": "context_attention"}
+GOAL_MODEL = "Meta-Llama-3-8B"
+
+
+class Outcome(NamedTuple):
+    """Predictions beside measurements of one kernel; float64 [rows] each."""
+
+    operator: str
+    gpu: str
+    dtype: str
+    kernel: str
+    predicted_s: NDArray[np.float64]
+    measured_s: NDArray[np.float64]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of measured tables")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.add_argument("--shipped", action="store_true", help="evaluate the shipped parameters")
+    parser.add_argument("--kernels", action="store_true", help="a row for each kernel")
+    parser.add_argument(
+        "--plots", type=Path, help="draw predicted against measured into this folder"
+    )
+    arguments = parser.parse_args()
+    try:
+        outcomes = list(_outcomes(arguments.data, shipped=arguments.shipped))
+    except BlendplanError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    split = arguments.kernels
+    report = {
+        "rows": _report([each for each in outcomes if _has_goal(each)], by_kernel=split),
+        "other_rows": _report([each for each in outcomes if not _has_goal(each)], by_kernel=split),
+    }
+    if arguments.json:
+        print(json.dumps(report))
+    else:
+        print(table(report["rows"]))
+        print(table(report["other_rows"]))
+    if arguments.plots:
+        from benchmarks.accuracy_plots import draw
+
+        note = "shipped parameters" if arguments.shipped else "parameters fitted to other groups"
+        draw([outcome for outcome in outcomes if _has_goal(outcome)], arguments.plots, note)
+    return 0
+
+
+def _outcomes(data: Path, *, shipped: bool) -> Iterator[Outcome]:
+    for fit in fits(data):
+        predicted_s = _by_shipped(fit) if shipped else _by_left_out_groups(fit)
+        if predicted_s is None:
+            continue
+        known = np.isfinite(predicted_s)
+        if known.any():
+            operator = REPORTED.get(fit.operator, fit.operator)
+            measured_s = fit.rows.time_s[known]
+            yield Outcome(
+                operator, fit.gpu, fit.dtype, fit.path[-1], predicted_s[known], measured_s
+            )
+    yield from _layer_sums(data, shipped=shipped)
+
+
+def _by_shipped(fit: Fit) -> NDArray[np.float64] | None:
+    """Predictions of the parameters in the package; None for a kernel that it does not know."""
+    place: Any = gpu_spec(fit.gpu).fitted.get(fit.operator, {})
+    for step in fit.path:
+        place = place.get(step, {})
+    return foretell(fit, place, fit.rows) if place else None
+
+
+def _by_left_out_groups(fit: Fit) -> NDArray[np.float64] | None:
+    """Predictions of each group by parameters fitted to the groups of the other folds."""
+    if not enough(fit):
+        return None
+    groups = np.unique(fit.groups)
+    order = np.random.default_rng(0).permutation(len(groups))
+    fold_of_group = np.empty(len(groups), np.int64)
+    fold_of_group[order] = np.arange(len(groups)) % FOLDS
+    fold = fold_of_group[np.searchsorted(groups, fit.groups)]
+    predicted_s = np.full(len(fit.rows), np.nan)
+    for left_out in range(min(FOLDS, len(groups))):
+        mask = fold == left_out
+        print(f"{fit.operator} {fit.gpu} {' '.join(fit.path)} {left_out}", file=sys.stderr)
+        taught = learn(fit, fit.rows.where(~mask))
+        predicted_s[mask] = foretell(fit, taught, fit.rows.where(mask))
+    return predicted_s
+
+
+def _layer_sums(data: Path, *, shipped: bool) -> Iterator[Outcome]:
+    """Summed GEMMs of one layer, by parameters that only GEMM tables have taught."""
+    rows = linear_rows(table_folder(data))
+    if rows is None:
+        return
+    for label in sorted(set(rows["gpu"])):
+        name = catalogue_name(label)
+        parameters = _gemm_parameters(name, data, shipped=shipped) if name else None
+        if name is None or parameters is None:
+            continue
+        gemm = GemmModel(gpu_spec(name), "bf16", parameters)
+        of_gpu = rows.where(rows["gpu"] == label)
+        for model in sorted(set(of_gpu["model"])):
+            chosen = of_gpu.where(of_gpu["model"] == model)
+            predicted_s = gemm.predict(chosen["num_tokens"], chosen["n"], chosen["k"])
+            yield Outcome("linear_layer_sum", name, "fp16", model, *_summed(chosen, predicted_s))
+
+
+def _gemm_parameters(name: str, data: Path, *, shipped: bool) -> GemmParameters | None:
+    if shipped:
+        table = gpu_spec(name).fitted.get("gemm", {}).get("bf16")
+    else:
+        chosen = [fit for fit in fits(data, name) if (fit.operator, fit.dtype) == ("gemm", "bf16")]
+        table = learn(chosen[0]) if chosen else None
+    return GemmParameters(**table) if table else None
+
+
+def _summed(
+    rows: KernelRows, predicted_s: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Predicted and measured sums over the GEMMs of each tp and token count."""
+    keys = np.column_stack([rows["tp"], rows["num_tokens"]])
+    layer = np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
+    whole = np.bincount(layer) == 4
+    sums = np.bincount(layer, predicted_s), np.bincount(layer, rows.time_s)
+    return sums[0][whole], sums[1][whole]
+
+
+def _has_goal(outcome: Outcome) -> bool:
+    return outcome.operator != "linear_layer_sum" or outcome.kernel == GOAL_MODEL
+
+
+def _report(outcomes: list[Outcome], *, by_kernel: bool) -> list[dict[str, Any]]:
+    """One row per operator, GPU and dtype, with several engines' kernels together or apart."""
+    together: dict[tuple[str, str, str, str], list[Outcome]] = defaultdict(list)
+    for outcome in outcomes:
+        kernel = outcome.kernel if by_kernel else ""
+        together[outcome.operator, outcome.gpu, outcome.dtype, kernel].append(outcome)
+    rows = []
+    for (operator, gpu, dtype, _), found in together.items():
+        predicted_s = np.concatenate([outcome.predicted_s for outcome in found])
+        measured_s = np.concatenate([outcome.measured_s for outcome in found])
+        error = 100.0 * np.abs(predicted_s / measured_s - 1.0)
+        rows.append(
+            {
+                "operator": operator,
+                "gpu": gpu,
+                "dtype": dtype,
+                "rows": len(error),
+                "mape": round(float(error.mean()), 2),
+                "median": round(float(np.median(error)), 2),
+                "p95": round(float(np.quantile(error, 0.95)), 2),
+                "goal": goal(operator, gpu, dtype),
+                "kernels": sorted({outcome.kernel for outcome in found}),
+            }
+        )
+    return rows
+
+
+def goal(operator: str, gpu: str, dtype: str) -> float | None:
+    """Mean absolute percentage error to stay under; goals for GEMM and attention are of bf16."""
+    if operator in ("gemm", "decode_attention", "context_attention") and dtype != "bf16":
+        return None
+    return GOAL_L40S_GEMM if (operator, gpu) == ("gemm", "l40s") else GOALS[operator]
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Rows as text, errors in percent."""
+    line = "{:18} {:10} {:12} {:>7} {:>6} {:>7} {:>6} {:>5}"
+    lines = [line.format("operator", "gpu", "dtype", "rows", "mape", "median", "p95", "goal")]
+    for row in rows:
+        shown = [
+            row[name] for name in ("operator", "gpu", "dtype", "rows", "mape", "median", "p95")
+        ]
+        lines.append(line.format(*map(str, shown), "" if row["goal"] is None else row["goal"]))
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
