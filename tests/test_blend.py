@@ -15,6 +15,7 @@ from blendplan.preparation import Prepared, prepare
 from blendplan.requests import Requests, requests_from_lists
 from blendplan.schedule import BlendOptions, EngineSettings, PolicyInput, StepPrices, make_policy
 from blendplan.schedule import blend as kernels
+from blendplan.schedule.calendar import projected_peak
 from blendplan.schedule.normal import normal_quantile, normal_share
 from blendplan.schedule.timetable import timetable
 from blendplan.search import best_options
@@ -124,7 +125,7 @@ def test_projected_peak_is_that_of_the_known_ends(
         return sum(held) + (10.0 + time - now if time <= own_end else 0.0)
 
     times = range(now, now + 1_000 + 2 * width)
-    found = kernels._projected_peak(state, len(admissions), 10.0, float(output))
+    found = projected_peak(state, len(admissions), 10.0, float(output))
     assert max(used(time, True) for time in times) - 1e-6 <= found
     assert found <= max(used(time, False) for time in times) + 1e-6
 

@@ -16,9 +16,11 @@ def choose_sample(
 ) -> NDArray[np.int64]:
     """Choose requests to run first, evenly over the prefix tree.
 
-    Systematic sampling: every (1 / fraction)-th request in depth-first order, from a random start.
-    So every subtree gets its share, give or take one. Requests whose output length is known are
-    not chosen.
+    The sample is divided among the main branches of the tree in proportion to the square root of
+    their requests: a rare kind of request, which may well be the one with the longest outputs, is
+    seen often enough to know its mean. Within a branch the sampling is systematic, in depth-first
+    order from a random start, so every subtree gets its share, give or take one. Requests whose
+    output length is known are not chosen.
 
     Args:
         tree: of the requests, before any split.
@@ -39,8 +41,50 @@ def choose_sample(
         raise BlendplanError("every request states its output_tokens; there is nothing to sample")
     count = max(1, round(fraction * len(unknown)))
     start = np.random.default_rng(seed).random()
-    places = ((np.arange(count) + start) * (len(unknown) / count)).astype(np.int64)
-    return np.sort(unknown[np.minimum(places, len(unknown) - 1)])
+    branch = _main_branches(tree)[unknown]
+    order = np.argsort(branch, kind="stable")
+    sizes = np.bincount(branch)
+    sizes = sizes[sizes > 0]
+    # Position of each request on a line on which every branch is as long as its share.
+    share = _shares(sizes, count) / sizes
+    line = np.concatenate([[0.0], np.cumsum(np.repeat(share, sizes))])
+    line *= count / line[-1]
+    places = np.searchsorted(line, np.arange(count) + start, side="right") - 1
+    return np.sort(unknown[order[np.unique(np.clip(places, 0, len(unknown) - 1))]])
+
+
+def _main_branches(tree: PrefixTree) -> NDArray[np.int64]:
+    """Main branch of each request: where the prompts first part in earnest; int64 [n].
+
+    That is below the deepest node that holds 99 % of the requests. Branches with under one in
+    ten thousand of them count as one.
+    """
+    size = tree.request_end - tree.request_start
+    top = int(np.flatnonzero(size >= 0.99 * len(tree))[-1])
+    child = np.zeros(tree.node_count, dtype=np.bool_)
+    child[1:] = tree.parent[1:] == top
+    large = np.flatnonzero(child & (size >= max(2.0, 1e-4 * len(tree))))
+    branch = np.zeros(len(tree), dtype=np.int64)
+    for number, node in enumerate(large):
+        branch[tree.order[tree.request_start[node] : tree.request_end[node]]] = number + 1
+    return branch
+
+
+def _shares(sizes: NDArray[np.int64], count: int) -> NDArray[np.float64]:
+    """Samples of each branch: by the square root of its size, but never more than it has."""
+    share = np.zeros(len(sizes))
+    open_branches = np.ones(len(sizes), dtype=np.bool_)
+    while open_branches.any():
+        roots = np.sqrt(sizes) * open_branches
+        share[open_branches] = ((count - share[~open_branches].sum()) * roots / roots.sum())[
+            open_branches
+        ]
+        full = open_branches & (share >= sizes)
+        if not full.any():
+            break
+        share[full] = sizes[full]
+        open_branches &= ~full
+    return share
 
 
 class SamplePredictor:

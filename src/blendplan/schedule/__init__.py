@@ -5,11 +5,12 @@ arrays that whoever runs the steps asks for the next admission: the simulated en
 its step loop, a live engine through `LivePolicy`. Knows nothing of either.
 """
 
+from blendplan.schedule.blend_start import Arrangement, BlendOptions
+from blendplan.schedule.demand import PolicyInput, StepPrices, output_spread, step_prices
 from blendplan.schedule.live import LivePolicy
 from blendplan.schedule.partition import memory_partition, prefill_budget_tokens
-from blendplan.schedule.policies import POLICIES, Policy, PolicyInput, make_policy, output_spread
+from blendplan.schedule.policies import POLICIES, Policy, make_policy
 from blendplan.schedule.settings import EngineSettings
-from blendplan.schedule.timetable import Arrangement, BlendOptions, StepPrices, step_prices
 
 __all__ = [
     "POLICIES",

@@ -18,106 +18,36 @@ faster or slower.
 Times inside the policy are counted in steps: a running request generates one token per step.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 
 from blendplan.kernel import kernel
-from blendplan.schedule.normal import normal_quantile, normal_share
+from blendplan.schedule.blend_state import (
+    BLOCKED,
+    BUCKET,
+    CLOCK,
+    COMPUTE_TOKENS,
+    ERROR_SQUARES,
+    ERRORS,
+    LONG_RUNNING,
+    NEXT_COMPUTE,
+    NEXT_MEMORY,
+    READ_COUNT,
+    READ_OFFSET,
+    READS_DONE,
+    READS_EXPECTED,
+    READS_LEFT,
+    READS_RUNNING,
+    SHORT_TOKENS,
+    TIMETABLE,
+    TOKENS_LEFT,
+    UNEXPECTED,
+    BlendState,
+)
+from blendplan.schedule.calendar import believe, project, project_again, projected_peak, strike
 
-# Buckets of predicted ends: the projected peak is exact to 1/BUCKETS of the longest output.
-BUCKETS = 128
 # Share of a side's reads after which what finished requests have read outweighs predictions.
 PRIOR_SHARE = 0.02
-# Standard normal quantiles at 1/6, 1/2 and 5/6: three equally likely thirds, each by its middle.
-QUANTILES = 3
-_MIDDLES = (1.0 / 6.0, 0.5, 5.0 / 6.0)
-
-# Entries of BlendState.now.
-CLOCK, TIMETABLE, SHORT_TOKENS, COMPUTE_TOKENS, READ_COUNT, READ_OFFSET = range(6)
-TOKENS_LEFT, BLOCKED, UNEXPECTED, ERRORS, ERROR_SQUARES, READS_RUNNING = range(6, 12)
-# Two entries each, compute side first.
-READS_LEFT, READS_DONE, READS_EXPECTED = 12, 14, 16
-NOW = 18
-# Entries of BlendState.cursor.
-NEXT_COMPUTE, NEXT_MEMORY, LONG_RUNNING, BUCKET = range(4)
-
-
-class BlendParameters(NamedTuple):
-    """Constants of one run.
-
-    Attributes:
-        kv_tokens: M.
-        memory_cap, compute_cap: shares of M that the projected peak may reach when a request of
-            that side is admitted.
-        compute_reserve: KV tokens that the flow of compute-heavy requests is expected to hold.
-        bucket_steps: width of a bucket; requests with longer outputs are *long*.
-        steps: planned length of the run.
-        tokens: tokens to compute in the whole run, prefixes once.
-        reads: KV tokens to read in the whole run, by the compute and by the memory side.
-        least_tokens: tokens that a step needs for its compute time to be worth its weights.
-    """
-
-    kv_tokens: float
-    memory_cap: float
-    compute_cap: float
-    compute_reserve: float
-    bucket_steps: int
-    steps: float
-    tokens: float
-    reads: tuple[float, float]
-    least_tokens: int
-
-
-class BlendState(NamedTuple):
-    """State of the policy over n requests.
-
-    Attributes:
-        parameters: constants.
-        compute_order, memory_order: the two queues; int64.
-        start_step: timetable of ``memory_order``, ascending; float64.
-        prompt_tokens: prompt length, which every decode step reads; float64 [n].
-        memory_side: True for requests of ``memory_order``; bool [n].
-        started: step of admission; int64 [n].
-        generated: tokens generated before a preemption; int64 [n].
-        spread: standard deviation of the logarithm of the output length; float64 [n].
-        bucket: buckets that hold a long request's predicted end, one for each of `QUANTILES`;
-            int64 [n, 3].
-        long_running, long_position: the running long requests and where each stands there;
-            int64 [n].
-        counts, offsets: per bucket, number of requests that end in it, and sum of resident prompt
-            tokens less their step of admission; float64 [BUCKETS * 2].
-        belief_counts, belief_offsets: the same, of all requests as if they ended when predicted,
-            whether they have or not; float64 [BUCKETS * 2].
-        cursor: NEXT_COMPUTE, NEXT_MEMORY, LONG_RUNNING, BUCKET; int64 [4].
-        now: CLOCK and TIMETABLE in steps; SHORT_TOKENS and COMPUTE_TOKENS, KV tokens that running
-            short and compute-heavy requests hold at their ends; READ_COUNT and READ_OFFSET, running
-            requests and the sum of their prompts less their steps of admission; TOKENS_LEFT and
-            READS_LEFT; BLOCKED, 1 while the next memory-heavy request is known not to fit;
-            UNEXPECTED, KV tokens in use that no prediction accounts for; ERRORS and ERROR_SQUARES,
-            number and sum of squares of the logarithm of actual over predicted output length;
-            float64 [NOW].
-    """
-
-    parameters: BlendParameters
-    compute_order: NDArray[np.int64]
-    memory_order: NDArray[np.int64]
-    start_step: NDArray[np.float64]
-    prompt_tokens: NDArray[np.float64]
-    memory_side: NDArray[np.bool_]
-    started: NDArray[np.int64]
-    generated: NDArray[np.int64]
-    spread: NDArray[np.float64]
-    bucket: NDArray[np.int64]
-    long_running: NDArray[np.int64]
-    long_position: NDArray[np.int64]
-    counts: NDArray[np.float64]
-    offsets: NDArray[np.float64]
-    belief_counts: NDArray[np.float64]
-    belief_offsets: NDArray[np.float64]
-    cursor: NDArray[np.int64]
-    now: NDArray[np.float64]
 
 
 @kernel
@@ -138,7 +68,7 @@ def begin_step(
     now, parameters = state.now, state.parameters
     now[CLOCK] += 1
     if now[CLOCK] // parameters.bucket_steps > state.cursor[BUCKET]:
-        _project_again(state, resident, output)
+        project_again(state, resident, output)
     expected = now[SHORT_TOKENS] + state.offsets.sum() + state.counts.sum() * now[CLOCK]
     now[UNEXPECTED] = max(0.0, used_tokens - expected)
     now[TIMETABLE] += 1.0 if now[BLOCKED] == 1.0 else _pace(state, used_tokens)
@@ -154,7 +84,7 @@ def begin_step(
     if used_tokens < 0.5 * parameters.kv_tokens:
         # Memory must fill before decoding alone can make a full step.
         budget = max(budget, float(parameters.least_tokens))
-    return max(1, int(np.ceil(budget)))
+    return int(min(max(1.0, np.ceil(budget)), 1e9))
 
 
 @kernel
@@ -219,7 +149,7 @@ def _fits(state: BlendState, request: int, prompt: float, output: float) -> bool
         cap = memory_share(state)
     cap -= now[SHORT_TOKENS] + now[UNEXPECTED]
     if _is_long(state, output):
-        return _projected_peak(state, request, prompt, output) <= cap
+        return projected_peak(state, request, prompt, output) <= cap
     # A short request is gone before any of the long ones ends, so they only grow.
     long_tokens = state.offsets.sum() + state.counts.sum() * (now[CLOCK] + output)
     return long_tokens + prompt + output <= cap
@@ -239,57 +169,6 @@ def memory_share(state: BlendState) -> float:
 @kernel
 def _is_long(state: BlendState, output: float) -> bool:
     return output > state.parameters.bucket_steps
-
-
-@kernel
-def _projected_peak(state: BlendState, request: int, prompt: float, output: float) -> float:
-    """Most KV tokens that long requests hold at a time, with one more admitted now."""
-    width = state.parameters.bucket_steps
-    clock = state.now[CLOCK]
-    buckets = len(state.counts)
-    current = state.cursor[BUCKET]
-    short_end = clock + likely_length(state, request, output, 0.0, 0)
-    middle_end = clock + likely_length(state, request, output, 0.0, 1)
-    long_end = clock + likely_length(state, request, output, 0.0, 2)
-    count = 0.0
-    offset = 0.0
-    peak = 0.0
-    for bucket in range(current + buckets - 1, current - 1, -1):
-        slot = bucket % buckets
-        count += state.counts[slot]
-        offset += state.offsets[slot]
-        start = max(clock, bucket * float(width))
-        if start > long_end and count < 0.5 / QUANTILES:
-            continue
-        end = max(clock, (bucket + 1.0) * width)
-        # The new request ends within a bucket at its own time, all others at the bucket's end.
-        alive = int(start <= short_end) + int(start <= middle_end) + int(start <= long_end)
-        own = prompt + min(end, max(start, long_end)) - clock
-        peak = max(peak, offset + count * end + own * alive / QUANTILES)
-    return peak
-
-
-@kernel
-def likely_length(
-    state: BlendState, request: int, output: float, elapsed: float, third: int
-) -> float:
-    """Output length that a request reaches in the short, middle or long third of cases.
-
-    The length is taken as log-normal around its expectation, given that it exceeds ``elapsed``.
-    """
-    errors = state.now[ERRORS]
-    learned = np.sqrt(state.now[ERROR_SQUARES] / (errors + 4.0))
-    spread = max(state.spread[request], learned)
-    if spread < 0.01:
-        # Known. Where it is outlived all the same: the longer it has run, the longer it will.
-        return output if output > elapsed else 1.5 * elapsed + 1.0
-    middle = np.log(output) - spread * spread / 2
-    passed = 0.0
-    if elapsed > 0.0:
-        passed = normal_share((np.log(elapsed) - middle) / spread)
-    share = min(0.999, passed + (1.0 - passed) * _MIDDLES[third])
-    length = np.exp(middle + spread * normal_quantile(share))
-    return max(elapsed + 1.0, min(length, 0.5 * state.parameters.kv_tokens))
 
 
 @kernel
@@ -319,62 +198,12 @@ def admitted(
         state.long_running[position] = request
         state.long_position[request] = position
         cursor[LONG_RUNNING] += 1
-        _project(state, resident, output, request)
-        _believe(state, resident, output, request)
+        project(state, resident, output, request)
+        believe(state, resident, output, request)
     else:
         now[SHORT_TOKENS] += resident[request] + output[request]
     if not state.memory_side[request]:
         now[COMPUTE_TOKENS] += resident[request] + output[request]
-
-
-@kernel
-def _project(
-    state: BlendState, resident: NDArray[np.float64], output: NDArray[np.float64], request: int
-) -> None:
-    """Enter a long request into the buckets of its likely ends."""
-    clock = state.now[CLOCK]
-    elapsed = clock - state.started[request] + state.generated[request]
-    for third in range(QUANTILES):
-        left = likely_length(state, request, output[request], elapsed, third) - elapsed
-        bucket = int((clock + left) // state.parameters.bucket_steps)
-        slot = min(bucket, state.cursor[BUCKET] + len(state.counts) - 1) % len(state.counts)
-        state.bucket[request, third] = slot
-        state.counts[slot] += 1.0 / QUANTILES
-        state.offsets[slot] += _offset(state, resident, request) / QUANTILES
-
-
-@kernel
-def _believe(
-    state: BlendState, resident: NDArray[np.float64], output: NDArray[np.float64], request: int
-) -> None:
-    """Enter a long request into the bucket of its predicted end, to stay until then."""
-    end = state.now[CLOCK] + max(1.0, output[request] - state.generated[request])
-    bucket = int(end // state.parameters.bucket_steps)
-    slot = min(bucket, state.cursor[BUCKET] + len(state.counts) - 1) % len(state.counts)
-    state.belief_counts[slot] += 1.0
-    state.belief_offsets[slot] += _offset(state, resident, request)
-
-
-@kernel
-def _offset(state: BlendState, resident: NDArray[np.float64], request: int) -> float:
-    return resident[request] + state.generated[request] - state.started[request]
-
-
-@kernel
-def _project_again(
-    state: BlendState, resident: NDArray[np.float64], output: NDArray[np.float64]
-) -> None:
-    """Enter all running long requests afresh, as time has passed the end of a bucket."""
-    current = int(state.now[CLOCK]) // state.parameters.bucket_steps
-    for bucket in range(state.cursor[BUCKET], current):
-        state.belief_counts[bucket % len(state.counts)] = 0.0
-        state.belief_offsets[bucket % len(state.counts)] = 0.0
-    state.cursor[BUCKET] = current
-    state.counts[:] = 0.0
-    state.offsets[:] = 0.0
-    state.now[BLOCKED] = 0.0
-    for position in range(state.cursor[LONG_RUNNING]):
-        _project(state, resident, output, state.long_running[position])
 
 
 @kernel
@@ -393,10 +222,7 @@ def released(
     now[READ_COUNT] -= 1
     now[READ_OFFSET] -= state.prompt_tokens[request] + state.generated[request] - started
     if _is_long(state, output[request]):
-        for third in range(QUANTILES):
-            slot = state.bucket[request, third]
-            state.counts[slot] -= 1.0 / QUANTILES
-            state.offsets[slot] -= _offset(state, resident, request) / QUANTILES
+        strike(state, resident, request)
         cursor[LONG_RUNNING] -= 1
         last = state.long_running[cursor[LONG_RUNNING]]
         position = state.long_position[request]

@@ -3,71 +3,23 @@
 import difflib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blendplan.errors import BlendplanError
-from blendplan.schedule.settings import EngineSettings
-from blendplan.schedule.state import BLEND, COMPUTE, MEMORY, QUEUE, SCANNERS, PolicyState
-from blendplan.schedule.timetable import (
+from blendplan.schedule.blend_start import (
     Arrangement,
     BlendOptions,
-    StepPrices,
-    arrange,
     blend_state,
     no_blend_state,
 )
+from blendplan.schedule.demand import PolicyInput
+from blendplan.schedule.settings import EngineSettings
+from blendplan.schedule.state import BLEND, COMPUTE, MEMORY, QUEUE, SCANNERS, PolicyState
+from blendplan.schedule.timetable import arrange
 
 POLICIES = ("fcfs", "random", "dfs", "blendserve", "blend")
-
-
-@dataclass(frozen=True)
-class PolicyInput:
-    """What the planner knows of n requests when it makes a policy.
-
-    Attributes:
-        depth_first: requests in depth-first order of the prefix tree; int64 [n].
-        family: number of each request's family, ascending along ``depth_first``; a family's common
-            prefix pays only while its requests run close together; int64 [n].
-        by_density: requests in leaf order of the sorted and split tree; int64 [n].
-        prompt_tokens: prompt length; float64 [n].
-        new_prompt_tokens: prompt tokens that each request must compute when every shared prefix
-            is computed once and its cost is divided among the requests below it; float64 [n].
-        output_tokens: expected output length; float64 [n].
-        output_spread: standard deviation of its logarithm, 0 where it is known; float64 [n].
-        density: compute seconds over memory seconds with ``new_prompt_tokens``; float64 [n].
-        root_density: the same for the whole workload.
-        prices: price of a step.
-    """
-
-    depth_first: NDArray[np.int64]
-    family: NDArray[np.int64]
-    by_density: NDArray[np.int64]
-    prompt_tokens: NDArray[np.float64]
-    new_prompt_tokens: NDArray[np.float64]
-    output_tokens: NDArray[np.float64]
-    output_spread: NDArray[np.float64]
-    density: NDArray[np.float64]
-    root_density: float
-    prices: StepPrices
-
-    def __len__(self) -> int:
-        return len(self.depth_first)
-
-
-def output_spread(
-    mean: NDArray[np.floating[Any]], p90: NDArray[np.floating[Any]]
-) -> NDArray[np.float64]:
-    """Standard deviation of the logarithm of a log-normal length with that mean and 90 % quantile.
-
-    From ln(p90 / mean) = z s - s^2 / 2 with z = 1.2816; 0 where both are equal, z where no
-    log-normal distribution is as wide; float64 [n].
-    """
-    z = 1.2815515655446004
-    width = np.log(np.maximum(p90, mean).astype(np.float64) / mean)
-    return z - np.sqrt(np.maximum(0.0, z * z - 2.0 * width))
 
 
 @dataclass(frozen=True)

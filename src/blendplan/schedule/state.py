@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from blendplan.schedule.blend import BlendState
+from blendplan.schedule.blend_state import BlendState
 
 QUEUE, SCANNERS, BLEND = range(3)
 COMPUTE, MEMORY = 0, 1
