@@ -114,7 +114,7 @@ def causes(data: Path, requests: int | None) -> dict[str, Any]:
         for density in (1.4, 0.9):
             wish = Recipe(memory=memory, density=density, sharing=0.35)
             made = workload(wish, data, Place(), requests or FULL_REQUESTS)
-            for overlap in (1.0, 2.0, 4.0):
+            for overlap in (2.0, 4.0):
                 here = Place(overlap=overlap)
                 row = run_policies(made, here, BEST)
                 name = f"density {density:g}, q = {overlap:g}"
@@ -149,7 +149,7 @@ def table3(data: Path, requests: int | None) -> dict[str, Any]:
 def lengths(data: Path, requests: int | None) -> dict[str, Any]:
     """What policies lose when they see a 1 % sample of the output lengths, or none."""
     rows = []
-    sources = ("burstgpt", "sharegpt", "wildchat")
+    sources = ("burstgpt", "sharegpt")
     for source in sources:
         for trace in ("trace1", "trace2"):
             wish = PAPER_TRACES[trace]
