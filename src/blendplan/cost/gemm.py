@@ -248,4 +248,6 @@ def _gemm_times(
 @kernel
 def _norm(a: float, b: float, exponent: float) -> float:
     longer, shorter = max(a, b), min(a, b)
+    if longer == 0.0:
+        return 0.0
     return longer * (1.0 + (shorter / longer) ** exponent) ** (1.0 / exponent)

@@ -26,7 +26,7 @@ LEAST_SHARE_PER_KNOT = 0.05
 LEAST_STEPS = 20
 REWEIGHTINGS = 30
 OUTLIER = 1.345  # Huber's constant: errors within so many standard deviations count in full
-MOST_STALLS = 0.5
+MOST_STALLS = 1.0
 
 
 @dataclass(frozen=True)
