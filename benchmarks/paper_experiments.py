@@ -140,7 +140,7 @@ def table3(data: Path, requests: int | None) -> dict[str, Any]:
     for name, wish in PAPER_TRACES.items():
         made = workload(wish, data, Place(), requests or FULL_REQUESTS)
         for replicas in REPLICAS:
-            row = run_policies(made, Place(), BEST[1:], replicas=replicas, dfs_orders=False)
+            row = run_policies(made, Place(), ["blend"], replicas=replicas)
             rows.append(_labelled(row, Place(), name=f"{name} on {replicas}", replicas=replicas))
             _say(rows[-1])
     return {"rows": rows}
