@@ -38,7 +38,7 @@ class VllmEngine:
             from vllm.v1.engine.llm_engine import LLMEngine
         except ImportError as error:
             raise BlendplanError(
-                f"vLLM cannot be imported ({error}); pip install 'blendplan[vllm]'"
+                f"vLLM cannot be imported ({error}); pip install vllm"
             ) from None
         self._vllm = vllm
         arguments = engine_arguments(launch, vllm.EngineArgs)
