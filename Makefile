@@ -3,6 +3,7 @@
 #   make demo    plan an example job of about 2,000 requests and show what the plan gains
 #   make test    linters, types and all tests, with the coverage
 #   make lint    linters and types only
+#   make test-engines  the tests on the real vLLM and SGLang, on a CPU (environments of 6 GB)
 #   make bench   speed and memory, as JSON
 #   make clean   remove all that the other targets created
 #
@@ -12,10 +13,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CODE := $(wildcard src tests benchmarks examples)
-BENCH := read_requests tree_build
+ENGINES := vllm sglang
+BENCH := read_requests tree_build plan_stages
 
 .SILENT:
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench engines test-engines clean
 
 demo: $(VENV)/run.stamp
 	examples/demo.sh $(BIN)
@@ -28,11 +30,18 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/ruff format --quiet --check $(CODE)
 	$(BIN)/mypy --no-error-summary
 
+engines: $(ENGINES:%=.venv-%/stamp)
+
+test-engines: engines
+	for engine in $(ENGINES); do \
+	  BLENDPLAN_REQUIRE_ENGINE=$$engine .venv-$$engine/bin/python -m pytest --quiet tests/engines || exit 1; \
+	done
+
 bench: $(VENV)/dev.stamp
 	for name in $(BENCH); do $(BIN)/python "benchmarks/$$name.py" || exit 1; done
 
 clean:
-	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) $(ENGINES:%=.venv-%) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/run.stamp: pyproject.toml
@@ -42,6 +51,15 @@ $(VENV)/run.stamp: pyproject.toml
 $(VENV)/dev.stamp: pyproject.toml
 	$(call install,.[dev],blendplan and the development tools)
 	touch $@ $(VENV)/run.stamp
+
+# SGLang imports two packages that have no CPU build; stand-ins go on its path.
+.venv-%/stamp: requirements/%-cpu.txt
+	echo "installing $* for a CPU into .venv-$*, once; this takes a few minutes" >&2
+	$(PYTHON) -m venv --clear .venv-$*
+	.venv-$*/bin/python -m pip --quiet --quiet --disable-pip-version-check --no-input install --no-deps --requirement $<
+	.venv-$*/bin/python -m pip --quiet --quiet --disable-pip-version-check --no-input install --no-deps --editable .
+	test $* != sglang || echo "$(CURDIR)/requirements/stand_ins" > "$$(.venv-$*/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/stand_ins.pth"
+	touch $@
 
 define install
 	if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \

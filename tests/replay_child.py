@@ -12,15 +12,16 @@ import time
 from pathlib import Path
 
 from blendplan.engines import replay
+from blendplan.engines.journal import Order
 from blendplan.planfile import Plan
 
 
-def session(plan: Plan, number: int, output: str, order: str) -> None:
+def session(plan: Plan, number: int, output: str, order: Order) -> None:
     """Replay until the end or until killed; results carry the session's number as their time."""
-    time.time = lambda: number  # type: ignore[assignment, return-value]
+    time.time = lambda: number
     status = 3
     try:
-        replay(plan, output=Path(output), order=order, resume=True)  # type: ignore[arg-type]
+        replay(plan, output=Path(output), order=order, resume=True)
         status = 0
     finally:
         os._exit(status)

@@ -177,8 +177,8 @@ def test_logs_tell_what_happened(made: Plan, tmp_path: Path) -> None:
     assert sum(log["prefill_tokens"].to_pylist()) == made.metadata["predicted"]["prefill_tokens"]
     # Every token but the first of each answer comes out of a decode.
     decodes = replayed.tally.output_tokens - len(made)
-    assert sum(log["decode_sequences"].to_pylist()) == decodes
-    assert sum(log["elapsed_s"].to_pylist()) == pytest.approx(replayed.tally.elapsed_s)
+    assert sum(log["decode_tokens"].to_pylist()) == decodes
+    assert sum(log["time_s"].to_pylist()) == pytest.approx(replayed.tally.elapsed_s)
     log = pq.read_table(requests)
     assert sorted(log["request_id"].to_pylist()) == sorted(ids_of(made))
     finished, submitted = log["finished_s"].to_pylist(), log["submitted_s"].to_pylist()

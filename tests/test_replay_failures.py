@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from blendplan.engines import Tally, replay
+from blendplan.engines.journal import Order
 from blendplan.engines.sim_plan import simulated_engine
 from blendplan.engines.worker import EngineProcess
 from blendplan.errors import BlendplanError
@@ -143,7 +144,7 @@ def test_failed_requests_get_another_chance_on_resume(
     made: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_order: bool
 ) -> None:
     output = tmp_path / "results.jsonl"
-    order = "input" if in_order else "finish"
+    order: Order = "input" if in_order else "finish"
 
     def stop_at_half(tally: Tally) -> None:
         if tally.finished >= 20:

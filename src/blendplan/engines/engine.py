@@ -99,21 +99,24 @@ class Refused:
 
 @dataclass(frozen=True)
 class StepWork:
-    """What one engine step computed (section 5 of the design names these inputs of step time).
+    """What one engine step computed: the inputs of step time, and the time it took.
 
     Attributes:
         prefill_tokens, prefill_sequences: prompt tokens computed, and for how many requests.
-        decode_sequences: requests that decoded one token each.
+        prefill_pairs: (query, key) pairs of their causal attention: for n new tokens after c
+            cached ones, n c + n (n + 1) / 2.
+        decode_tokens: requests that decoded one token each.
         kv_tokens_read: KV-cache tokens that those attended to.
-        elapsed_s: seconds that the engine took.
+        time_s: seconds that the engine took.
         kv_tokens_used: KV-cache tokens held after the step.
     """
 
     prefill_tokens: int
     prefill_sequences: int
-    decode_sequences: int
+    prefill_pairs: float
+    decode_tokens: int
     kv_tokens_read: int
-    elapsed_s: float
+    time_s: float
     kv_tokens_used: int
 
 
@@ -127,7 +130,8 @@ class StepReport:
         free_kv_tokens: KV-cache tokens that new requests could get.
         running, waiting: requests in the engine that hold KV cache and that do not.
         backlog_tokens: prompt tokens of admitted requests that are still to be computed.
-        work: the steps taken, when a log of them was asked for.
+        steps: engine steps that this report is about; 0 where the engine does not say.
+        work: what they computed, when a log was asked for.
         clock_s: seconds on the engine's own clock; None where it lives in real time.
     """
 
@@ -139,6 +143,7 @@ class StepReport:
     running: int = 0
     waiting: int = 0
     backlog_tokens: int = 0
+    steps: int = 1
     work: list[StepWork] = field(default_factory=list)
     clock_s: float | None = None
 

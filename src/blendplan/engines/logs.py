@@ -10,15 +10,16 @@ import pyarrow.parquet as pq
 
 from blendplan.atomic import replacing
 
+# The columns up to time_s are what `blendplan calibrate` reads.
 STEP_LOG = pa.schema(
     [
-        ("step", pa.int64()),
-        ("end_s", pa.float64()),
-        ("elapsed_s", pa.float64()),
         ("prefill_tokens", pa.int32()),
-        ("prefill_sequences", pa.int32()),
-        ("decode_sequences", pa.int32()),
+        ("decode_tokens", pa.int32()),
         ("kv_tokens_read", pa.int64()),
+        ("sequences", pa.int32()),
+        ("prefill_pairs", pa.float64()),
+        ("time_s", pa.float64()),
+        ("end_s", pa.float64()),
         ("kv_tokens_used", pa.int64()),
         ("running", pa.int32()),
         ("waiting", pa.int32()),

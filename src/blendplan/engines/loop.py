@@ -163,7 +163,7 @@ class ReplayLoop:
     def _take(self, report: StepReport) -> None:
         """Tell the policy and the user what happened in a step."""
         self._clock_s = report.clock_s
-        self._tally.steps += 1
+        self._tally.steps += report.steps
         self._tally.elapsed_s = self._now()
         self._note_preemptions(report.preempted, report.resumed)
         for refused in report.refused:
@@ -171,13 +171,13 @@ class ReplayLoop:
         self._finish([done for done in report.finished if done.row in self._in_flight])
         for work in report.work:
             self._steps.add(
-                step=self._tally.steps,
-                end_s=self._tally.elapsed_s,
-                elapsed_s=work.elapsed_s,
                 prefill_tokens=work.prefill_tokens,
-                prefill_sequences=work.prefill_sequences,
-                decode_sequences=work.decode_sequences,
+                decode_tokens=work.decode_tokens,
                 kv_tokens_read=work.kv_tokens_read,
+                sequences=work.prefill_sequences + work.decode_tokens,
+                prefill_pairs=work.prefill_pairs,
+                time_s=work.time_s,
+                end_s=self._tally.elapsed_s,
                 kv_tokens_used=work.kv_tokens_used,
                 running=report.running,
                 waiting=report.waiting,

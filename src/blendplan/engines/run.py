@@ -61,7 +61,7 @@ class Replayed:
             "prompt_tokens": tally.prompt_tokens,
             "output_tokens": tally.output_tokens,
             "prefix_sharing": tally.cached_share,
-            "steps": tally.steps,
+            "steps": tally.steps or None,
             "preemptions": tally.preemptions,
             "restarts": tally.restarts,
             "kv_tokens": None if self.capacity is None else self.capacity.kv_tokens,

@@ -63,7 +63,7 @@ class SglangEngine:
 
         SGLang fixes the prefill tokens of a batch at its start: ``prefill_tokens`` has no effect.
         """
-        report = StepReport()
+        report = StepReport(steps=0)
         self._loop.run_until_complete(self._submit_and_wait(requests))
         ended, self._ended = self._ended, []
         for request, answer in ended:

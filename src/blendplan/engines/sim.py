@@ -111,22 +111,46 @@ class SimulatedEngine:
         behind = _known(engine, after.running) - engine.computed[after.running]
         report.backlog_tokens = int(behind[behind > 1].sum())
         report.clock_s = after.clock_s
-        if after.steps > before.steps:
-            served = engine.computed[before.running[kept]] > before.computed[kept]
-            decoded = served & before.decoding[kept]
-            used = self._cache.blocks - int(self._cache.counts[FREE])
-            report.work.append(
-                StepWork(
-                    prefill_tokens=after.prefill_tokens - before.prefill_tokens,
-                    prefill_sequences=int(served.sum() - decoded.sum())
-                    + len(admitted)
-                    + len(again),
-                    decode_sequences=int(decoded.sum()),
-                    kv_tokens_read=int((before.computed[kept] + 1)[decoded].sum()),
-                    elapsed_s=after.clock_s - before.clock_s,
-                    kv_tokens_used=used * self._cache.block_size,
-                )
-            )
+        report.steps = after.steps - before.steps
+        if report.steps:
+            report.work.append(self._work(before, after, kept, admitted, again))
+
+    def _work(
+        self,
+        before: "_Snapshot",
+        after: "_Snapshot",
+        kept: NDArray[np.bool_],
+        admitted: NDArray[np.int64],
+        again: NDArray[np.int64],
+    ) -> StepWork:
+        """What a step computed, from the tokens in the cache before and after it."""
+        engine = self._engine
+        served = engine.computed[before.running[kept]] > before.computed[kept]
+        decoded = served & before.decoding[kept]
+        rows = np.concatenate([before.running[kept][served & ~decoded], admitted, again])
+        starts = np.concatenate(
+            [
+                before.computed[kept][served & ~decoded],
+                engine.cached_tokens[admitted],
+                engine.computed[again],
+            ]
+        ).astype(np.float64)
+        new = engine.computed[rows] - starts
+        prefill_tokens = after.prefill_tokens - before.prefill_tokens
+        if len(again):
+            # What they hit in the cache is not recorded; what they computed together is.
+            new[-len(again) :] = (prefill_tokens - new.sum()) / len(again)
+            starts[-len(again) :] -= new[-len(again) :]
+        used = self._cache.blocks - int(self._cache.counts[FREE])
+        return StepWork(
+            prefill_tokens=prefill_tokens,
+            prefill_sequences=len(rows),
+            prefill_pairs=float((new * starts + new * (new + 1) / 2).sum()),
+            decode_tokens=int(decoded.sum()),
+            kv_tokens_read=int((before.computed[kept] + 1)[decoded].sum()),
+            time_s=after.clock_s - before.clock_s,
+            kv_tokens_used=used * self._cache.block_size,
+        )
 
     def _answer(self, row: int) -> Finished:
         return Finished(

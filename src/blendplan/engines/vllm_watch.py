@@ -1,6 +1,7 @@
 """`SchedulerWatch`: what vLLM's scheduler does in a step, read off its own output."""
 
 from collections import deque
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
@@ -27,7 +28,7 @@ class SchedulerWatch:
         self._without_cache: set[int] = set()
         self._preempted: list[int] = []
         self._resumed: list[int] = []
-        self._under_way: deque[tuple[float, tuple[int, int, int, int]]] = deque()
+        self._under_way: deque[tuple[float, _Scheduled]] = deque()
         self._work: list[StepWork] = []
         self._last_end_s = 0.0
         self._most_tokens = int(scheduler.max_num_scheduled_tokens)
@@ -80,36 +81,48 @@ class SchedulerWatch:
         result = self._update(scheduler_output, *args, **kwargs)
         now_s = perf_counter()
         if self._log_steps and scheduler_output.total_num_scheduled_tokens:
-            started_s, (prefill, prefilling, decoding, read) = self._under_way.popleft()
+            started_s, scheduled = self._under_way.popleft()
             used = self._pool.num_gpu_blocks - 1 - self._pool.get_num_free_blocks()
             self._work.append(
                 StepWork(
-                    prefill_tokens=prefill,
-                    prefill_sequences=prefilling,
-                    decode_sequences=decoding,
-                    kv_tokens_read=read,
+                    prefill_tokens=scheduled.prefill_tokens,
+                    prefill_sequences=scheduled.prefill_sequences,
+                    prefill_pairs=scheduled.prefill_pairs,
+                    decode_tokens=scheduled.decode_tokens,
+                    kv_tokens_read=scheduled.kv_tokens_read,
                     # Steps that overlap share the time: each has it from the end of the last.
-                    elapsed_s=now_s - max(started_s, self._last_end_s),
+                    time_s=now_s - max(started_s, self._last_end_s),
                     kv_tokens_used=used * self._block_size,
                 )
             )
         self._last_end_s = now_s
         return result
 
-    def _scheduled_work(self, output: Any) -> tuple[int, int, int, int]:
-        """Prefill tokens, prefilling and decoding requests, and KV tokens that these read."""
-        prefill = prefilling = decoding = read = 0
+    def _scheduled_work(self, output: Any) -> "_Scheduled":
+        work = _Scheduled()
         for request_id, new in output.num_scheduled_tokens.items():
             request = self._scheduler.requests[request_id]
             # The scheduler has counted this step's tokens as computed already.
             before = request.num_computed_tokens - new
             if new == 1 and before >= request.num_prompt_tokens:
-                decoding += 1
-                read += before + 1
+                work.decode_tokens += 1
+                work.kv_tokens_read += before + 1
             else:
-                prefill += new
-                prefilling += 1
-        return prefill, prefilling, decoding, read
+                work.prefill_tokens += new
+                work.prefill_sequences += 1
+                work.prefill_pairs += new * before + new * (new + 1) / 2
+        return work
+
+
+@dataclass
+class _Scheduled:
+    """What a step will compute; see `StepWork`."""
+
+    prefill_tokens: int = 0
+    prefill_sequences: int = 0
+    prefill_pairs: float = 0.0
+    decode_tokens: int = 0
+    kv_tokens_read: int = 0
 
 
 def _row(request_id: str) -> int:

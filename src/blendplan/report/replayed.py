@@ -25,9 +25,10 @@ def replayed_rows(run: Mapping[str, Any]) -> dict[str, str]:
         "throughput": f"{rounded(run['throughput_tokens_per_s'])} tokens/s; planned "
         f"{rounded(planned['throughput_tokens_per_s'])}",
         "prefix sharing": f"{share(run['prefix_sharing'])} of the prompt tokens",
-        "steps": f"{count(run['steps'])}; planned {count(planned['steps'])}",
         "preemptions": f"{count(run['preemptions'])}; planned {count(planned['preemptions'])}",
     }
+    if run["steps"] is not None:
+        rows["steps"] = f"{count(run['steps'])}; planned {count(planned['steps'])}"
     if run["output"]:
         rows["results"] = run["output"]
     return rows
