@@ -1,6 +1,7 @@
 """How far the calibrated cost model is from measured kernels.
 
-    python benchmarks/accuracy.py --data DIR [--json] [--shipped] [--kernels] [--plots DIR]
+    python benchmarks/accuracy.py --data DIR [--json] [--shipped] [--operators NAMES]
+        [--kernels] [--plots DIR]
 
 DIR holds the tables that `blendplan calibrate --kernels` reads, itself or in a folder `kernels`.
 Without `--shipped`, parameters are fitted by cross-validation: whole (n, k) shapes, pairs of head
@@ -24,10 +25,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from blendplan.cost import gpu_spec
+from blendplan.cost import GpuSpec, gpu_spec
 from blendplan.cost.gemm import GemmModel, GemmParameters
-from blendplan.cost.kernel_tables import KernelRows, catalogue_name, linear_rows, table_folder
-from blendplan.cost.operator_fits import Fit, enough, fits, foretell, learn
+from blendplan.cost.kernel_tables import (
+    KV_BYTES,
+    KernelRows,
+    catalogue_name,
+    linear_rows,
+    table_folder,
+)
+from blendplan.cost.operator_fits import BITS, Fit, enough, fits, foretell, learn
 from blendplan.errors import BlendplanError
 
 FOLDS = 5
@@ -45,7 +52,10 @@ GOAL_MODEL = "Meta-Llama-3-8B"
 
 
 class Outcome(NamedTuple):
-    """Predictions beside measurements of one kernel; float64 [rows] each."""
+    """Predictions beside measurements of one kernel; float64 [rows] each.
+
+    ``roofline_s`` is what the datasheet's peaks alone would say.
+    """
 
     operator: str
     gpu: str
@@ -53,6 +63,7 @@ class Outcome(NamedTuple):
     kernel: str
     predicted_s: NDArray[np.float64]
     measured_s: NDArray[np.float64]
+    roofline_s: NDArray[np.float64]
 
 
 def main() -> int:
@@ -60,13 +71,15 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, help="folder of measured tables")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.add_argument("--shipped", action="store_true", help="evaluate the shipped parameters")
+    parser.add_argument("--operators", help="only these, separated by commas")
     parser.add_argument("--kernels", action="store_true", help="a row for each kernel")
     parser.add_argument(
         "--plots", type=Path, help="draw predicted against measured into this folder"
     )
     arguments = parser.parse_args()
     try:
-        outcomes = list(_outcomes(arguments.data, shipped=arguments.shipped))
+        wanted = arguments.operators.split(",") if arguments.operators else list(GOALS)
+        outcomes = list(_outcomes(arguments.data, wanted, shipped=arguments.shipped))
     except BlendplanError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -88,19 +101,20 @@ def main() -> int:
     return 0
 
 
-def _outcomes(data: Path, *, shipped: bool) -> Iterator[Outcome]:
+def _outcomes(data: Path, wanted: list[str], *, shipped: bool) -> Iterator[Outcome]:
     for fit in fits(data):
+        operator = REPORTED.get(fit.operator, fit.operator)
+        if operator not in wanted:
+            continue
         predicted_s = _by_shipped(fit) if shipped else _by_left_out_groups(fit)
         if predicted_s is None:
             continue
         known = np.isfinite(predicted_s)
         if known.any():
-            operator = REPORTED.get(fit.operator, fit.operator)
-            measured_s = fit.rows.time_s[known]
-            yield Outcome(
-                operator, fit.gpu, fit.dtype, fit.path[-1], predicted_s[known], measured_s
-            )
-    yield from _layer_sums(data, shipped=shipped)
+            times = predicted_s[known], fit.rows.time_s[known], roofline_s(fit)[known]
+            yield Outcome(operator, fit.gpu, fit.dtype, fit.path[-1], *times)
+    if "linear_layer_sum" in wanted:
+        yield from _layer_sums(data, shipped=shipped)
 
 
 def _by_shipped(fit: Fit) -> NDArray[np.float64] | None:
@@ -144,7 +158,10 @@ def _layer_sums(data: Path, *, shipped: bool) -> Iterator[Outcome]:
         for model in sorted(set(of_gpu["model"])):
             chosen = of_gpu.where(of_gpu["model"] == model)
             predicted_s = gemm.predict(chosen["num_tokens"], chosen["n"], chosen["k"])
-            yield Outcome("linear_layer_sum", name, "fp16", model, *_summed(chosen, predicted_s))
+            plain_s = _gemm_roofline_s(gpu_spec(name), chosen["num_tokens"], chosen, 16.0)
+            yield Outcome(
+                "linear_layer_sum", name, "fp16", model, *_summed(chosen, predicted_s, plain_s)
+            )
 
 
 def _gemm_parameters(name: str, data: Path, *, shipped: bool) -> GemmParameters | None:
@@ -157,14 +174,43 @@ def _gemm_parameters(name: str, data: Path, *, shipped: bool) -> GemmParameters 
 
 
 def _summed(
-    rows: KernelRows, predicted_s: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Predicted and measured sums over the GEMMs of each tp and token count."""
+    rows: KernelRows, predicted_s: NDArray[np.float64], plain_s: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Predicted, measured and roofline sums over the GEMMs of each tp and token count."""
     keys = np.column_stack([rows["tp"], rows["num_tokens"]])
     layer = np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
     whole = np.bincount(layer) == 4
-    sums = np.bincount(layer, predicted_s), np.bincount(layer, rows.time_s)
-    return sums[0][whole], sums[1][whole]
+    times = (predicted_s, rows.time_s, plain_s)
+    predicted, measured, plain = (np.bincount(layer, time_s)[whole] for time_s in times)
+    return predicted, measured, plain
+
+
+def roofline_s(fit: Fit) -> NDArray[np.float64]:
+    """The larger of FLOP over peak and bytes over bandwidth, of each row of a fit."""
+    gpu, rows = gpu_spec(fit.gpu), fit.rows
+    if fit.operator == "gemm":
+        return _gemm_roofline_s(gpu, rows["m"], rows, BITS[fit.dtype])
+    if fit.operator == "all_reduce":
+        sent = 2.0 * (rows["ranks"] - 1.0) / rows["ranks"] * rows["bytes"]
+        return np.asarray(sent / gpu.link_bytes_per_s)
+    element = rows["head_dim"] * np.array([KV_BYTES.get(kv, 2) for kv in rows["kv_dtype"]])
+    if fit.operator == "decode_attention":
+        kv_bytes = 2.0 * rows["batch"] * rows["ctx_len"] * rows["kv_heads"] * element
+        return np.asarray(kv_bytes / gpu.bandwidth_bytes_per_s)
+    pairs = rows["batch"] * rows["heads"] * rows["seq_len"] * (rows["seq_len"] + 1.0) / 2.0
+    peak = gpu.peak_flop_per_s(8.0 if fit.dtype == "fp8" else 16.0)
+    kv_bytes = 2.0 * rows["batch"] * rows["seq_len"] * rows["kv_heads"] * element
+    memory_s = kv_bytes / gpu.bandwidth_bytes_per_s
+    return np.asarray(np.maximum(4.0 * rows["head_dim"] * pairs / peak, memory_s))
+
+
+def _gemm_roofline_s(
+    gpu: GpuSpec, m: NDArray[np.float64], rows: KernelRows, bits: float
+) -> NDArray[np.float64]:
+    n, k = rows["n"], rows["k"]
+    traffic = bits / 8.0 * (m * k + n * k) + 2.0 * m * n
+    flop_s = 2.0 * m * n * k / gpu.peak_flop_per_s(bits)
+    return np.asarray(np.maximum(flop_s, traffic / gpu.bandwidth_bytes_per_s))
 
 
 def _has_goal(outcome: Outcome) -> bool:
@@ -182,6 +228,7 @@ def _report(outcomes: list[Outcome], *, by_kernel: bool) -> list[dict[str, Any]]
         predicted_s = np.concatenate([outcome.predicted_s for outcome in found])
         measured_s = np.concatenate([outcome.measured_s for outcome in found])
         error = 100.0 * np.abs(predicted_s / measured_s - 1.0)
+        plain_s = np.concatenate([outcome.roofline_s for outcome in found])
         rows.append(
             {
                 "operator": operator,
@@ -191,6 +238,7 @@ def _report(outcomes: list[Outcome], *, by_kernel: bool) -> list[dict[str, Any]]
                 "mape": round(float(error.mean()), 2),
                 "median": round(float(np.median(error)), 2),
                 "p95": round(float(np.quantile(error, 0.95)), 2),
+                "roofline_mape": round(float(100.0 * np.abs(plain_s / measured_s - 1.0).mean()), 1),
                 "goal": goal(operator, gpu, dtype),
                 "kernels": sorted({outcome.kernel for outcome in found}),
             }
@@ -206,14 +254,14 @@ def goal(operator: str, gpu: str, dtype: str) -> float | None:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Rows as text, errors in percent."""
-    line = "{:18} {:10} {:12} {:>7} {:>6} {:>7} {:>6} {:>5}"
-    lines = [line.format("operator", "gpu", "dtype", "rows", "mape", "median", "p95", "goal")]
+    """Rows as text, errors in percent; `roof` is the error of the datasheet's roofline."""
+    line = "{:18} {:10} {:12} {:>7} {:>6} {:>7} {:>6} {:>6} {:>5}  {}"
+    head = ("operator", "gpu", "dtype", "rows", "mape", "median", "p95")
+    lines = [line.format(*head, "roof", "goal", "kernels")]
     for row in rows:
-        shown = [
-            row[name] for name in ("operator", "gpu", "dtype", "rows", "mape", "median", "p95")
-        ]
-        lines.append(line.format(*map(str, shown), "" if row["goal"] is None else row["goal"]))
+        shown = [str(row[name]) for name in (*head, "roofline_mape")]
+        stated = "" if row["goal"] is None else row["goal"]
+        lines.append(line.format(*shown, stated, " ".join(row["kernels"])))
     return "\n".join(lines)
 
 

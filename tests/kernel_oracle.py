@@ -63,7 +63,7 @@ def decode_s(
     unit_bytes = 2 * math.ceil(tiles / splits) * p.tile_tokens * dim * element_bytes
     unit_s = p.unit_s + unit_bytes / (p.sm_multiple * bandwidth / slots)
     if context > p.switch_tokens:
-        unit_s += p.switch_s
+        unit_s *= 1 + p.switch_slowdown
     waves = contexts * splits / slots
     waves = 1 if waves <= 1 else waves + p.tail_share * (math.ceil(waves) - waves)
     traffic = (

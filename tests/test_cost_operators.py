@@ -23,7 +23,7 @@ from tests.kernel_oracle import decode_s, gemm_s, prefill_s
 GPU = gpu_spec("h100-80g")
 GEMM = UNMEASURED_GEMM._replace(quantise_passes=0.0)
 DECODE = UNMEASURED_DECODE._replace(
-    most_splits_ungrouped=3.0, switch_tokens=300.0, switch_s=1e-6, context_s=2e-8
+    most_splits_ungrouped=3.0, switch_tokens=300.0, switch_slowdown=0.2, context_s=2e-8
 )
 SIZES = st.integers(1, 40000)
 

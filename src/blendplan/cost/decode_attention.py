@@ -33,8 +33,8 @@ class DecodeAttentionParameters(NamedTuple):
         most_splits_ungrouped: the same with as many KV heads as query heads.
         tail_share: share of the idle SMs' time in the last wave that is really lost.
         query_passes: traffic of queries and results, each 32 bits an element.
-        switch_tokens, switch_s: contexts beyond so many tokens cost each unit so much more,
-            where the kernel changes its path.
+        switch_tokens, switch_slowdown: contexts beyond so many tokens make each unit slower by
+            this share, where the kernel changes its path.
         context_s: serial work for each KV head of each sequence, in batches small enough for the
             kernel to plan its splits on the GPU.
         sharpness: exponent of the norm that joins the units' time and the memory's.
@@ -51,7 +51,7 @@ class DecodeAttentionParameters(NamedTuple):
     tail_share: float
     query_passes: float
     switch_tokens: float
-    switch_s: float
+    switch_slowdown: float
     context_s: float
     sharpness: float
 
@@ -68,7 +68,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "tail_share": (0.0, 1.0),
     "query_passes": (0.0, 16.0),
     "switch_tokens": (6.0, 11.0),
-    "switch_s": (0.0, 4e-6),
+    "switch_slowdown": (0.0, 1.0),
     "context_s": (0.0, 4e-6),
     "sharpness": (1.0, 10.0),
 }
@@ -87,7 +87,7 @@ STARTS = [
         tail_share=tail,
         query_passes=2.0,
         switch_tokens=switch,
-        switch_s=0.5e-6,
+        switch_slowdown=0.05,
         context_s=0.1e-6,
         sharpness=4.0,
     )
@@ -225,7 +225,7 @@ def _decode_times(
         unit_tokens = np.ceil(tiles / splits) * p.tile_tokens
         unit_s = p.unit_s + 2.0 * unit_tokens * head_dim[i] * kv_element_bytes / slot_rate
         if context[i] > p.switch_tokens:
-            unit_s += p.switch_s
+            unit_s *= 1.0 + p.switch_slowdown
         waves = contexts * splits / slots
         if waves > 1.0:
             waves += p.tail_share * (np.ceil(waves) - waves)

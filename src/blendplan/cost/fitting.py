@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 
 Vector = NDArray[np.float64]
-SHORT_SEARCH = 20  # evaluations per parameter from each start
+SHORT_SEARCH = 30  # evaluations per parameter from each start
 LONG_SEARCH = 120  # and from the best of them
 BEST_STARTS = 2
 

@@ -39,7 +39,7 @@ UNMEASURED_DECODE = DecodeAttentionParameters(
     tail_share=0.4,
     query_passes=2.0,
     switch_tokens=2048.0,
-    switch_s=0.0,
+    switch_slowdown=0.0,
     context_s=0.0,
     sharpness=4.0,
 )
