@@ -57,7 +57,7 @@ def test_version() -> None:
     ("arguments", "parts"),
     [
         (["pln"], ["unknown command 'pln'", "did you mean 'plan'?", "see 'blendplan --help'"]),
-        (["xyzzy"], ["unknown command 'xyzzy'", "choose from plan, replay"]),
+        (["xyzzy"], ["unknown command 'xyzzy'", "choose from plan, sample"]),
         (["--hlp"], ["--hlp", "--help"]),
         (["plan"], ["missing"]),
         (["plan", "r", "-o", "p"], ["missing option '--gpu'", "see 'blendplan plan --help'"]),

@@ -190,6 +190,7 @@ def test_logs_tell_what_happened(made: Plan, tmp_path: Path) -> None:
     ("wish", "message"),
     [
         ({"engine": "vlm"}, "unknown engine 'vlm'; did you mean 'vllm'?"),
+        ({"engine": "vllm"}, "tell vllm with --model which model to load"),
         ({"pdmux": True}, "spatial sharing is SGLang's"),
         ({"resume": True}, "only a run with a results file can be resumed"),
         ({"engine_args": {"block_size": 16}}, "takes no engine arguments"),

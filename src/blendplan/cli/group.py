@@ -22,6 +22,7 @@ from blendplan.cli.names import unknown
 # Name of the command = name of its module in this package; `--help` lists them in this order.
 COMMANDS = (
     "plan",
+    "sample",
     "replay",
     "compare",
     "inspect",

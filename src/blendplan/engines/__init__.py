@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from blendplan.engines.run import ENGINES as ENGINES
     from blendplan.engines.run import Replayed as Replayed
     from blendplan.engines.run import replay as replay
+    from blendplan.engines.sample import run_sample as run_sample
     from blendplan.engines.tally import Tally as Tally
 
 _HOMES = {
@@ -30,6 +31,7 @@ _HOMES = {
     "graph_sizes": "graphs",
     "padded_tokens": "graphs",
     "replay": "run",
+    "run_sample": "sample",
 }
 __all__ = [*sorted(_HOMES)]
 

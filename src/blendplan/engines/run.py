@@ -81,6 +81,7 @@ def replay(
     retries: int = 2,
     already: Path | None = None,
     pdmux: bool = False,
+    own_capacity: bool = False,
     step_log: Path | None = None,
     request_log: Path | None = None,
     remark: Remark = lambda line: None,
@@ -95,7 +96,8 @@ def replay(
         plan: what to run.
         engine: one of `ENGINES`.
         output: results file, OpenAI batch output lines; None writes none.
-        model: name or directory of the model, by default the plan's.
+        model: name or directory of the model, as the engine knows it; the simulated engine needs
+            none.
         engine_args: arguments for the engine by its own names; they win over the plan's.
         order: ``input`` gives the results the order of the request file, at the end; ``finish``
             writes them as they come.
@@ -103,6 +105,7 @@ def replay(
         retries: further attempts of a request that failed or whose engine died.
         already: a results file with answers to take over, such as a sampling run's.
         pdmux: SGLang: share the GPU in space between prefill and decode.
+        own_capacity: the plan says nothing of the engine's capacity: do not compare them.
         step_log, request_log: Parquet files for what each step computed and each request took.
         remark: called with a line on anything that the user should know.
         progress: called after each step with the state of the run.
@@ -120,7 +123,7 @@ def replay(
         raise BlendplanError("only a run with a results file can be resumed; give an output path")
     if not len(plan):
         raise BlendplanError("the plan holds no requests; there is nothing to replay")
-    model = model or str(plan.metadata["model"])
+    model = _model(plan, engine, model)
     work = work_of(plan)
     tally = Tally(len(plan), plan.metadata["predicted"])
     journal = None if path is None else Journal(path, order, _identity(plan, engine, model))
@@ -145,7 +148,7 @@ def replay(
         except EngineDiedError as error:
             raise BlendplanError(f"{engine} did not start: {error}") from None
         capacity = running.capacity
-        settings = _settings(plan, capacity, remark)
+        settings = _settings(plan, capacity, (lambda line: None) if own_capacity else remark)
         steps = open_things.enter_context(open_log(step_log, STEP_LOG))
         requests = open_things.enter_context(open_log(request_log, REQUEST_LOG))
         _refuse_hopeless(work, writer, tally, capacity, remark)
@@ -174,6 +177,17 @@ def check_engine_name(engine: str) -> None:
         near = difflib.get_close_matches(engine, ENGINES, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(ENGINES)}"
         raise BlendplanError(f"unknown engine {engine!r}; {hint}")
+
+
+def _model(plan: Plan, engine: str, model: str | None) -> str:
+    """The model by the engine's own name for it, or a folder."""
+    planned = str(plan.metadata["model"])
+    if model is None and engine != "sim" and not Path(planned).is_dir():
+        raise BlendplanError(
+            f"the plan was made for {planned!r}, a name of blendplan's own; tell {engine} with "
+            f"--model which model to load, by its name or folder"
+        )
+    return model or planned
 
 
 def _identity(plan: Plan, engine: str, model: str) -> dict[str, str]:

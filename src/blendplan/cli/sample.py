@@ -1,0 +1,98 @@
+"""``blendplan sample``: run a few requests for real, to learn how long outputs are."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from blendplan.cli.answer import Answer, answering
+from blendplan.cli.compilation import compilation_clock
+from blendplan.cli.destination import check_destinations
+from blendplan.cli.engine_options import ENGINES, engine_options
+from blendplan.cli.names import Name
+from blendplan.cli.outcome import tell_outcome
+from blendplan.cli.planning_options import FILE
+from blendplan.cli.progress import Progress
+
+
+@click.command("sample")
+@click.argument("requests_file", metavar="REQUESTS", type=FILE)
+@click.option(
+    "-o", "--output", required=True, type=FILE, metavar="FILE", help="Where the results go (JSONL)."
+)
+@click.option(
+    "--fraction",
+    default=0.01,
+    show_default=True,
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Share of the requests to run.",
+)
+@click.option("--seed", default=0, show_default=True, help="For the choice of the requests.")
+@click.option(
+    "--engine",
+    required=True,
+    type=Name("engine", ENGINES),
+    metavar="NAME",
+    help=f"What runs the requests: {', '.join(ENGINES)}.",
+)
+@click.option(
+    "--on-error",
+    default="fail",
+    show_default=True,
+    type=Name("way to treat bad lines", ("fail", "skip")),
+    help="What a bad request does: fail stops before any work, skip samples the rest.",
+)
+@engine_options
+@answering
+def command(
+    requests_file: Path,
+    output: Path,
+    fraction: float,
+    seed: int,
+    engine: str,
+    on_error: str,
+    answer: Answer,
+    **options: Any,
+) -> None:
+    """Run a sample of the requests in REQUESTS on an engine.
+
+    The sample is spread over the prefix tree, so that every kind of request is seen. Its results
+    tell `plan` how long outputs are, and `replay` takes its answers over: nothing runs twice.
+
+    \b
+    blendplan sample requests.jsonl --engine vllm --model MODEL -o sample.jsonl
+    blendplan plan requests.jsonl --gpu h100-80g --lengths sample:sample.jsonl -o plan.arrow
+    blendplan replay plan.arrow --engine vllm --already sample.jsonl -o results.jsonl
+    """
+    check_destinations(
+        [output, options["step_log"], options["request_log"]], inputs=[requests_file]
+    )
+    with Progress(quiet=answer.quiet) as progress, compilation_clock(progress.line) as clock:
+        from blendplan.engines import Tally, run_sample
+        from blendplan.requests import read_requests
+
+        def advance(tally: Tally) -> None:
+            progress.report(
+                f"{engine}: {tally.line()}", tally.requests - tally.left, tally.requests
+            )
+
+        model = options["model"]
+        progress.stage(f"reading {requests_file.name}")
+        requests = read_requests(
+            requests_file,
+            model_dir=Path(model) if model and Path(model).is_dir() else None,
+            on_error="skip" if on_error == "skip" else "fail",
+            progress=progress.advance,
+        )
+        progress.stage("choosing the sample")
+        replayed = run_sample(
+            requests,
+            engine,
+            output,
+            fraction=fraction,
+            seed=seed,
+            remark=progress.line,
+            progress=advance,
+            **options,
+        )
+    tell_outcome(answer, replayed, output, clock.seconds)
