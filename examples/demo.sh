@@ -17,4 +17,4 @@ run python examples/make_requests.py -o demo/requests.jsonl
 run blendplan plan demo/requests.jsonl --gpu a100-80g -o demo/plan.arrow
 run blendplan replay demo/plan.arrow --engine sim
 run blendplan inspect demo/plan.arrow
-run blendplan compare demo/requests.jsonl --gpu a100-80g --policies fcfs,dfs,blendserve,blend
+run blendplan compare demo/requests.jsonl --gpu a100-80g --policies fcfs,dfs,blend

@@ -126,7 +126,7 @@ def test_skipped_requests_are_kept_and_counted(job: Path, tmp_path: Path) -> Non
     assert result.exit_code == 0
     assert json.loads(result.stdout)["rejected"] == 2
     rejects = tmp_path / "mixed.jsonl.rejects.jsonl"
-    assert f"left out 2 bad requests; they are in {rejects}" in result.stderr
+    assert f"left out 2 bad or too long requests, see {rejects}" in result.stderr
     assert [json.loads(line)["line"] for line in rejects.read_text().splitlines()] == [61, 62]
     named = tmp_path / "named.jsonl"
     run(

@@ -1,7 +1,7 @@
 """`prepare`: the stages of planning before any policy, and what they find."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from blendplan.errors import BlendplanError
 from blendplan.lengths import Lengths, predict_lengths
 from blendplan.machine import Machine
 from blendplan.requests import Requests
+from blendplan.requests.fitting import check_fits
 from blendplan.schedule import PolicyInput, output_spread, step_prices
 from blendplan.simulator import Workload
 from blendplan.tree import (
@@ -68,12 +69,14 @@ def prepare(
     if n == 0:
         source = requests.source or "the request set"
         raise BlendplanError(f"{source} holds no requests; give at least one to plan")
+    check_fits(requests, target.settings.kv_tokens)
     report("prefix tree", 0, n)
     tree = build_tree(requests)
     report("output lengths", 0, n)
     predicted = lengths
     if not isinstance(predicted, Lengths):
         predicted = predict_lengths(requests, tree, predicted)
+    predicted = _within(predicted, target.settings.kv_tokens - requests.prompt_tokens + 1)
     report("sorting by density", 0, n)
     prompt_tokens = requests.prompt_tokens
     compute_s, memory_s = target.costs.demand(prompt_tokens, predicted.mean)
@@ -109,6 +112,13 @@ def prepare(
     return Prepared(
         requests, tree, predicted, expected, least_prefill(tree), optimal_sharing(tree), workload
     )
+
+
+def _within(lengths: Lengths, room: NDArray[np.int32]) -> Lengths:
+    """Predictions cut to what the KV cache has room for after the prompt."""
+    most = np.maximum(1, room).astype(np.float32)
+    cut = {name: np.minimum(getattr(lengths, name), most) for name in ("mean", "p50", "p90")}
+    return replace(lengths, **cut)
 
 
 def _float(values: NDArray[np.float32] | NDArray[np.int32]) -> NDArray[np.float64]:

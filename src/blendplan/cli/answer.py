@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 # Width of a table that goes into a file or a pipe, where there is no terminal to ask.
 _FILE_WIDTH = 120
+_LEAST_WIDTH = 120
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,10 @@ class Answer:
         # A terminal that lacks a character shows a question mark, not a traceback.
         if hasattr(sys.stdout, "reconfigure"):
             sys.stdout.reconfigure(errors="replace")
-        width = None if sys.stdout.isatty() else _FILE_WIDTH
-        console = Console(markup=False, emoji=False, highlight=False, width=width)
+        console = Console(markup=False, emoji=False, highlight=False, width=_FILE_WIDTH)
+        if sys.stdout.isatty():
+            # On a narrow terminal lines wrap; cut-off numbers would be worse.
+            console.width = max(_LEAST_WIDTH, Console().width)
         for picture in draw:
             console.print(picture())
 

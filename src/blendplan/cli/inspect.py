@@ -28,6 +28,7 @@ def command(plan_file: Path, answer: Answer) -> None:
     with Progress(quiet=answer.quiet) as progress:
         progress.stage(f"reading {plan_file.name}")
         plan = Plan.read(plan_file)
+        plan.verify()
         values = inspection(plan)
         drawn = _slowest(plan)
     answer.give(

@@ -52,13 +52,20 @@ class Job:
 
         progress.stage(f"reading {self.path.name}")
         model_dir = Path(self.wish["model"])
-        return read_requests(
+        requests = read_requests(
             self.path,
             model_dir=model_dir if model_dir.is_dir() else None,
             on_error="skip" if self.on_error == "skip" else "fail",
             rejects=self.rejects,
             progress=progress.advance,
         )
+        if self.on_error == "fail":
+            return requests
+        from blendplan.machine import machine
+        from blendplan.requests.fitting import leave_out_too_long
+
+        target = machine(**{name: self.wish[name] for name in MACHINE})
+        return leave_out_too_long(requests, target.settings.kv_tokens, self.rejects)
 
     def rejected(self) -> int:
         """How many requests `read` left out."""
@@ -71,7 +78,7 @@ class Job:
         """What the user should know of the input, one line each."""
         notes = []
         if rejected := self.rejected():
-            notes.append(f"left out {rejected} bad requests; they are in {self.rejects}")
+            notes.append(f"left out {rejected} bad or too long requests, see {self.rejects}")
         if metadata["lengths"]["note"]:
             notes.append(metadata["lengths"]["note"])
         if metadata["lengths"]["estimated_prompts"]:

@@ -37,7 +37,9 @@ class VllmEngine:
             import vllm
             from vllm.v1.engine.llm_engine import LLMEngine
         except ImportError as error:
-            raise BlendplanError(f"vLLM cannot be imported ({error}); pip install 'blendplan[vllm]'") from None
+            raise BlendplanError(
+                f"vLLM cannot be imported ({error}); pip install 'blendplan[vllm]'"
+            ) from None
         self._vllm = vllm
         arguments = engine_arguments(launch, vllm.EngineArgs)
         self._llm = LLMEngine.from_engine_args(vllm.EngineArgs(**arguments))
