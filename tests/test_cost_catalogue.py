@@ -299,3 +299,19 @@ def test_config_that_is_no_json(tmp_path: Path) -> None:
 def test_tensor_parallel_degree_that_does_not_divide() -> None:
     with pytest.raises(BlendplanError, match="does not divide the 32 heads"):
         linear_shapes(model_spec("llama-3.1-8b"), 3)
+
+
+# vLLM 0.32.0 on a CPU: VLLM_CPU_KVCACHE_SPACE in GiB, and the blocks it reported for it.
+_TINY = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": 32}
+_SMALL = {"hidden_size": 256, "num_hidden_layers": 3, "num_attention_heads": 4, "head_dim": 64}
+
+
+@pytest.mark.parametrize(
+    ("shape", "kv_heads", "gib", "block_size", "blocks"),
+    [(_TINY, 2, 1, 128, 16384), (_TINY, 2, 2, 32, 131072), (_SMALL, 4, 1, 64, 5461)],
+)
+def test_blocks_in_given_bytes_are_those_that_vllm_reports(
+    tmp_path: Path, shape: dict[str, int], kv_heads: int, gib: int, block_size: int, blocks: int
+) -> None:
+    model = model_spec(_write(tmp_path, _config(**shape, num_key_value_heads=kv_heads)))
+    assert kv_tokens_in(gib * 2**30, model, block_size=block_size) == blocks * block_size
