@@ -6,7 +6,6 @@ from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import nnls
 
 # One-shot, two-shot and ring, or the low-latency, mixed and bulk protocols of NCCL.
 PROTOCOLS = 3
@@ -112,6 +111,8 @@ def _line(sizes: NDArray[np.float64], time_s: NDArray[np.float64]) -> tuple[floa
 
     Absolute relative error is minimised by least squares with weights 1 / sqrt(error).
     """
+    from scipy.optimize import nnls  # slow to import, and only fits need it
+
     terms = np.column_stack([np.ones_like(sizes), sizes]) / time_s[:, None]
     scale = terms.max(axis=0)
     weight = np.ones_like(sizes)

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import nnls
 
 from blendplan.cost.datasheet import check_step_limits
 from blendplan.cost.gpu import GpuSpec
@@ -210,6 +209,8 @@ def calibrated_cost(model: ModelSpec, gpu: GpuSpec, tp: int = 1) -> CalibratedCo
 
 def _linear_prices(terms: NDArray[np.float64], time_s: NDArray[np.float64]) -> NDArray[np.float64]:
     """Prices of the terms, none negative, of least squared relative error."""
+    from scipy.optimize import nnls  # slow to import
+
     relative = terms / time_s[:, None]
     scale = relative.max(axis=0)
     return np.asarray(nnls(relative / scale, np.ones(len(time_s)))[0] / scale, np.float64)

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize
 
 Vector = NDArray[np.float64]
 SHORT_SEARCH = 30  # evaluations per parameter from each start
@@ -28,6 +27,8 @@ def minimise(
         bounds: lowest and highest value of each element; equal ones fix it.
         starts: vectors within the bounds.
     """
+    from scipy.optimize import minimize  # a quarter of a second that planning need not wait for
+
     lowest, highest = np.array(bounds, np.float64).T
 
     def searched(start: Vector, evaluations: int) -> tuple[float, Vector]:

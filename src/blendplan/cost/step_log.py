@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import nnls
 
 from blendplan.cost.datasheet import check_step_limits
 from blendplan.cost.gpu import GpuSpec
@@ -266,6 +265,8 @@ def _segments(tokens: NDArray[np.float64], knots: NDArray[np.float64]) -> NDArra
 
 def _robust_prices(terms: NDArray[np.float64], time_s: NDArray[np.float64]) -> NDArray[np.float64]:
     """Prices, none negative, by iteratively reweighted least squares of the relative error."""
+    from scipy.optimize import nnls  # slow to import, and only fits need it
+
     scale = np.maximum(np.abs(terms).max(axis=0), 1e-300)
     relative = terms / scale / time_s[:, None]
     weight = np.ones(len(time_s))
