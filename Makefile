@@ -34,7 +34,7 @@ engines: $(ENGINES:%=.venv-%/stamp)
 
 test-engines: engines
 	for engine in $(ENGINES); do \
-	  BLENDPLAN_REQUIRE_ENGINE=$$engine .venv-$$engine/bin/python -m pytest --quiet tests/engines || exit 1; \
+	  BLENDPLAN_REQUIRE_ENGINE=$$engine .venv-$$engine/bin/python -m pytest --quiet tests/engines/test_$${engine}_*.py || exit 1; \
 	done
 
 bench: $(VENV)/dev.stamp

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blendplan.engines.graphs import default_grid, graph_sizes, padded_tokens
 from blendplan.errors import BlendplanError
+from blendplan.simulator.graphs import default_grid, graph_padding, graph_sizes, padded_tokens
 
 histograms = st.dictionaries(st.integers(1, 40), st.integers(1, 1000), min_size=1, max_size=9)
 
@@ -58,3 +58,15 @@ def test_default_grid_is_the_engine_s() -> None:
     assert default_grid(8) == [1, 2, 4, 8, 16]
     assert default_grid(1024)[-2:] == [496, 512]
     assert len(default_grid(1024)) == 3 + 31 + 17
+
+
+def test_chosen_sizes_pad_no_more_than_the_default_grid() -> None:
+    batch_steps = {0: 5, **{size: size % 7 + 1 for size in range(1, 600)}}
+    told = graph_padding(batch_steps, 1024)
+    assert len(told["sizes"]) <= len(default_grid(1024))
+    assert told["sizes"][-1] == 1024
+    small = {size: steps for size, steps in batch_steps.items() if size <= 512}
+    assert graph_padding(small, 512)["padding"] <= graph_padding(small, 512)["default_padding"]
+    outside = sum(steps for size, steps in batch_steps.items() if size > 512)
+    decoding = sum(steps for size, steps in batch_steps.items() if size)
+    assert told["default_outside"] == pytest.approx(outside / decoding)

@@ -55,11 +55,13 @@ def inspection(plan: "Plan") -> dict[str, Any]:
 
     from blendplan.report.breakdown import COLUMNS, breakdown, families
     from blendplan.schedule.state import SIDES
+    from blendplan.simulator.graphs import graph_padding
 
     metadata = plan.metadata
     engine = {
         key: value for key, value in metadata["engine"].items() if key != "decode_batch_steps"
     }
+    batch_steps = metadata["engine"]["decode_batch_steps"]
     columns = {name: plan.column(name) for name in COLUMNS}
     left_tokens = plan.column("memory_left_tokens")
     return headline(metadata) | {
@@ -68,6 +70,9 @@ def inspection(plan: "Plan") -> dict[str, Any]:
         "parts": [headline(part) for part in metadata.get("parts", [])],
         "cost_model": metadata["cost_model"]["name"],
         "engine": engine,
+        "cuda_graphs": graph_padding(
+            {int(size): steps for size, steps in batch_steps.items()}, engine["max_num_seqs"]
+        ),
         "admission_batches": len(np.unique(plan.column("batch"))),
         "memory_left_share": {
             name: float(np.quantile(left_tokens, at)) / engine["kv_tokens"]

@@ -13,9 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from blendplan.engines.engine import Capacity as Capacity
-    from blendplan.engines.graphs import default_grid as default_grid
-    from blendplan.engines.graphs import graph_sizes as graph_sizes
-    from blendplan.engines.graphs import padded_tokens as padded_tokens
     from blendplan.engines.run import ENGINES as ENGINES
     from blendplan.engines.run import Replayed as Replayed
     from blendplan.engines.run import replay as replay
@@ -27,9 +24,6 @@ _HOMES = {
     "ENGINES": "run",
     "Replayed": "run",
     "Tally": "tally",
-    "default_grid": "graphs",
-    "graph_sizes": "graphs",
-    "padded_tokens": "graphs",
     "replay": "run",
     "run_sample": "sample",
 }

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from blendplan.engines.engine import Capacity, Engine, EngineDiedError, Launch, Refused
-from blendplan.engines.graphs import default_grid, graph_sizes
 from blendplan.engines.journal import Journal, Order
 from blendplan.engines.logs import REQUEST_LOG, STEP_LOG, open_log
 from blendplan.engines.loop import ReplayLoop, hopeless
@@ -22,6 +21,7 @@ from blendplan.errors import BlendplanError
 from blendplan.plancheck import column_digest
 from blendplan.planfile import Plan
 from blendplan.schedule import EngineSettings
+from blendplan.simulator.graphs import graph_padding
 
 ENGINES = ("sim", "vllm", "sglang")
 
@@ -232,11 +232,9 @@ def _starter(
         max_num_batched_tokens=settings.max_num_batched_tokens,
         tp=int(plan.metadata["tp"]),
         kv_dtype=plan.metadata["engine"].get("kv_dtype", "auto"),
-        graph_sizes=graph_sizes(
-            {int(size): int(steps) for size, steps in batch_steps.items()},
-            len(default_grid(settings.max_num_seqs)),
-            reach=settings.max_num_seqs,
-        ),
+        graph_sizes=graph_padding(
+            {int(size): int(steps) for size, steps in batch_steps.items()}, settings.max_num_seqs
+        )["sizes"],
         arguments=dict(arguments),
         pdmux=pdmux,
         log_steps=log_steps,

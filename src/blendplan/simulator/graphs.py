@@ -5,6 +5,7 @@ captured size costs start-up time and memory, so there may only be so many.
 """
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +53,34 @@ def padded_tokens(batch_steps: Mapping[int, int], sizes: Iterable[int]) -> tuple
         elif size:
             padding += int(captured[place] - size) * steps
     return padding, outside
+
+
+def graph_padding(batch_steps: Mapping[int, int], max_num_seqs: int) -> dict[str, Any]:
+    """What the chosen sizes would pad, beside the grid that vLLM captures unasked.
+
+    As many sizes are chosen as that grid has, so that they cost no more to capture.
+
+    Args:
+        batch_steps: expected number of steps by decode batch size.
+        max_num_seqs: most requests that may run at once; the sizes reach that far.
+
+    Returns:
+        ``sizes``; ``padding``, the padded tokens per decoded token with these sizes;
+        ``default_padding`` with the grid; ``default_outside``, the share of the decoding steps that
+        are too large for it.
+    """
+    grid = default_grid(max_num_seqs)
+    sizes = graph_sizes(batch_steps, len(grid), reach=max_num_seqs)
+    tokens = max(1, sum(size * steps for size, steps in batch_steps.items()))
+    decoding_steps = max(1, sum(steps for size, steps in batch_steps.items() if size))
+    padded, _ = padded_tokens(batch_steps, sizes)
+    default_padded, outside = padded_tokens(batch_steps, grid)
+    return {
+        "sizes": sizes,
+        "padding": padded / tokens,
+        "default_padding": default_padded / tokens,
+        "default_outside": outside / decoding_steps,
+    }
 
 
 def default_grid(max_num_seqs: int) -> list[int]:
