@@ -73,6 +73,6 @@ def start_faulty(plan: Plan, poison: frozenset[int]) -> FaultyEngine:
     return FaultyEngine(simulated_engine(plan), poison=poison, end=kill_yourself)
 
 
-def faulty_process(poison: frozenset[int], plan: Plan) -> EngineProcess:
+def faulty_process(poison: frozenset[int], plan: Plan, **_: bool) -> EngineProcess:
     """That process."""
     return EngineProcess(partial(start_faulty, plan, poison))

@@ -58,7 +58,7 @@ def test_no_death_loses_or_repeats_a_request(
 ) -> None:
     left = iter(lifetimes)
 
-    def start(plan: Plan) -> FaultyEngine:
+    def start(plan: Plan, **_: bool) -> FaultyEngine:
         return FaultyEngine(
             simulated_engine(plan),
             poison=frozenset(poison),
@@ -86,7 +86,7 @@ def test_a_refused_request_is_tried_again(
 ) -> None:
     refusals = {3: 2, 8: 3, 20: 1}
     start = partial(FaultyEngine, end=raise_death, refusals=refusals)
-    monkeypatch.setattr(START, lambda plan: start(simulated_engine(plan)))
+    monkeypatch.setattr(START, lambda plan, **_: start(simulated_engine(plan)))
     output = tmp_path / "results.jsonl"
     replayed = replay(made, output=output, retries=2)
     assert_each_once(made, output)
@@ -99,7 +99,7 @@ def test_a_killed_engine_process_is_started_again(
 ) -> None:
     processes: list[EngineProcess] = []
 
-    def start(plan: Plan) -> EngineProcess:
+    def start(plan: Plan, **_: bool) -> EngineProcess:
         processes.append(faulty_process(frozenset(), plan))
         return processes[-1]
 
@@ -134,7 +134,7 @@ def test_an_engine_that_never_works_is_given_up(
     made: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start = partial(FaultyEngine, end=raise_death)
-    monkeypatch.setattr(START, lambda plan: start(simulated_engine(plan), steps=1))
+    monkeypatch.setattr(START, lambda plan, **_: start(simulated_engine(plan), steps=1))
     with pytest.raises(BlendplanError, match="died 8 times in a row"):
         replay(made, output=tmp_path / "results.jsonl", retries=100)
 
@@ -152,7 +152,7 @@ def test_failed_requests_get_another_chance_on_resume(
 
     poison = frozenset(range(0, 40, 7))
     start = partial(FaultyEngine, poison=poison, end=raise_death)
-    monkeypatch.setattr(START, lambda plan: start(simulated_engine(plan)))
+    monkeypatch.setattr(START, lambda plan, **_: start(simulated_engine(plan)))
     with pytest.raises(KeyboardInterrupt):
         replay(made, output=output, order=order, retries=1, progress=stop_at_half)
     monkeypatch.undo()

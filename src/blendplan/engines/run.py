@@ -223,7 +223,7 @@ def _starter(
 
         if arguments:
             raise BlendplanError("the simulated engine takes no engine arguments; plan for them")
-        return partial(simulated_engine, plan)
+        return partial(simulated_engine, plan, log_steps=log_steps)
     settings = plan.settings
     batch_steps = plan.metadata["engine"].get("decode_batch_steps", {})
     launch = Launch(

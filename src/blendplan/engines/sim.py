@@ -23,6 +23,8 @@ from blendplan.simulator import engine as loop
 from blendplan.simulator.kv_cache import FREE, empty_cache
 from blendplan.simulator.series import empty_series
 
+_NONE = np.empty(0, dtype=np.int64)
+
 
 class SimulatedEngine:
     """The step loop of `blendplan.simulator`, fed request by request.
@@ -32,9 +34,17 @@ class SimulatedEngine:
             lengths that it says, unless a request knows its own.
         settings: limits of the engine.
         table: price of a step.
+        log_steps: report the work of each step.
     """
 
-    def __init__(self, workload: Workload, settings: EngineSettings, table: StepTable) -> None:
+    def __init__(
+        self,
+        workload: Workload,
+        settings: EngineSettings,
+        table: StepTable,
+        *,
+        log_steps: bool = False,
+    ) -> None:
         n = len(workload)
         self.capacity = Capacity(
             kv_tokens=settings.kv_blocks * settings.block_size,
@@ -46,6 +56,7 @@ class SimulatedEngine:
             version=f"blendplan {__version__}",
         )
         self._table = table
+        self._log_steps = log_steps
         self._engine = loop.idle_engine(
             workload.prompt_tokens, workload.output_tokens.copy(), settings
         )
@@ -95,9 +106,12 @@ class SimulatedEngine:
     def _compare(self, before: "_Snapshot", after: "_Snapshot", report: StepReport) -> None:
         engine = self._engine
         admitted = engine.admission[before.admitted : after.admitted]
-        again = np.setdiff1d(before.waiting_again, after.waiting_again)
-        lost = np.setdiff1d(after.waiting_again, before.waiting_again)
-        kept = ~np.isin(before.running, lost)
+        again, lost = _NONE, _NONE
+        kept = np.ones(len(before.running), dtype=bool)
+        if len(before.waiting_again) or len(after.waiting_again):
+            again = np.setdiff1d(before.waiting_again, after.waiting_again)
+            lost = np.setdiff1d(after.waiting_again, before.waiting_again)
+            kept = ~np.isin(before.running, lost)
         done = np.concatenate([before.running[kept], admitted, again])
         done = done[engine.generated[done] == engine.output_tokens[done]]
         report.finished = [self._answer(int(row)) for row in done]
@@ -112,7 +126,7 @@ class SimulatedEngine:
         report.backlog_tokens = int(behind[behind > 1].sum())
         report.clock_s = after.clock_s
         report.steps = after.steps - before.steps
-        if report.steps:
+        if report.steps and self._log_steps:
             report.work.append(self._work(before, after, kept, admitted, again))
 
     def _work(

@@ -18,13 +18,13 @@ from blendplan.simulator import SimulatedRun, Workload, simulate_run
 from blendplan.tree import block_chains, build_tree
 
 
-def simulated_engine(plan: Plan) -> SimulatedEngine:
+def simulated_engine(plan: Plan, *, log_steps: bool = False) -> SimulatedEngine:
     """The engine that a plan was made for, simulated.
 
     A request generates the output length that it states, else the predicted one.
     """
     target = machine_of(plan)
-    return SimulatedEngine(workload_of(plan), target.settings, target.table)
+    return SimulatedEngine(workload_of(plan), target.settings, target.table, log_steps=log_steps)
 
 
 def simulate(plan: Plan) -> SimulatedRun:
