@@ -18,6 +18,7 @@ from blendplan.lengths import (
     choose_sample,
     predict_lengths,
 )
+from blendplan.lengths.sample import branch_shares, main_branches
 from blendplan.requests import Requests, requests_from_lists
 from blendplan.tree import PrefixTree, build_tree
 from tests.tree_oracle import PROMPTS
@@ -103,7 +104,7 @@ def test_prior_is_a_lognormal_cut_off_at_the_cap(cap: int) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(PROMPTS, st.floats(0.01, 1.0), st.integers(0, 99), st.data())
-def test_sample_is_even_over_every_subtree(
+def test_sample_is_even_over_every_subtree_of_a_main_branch(
     prompts: list[list[int]], fraction: float, seed: int, data: st.DataObject
 ) -> None:
     known = data.draw(
@@ -120,10 +121,25 @@ def test_sample_is_even_over_every_subtree(
     assert set(rows) <= set(unknown)
     assert len(rows) == max(1, round(fraction * len(unknown)))
     assert rows == choose_sample(tree, requests, fraction, seed).tolist()
+    branch = main_branches(tree)
+    sizes = np.bincount(branch[unknown])
+    each = np.zeros(len(sizes))
+    each[sizes > 0] = branch_shares(sizes[sizes > 0], len(rows)) / sizes[sizes > 0]
     for start, end in zip(tree.request_start, tree.request_end, strict=True):
-        below = set(tree.order[start:end].tolist()) & set(unknown)
-        share = len(below) * len(rows) / len(unknown)
-        assert abs(len(below & set(rows)) - share) < 1 + 1e-9
+        below = sorted(set(tree.order[start:end].tolist()) & set(unknown))
+        if len(set(branch[below].tolist())) == 1:
+            share = each[branch[below]].sum()
+            assert abs(len(set(below) & set(rows)) - share) < 1 + 1e-6
+
+
+def test_a_rare_kind_of_request_is_sampled_often_enough() -> None:
+    """Ten of ten thousand: one in a hundred of them would most often be none."""
+    common = [[1, *divmod(i, 100)] for i in range(9_990)]
+    rare = [[2, 7, i] for i in range(10)]
+    requests, tree = with_tree(requests_from_lists(common + rare))
+    rows = choose_sample(tree, requests, 0.01)
+    assert len(rows) == 100
+    assert 2 <= (rows >= 9_990).sum() <= 4
 
 
 def test_seed_moves_the_sample() -> None:

@@ -41,26 +41,26 @@ def choose_sample(
         raise BlendplanError("every request states its output_tokens; there is nothing to sample")
     count = max(1, round(fraction * len(unknown)))
     start = np.random.default_rng(seed).random()
-    branch = _main_branches(tree)[unknown]
+    branch = main_branches(tree)[unknown]
     order = np.argsort(branch, kind="stable")
     sizes = np.bincount(branch)
     sizes = sizes[sizes > 0]
     # Position of each request on a line on which every branch is as long as its share.
-    share = _shares(sizes, count) / sizes
+    share = branch_shares(sizes, count) / sizes
     line = np.concatenate([[0.0], np.cumsum(np.repeat(share, sizes))])
     line *= count / line[-1]
     places = np.searchsorted(line, np.arange(count) + start, side="right") - 1
     return np.sort(unknown[order[np.unique(np.clip(places, 0, len(unknown) - 1))]])
 
 
-def _main_branches(tree: PrefixTree) -> NDArray[np.int64]:
-    """Main branch of each request: where the prompts first part in earnest; int64 [n].
+def main_branches(tree: PrefixTree) -> NDArray[np.int64]:
+    """Main branch of each request: where the prompts first part; int64 [n].
 
-    That is below the deepest node that holds 99 % of the requests. Branches with under one in
-    ten thousand of them count as one.
+    That is below the deepest node that all requests share. Branches with under one in ten thousand
+    of them count as one.
     """
     size = tree.request_end - tree.request_start
-    top = int(np.flatnonzero(size >= 0.99 * len(tree))[-1])
+    top = int(np.flatnonzero(size == len(tree))[-1])
     child = np.zeros(tree.node_count, dtype=np.bool_)
     child[1:] = tree.parent[1:] == top
     large = np.flatnonzero(child & (size >= max(2.0, 1e-4 * len(tree))))
@@ -70,7 +70,7 @@ def _main_branches(tree: PrefixTree) -> NDArray[np.int64]:
     return branch
 
 
-def _shares(sizes: NDArray[np.int64], count: int) -> NDArray[np.float64]:
+def branch_shares(sizes: NDArray[np.int64], count: int) -> NDArray[np.float64]:
     """Samples of each branch: by the square root of its size, but never more than it has."""
     share = np.zeros(len(sizes))
     open_branches = np.ones(len(sizes), dtype=np.bool_)
