@@ -190,7 +190,6 @@ def test_logs_tell_what_happened(made: Plan, tmp_path: Path) -> None:
     ("wish", "message"),
     [
         ({"engine": "vlm"}, "unknown engine 'vlm'; did you mean 'vllm'?"),
-        ({"engine": "vllm"}, "tell vllm with --model which model to load"),
         ({"pdmux": True}, "spatial sharing is SGLang's"),
         ({"resume": True}, "only a run with a results file can be resumed"),
         ({"engine_args": {"block_size": 16}}, "takes no engine arguments"),
@@ -199,6 +198,12 @@ def test_logs_tell_what_happened(made: Plan, tmp_path: Path) -> None:
 def test_impossible_wishes_are_one_line(made: Plan, wish: dict[str, Any], message: str) -> None:
     with pytest.raises(BlendplanError, match=message.replace("?", r"\?")):
         replay(made, **wish)
+
+
+def test_a_model_of_one_s_own_must_be_named(made: Plan) -> None:
+    own = Plan(made.table, made.metadata | {"model": "my-model"})
+    with pytest.raises(BlendplanError, match="tell vllm with --model where it is"):
+        replay(own, "vllm")
 
 
 def test_results_are_never_overwritten(made: Plan, tmp_path: Path) -> None:

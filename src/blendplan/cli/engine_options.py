@@ -31,7 +31,9 @@ def _engine_args(
 
 _OPTIONS = (
     click.option(
-        "--model", metavar="NAME", help="Model to load: its name or folder, as the engine knows it."
+        "--model",
+        metavar="NAME",
+        help="Model to load, by its Hugging Face name or folder.  [default: that of the plan]",
     ),
     click.option(
         "--engine-arg",

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from blendplan.cost import model_spec
 from blendplan.engines.engine import Capacity, Engine, EngineDiedError, Launch, Refused
 from blendplan.engines.journal import Journal, Order
 from blendplan.engines.logs import REQUEST_LOG, STEP_LOG, open_log
@@ -96,8 +97,8 @@ def replay(
         plan: what to run.
         engine: one of `ENGINES`.
         output: results file, OpenAI batch output lines; None writes none.
-        model: name or directory of the model, as the engine knows it; the simulated engine needs
-            none.
+        model: name or directory of the model, as the engine knows it; by default the published
+            model that the plan's numbers come from.
         engine_args: arguments for the engine by its own names; they win over the plan's.
         order: ``input`` gives the results the order of the request file, at the end; ``finish``
             writes them as they come.
@@ -123,7 +124,7 @@ def replay(
         raise BlendplanError("only a run with a results file can be resumed; give an output path")
     if not len(plan):
         raise BlendplanError("the plan holds no requests; there is nothing to replay")
-    model = _model(plan, engine, model)
+    model = _model(plan, engine, model, remark)
     work = work_of(plan)
     tally = Tally(len(plan), plan.metadata["predicted"])
     journal = None if path is None else Journal(path, order, _identity(plan, engine, model))
@@ -179,15 +180,20 @@ def check_engine_name(engine: str) -> None:
         raise BlendplanError(f"unknown engine {engine!r}; {hint}")
 
 
-def _model(plan: Plan, engine: str, model: str | None) -> str:
+def _model(plan: Plan, engine: str, model: str | None, remark: Remark) -> str:
     """The model by the engine's own name for it, or a folder."""
     planned = str(plan.metadata["model"])
-    if model is None and engine != "sim" and not Path(planned).is_dir():
+    if model is not None or engine == "sim" or Path(planned).is_dir():
+        return model or planned
+    try:
+        published = model_spec(planned).source.split()[0]
+    except BlendplanError:
         raise BlendplanError(
-            f"the plan was made for {planned!r}, a name of blendplan's own; tell {engine} with "
-            f"--model which model to load, by its name or folder"
-        )
-    return model or planned
+            f"the plan was made for a model {planned!r} of your own; tell {engine} with --model "
+            f"where it is"
+        ) from None
+    remark(f"loading {published}; --model for another, such as an instruct version of it")
+    return published
 
 
 def _identity(plan: Plan, engine: str, model: str) -> dict[str, str]:
