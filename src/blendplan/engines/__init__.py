@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from blendplan.engines.engine import Capacity as Capacity
-    from blendplan.engines.run import ENGINES as ENGINES
     from blendplan.engines.run import Replayed as Replayed
     from blendplan.engines.run import replay as replay
     from blendplan.engines.sample import run_sample as run_sample
+    from blendplan.engines.start import ENGINES as ENGINES
     from blendplan.engines.tally import Tally as Tally
 
 _HOMES = {
     "Capacity": "engine",
-    "ENGINES": "run",
+    "ENGINES": "start",
     "Replayed": "run",
     "Tally": "tally",
     "replay": "run",

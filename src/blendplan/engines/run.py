@@ -1,32 +1,24 @@
 """`replay`: run a plan on an engine."""
 
-import difflib
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from blendplan.cost import model_spec
-from blendplan.engines.engine import Capacity, Engine, EngineDiedError, Launch, Refused
+from blendplan.engines.engine import Capacity, EngineDiedError, Refused
 from blendplan.engines.journal import Journal, Order
 from blendplan.engines.logs import REQUEST_LOG, STEP_LOG, open_log
 from blendplan.engines.loop import ReplayLoop, hopeless
+from blendplan.engines.start import Remark, check_engine_name, engine_starter, model_to_load
 from blendplan.engines.stop import Stop
 from blendplan.engines.tally import Tally
 from blendplan.engines.work import Work, work_of
-from blendplan.engines.worker import EngineProcess
 from blendplan.engines.writer import ResultsWriter
 from blendplan.errors import BlendplanError
 from blendplan.plancheck import column_digest
 from blendplan.planfile import Plan
 from blendplan.schedule import EngineSettings
-from blendplan.simulator.graphs import graph_padding
-
-ENGINES = ("sim", "vllm", "sglang")
-
-Remark = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -95,7 +87,7 @@ def replay(
 
     Args:
         plan: what to run.
-        engine: one of `ENGINES`.
+        engine: ``sim``, ``vllm`` or ``sglang``.
         output: results file, OpenAI batch output lines; None writes none.
         model: name or directory of the model, as the engine knows it; by default the published
             model that the plan's numbers come from.
@@ -124,7 +116,7 @@ def replay(
         raise BlendplanError("only a run with a results file can be resumed; give an output path")
     if not len(plan):
         raise BlendplanError("the plan holds no requests; there is nothing to replay")
-    model = _model(plan, engine, model, remark)
+    model = model_to_load(plan, engine, model, remark)
     work = work_of(plan)
     tally = Tally(len(plan), plan.metadata["predicted"])
     journal = None if path is None else Journal(path, order, _identity(plan, engine, model))
@@ -142,7 +134,7 @@ def replay(
                 writer.complete()
             return Replayed(engine, tally, False, None, tally.predicted)
 
-        start = _starter(plan, engine, model, engine_args or {}, pdmux, bool(step_log), path)
+        start = engine_starter(plan, engine, model, engine_args or {}, pdmux, bool(step_log), path)
         stop = open_things.enter_context(Stop(lambda: remark(_stopping(path))))
         try:
             running = start()
@@ -172,30 +164,6 @@ def replay(
     return Replayed(engine, tally, tally.left > 0, capacity, tally.predicted)
 
 
-def check_engine_name(engine: str) -> None:
-    """Raise a BlendplanError with the nearest names when there is no such engine."""
-    if engine not in ENGINES:
-        near = difflib.get_close_matches(engine, ENGINES, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(ENGINES)}"
-        raise BlendplanError(f"unknown engine {engine!r}; {hint}")
-
-
-def _model(plan: Plan, engine: str, model: str | None, remark: Remark) -> str:
-    """The model by the engine's own name for it, or a folder."""
-    planned = str(plan.metadata["model"])
-    if model is not None or engine == "sim" or Path(planned).is_dir():
-        return model or planned
-    try:
-        published = model_spec(planned).source.split()[0]
-    except BlendplanError:
-        raise BlendplanError(
-            f"the plan was made for a model {planned!r} of your own; tell {engine} with --model "
-            f"where it is"
-        ) from None
-    remark(f"loading {published}; --model for another, such as an instruct version of it")
-    return published
-
-
 def _identity(plan: Plan, engine: str, model: str) -> dict[str, str]:
     digest = plan.metadata.get("columns_sha256") or column_digest(plan.table)
     return {"plan": str(digest), "engine": engine, "model": model}
@@ -212,47 +180,6 @@ def _open_journal(
         remark(f"{journal.output} is complete: nothing to resume")
     else:
         journal.begin()
-
-
-def _starter(
-    plan: Plan,
-    engine: str,
-    model: str,
-    arguments: Mapping[str, Any],
-    pdmux: bool,
-    log_steps: bool,
-    output: Path | None,
-) -> Callable[[], Engine]:
-    """How to start the engine, any number of times."""
-    if engine == "sim":
-        from blendplan.engines.sim_plan import simulated_engine
-
-        if arguments:
-            raise BlendplanError("the simulated engine takes no engine arguments; plan for them")
-        return partial(simulated_engine, plan, log_steps=log_steps)
-    settings = plan.settings
-    batch_steps = plan.metadata["engine"].get("decode_batch_steps", {})
-    launch = Launch(
-        model=model,
-        max_num_seqs=settings.max_num_seqs,
-        max_num_batched_tokens=settings.max_num_batched_tokens,
-        tp=int(plan.metadata["tp"]),
-        kv_dtype=plan.metadata["engine"].get("kv_dtype", "auto"),
-        graph_sizes=graph_padding(
-            {int(size): int(steps) for size, steps in batch_steps.items()}, settings.max_num_seqs
-        )["sizes"],
-        arguments=dict(arguments),
-        pdmux=pdmux,
-        log_steps=log_steps,
-    )
-    log = None if output is None else output.with_name(output.name + ".engine.log")
-    if engine == "vllm":
-        from blendplan.engines.vllm import VllmEngine
-
-        return partial(EngineProcess, partial(VllmEngine, launch), log=log)
-    from blendplan.engines.sglang import SglangEngine
-
-    return partial(EngineProcess, partial(SglangEngine, launch), log=log)
 
 
 def _settings(plan: Plan, capacity: Capacity, remark: Remark) -> EngineSettings:

@@ -9,17 +9,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from blendplan.engines.engine import (
-    Capacity,
-    Choice,
-    EngineRequest,
-    Finished,
-    Launch,
-    Refused,
-    StepReport,
-    TokenLogprob,
-)
-from blendplan.engines.sampling import UnsupportedParameterError
+from blendplan.engines.engine import Capacity, EngineRequest, Launch, Refused, StepReport
+from blendplan.engines.sglang_answers import outcome_of
 from blendplan.engines.sglang_arguments import engine_arguments, generate_arguments
 from blendplan.errors import BlendplanError
 
@@ -49,12 +40,11 @@ class SglangEngine:
         self._tokenizer = None if no_tokenizer else self._engine.tokenizer_manager.tokenizer
         self._load = self._engine.tokenizer_manager.load_snapshot_reader
         self._something_ended = asyncio.Event()
-        self._ended: list[tuple[EngineRequest, Any]] = []
+        self._ended: list[tuple[int, Any]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._submitted_s = 0.0
         self._unseen_tokens = 0
         self.capacity = _capacity(self._engine.get_server_info())
-        self._settings = launch
 
     def step(
         self, requests: Sequence[EngineRequest], prefill_tokens: int | None = None
@@ -66,8 +56,12 @@ class SglangEngine:
         report = StepReport(steps=0)
         self._loop.run_until_complete(self._submit_and_wait(requests))
         ended, self._ended = self._ended, []
-        for request, answer in ended:
-            self._collect(request, answer, report)
+        for row, answer in ended:
+            outcome = outcome_of(row, answer, has_text=self._tokenizer is not None)
+            if isinstance(outcome, Refused):
+                report.refused.append(outcome)
+            else:
+                report.finished.append(outcome)
         self._tell_load(report)
         return report
 
@@ -97,55 +91,8 @@ class SglangEngine:
             answer = await self._engine.async_generate(**arguments, rid=str(request.row))
         except Exception as error:  # it answers the request, whatever it is
             answer = error
-        self._ended.append((request, answer))
+        self._ended.append((request.row, answer))
         self._something_ended.set()
-
-    def _collect(self, request: EngineRequest, answer: Any, report: StepReport) -> None:
-        row = request.row
-        if isinstance(answer, UnsupportedParameterError):
-            report.refused.append(Refused(row, "unsupported_parameter", str(answer), retry=False))
-            return
-        if isinstance(answer, Exception):
-            message = " ".join(str(answer).split())
-            permanent = isinstance(answer, ValueError | TypeError)
-            code = "invalid_request" if permanent else "engine_error"
-            report.refused.append(Refused(row, code, message, retry=not permanent))
-            return
-        answers = answer if isinstance(answer, list) else [answer]
-        metas = [one["meta_info"] for one in answers]
-        for meta in metas:
-            reason = meta["finish_reason"]
-            if reason["type"] == "abort":
-                permanent = reason.get("status_code") == 400
-                code = "invalid_request" if permanent else "engine_error"
-                message = " ".join(str(reason.get("message", "aborted")).split())
-                report.refused.append(Refused(row, code, message, retry=not permanent))
-                return
-        report.finished.append(
-            Finished(
-                row=row,
-                choices=[self._choice(one) for one in answers],
-                prompt_tokens=metas[0]["prompt_tokens"],
-                cached_tokens=metas[0]["cached_tokens"],
-                completion_tokens=sum(meta["completion_tokens"] for meta in metas),
-                preemptions=sum(meta.get("num_retractions") or 0 for meta in metas),
-            )
-        )
-
-    def _choice(self, answer: dict[str, Any]) -> Choice:
-        meta = answer["meta_info"]
-        logprobs = None
-        if meta.get("output_token_logprobs"):
-            tops = meta.get("output_top_logprobs") or [()] * len(meta["output_token_logprobs"])
-            logprobs = [
-                TokenLogprob(token, text, value, [(t, x, v) for v, t, x in top or ()])
-                for (value, token, text), top in zip(
-                    meta["output_token_logprobs"], tops, strict=True
-                )
-            ]
-        text = None if self._tokenizer is None else answer["text"]
-        tokens = list(answer.get("output_ids") or ())
-        return Choice(tokens, text, meta["finish_reason"]["type"], logprobs)
 
     def _tell_load(self, report: StepReport) -> None:
         """Free tokens by the last load that the scheduler published."""
@@ -170,7 +117,7 @@ def _capacity(info: dict[str, Any]) -> Capacity:
         block_size=int(info["page_size"]),
         max_num_seqs=int(state["effective_max_running_requests_per_dp"]),
         max_num_batched_tokens=int(chunk if chunk and chunk > 0 else info["max_prefill_tokens"]),
-        context_tokens=int(info["max_req_input_len"]),
+        context_tokens=int(info["max_req_input_len"]) + 1,
         graph_sizes=list(state.get("decode_cuda_graph_bs") or []),
         version=f"sglang {info['version']}",
     )

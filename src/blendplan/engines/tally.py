@@ -59,9 +59,16 @@ class Tally:
 
     @property
     def time_left_s(self) -> float | None:
-        """Seconds to the end at the pace so far, by requests; None before the first finished."""
-        done = self.finished + self.failed
-        return self.elapsed_s * self.left / done if done else None
+        """Seconds to the end at the pace so far; None before the first request has finished.
+
+        Measured in tokens, by the plan's prediction of what is left.
+        """
+        done = self.prompt_tokens + self.output_tokens
+        predicted = self.predicted.get("prompt_tokens", 0) + self.predicted.get("output_tokens", 0)
+        session = predicted * (1 - self.already_done / max(1, self.requests))
+        if not done:
+            return None
+        return self.elapsed_s * max(0.0, session - done) / done if self.left else 0.0
 
     def line(self) -> str:
         """Where the run stands, as one short line."""

@@ -1,0 +1,83 @@
+"""Which engine a plan is replayed on, and how it is started."""
+
+import difflib
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from blendplan.cost import model_spec
+from blendplan.engines.engine import Engine, Launch
+from blendplan.engines.worker import EngineProcess
+from blendplan.errors import BlendplanError
+from blendplan.planfile import Plan
+from blendplan.simulator.graphs import graph_padding
+
+ENGINES = ("sim", "vllm", "sglang")
+
+Remark = Callable[[str], None]
+
+
+def check_engine_name(engine: str) -> None:
+    """Raise a BlendplanError with the nearest names when there is no such engine."""
+    if engine not in ENGINES:
+        near = difflib.get_close_matches(engine, ENGINES, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(ENGINES)}"
+        raise BlendplanError(f"unknown engine {engine!r}; {hint}")
+
+
+def model_to_load(plan: Plan, engine: str, model: str | None, remark: Remark) -> str:
+    """The model by the engine's own name for it, or a folder."""
+    planned = str(plan.metadata["model"])
+    if model is not None or engine == "sim" or Path(planned).is_dir():
+        return model or planned
+    try:
+        published = model_spec(planned).source.split()[0]
+    except BlendplanError:
+        raise BlendplanError(
+            f"the plan was made for a model {planned!r} of your own; tell {engine} with --model "
+            f"where it is"
+        ) from None
+    remark(f"loading {published}; --model for another, such as an instruct version of it")
+    return published
+
+
+def engine_starter(
+    plan: Plan,
+    engine: str,
+    model: str,
+    arguments: Mapping[str, Any],
+    pdmux: bool,
+    log_steps: bool,
+    output: Path | None,
+) -> Callable[[], Engine]:
+    """How to start the engine, any number of times."""
+    if engine == "sim":
+        from blendplan.engines.sim_plan import simulated_engine
+
+        if arguments:
+            raise BlendplanError("the simulated engine takes no engine arguments; plan for them")
+        return partial(simulated_engine, plan, log_steps=log_steps)
+    settings = plan.settings
+    batch_steps = plan.metadata["engine"].get("decode_batch_steps", {})
+    launch = Launch(
+        model=model,
+        max_num_seqs=settings.max_num_seqs,
+        max_num_batched_tokens=settings.max_num_batched_tokens,
+        tp=int(plan.metadata["tp"]),
+        kv_dtype=plan.metadata["engine"].get("kv_dtype", "auto"),
+        graph_sizes=graph_padding(
+            {int(size): int(steps) for size, steps in batch_steps.items()}, settings.max_num_seqs
+        )["sizes"],
+        arguments=dict(arguments),
+        pdmux=pdmux,
+        log_steps=log_steps,
+    )
+    log = None if output is None else output.with_name(output.name + ".engine.log")
+    if engine == "vllm":
+        from blendplan.engines.vllm import VllmEngine
+
+        return partial(EngineProcess, partial(VllmEngine, launch), log=log)
+    from blendplan.engines.sglang import SglangEngine
+
+    return partial(EngineProcess, partial(SglangEngine, launch), log=log)
