@@ -57,14 +57,14 @@ def main() -> None:
 
 def measure(requests: Requests, name: str, knowledge: str, effort: int) -> list[dict[str, Any]]:
     """One row per overlap exponent."""
-    target = machine("a100-80g")
+    target = machine("a100-80g", cost="datasheet")
     lengths = believed(requests, build_tree(requests), knowledge)
     prepared = prepare(requests, target, lengths=lengths)
     truth = replace(prepared.workload, output_tokens=requests.output_tokens)
     prepared = replace(prepared, workload=truth)
     rows = []
     for overlap in OVERLAPS if knowledge in ("known", "sample") else OVERLAPS[:2]:
-        target = machine("a100-80g", overlap=overlap)
+        target = machine("a100-80g", overlap=overlap, cost="datasheet")
         row: dict[str, Any] = {
             "workload": name, "knowledge": knowledge, "overlap": str(overlap)
         }  # fmt: skip

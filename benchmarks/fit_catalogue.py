@@ -11,7 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from blendplan.cost import gpu_spec
-from blendplan.cost.calibrate import calibrate_kernels, toml_text
+from blendplan.cost.calibrate import calibrate_kernels
+from blendplan.cost.profile import toml_text
 
 GPUS = ("a100-80g", "h100-80g", "h200", "b200", "l40s")
 CATALOGUE = Path(__file__).parents[1] / "src" / "blendplan" / "cost" / "catalogue" / "kernels"

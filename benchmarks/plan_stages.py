@@ -53,7 +53,7 @@ class Clock:
 def stages(path: Path, output: Path, policy: str) -> Clock:
     """Plan one file; the stages of `prepare` also one by one."""
     clock = Clock()
-    target = machine("a100-80g")
+    target = machine("a100-80g", cost="datasheet")
     requests = clock.time("read", lambda: read_requests(path))
     prompts = requests.prompt_tokens
     tree = clock.time("tree", lambda: build_tree(requests))

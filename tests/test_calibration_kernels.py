@@ -12,10 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from blendplan.cost import GpuSpec, cost_model, gpu_spec, model_spec
-from blendplan.cost.calibrate import calibrate_kernels, toml_text, write_profile
+from blendplan.cost.calibrate import calibrate_kernels
 from blendplan.cost.gemm import GemmModel
 from blendplan.cost.kernel_tables import all_reduce_rows, decode_rows, gemm_rows, read_rows
 from blendplan.cost.operators import all_reduce_from, operators
+from blendplan.cost.profile import toml_text, write_profile
 from blendplan.errors import BlendplanError
 from tests.cli_runs import answer, error_line, run
 from tests.kernel_folder import ABSURD_MS, TRUE_GEMM, write_kernel_tables

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from blendplan.cost import cost_model, gpu_spec, model_spec, price_steps
-from blendplan.cost.calibrate import write_profile
+from blendplan.cost.profile import write_profile
 from blendplan.cost.step_log import StepLog, calibrate_steps, read_step_log, unknown_machine
 from blendplan.errors import BlendplanError
 from tests.cli_runs import answer, error_line, run
@@ -113,7 +113,8 @@ def test_demand_counts_every_token_and_read() -> None:
     gpu = calibrate_steps(_log(steps, _true_time_s(steps)), unknown_machine("mine"), MODEL)
     cost = cost_model("calibrated", MODEL, gpu)
     compute_s, memory_s = cost.demand([100], [50])
-    assert compute_s[0] == pytest.approx(150 * 3e-5 + 50 * 2e-5 + 5050 * 2e-8, rel=0.01)
+    token_s = (64 * 6e-5 + (4096 - 64) * 3e-5) / 4096
+    assert compute_s[0] == pytest.approx(150 * token_s + 50 * 2e-5 + 5050 * 2e-8, rel=0.01)
     assert memory_s[0] == pytest.approx((100 * 50 + 50 * 50 / 2) * 4e-8, rel=0.01)
     assert cost.name == "calibrated"
     assert cost.parameters()["step_s"] == gpu.fitted["steps"]["step_s"]

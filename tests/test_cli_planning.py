@@ -15,6 +15,7 @@ HEADLINE = [
     "policy",
     "gpu",
     "model",
+    "cost_model",
     "overlap",
     "density",
     "prefix_sharing",

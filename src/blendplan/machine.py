@@ -1,6 +1,6 @@
 """`Machine`: the hardware, model and engine limits that requests are planned for."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from blendplan.cost import (
@@ -13,6 +13,7 @@ from blendplan.cost import (
     kv_capacity_tokens,
     model_spec,
 )
+from blendplan.cost.model import kv_bits
 from blendplan.schedule import EngineSettings
 
 
@@ -25,7 +26,7 @@ class Machine:
         costs: what requests and steps cost.
         settings: limits of the engine.
         table: price of a step within these limits.
-        kv_dtype: data type of the KV cache, ``auto`` for the model's.
+        kv_dtype: data type of the KV cache as it was asked for; ``model`` has it.
     """
 
     gpu: GpuSpec
@@ -43,7 +44,7 @@ def machine(
     *,
     tp: int = 1,
     overlap: float = 1.0,
-    cost: str = "datasheet",
+    cost: str = "calibrated",
     kv_tokens: int | None = None,
     max_num_seqs: int = 1024,
     max_num_batched_tokens: int = 2048,
@@ -58,7 +59,7 @@ def machine(
         tp: tensor-parallel degree.
         overlap: overlap exponent q of the engine; 1 for stock vLLM and SGLang, ``inf`` for perfect
             overlap of compute and memory.
-        cost: name of the cost model.
+        cost: name of the cost model, ``calibrated`` or ``datasheet``.
         kv_tokens: capacity of the KV cache; worked out from the memory of the GPU without it.
         max_num_seqs, max_num_batched_tokens, block_size, gpu_memory_utilization, kv_dtype:
             engine settings, by vLLM's names.
@@ -68,6 +69,7 @@ def machine(
     """
     gpu = gpu if isinstance(gpu, GpuSpec) else gpu_spec(gpu)
     model = model if isinstance(model, ModelSpec) else model_spec(model)
+    model = replace(model, kv_bits=kv_bits(model, kv_dtype))
     if kv_tokens is None:
         kv_tokens = kv_capacity_tokens(
             model,

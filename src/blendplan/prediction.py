@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from blendplan.cost import Bound, makespan_bound
+from blendplan.cost.profile import catalogued, profile_text
 from blendplan.machine import Machine
 from blendplan.preparation import Prepared, Progress
 from blendplan.schedule import make_policy
@@ -92,10 +93,15 @@ def describe(
         "policy_parameters": dict(prediction.parameters),
         "step_prices": prepared.expected.prices._asdict(),
         "gpu": target.gpu.name,
+        "gpu_profile": None if catalogued(target.gpu) else profile_text(target.gpu),
         "model": target.model.name,
         "tp": target.tp,
         "overlap": _json_number(target.table.overlap),
-        "cost_model": {"name": target.costs.name, "parameters": target.costs.parameters()},
+        "cost_model": {
+            "name": target.costs.name,
+            "parameters": target.costs.parameters(),
+            "note": target.costs.note,
+        },
         "engine": {
             "kv_tokens": settings.kv_tokens,
             "max_num_seqs": settings.max_num_seqs,

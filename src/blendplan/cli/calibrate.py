@@ -82,7 +82,7 @@ def command(
     check_destinations([output], inputs=[steps])
     with Progress(quiet=answer.quiet) as progress:
         from blendplan.cost import gpu_spec
-        from blendplan.cost.calibrate import write_profile
+        from blendplan.cost.profile import write_profile
 
         base = gpu_spec(gpu) if gpu is not None else None
         if kernels is not None and base is not None:

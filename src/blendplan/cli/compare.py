@@ -50,12 +50,12 @@ def command(
     blendplan compare requests.jsonl --gpu a100-80g --policies fcfs,dfs,blendserve
     blendplan compare requests.jsonl --gpu a100-80g --html report.html
     """
-    job.check(html)
     if png is not None:
         from blendplan.report.figures_png import check_png_folder
 
         check_png_folder(png)
     with Progress(quiet=answer.quiet) as progress, compilation_clock(progress.line) as clock:
+        job.check(html)
         from blendplan.comparison import compare
         from blendplan.prediction import describe
 

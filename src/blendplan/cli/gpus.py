@@ -10,7 +10,9 @@ from blendplan.cli.answer import Answer, answering
 def command(answer: Answer) -> None:
     """List the GPUs that --gpu knows by name.
 
-    A GPU that is missing here is described by a TOML file of the same fields, given as --gpu FILE.
+    Prices of calibrated GPUs are fitted to measured kernels, those of others follow from stated
+    efficiencies. A GPU that is missing here is described by a TOML file of the same fields, given
+    as --gpu FILE; 'blendplan calibrate' writes one from measurements.
     """
     from dataclasses import asdict
 

@@ -13,6 +13,7 @@ def headline(metadata: Mapping[str, Any]) -> dict[str, Any]:
         "policy": metadata["policy"],
         "gpu": metadata["gpu"],
         "model": metadata["model"],
+        "cost_model": metadata["cost_model"]["name"],
         "overlap": metadata["overlap"],
         "density": metadata["density"],
         "prefix_sharing": dict(metadata["prefix_sharing"]),

@@ -68,7 +68,7 @@ def inspection(plan: "Plan") -> dict[str, Any]:
         "tp": metadata["tp"],
         "replicas": metadata["replicas"],
         "parts": [headline(part) for part in metadata.get("parts", [])],
-        "cost_model": metadata["cost_model"]["name"],
+        "cost_note": metadata["cost_model"].get("note", ""),
         "engine": engine,
         "cuda_graphs": graph_padding(
             {int(size): steps for size, steps in batch_steps.items()}, engine["max_num_seqs"]

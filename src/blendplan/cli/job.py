@@ -79,6 +79,8 @@ class Job:
         notes = []
         if rejected := self.rejected():
             notes.append(f"left out {rejected} bad or too long requests, see {self.rejects}")
+        if metadata["cost_model"]["note"]:
+            notes.append(metadata["cost_model"]["note"])
         if metadata["lengths"]["note"]:
             notes.append(metadata["lengths"]["note"])
         if metadata["lengths"]["estimated_prompts"]:

@@ -73,8 +73,8 @@ def command(
 
 def _plan(job: Job, policy: str, output: Path, answer: Answer) -> None:
     started = perf_counter()
-    job.check(output)
     with Progress(quiet=answer.quiet) as progress, compilation_clock(progress.line) as clock:
+        job.check(output)
         from blendplan.planner import plan
 
         requests = job.read(progress)
@@ -96,8 +96,8 @@ def _plan(job: Job, policy: str, output: Path, answer: Answer) -> None:
 
 
 def _sample(job: Job, sample_out: Path, fraction: float, answer: Answer) -> None:
-    job.check(sample_out)
     with Progress(quiet=answer.quiet) as progress, compilation_clock(progress.line):
+        job.check(sample_out)
         from blendplan.lengths import choose_sample
         from blendplan.requests import write_requests
         from blendplan.tree import build_tree

@@ -2,11 +2,10 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from blendplan.atomic import replacing
 from blendplan.cost.fitting import mean_absolute_share
 from blendplan.cost.gpu import GpuSpec
 from blendplan.cost.operator_fits import Fit, default_kernel, enough, fits, foretell, learn
@@ -81,52 +80,6 @@ def _defaults(chosen: list[Fit]) -> dict[str, Any]:
     if sources:
         defaults["all_reduce"] = "vllm_graph" if "vllm_graph" in sources else sources[0]
     return defaults
-
-
-def write_profile(gpu: GpuSpec, path: Path) -> None:
-    """Write a profile that `gpu_spec` reads, whole or not at all."""
-    values = {item.name: getattr(gpu, item.name) for item in fields(gpu)}
-    with replacing(path) as temporary:
-        temporary.write_text(toml_text(values), encoding="utf-8")
-
-
-def toml_text(values: Mapping[str, Any]) -> str:
-    """A nested table of text, numbers, arrays and tables as TOML."""
-    lines: list[str] = []
-    _write_table(values, (), lines)
-    return "\n".join(lines).strip() + "\n"
-
-
-def _write_table(values: Mapping[str, Any], path: tuple[str, ...], lines: list[str]) -> None:
-    plain = {key: value for key, value in values.items() if not isinstance(value, Mapping)}
-    if plain and path:
-        lines += ["", f"[{'.'.join(map(_key, path))}]"]
-    lines += [f"{_key(key)} = {_value(value)}" for key, value in plain.items()]
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            _write_table(value, (*path, key), lines)
-
-
-def _key(key: str) -> str:
-    plain = key.replace("_", "").replace("-", "")
-    return key if plain.isascii() and plain.isalnum() else _text(key)
-
-
-def _value(value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, float):
-        return repr(value)
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_value, value))}]"
-    return _text(str(value))
-
-
-def _text(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in escaped) + '"'
 
 
 def _rounded(value: Any) -> Any:

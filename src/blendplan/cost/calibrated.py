@@ -13,6 +13,13 @@ from blendplan.cost.model import LinearShape, ModelSpec, kv_heads_per_gpu, linea
 from blendplan.cost.operators import Operators, operators
 from blendplan.cost.step import StepTable
 
+# What a step consists of; the last only where several GPUs share the model.
+WORDS = {
+    "gemm": "GEMM",
+    "decode_attention": "decode attention",
+    "prefill_attention": "prefill attention",
+    "all_reduce": "all-reduce",
+}
 # Norms, rotary embedding and activation are not in the tables of GEMM and attention. With these
 # values their sum is within 8 % of the A100 and 9 % of the H100 rows of `linear_ops` on average.
 ELEMENTWISE_LAUNCHES = 5
@@ -46,6 +53,22 @@ class CalibratedCost:
     def name(self) -> str:
         """``calibrated``."""
         return "calibrated"
+
+    @property
+    def note(self) -> str:
+        """Says so where operators take stated efficiencies because nobody measured them."""
+        needed = [name for name in WORDS if name != "all_reduce" or self.tp > 1]
+        missing = [name for name in needed if name not in self._operators.measured]
+        if not missing:
+            return ""
+        what = ""
+        if len(missing) < len(needed):
+            words = ", ".join(WORDS[name] for name in missing)
+            what = f" for {words} of this model's data types"
+        return (
+            f"{self.gpu.name} is not calibrated{what}: stated efficiencies set the times; "
+            "'blendplan calibrate' fits them to measurements"
+        )
 
     @cached_property
     def _operators(self) -> Operators:

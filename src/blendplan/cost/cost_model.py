@@ -10,7 +10,7 @@ from blendplan.cost.model import ModelSpec
 from blendplan.cost.step import StepTable
 from blendplan.errors import BlendplanError
 
-COST_MODELS = ("datasheet", "calibrated")
+COST_MODELS = ("calibrated", "datasheet")
 
 
 class CostModel(Protocol):
@@ -19,6 +19,11 @@ class CostModel(Protocol):
     @property
     def name(self) -> str:
         """Name of the cost model, one of `COST_MODELS`."""
+        ...
+
+    @property
+    def note(self) -> str:
+        """What a user should know of how far to trust the prices, one line, or empty."""
         ...
 
     def parameters(self) -> dict[str, Any]:

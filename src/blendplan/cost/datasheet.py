@@ -31,6 +31,11 @@ class DatasheetCost:
         """``datasheet``."""
         return "datasheet"
 
+    @property
+    def note(self) -> str:
+        """Empty: who asks for datasheet prices knows."""
+        return ""
+
     def parameters(self) -> dict[str, Any]:
         """Peaks and model sizes, as JSON values."""
         return {
@@ -108,9 +113,8 @@ def datasheet_cost(
         active_parameters: P of the paper's formulas; by default the model's true count (the paper
             rounds Llama-3.1-8B to 8.0e9).
     """
-    gpu.require(
-        "flop_per_s", "bandwidth_bytes_per_s", purpose="price with --cost calibrated instead"
-    )
+    purpose = "add it to the profile, or name a base GPU there"
+    gpu.require("flop_per_s", "bandwidth_bytes_per_s", purpose=purpose)
     linear_shapes(model, tp)  # refuses a degree that does not divide the model
     weights = float(model.active_parameters) if active_parameters is None else active_parameters
     return DatasheetCost(model, gpu, tp, float(weights))

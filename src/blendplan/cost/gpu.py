@@ -113,19 +113,37 @@ def gpu_spec(name: str | Path) -> GpuSpec:
 
 def _from_profile(path: Path) -> GpuSpec:
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         reason = error.strerror or "cannot be read"
         raise BlendplanError(f"GPU profile {path}: {reason}; give a TOML file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise BlendplanError(f"GPU profile {path} is not TOML: {error}") from None
+    return gpu_from_text(text, f"GPU profile {path}", path.stem)
+
+
+def gpu_from_text(text: str, where: str, name: str) -> GpuSpec:
+    """The GPU of a profile's text.
+
+    Args:
+        text: TOML.
+        where: what errors call the profile.
+        name: of the GPU if the profile states none.
+
+    Raises:
+        BlendplanError: not TOML, wrong fields.
+    """
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise BlendplanError(f"{where} is not TOML: {error}") from None
     base = table.pop("base", None)
     if base is not None:
         if not isinstance(base, str) or base.endswith(".toml"):
-            raise BlendplanError(f"GPU profile {path}: base is {base!r}; give a catalogue name")
+            raise BlendplanError(f"{where}: base is {base!r}; give a catalogue name")
         known = gpu_spec(base)
-        table = {name: getattr(known, name) for name in GpuSpec.__dataclass_fields__} | table
-    return _from_table(str(table.pop("name", path.stem)), table, f"GPU profile {path}")
+        table = {item: getattr(known, item) for item in GpuSpec.__dataclass_fields__} | table
+    return _from_table(str(table.pop("name", name)), table, where)
 
 
 def _from_table(name: str, table: Mapping[str, Any], where: str) -> GpuSpec:

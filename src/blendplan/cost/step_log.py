@@ -26,6 +26,9 @@ LEAST_STEPS = 20
 REWEIGHTINGS = 30
 OUTLIER = 1.345  # Huber's constant: errors within so many standard deviations count in full
 MOST_STALLS = 1.0
+LARGE_STEP = 4096.0  # tokens
+# A log of short contexts may show no price of reading them; densities need one.
+LEAST_PRICE_S = 1e-15
 
 
 @dataclass(frozen=True)
@@ -171,6 +174,11 @@ class StepLogCost:
         """``calibrated``."""
         return "calibrated"
 
+    @property
+    def note(self) -> str:
+        """Empty: the prices were measured."""
+        return ""
+
     def parameters(self) -> dict[str, Any]:
         """The prices, as JSON values."""
         return {"measured": ["steps"], "source": "step log", **self.steps, "tp": self.tp}
@@ -178,13 +186,13 @@ class StepLogCost:
     def demand(
         self, prompt_tokens: ArrayLike, output_tokens: ArrayLike
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Seconds of compute and of KV reads; float64 [n] each. Tokens at the lowest price."""
+        """Seconds of compute and of KV reads; float64 [n] each. Tokens as in a large step."""
         p = np.asarray(prompt_tokens, np.float64)
         d = np.asarray(output_tokens, np.float64)
-        token_s = min(self.steps["token_s"])
+        token_s = max(float(self._linear_s(np.array([LARGE_STEP]))[0]) / LARGE_STEP, LEAST_PRICE_S)
         compute_s = (p + d) * token_s + d * self.steps["sequence_s"]
         compute_s = compute_s + p * (p + 1.0) / 2.0 * self.steps["pair_s"]
-        memory_s = (p * d + d * d / 2.0) * self.steps["kv_token_s"]
+        memory_s = (p * d + d * d / 2.0) * max(self.steps["kv_token_s"], LEAST_PRICE_S)
         return self._stalled * compute_s, self._stalled * memory_s
 
     def step_table(
@@ -193,8 +201,7 @@ class StepLogCost:
         """The fitted prices; what the log did not tell apart is in the price per token."""
         check_step_limits(max_num_batched_tokens, max_num_seqs, overlap)
         tokens = np.arange(max_num_batched_tokens + 1, dtype=np.float64)
-        knots = np.array(self.steps["knots_tokens"], np.float64)
-        linear_s = _segments(tokens, knots) @ np.array(self.steps["token_s"], np.float64)
+        linear_s = self._linear_s(tokens)
         head_s = np.arange(max_num_seqs + 1, dtype=np.float64) * self.steps["sequence_s"]
         return StepTable(
             linear_s=self._stalled * linear_s,
@@ -204,6 +211,10 @@ class StepLogCost:
             overlap=float(overlap),
             step_s=float(self._stalled * self.steps["step_s"]),
         )
+
+    def _linear_s(self, tokens: NDArray[np.float64]) -> NDArray[np.float64]:
+        knots = np.array(self.steps["knots_tokens"], np.float64)
+        return _segments(tokens, knots) @ np.array(self.steps["token_s"], np.float64)
 
     @property
     def _stalled(self) -> float:

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from blendplan.cost.gpu import gpu_from_text
 from blendplan.engines.sim import SimulatedEngine
 from blendplan.engines.work import Work, work_of
 from blendplan.machine import Machine, machine
@@ -45,8 +46,9 @@ def simulate(plan: Plan) -> SimulatedRun:
 def machine_of(plan: Plan) -> Machine:
     """The machine that a plan was made for."""
     engine = plan.metadata["engine"]
+    name, profile = plan.metadata["gpu"], plan.metadata.get("gpu_profile")
     return machine(
-        plan.metadata["gpu"],
+        gpu_from_text(profile, "the plan's GPU profile", name) if profile else name,
         plan.metadata["model"],
         tp=plan.metadata["tp"],
         overlap=float(plan.metadata["overlap"]),
@@ -55,6 +57,7 @@ def machine_of(plan: Plan) -> Machine:
         max_num_seqs=engine["max_num_seqs"],
         max_num_batched_tokens=engine["max_num_batched_tokens"],
         block_size=engine["block_size"],
+        kv_dtype=engine["kv_dtype"],
     )
 
 

@@ -15,7 +15,7 @@ def gpu_table(gpus: Iterable[Mapping[str, Any]]) -> Table:
     table.add_column("GPU", no_wrap=True)
     for title in ("bf16 TFLOP/s", "fp8 TFLOP/s", "TB/s", "memory", "link GB/s", "FLOP per byte"):
         table.add_column(title, justify="right")
-    table.add_column("calibrated")
+    table.add_column("calibrated", no_wrap=True)
     for gpu in gpus:
         fp8 = gpu["fp8_flop_per_s"]
         table.add_row(
@@ -26,7 +26,7 @@ def gpu_table(gpus: Iterable[Mapping[str, Any]]) -> Table:
             binary_size(gpu["memory_bytes"]),
             f"{gpu['link_bytes_per_s'] / 1e9:.0f}",
             f"{gpu['flop_per_s'] / gpu['bandwidth_bytes_per_s']:.0f}",
-            "yes" if gpu["calibrated"] else "no",
+            "yes" if gpu["calibrated"] else "no: stated efficiencies",
         )
     return table
 

@@ -66,6 +66,8 @@ def _engine_rows(plan: Mapping[str, Any]) -> dict[str, str]:
             f"{share(left['p50'])} of the KV cache to the compute side in the median, "
             f"{share(left['p10'])} to {share(left['p90'])} in most admissions"
         )
+    if plan["cost_note"]:
+        rows["prices"] = plan["cost_note"]
     if plan["lengths_note"]:
         rows["output lengths"] = plan["lengths_note"]
     return rows

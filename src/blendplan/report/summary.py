@@ -27,13 +27,14 @@ def headline_rows(plan: Mapping[str, Any]) -> dict[str, str]:
     """The headline numbers of one plan in words.
 
     Args:
-        plan: keys ``requests``, ``policy``, ``gpu``, ``model``, ``overlap``, ``density``,
-            ``prefix_sharing``, ``predicted``, ``bound_s`` and ``bound_ratio``.
+        plan: keys ``requests``, ``policy``, ``gpu``, ``model``, ``cost_model``, ``overlap``,
+            ``density``, ``prefix_sharing``, ``predicted``, ``bound_s`` and ``bound_ratio``.
     """
     sharing, predicted = plan["prefix_sharing"], plan["predicted"]
     return {
         "requests": count(plan["requests"]),
-        "for": f"{plan['model']} on {plan['gpu']}, overlap exponent {float(plan['overlap']):g}",
+        "for": f"{plan['model']} on {plan['gpu']}, overlap exponent {float(plan['overlap']):g}, "
+        f"{plan['cost_model']} prices",
         "policy": plan["policy"],
         "density": f"{rounded(plan['density'])} compute time over memory time",
         "prefix sharing": f"{share(sharing['planned'])} of the prompt tokens; "
