@@ -96,4 +96,5 @@ def prefill_s(
     passes = 4 * new * (p.query_passes * heads + p.kv_passes * kv_heads)
     traffic = batch * dim * (passes + 4 * kv_heads * cached)
     joined = norm(mean_s, slowest_s, p.sharpness)
-    return p.launch_s + joined + traffic / gpu.bandwidth_bytes_per_s
+    tokens_s = p.token_s * batch * new
+    return p.launch_s + joined + tokens_s + traffic / gpu.bandwidth_bytes_per_s

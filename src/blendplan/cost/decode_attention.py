@@ -134,7 +134,10 @@ class DecodeAttentionModel:
         head_dim: ArrayLike,
         time_s: ArrayLike,
     ) -> Self:
-        """Fit to measured calls; leave out those whose KV cache stays in L2."""
+        """Fit to measured calls; leave out those whose KV cache stays in L2.
+
+        Without calls of as many KV heads as query heads, these are taken to split like others.
+        """
         measured_s = np.asarray(time_s, np.float64)
         chosen = sampled(len(measured_s), FIT_ROWS)
         columns = [
@@ -142,12 +145,18 @@ class DecodeAttentionModel:
             for column in (batch, context, heads, kv_heads, head_dim)
         ]
 
-        def error(vector: NDArray[np.float64]) -> float:
-            return mean_absolute_share(
-                self._times(_parameters(vector), columns), measured_s[chosen]
-            )
+        ungrouped_seen = bool((columns[2] == columns[3]).any())
 
-        self.parameters_ = _parameters(minimise(error, list(BOUNDS.values()), STARTS))
+        def parameters(vector: NDArray[np.float64]) -> DecodeAttentionParameters:
+            found = _parameters(vector)
+            if ungrouped_seen:
+                return found
+            return found._replace(most_splits_ungrouped=found.most_splits)
+
+        def error(vector: NDArray[np.float64]) -> float:
+            return mean_absolute_share(self._times(parameters(vector), columns), measured_s[chosen])
+
+        self.parameters_ = parameters(minimise(error, list(BOUNDS.values()), STARTS))
         return self
 
     def predict(

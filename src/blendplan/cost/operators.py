@@ -50,6 +50,7 @@ UNMEASURED_PREFILL = PrefillAttentionParameters(
     units_per_sm=1.0,
     tail_share=0.3,
     sharpness=1.5,
+    token_s=1e-9,
     query_passes=1.0,
     kv_passes=3.0,
     flop_share_64=0.45,

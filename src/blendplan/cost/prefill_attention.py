@@ -27,6 +27,7 @@ class PrefillAttentionParameters(NamedTuple):
         units_per_sm: units that run on an SM at the same time; whole.
         tail_share: share of the idle SMs' time in the last wave that is really lost.
         sharpness: exponent of the norm that joins the mean unit's time and the slowest one's.
+        token_s: of each new token, whatever its size: the cache is written token by token.
         query_passes, kv_passes: traffic of queries and results, and of new keys and values, each
             32 bits an element.
         flop_share_64 .. flop_share_512: matrix rate by head dimension, as a share of the
@@ -39,6 +40,7 @@ class PrefillAttentionParameters(NamedTuple):
     units_per_sm: float
     tail_share: float
     sharpness: float
+    token_s: float
     query_passes: float
     kv_passes: float
     flop_share_64: float
@@ -55,6 +57,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "units_per_sm": (0.6, 4.4),
     "tail_share": (0.0, 1.0),
     "sharpness": (1.0, 12.0),
+    "token_s": (0.0, 20e-9),
     "query_passes": (0.0, 8.0),
     "kv_passes": (0.0, 12.0),
 } | {f"flop_share_{dim}": (0.02, 1.2) for dim in HEAD_DIMS}
@@ -66,6 +69,7 @@ STARTS = [
         units_per_sm=units,
         tail_share=tail,
         sharpness=2.0,
+        token_s=1e-9,
         query_passes=1.0,
         kv_passes=3.0,
         flop_share_64=share,
@@ -233,5 +237,6 @@ def _prefill_times(
         joined = longer * (1.0 + (shorter / longer) ** p.sharpness) ** (1.0 / p.sharpness)
         passes = p.query_passes * heads[i] * new[i] + p.kv_passes * kv_heads[i] * new[i]
         traffic = 4.0 * passes + 2.0 * kv_element_bytes * kv_heads[i] * cached[i]
+        joined += p.token_s * batch[i] * new[i]
         time_s[i] = p.launch_s + joined + batch[i] * head_dim[i] * traffic / bandwidth
     return time_s
