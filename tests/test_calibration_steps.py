@@ -164,8 +164,11 @@ def test_a_log_holds_for_its_model_alone() -> None:
     [
         ({"time_s": None}, "has no column 'time_s'"),
         ({"sequences": ["many"] * 300}, "sequences is string; expected numbers"),
-        ({"kv_tokens_read": [-1] * 300}, "kv_tokens_read has values"),
-        ({"time_s": [float("nan")] * 300}, "time_s has values"),
+        ({"kv_tokens_read": [-1] * 300}, "kv_tokens_read is -1 in row 0; expected numbers from 0"),
+        ({"time_s": [1.0] * 299 + [float("nan")]}, "time_s is nan in row 299"),
+        ({"time_s": [1.0] * 299 + [None]}, "time_s is nan in row 299"),
+        ({"prefill_tokens": [1e300] * 300}, r"prefill_tokens is 1e\+300 in row 0"),
+        ({"end_s": [float("inf")] * 300}, "end_s is inf in row 0"),
         ({"time_s": [0.0] * 300}, "has 0 steps with tokens and a time; at least 20"),
     ],
 )
@@ -180,6 +183,16 @@ def test_files_that_are_no_logs(tmp_path: Path) -> None:
     (tmp_path / "text.parquet").write_text("steps")
     with pytest.raises(BlendplanError, match="cannot be read as Parquet"):
         read_step_log(tmp_path / "text.parquet")
+
+
+def test_time_between_steps_counts(tmp_path: Path) -> None:
+    """A second log appended to the first starts its clock anew."""
+    steps = {"prefill_tokens": 1, "decode_tokens": 2, "kv_tokens_read": 9, "sequences": 3}
+    rows = [{**steps, "time_s": 1.0, "end_s": end_s} for end_s in range(2, 60, 2)]
+    pq.write_table(pa.Table.from_pylist(rows + rows), tmp_path / "steps.parquet")
+    time_s = read_step_log(tmp_path / "steps.parquet").time_s
+    once = [1.0] + [2.0] * (len(rows) - 1)
+    assert time_s.tolist() == once + once
 
 
 def test_logs_without_pairs_are_fine(tmp_path: Path) -> None:

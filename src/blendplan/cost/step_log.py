@@ -19,10 +19,13 @@ from blendplan.errors import BlendplanError
 COLUMNS = ("prefill_tokens", "decode_tokens", "kv_tokens_read", "sequences", "time_s")
 # Optional: (query, key) pairs of prefill attention, without which its cost goes to the tokens.
 PAIRS = "prefill_pairs"
+# Optional: when the step ended, which tells what the engine's caller did between two steps.
+END = "end_s"
 # Tokens at which the price of one more may change, as GEMMs turn from memory to compute bound.
 KNOTS = (0.0, 16.0, 64.0, 256.0, 1024.0, 4096.0)
 LEAST_SHARE_PER_KNOT = 0.05
 LEAST_STEPS = 20
+LARGEST = 1e15
 REWEIGHTINGS = 30
 OUTLIER = 1.345  # Huber's constant: errors within so many standard deviations count in full
 MOST_STALLS = 1.0
@@ -57,6 +60,9 @@ class StepLog:
 def read_step_log(path: Path) -> StepLog:
     """A step log from a Parquet file with the columns of `COLUMNS`.
 
+    With ``end_s``, a step's time counts from the end of the step before it: what happens between
+    steps is as much a part of a run as the steps themselves.
+
     Raises:
         BlendplanError: no such file, not Parquet, columns missing or no numbers, too few steps.
     """
@@ -68,9 +74,9 @@ def read_step_log(path: Path) -> StepLog:
         reason = str(error).splitlines()[0]
         raise BlendplanError(f"step log {path} cannot be read as Parquet: {reason}") from None
     columns: dict[str, NDArray[np.float64]] = {}
-    for name in (*COLUMNS, PAIRS):
+    for name in (*COLUMNS, PAIRS, END):
         if name not in table.column_names:
-            if name == PAIRS:
+            if name in (PAIRS, END):
                 columns[name] = np.zeros(table.num_rows)
                 continue
             raise BlendplanError(
@@ -81,8 +87,16 @@ def read_step_log(path: Path) -> StepLog:
         except pa.ArrowInvalid:
             kind = table.column(name).type
             raise BlendplanError(f"step log {path}: {name} is {kind}; expected numbers") from None
-        if not (np.isfinite(columns[name]) & (columns[name] >= 0)).all():
-            raise BlendplanError(f"step log {path}: {name} has values that are no positive numbers")
+        wrong = ~((columns[name] >= 0) & (columns[name] <= LARGEST))
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise BlendplanError(
+                f"step log {path}: {name} is {columns[name][row]:g} in row {row}; expected numbers "
+                f"from 0 to {LARGEST:g}"
+            )
+    ends_s = columns.pop(END)
+    between_s = np.diff(ends_s, prepend=ends_s[:1])
+    columns["time_s"] = np.maximum(columns["time_s"], between_s)
     log = StepLog(**columns)
     busy = (log.prefill_tokens + log.decode_tokens > 0) & (log.time_s > 0)
     if busy.sum() < LEAST_STEPS:

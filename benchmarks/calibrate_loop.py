@@ -1,0 +1,237 @@
+"""The calibration loop closed on a real engine: record, calibrate, predict, run, compare.
+
+    python benchmarks/calibrate_loop.py --bin .venv-vllm/bin [--model tiny] [--repeats 3] [-o FILE]
+
+BIN is an environment with blendplan and vLLM (`make engines` makes one for a CPU). Each repeat
+replays a calibration job on vLLM with a step log, fits a profile to that log alone with `blendplan
+calibrate --steps`, and then, for each job that the calibration has not seen, plans it with the
+profile and replays the plan on vLLM. A row compares the makespan that the plan predicts with the
+one that the replay takes, and with the sum of its steps. Jobs differ between repeats; models are
+filled with random numbers. Prints JSON.
+"""
+
+import argparse
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+LLAMA: dict[str, Any] = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "vocab_size": 4096,
+    "max_position_embeddings": 8192,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 500000.0,
+    "torch_dtype": "bfloat16",
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+MODELS: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "hidden_size": 128,
+        "intermediate_size": 256,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 32,
+    },
+    # Its steps are arithmetic and not only the engine's own work.
+    "small": {
+        "hidden_size": 512,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 64,
+    },
+}
+# Requests of each job; `small` takes a fraction of them.
+FRACTION = {"tiny": 1.0, "small": 0.15}
+SEQUENCES, TOKENS, BLOCK, KV_TOKENS = 32, 512, 32, 65_536
+# Job: requests, shortest and longest prompt, shortest and longest output, policy.
+CALIBRATION = (700, 1, 1500, 1, 300, "fcfs")
+JOBS = {
+    "prefill heavy": (400, 300, 1800, 1, 8, "fcfs"),
+    "decode heavy": (300, 4, 64, 100, 500, "fcfs"),
+    "mixed, depth first": (500, 8, 1000, 2, 400, "dfs"),
+    "mixed, blend": (500, 8, 1000, 2, 400, "blend"),
+    "common prefixes": (600, 200, 600, 4, 120, "dfs"),
+}
+ENVIRONMENT = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "OMP_NUM_THREADS": "1",
+    "HF_HUB_OFFLINE": "1",
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--bin", type=Path, required=True, help="environment's bin folder")
+    parser.add_argument("--model", choices=MODELS, default="tiny")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("-o", "--output", type=Path, help="also write the JSON here")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="blendplan-") as folder:
+        loop = Loop(arguments.bin, arguments.model, Path(folder))
+        rows = [row for seed in range(arguments.repeats) for row in loop.run(seed)]
+    found = {
+        "engine": "vllm on a CPU, one thread",
+        "model": arguments.model,
+        "repeats": arguments.repeats,
+        "rows": rows,
+        "summary": summary(rows),
+    }
+    text = json.dumps(found, indent=1)
+    if arguments.output:
+        arguments.output.write_text(text + "\n", encoding="utf-8")
+    print(text)
+    return 0
+
+
+class Loop:
+    """The loop for one model, in a folder of its own."""
+
+    def __init__(self, place: Path, model: str, folder: Path) -> None:
+        self.blendplan = (place / "blendplan").absolute()
+        self.fraction = FRACTION[model]
+        self.folder = folder
+        self.model = folder / model
+        self.model.mkdir()
+        (self.model / "config.json").write_text(json.dumps(LLAMA | MODELS[model]))
+
+    def run(self, seed: int) -> list[dict[str, Any]]:
+        """Calibrate on one job, predict and run the others."""
+        requests = self.requests("calibration", CALIBRATION, 1000 * seed)
+        # Prices are not known yet, and do not matter for input order.
+        plan = self.plan(requests, "a100-80g", "fcfs")
+        log = self.folder / "steps.parquet"
+        self.replay(plan, log)
+        profile = self.folder / "profile.toml"
+        words = ("--steps", log, "--model", self.model, "--gpu", "a100-80g", "-o", profile)
+        fitted = self.call("calibrate", *words)["steps"]
+        rows = []
+        for place, (name, job) in enumerate(JOBS.items()):
+            requests = self.requests(name, job, 1000 * seed + place + 1)
+            plan = self.plan(requests, profile, job[-1])
+            run = self.replay(plan, log)
+            predicted_s = run["predicted"]["makespan_s"]
+            steps_s = float(pq.read_table(log)["time_s"].to_numpy().sum())
+            row = {
+                "seed": seed,
+                "job": name,
+                "requests": run["requests"],
+                "planned_steps": run["predicted"]["steps"],
+                "steps": run["steps"],
+                "predicted_s": round(predicted_s, 3),
+                "measured_s": round(run["makespan_s"], 3),
+                "steps_s": round(steps_s, 3),
+                "error_percent": round(100 * (predicted_s / run["makespan_s"] - 1), 2),
+                "error_of_steps_percent": round(100 * (predicted_s / steps_s - 1), 2),
+                "calibration_steps": fitted["steps"],
+                "median_step_error_percent": round(100 * fitted["median_error_share"], 2),
+            }
+            print(row, file=sys.stderr, flush=True)
+            rows.append(row)
+        return rows
+
+    def requests(self, name: str, job: Sequence[Any], seed: int) -> Path:
+        """A request file of random tokens; lengths are log-uniform within the job's limits."""
+        count, *limits, _ = job
+        count = max(20, int(count * self.fraction))
+        rng = np.random.default_rng(seed)
+        prompts, outputs = (
+            np.exp(rng.uniform(math.log(least), math.log(most + 1), count)).astype(int)
+            for least, most in (limits[:2], limits[2:])
+        )
+        families = rng.integers(3, 4096, (5, 4096)) if name == "common prefixes" else None
+        path = self.folder / f"{name.replace(' ', '-')}.jsonl"
+        with path.open("w") as file:
+            for prompt, output in zip(prompts.tolist(), outputs.tolist(), strict=True):
+                ids = rng.integers(3, 4096, prompt)
+                if families is not None:
+                    shared = prompt * 3 // 4
+                    ids[:shared] = families[rng.integers(len(families)), :shared]
+                line = {"prompt_token_ids": ids.tolist(), "output_tokens": output}
+                file.write(json.dumps(line) + "\n")
+        return path
+
+    def plan(self, requests: Path, gpu: str | Path, policy: str) -> Path:
+        """A plan for the engine that `replay` starts."""
+        output = self.folder / "plan.arrow"
+        limits = {
+            "--kv-tokens": KV_TOKENS,
+            "--max-num-seqs": SEQUENCES,
+            "--max-num-batched-tokens": TOKENS,
+            "--block-size": BLOCK,
+        }
+        words = [word for pair in limits.items() for word in pair]
+        where = ("--gpu", gpu, "--model", self.model, "--policy", policy)
+        self.call("plan", requests, *where, *words, "-o", output)
+        return output
+
+    def replay(self, plan: Path, log: Path) -> dict[str, Any]:
+        """Run a plan on vLLM and log its steps."""
+        arguments = {
+            "load_format": "dummy",
+            "enforce_eager": "true",
+            "async_scheduling": "false",
+            "skip_tokenizer_init": "true",
+            "block_size": BLOCK,
+            "max_model_len": 2560,
+            # vLLM keeps one block for itself.
+            "num_gpu_blocks_override": KV_TOKENS // BLOCK + 1,
+        }
+        words = [
+            word for pair in arguments.items() for word in ("--engine-arg", f"{pair[0]}={pair[1]}")
+        ]
+        results = self.folder / "results.jsonl"
+        results.unlink(missing_ok=True)
+        where = ("--engine", "vllm", "--model", self.model, "-o", results, "--step-log", log)
+        return self.call("replay", plan, *where, *words)
+
+    def call(self, *words: object) -> dict[str, Any]:
+        """A blendplan command's JSON answer."""
+        done = subprocess.run(
+            [str(self.blendplan), *map(str, words), "--json", "--quiet"],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, **ENVIRONMENT},
+        )
+        if done.returncode:
+            sys.exit(f"blendplan {words[0]} failed:\n{done.stderr[-2000:]}")
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return answer
+
+
+def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Errors of each job over the repeats, in percent: mean, least and most; and over all jobs."""
+    found: dict[str, Any] = {}
+    for name in [*JOBS, "all"]:
+        chosen = [row for row in rows if name in (row["job"], "all")]
+        errors = [row["error_percent"] for row in chosen]
+        if not errors:
+            continue
+        found[name] = {
+            "mean": round(statistics.fmean(errors), 2),
+            "least": min(errors),
+            "most": max(errors),
+            "mean_absolute": round(statistics.fmean(map(abs, errors)), 2),
+            "same_steps": all(row["steps"] == row["planned_steps"] for row in chosen),
+        }
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())
