@@ -3,7 +3,7 @@
 #   make demo    plan an example job of about 2,000 requests and show what the plan gains
 #   make test    linters, types and all tests, with the coverage
 #   make lint    linters and types only
-#   make test-engines  the tests on the real vLLM and SGLang, on a CPU (environments of 6 GB)
+#   make test-engines  the tests on the real vLLM and SGLang, on a CPU (environments of 5 GB)
 #   make bench   speed and memory, as JSON
 #   make clean   remove all that the other targets created
 #
@@ -15,9 +15,12 @@ BIN := $(VENV)/bin
 CODE := $(wildcard src tests benchmarks examples)
 ENGINES := vllm sglang
 BENCH := read_requests tree_build plan_stages
+PIP := python -m pip --quiet --quiet --disable-pip-version-check --no-input install
+TORCH_INDEX := https://download.pytorch.org/whl/cpu
+TWO_AT_ONCE := $(MAKE) --no-print-directory --jobs=2 --output-sync=target
 
 .SILENT:
-.PHONY: demo test lint bench engines test-engines clean
+.PHONY: demo test lint bench engines test-engines $(ENGINES:%=test-%) clean
 
 demo: $(VENV)/run.stamp
 	examples/demo.sh $(BIN)
@@ -30,12 +33,15 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/ruff format --quiet --check $(CODE)
 	$(BIN)/mypy --no-error-summary
 
-engines: $(ENGINES:%=.venv-%/stamp)
+engines:
+	$(TWO_AT_ONCE) $(ENGINES:%=.venv-%/stamp)
 
-test-engines: engines
-	for engine in $(ENGINES); do \
-	  BLENDPLAN_REQUIRE_ENGINE=$$engine .venv-$$engine/bin/python -m pytest --quiet tests/engines/test_$${engine}_*.py || exit 1; \
-	done
+test-engines:
+	$(TWO_AT_ONCE) $(ENGINES:%=test-%)
+
+$(ENGINES:%=test-%): test-%: .venv-%/stamp
+	echo "tests on $*"
+	BLENDPLAN_REQUIRE_ENGINE=$* .venv-$*/bin/python -m pytest --quiet tests/engines/test_$*_*.py
 
 bench: $(VENV)/dev.stamp
 	for name in $(BENCH); do $(BIN)/python "benchmarks/$$name.py" || exit 1; done
@@ -52,12 +58,17 @@ $(VENV)/dev.stamp: pyproject.toml
 	$(call install,.[dev],blendplan and the development tools)
 	touch $@ $(VENV)/run.stamp
 
-# SGLang imports two packages that have no CPU build; stand-ins go on its path.
+# Every version is in the file, so nothing is resolved. torch's CPU build is looked for like the
+# rest, then in PyTorch's own index. SGLang imports two packages that have no CPU build; stand-ins
+# go on its path.
 .venv-%/stamp: requirements/%-cpu.txt
 	echo "installing $* for a CPU into .venv-$*, once; this takes a few minutes" >&2
 	$(PYTHON) -m venv --clear .venv-$*
-	.venv-$*/bin/python -m pip --quiet --quiet --disable-pip-version-check --no-input install --no-deps --requirement $<
-	.venv-$*/bin/python -m pip --quiet --quiet --disable-pip-version-check --no-input install --no-deps --editable .
+	torch=$$(grep '^torch==' $<); \
+	  .venv-$*/bin/$(PIP) --no-deps --no-compile "$$torch" 2>/dev/null || \
+	  .venv-$*/bin/$(PIP) --no-deps --no-compile --index-url $(TORCH_INDEX) "$$torch"
+	.venv-$*/bin/$(PIP) --no-deps --no-compile --requirement $<
+	.venv-$*/bin/$(PIP) --no-deps --editable .
 	test $* != sglang || echo "$(CURDIR)/requirements/stand_ins" > "$$(.venv-$*/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/stand_ins.pth"
 	touch $@
 
@@ -68,5 +79,5 @@ define install
 	  $(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); exit 1; }; \
 	fi
 	echo "installing $(2) into $(VENV), once" >&2
-	$(BIN)/python -m pip --quiet --quiet --disable-pip-version-check --no-input install --editable '$(1)'
+	$(BIN)/$(PIP) --editable '$(1)'
 endef

@@ -69,7 +69,8 @@ def kill_yourself() -> None:
 
 
 def start_faulty(plan: Plan, poison: frozenset[int]) -> FaultyEngine:
-    """A faulty engine for a process of its own."""
+    """A faulty engine for a process of its own, which prints a word as engines do."""
+    print("hello", flush=True)
     return FaultyEngine(simulated_engine(plan), poison=poison, end=kill_yourself)
 
 

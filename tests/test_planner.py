@@ -176,7 +176,7 @@ def test_impossible_wishes() -> None:
 def test_request_longer_than_the_cache() -> None:
     requests = requests_from_lists([[1] * 10, [2] * 600, [3] * 200], output_tokens=[5, 2, 900])
     line = refusal(requests=requests, kv_tokens=512)
-    assert "can never fit the KV cache of 512 tokens, nor can 1 others" in line
+    assert "can never fit the KV cache of 512 tokens, nor can one other;" in line
     assert "line 3 (id '3'): 200 prompt tokens and 900 output tokens" in line
     with pytest.raises(BlendplanError, match="can never fit"):
         compare(requests, gpu="a100-80g", policies=POLICIES, kv_tokens=512)

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from blendplan.engines import Tally, replay
@@ -47,6 +47,7 @@ def ids(made: Plan, rows: set[int]) -> set[str]:
     retries=st.integers(0, 3),
     in_order=st.booleans(),
 )
+@example(lifetimes=[], poison={0, 4}, retries=2, in_order=False)
 def test_no_death_loses_or_repeats_a_request(
     made: Plan,
     tmp_path_factory: pytest.TempPathFactory,

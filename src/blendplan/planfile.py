@@ -200,13 +200,19 @@ class Plan:
             )
         return cls(table.replace_schema_metadata(None), _parse_metadata(path, text, schema))
 
-    def verify(self) -> list[str]:
+    def verify(self, path: Path | None = None) -> list[str]:
         """Check the plan against itself; answers what was checked, one line each.
+
+        Args:
+            path: the file that it was read from, to be named in the error.
 
         Raises:
             BlendplanError: the first thing that is wrong.
         """
-        return check_columns(self.table, self.metadata)
+        try:
+            return check_columns(self.table, self.metadata)
+        except BlendplanError as error:
+            raise BlendplanError(f"{path}: {error}" if path else str(error)) from None
 
 
 def _unreadable(path: Path, error: Exception) -> BlendplanError:

@@ -1,10 +1,15 @@
-"""Says when numeric kernels are compiled, which happens on the first run only, and for how long."""
+"""Says when numeric kernels are compiled, which happens on the first run only, and for how long.
+
+Each command compiles what it is the first to need. What takes less than a second is not worth a
+line.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
 
+NOTICE_AFTER_S = 1.0
 NOTICE = "compiling numeric kernels (first run only, cached)"
 
 
@@ -24,16 +29,19 @@ class CompilationClock:
     def notify(self, event: Any) -> None:
         """Called by numba at the start and at the end of each compilation, also of nested ones."""
         if event.is_start:
-            if not self._noticed:
-                self._noticed = True
-                self._notice(NOTICE)
             if self._depth == 0:
                 self._start = perf_counter()
             self._depth += 1
+            if not self._noticed and self._seconds_so_far() >= NOTICE_AFTER_S:
+                self._noticed = True
+                self._notice(NOTICE)
         elif self._depth > 0:
             self._depth -= 1
             if self._depth == 0:
                 self.seconds += perf_counter() - self._start
+
+    def _seconds_so_far(self) -> float:
+        return self.seconds + perf_counter() - self._start
 
 
 @contextmanager

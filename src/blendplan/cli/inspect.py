@@ -28,7 +28,7 @@ def command(plan_file: Path, answer: Answer) -> None:
     with Progress(quiet=answer.quiet) as progress:
         progress.stage(f"reading {plan_file.name}")
         plan = Plan.read(plan_file)
-        plan.verify()
+        plan.verify(plan_file)
         values = inspection(plan)
         drawn = _slowest(plan)
     answer.give(

@@ -29,8 +29,10 @@ def tell_outcome(
     if replayed.interrupted:
         raise Failure("interrupted; --resume continues the run", EXIT_INTERRUPTED)
     if values["failed"]:
-        raise Failure(
-            f"{values['failed']} of {values['requests']} requests failed; "
-            f"their lines in the results say why",
-            EXIT_FAILED,
-        )
+        line = f"{values['failed']} of {values['requests']} requests failed"
+        if output is not None:
+            line += (
+                f"; their lines in {output} say why, and another `replay` with --already {output} "
+                f"tries them again"
+            )
+        raise Failure(line, EXIT_FAILED)

@@ -71,7 +71,7 @@ def command(plan_file: Path, replica: int | None, answer: Answer, **options: Any
 
         whole = Plan.read(plan_file)
         # An altered prompt would be paid for.
-        whole.verify()
+        whole.verify(plan_file)
         plan = _part(whole, replica)
         progress.stage(f"starting {engine}")
         replayed = replay(plan, remark=progress.line, progress=advance, **options)

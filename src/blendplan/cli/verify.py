@@ -29,7 +29,7 @@ def command(plan_file: Path, requests_file: Path | None, answer: Answer) -> None
 
         progress.stage(f"verifying {plan_file.name}")
         plan = Plan.read(plan_file)
-        checked = plan.verify()
+        checked = plan.verify(plan_file)
         if requests_file is not None:
             checked.append(_check_source(requests_file, plan.metadata["request_file_sha256"]))
     values = {

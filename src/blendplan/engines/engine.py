@@ -157,7 +157,7 @@ class Capacity:
         max_num_seqs, max_num_batched_tokens: limits of a step.
         context_tokens: most prompt plus output tokens of one request.
         graph_sizes: CUDA-graph batch sizes in use, empty when the engine captures none.
-        version: name and version of the engine.
+        version: name and version of the engine; the fingerprint in its results.
     """
 
     kv_tokens: int

@@ -90,6 +90,7 @@ class ReplayLoop:
         self._failures: dict[int, int] = {}
         self._again: deque[int] = deque()
         self._alone: deque[int] = deque()
+        self._lone_row = -1
         self._preempted: set[int] = set()
         self._deaths_in_a_row = 0
         self._started_s = 0.0
@@ -120,20 +121,25 @@ class ReplayLoop:
 
     def _choose(self, report: StepReport) -> list[EngineRequest]:
         """What to submit before the next step."""
+        while True:
+            rows = self._next_rows(report)
+            requests = [request for row in rows if (request := self._launch(row)) is not None]
+            # Where all of them were unusable and nothing runs, there may be more.
+            if requests or self._in_flight or not rows:
+                return requests
+
+    def _next_rows(self, report: StepReport) -> list[int]:
         if self._stop.asked:
             return []
-        if self._alone:
+        if self._alone or self._lone_row in self._in_flight:
             rows = [self._alone.popleft()] if not self._in_flight else []
+            self._lone_row = rows[0] if rows else self._lone_row
             self._policy.resumed(rows)
-        else:
-            rows = list(self._again)
-            self._again.clear()
-            self._policy.resumed(rows)
-            rows += self._admit(report)
-        requests = [request for row in rows if (request := self._launch(row)) is not None]
-        if rows and not requests and not self._in_flight:
-            return self._choose(report)  # all of them were unusable: there may be more
-        return requests
+            return rows
+        rows = list(self._again)
+        self._again.clear()
+        self._policy.resumed(rows)
+        return rows + self._admit(report)
 
     def _admit(self, report: StepReport) -> list[int]:
         """Ask the policy; what has a result already it is told is finished."""
@@ -208,7 +214,8 @@ class ReplayLoop:
             [
                 (done, flight.chat, flight.model)
                 for done, flight in zip(finished, flights, strict=True)
-            ]
+            ],
+            self._engine.capacity.version,
         )
         for done, flight in zip(finished, flights, strict=True):
             self._tally.add(done)

@@ -10,7 +10,14 @@ _ID = "batch_req_"
 
 
 def result_line(
-    finished: Finished, *, source_row: int, custom_id: str, chat: bool, model: str, created: int
+    finished: Finished,
+    *,
+    source_row: int,
+    custom_id: str,
+    chat: bool,
+    model: str,
+    engine: str,
+    created: int,
 ) -> bytes:
     """The line of a request that completed, without the newline.
 
@@ -20,6 +27,7 @@ def result_line(
         custom_id: the request's id.
         chat: shape the body as a chat completion, else as a text completion.
         model: name of the model that answered.
+        engine: what ran it, for the fingerprint.
         created: Unix time in seconds.
     """
     shape = _chat_choice if chat else _text_choice
@@ -29,6 +37,7 @@ def result_line(
         "object": "chat.completion" if chat else "text_completion",
         "created": created,
         "model": model,
+        "system_fingerprint": engine,
         "choices": [shape(index, choice) for index, choice in enumerate(finished.choices)],
         "usage": {
             "prompt_tokens": finished.prompt_tokens,

@@ -30,7 +30,7 @@ class Replayed:
         tally: counts of this session.
         interrupted: True when the run was asked to stop before its end.
         capacity: limits of the engine; None when nothing was left to run.
-        planned: the ``predicted`` object of the plan's metadata.
+        planned: the ``predicted`` object of the plan's metadata, with its prefix sharing.
     """
 
     engine: str
@@ -49,8 +49,8 @@ class Replayed:
             "failed": tally.failed,
             "already_done": tally.already_done,
             "interrupted": self.interrupted,
-            "makespan_s": tally.elapsed_s,
-            "throughput_tokens_per_s": tally.throughput_tokens_per_s,
+            "makespan_s": tally.elapsed_s if self.capacity else None,
+            "throughput_tokens_per_s": tally.throughput_tokens_per_s if self.capacity else None,
             "prompt_tokens": tally.prompt_tokens,
             "output_tokens": tally.output_tokens,
             "prefix_sharing": tally.cached_share,
@@ -118,7 +118,7 @@ def replay(
         raise BlendplanError("the plan holds no requests; there is nothing to replay")
     model = model_to_load(plan, engine, model, remark)
     work = work_of(plan)
-    tally = Tally(len(plan), plan.metadata["predicted"])
+    tally = Tally(len(plan), _predicted(plan))
     journal = None if path is None else Journal(path, order, _identity(plan, engine, model))
     writer = ResultsWriter(plan, work, model, journal)
     with ExitStack() as open_things:
@@ -167,6 +167,11 @@ def replay(
 def _identity(plan: Plan, engine: str, model: str) -> dict[str, str]:
     digest = plan.metadata.get("columns_sha256") or column_digest(plan.table)
     return {"plan": str(digest), "engine": engine, "model": model}
+
+
+def _predicted(plan: Plan) -> dict[str, Any]:
+    sharing = plan.metadata["prefix_sharing"]["planned"]
+    return {**plan.metadata["predicted"], "prefix_sharing": sharing}
 
 
 def _open_journal(

@@ -27,6 +27,19 @@ def ends_only_at_cap(request: EngineRequest) -> bool:
     return request.output_tokens > 0 if stated is None else bool(stated)
 
 
+def not_importable(engine: str, package: str, error: ImportError) -> BlendplanError:
+    """The error for an engine whose Python package is missing or broken."""
+    if error.name == package:
+        return BlendplanError(
+            f"{engine} is not installed in this environment; python -m pip install "
+            f"'blendplan[{package}]' adds it"
+        )
+    return BlendplanError(
+        f"{engine} is installed but cannot be imported ({error}); python -c 'import {package}' "
+        f"tells more"
+    )
+
+
 class UnsupportedParameterError(Exception):
     """An engine cannot do what a request asks for; the message names the parameter."""
 

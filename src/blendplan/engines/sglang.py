@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from blendplan.engines.engine import Capacity, EngineRequest, Launch, Refused, StepReport
+from blendplan.engines.sampling import not_importable
 from blendplan.engines.sglang_answers import outcome_of
 from blendplan.engines.sglang_arguments import engine_arguments, generate_arguments
-from blendplan.errors import BlendplanError
 
 # How long a step waits for a result before it reports the load.
 _POLL_S = 0.02
@@ -30,9 +30,7 @@ class SglangEngine:
             import sglang
             from sglang.srt.server_args import ServerArgs
         except ImportError as error:
-            raise BlendplanError(
-                f"SGLang cannot be imported ({error}); pip install 'blendplan[sglang]'"
-            ) from None
+            raise not_importable("SGLang", "sglang", error) from None
         arguments = engine_arguments(launch, ServerArgs)
         self._engine = sglang.Engine(**arguments)
         self._loop: asyncio.AbstractEventLoop = self._engine.loop

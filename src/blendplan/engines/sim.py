@@ -50,7 +50,7 @@ class SimulatedEngine:
             max_num_batched_tokens=settings.max_num_batched_tokens,
             context_tokens=settings.kv_blocks * settings.block_size + 1,
             graph_sizes=[],
-            version=f"blendplan {__version__}",
+            version=f"simulated by blendplan {__version__}",
         )
         self._table = table
         self._log_steps = log_steps

@@ -73,7 +73,9 @@ def engine_starter(
         pdmux=pdmux,
         log_steps=log_steps,
     )
-    log = None if output is None else output.with_name(output.name + ".engine.log")
+    log = None if output is None else engine_log(output)
+    if log is not None:
+        log.unlink(missing_ok=True)  # an earlier session's
     if engine == "vllm":
         from blendplan.engines.vllm import VllmEngine
 
@@ -81,3 +83,8 @@ def engine_starter(
     from blendplan.engines.sglang import SglangEngine
 
     return partial(EngineProcess, partial(SglangEngine, launch), log=log)
+
+
+def engine_log(output: Path) -> Path:
+    """Where the engines of a run print to; kept when one of them died."""
+    return output.with_name(output.name + ".engine.log")

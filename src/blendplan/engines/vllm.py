@@ -17,10 +17,9 @@ from blendplan.engines.engine import (
     StepReport,
     TokenLogprob,
 )
-from blendplan.engines.sampling import UnsupportedParameterError
+from blendplan.engines.sampling import UnsupportedParameterError, not_importable
 from blendplan.engines.vllm_arguments import engine_arguments, sampling_arguments
 from blendplan.engines.vllm_watch import SchedulerWatch
-from blendplan.errors import BlendplanError
 
 
 class VllmEngine:
@@ -37,9 +36,7 @@ class VllmEngine:
             import vllm
             from vllm.v1.engine.llm_engine import LLMEngine
         except ImportError as error:
-            raise BlendplanError(
-                f"vLLM cannot be imported ({error}); pip install 'blendplan[vllm]'"
-            ) from None
+            raise not_importable("vLLM", "vllm", error) from None
         self._vllm = vllm
         arguments = engine_arguments(launch, vllm.EngineArgs)
         self._llm = LLMEngine.from_engine_args(vllm.EngineArgs(**arguments))

@@ -33,7 +33,7 @@ class EngineProcess:
 
     Args:
         start: makes the engine; must survive pickling.
-        log: file that takes what the engine prints; a temporary one without it.
+        log: file that what the engine prints is appended to; a temporary one without it.
 
     Raises:
         BlendplanError: the engine refuses to start.
@@ -43,8 +43,9 @@ class EngineProcess:
     capacity: Capacity
 
     def __init__(self, start: Callable[[], Engine], *, log: Path | None = None) -> None:
-        self._keep_log = log is not None
-        self.log = log or Path(tempfile.mkstemp(prefix="blendplan-engine-", suffix=".log")[1])
+        self.log = log or _temporary_log()
+        # An engine that died before this one may have said why.
+        self._keep_log = self.log.exists() and self.log.stat().st_size > 0
         ours, theirs = socket.socketpair()
         with self.log.open("ab") as output, theirs:
             self._process = subprocess.Popen(
@@ -68,7 +69,7 @@ class EngineProcess:
             raise BlendplanError(content)
         if kind == _FAILED:
             self._kill()
-            raise EngineDiedError(f"{content}; its output is in {self.log}")
+            raise EngineDiedError(content + self._where_it_printed())
         self.capacity = content
 
     @property
@@ -85,17 +86,17 @@ class EngineProcess:
             report: StepReport = content
             return report
         self._kill()
-        raise EngineDiedError(f"{content}; its output is in {self.log}")
+        raise EngineDiedError(content + self._where_it_printed())
 
     def close(self) -> None:
-        """Stop the engine and remove its log, unless it died."""
-        with contextlib.suppress(OSError):
-            self._pipe.send_bytes(pickle.dumps(None))
+        """Stop the engine and remove its log, unless it or one before it died."""
+        ended_well = False
         try:
-            ended_well = self._process.wait(_CLOSE_S) == 0
-        except subprocess.TimeoutExpired:
-            ended_well = False
-        self._kill()
+            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+                self._pipe.send_bytes(pickle.dumps(None))
+                ended_well = self._process.wait(_CLOSE_S) == 0
+        finally:
+            self._kill()
         if ended_well:
             self._forget_log()
 
@@ -103,8 +104,12 @@ class EngineProcess:
         try:
             self._pipe.send_bytes(pickle.dumps(message))
             answer: tuple[str, Any] = self._pipe.recv()
+        except KeyboardInterrupt:
+            self._kill()  # not waiting for the step: who interrupts a step wants to leave
+            self._forget_log()
+            raise
         except (EOFError, OSError):
-            raise EngineDiedError(f"{self._obituary()}; its output is in {self.log}") from None
+            raise EngineDiedError(self._obituary() + self._where_it_printed()) from None
         return answer
 
     def _obituary(self) -> str:
@@ -125,8 +130,21 @@ class EngineProcess:
         self._process.wait()
         self._pipe.close()
 
+    def _where_it_printed(self) -> str:
+        if self.log.exists() and self.log.stat().st_size > 0:
+            return f"; its output is in {self.log}"
+        self._forget_log()
+        return ""
+
     def _forget_log(self) -> None:
-        self.log.unlink(missing_ok=True)
+        if not self._keep_log:
+            self.log.unlink(missing_ok=True)
+
+
+def _temporary_log() -> Path:
+    descriptor, name = tempfile.mkstemp(prefix="blendplan-engine-", suffix=".log")
+    os.close(descriptor)
+    return Path(name)
 
 
 def _serve(pipe: Connection) -> int:

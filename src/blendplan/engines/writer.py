@@ -115,11 +115,14 @@ class ResultsWriter:
             raise BlendplanError(f"cannot read results {path}: {error.strerror}") from None
         return taken
 
-    def write_results(self, answers: Sequence[tuple[Finished, bool, str | None]]) -> None:
+    def write_results(
+        self, answers: Sequence[tuple[Finished, bool, str | None]], engine: str
+    ) -> None:
         """Write the answers of one step.
 
         Args:
             answers: what finished, whether it is shaped as a chat, the model that it named.
+            engine: name and version of the engine that gave them.
         """
         created = int(time.time())
         lines = [
@@ -129,6 +132,7 @@ class ResultsWriter:
                 custom_id=self._work.request_id(done.row),
                 chat=chat,
                 model=model or self._model,
+                engine=engine,
                 created=created,
             )
             for done, chat, model in answers

@@ -29,10 +29,11 @@ def check_fits(requests: Requests, kv_tokens: int) -> None:
     if not len(rows):
         return
     sizes = requests.prompt_tokens[rows].astype(np.int64) + requests.output_tokens[rows]
+    others = {1: "", 2: ", nor can one other"}.get(len(rows), f", nor can {len(rows) - 1} others")
     raise BlendplanError(
         f"{_where(requests, int(rows[np.argmax(sizes)]))} can never fit the KV cache of "
-        f"{kv_tokens} tokens, nor can {len(rows) - 1} others; --on-error skip leaves such requests "
-        "out, --tp, --kv-dtype or another GPU make the cache larger"
+        f"{kv_tokens} tokens{others}; --on-error skip leaves such requests out, --tp, --kv-dtype "
+        "or another GPU make the cache larger"
     )
 
 
