@@ -1,12 +1,13 @@
 """How far the calibrated cost model is from measured kernels.
 
     python benchmarks/accuracy.py --data DIR [--json] [--shipped] [--operators NAMES]
-        [--kernels] [--plots DIR]
+        [--kernels] [--plots DIR] [--folds N] [--rows N] [--jobs N]
 
 DIR holds the tables that `blendplan calibrate --kernels` reads, itself or in a folder `kernels`.
 Without `--shipped`, parameters are fitted by cross-validation: whole (n, k) shapes, pairs of head
-counts and message sizes are left out together, and predicted by what the others teach. With
-`--shipped`, the parameters in the package are evaluated, nothing is fitted.
+counts and message sizes are left out together, and predicted by what the others teach; with the
+default `--folds` and `--rows` that takes about half an hour of one core. With `--shipped`, the
+parameters in the package are evaluated, nothing is fitted, in some seconds.
 
 `rows` are what the goals speak of: GEMMs with at least 1,024 input and output features and random
 operands, decode attention beyond 1.5 times the L2 cache, prefill attention of 512 tokens and
@@ -16,6 +17,7 @@ more, all-reduces within a node, and the summed linear layers of Llama-3-8B, whi
 
 import argparse
 import json
+import os
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
@@ -24,6 +26,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.cross_validation import Validation
 
 from blendplan.cost import GpuSpec, gpu_spec
 from blendplan.cost.gemm import GemmModel, GemmParameters
@@ -34,10 +40,9 @@ from blendplan.cost.kernel_tables import (
     linear_rows,
     table_folder,
 )
-from blendplan.cost.operator_fits import BITS, Fit, enough, fits, foretell, learn
+from blendplan.cost.operator_fits import BITS, Fit, fits, foretell, learn
 from blendplan.errors import BlendplanError
 
-FOLDS = 5
 GOALS = {
     "gemm": 8.0,
     "decode_attention": 5.0,
@@ -76,10 +81,18 @@ def main() -> int:
     parser.add_argument(
         "--plots", type=Path, help="draw predicted against measured into this folder"
     )
+    parser.add_argument("--folds", type=int, default=3, help="parts to leave out in turn")
+    parser.add_argument("--rows", type=int, default=700, help="rows that each fit learns from")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="fits at the same time")
     arguments = parser.parse_args()
+    cross = None
+    if not arguments.shipped:
+        cross = Validation(arguments.folds, arguments.rows, arguments.jobs)
+    wanted = arguments.operators.split(",") if arguments.operators else list(GOALS)
+    if unknown := [name for name in wanted if name not in GOALS]:
+        parser.error(f"unknown operator {unknown[0]!r}: known are {', '.join(GOALS)}")
     try:
-        wanted = arguments.operators.split(",") if arguments.operators else list(GOALS)
-        outcomes = list(_outcomes(arguments.data, wanted, shipped=arguments.shipped))
+        outcomes = list(_outcomes(arguments.data, wanted, cross))
     except BlendplanError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -101,20 +114,20 @@ def main() -> int:
     return 0
 
 
-def _outcomes(data: Path, wanted: list[str], *, shipped: bool) -> Iterator[Outcome]:
-    for fit in fits(data):
-        operator = REPORTED.get(fit.operator, fit.operator)
-        if operator not in wanted:
-            continue
-        predicted_s = _by_shipped(fit) if shipped else _by_left_out_groups(fit)
+def _outcomes(data: Path, wanted: list[str], cross: "Validation | None") -> Iterator[Outcome]:
+    """Shipped parameters without ``cross``."""
+    chosen = [fit for fit in fits(data) if REPORTED.get(fit.operator, fit.operator) in wanted]
+    predictions = map(_by_shipped, chosen) if cross is None else cross.predict(chosen)
+    for fit, predicted_s in zip(chosen, predictions, strict=True):
         if predicted_s is None:
             continue
+        operator = REPORTED.get(fit.operator, fit.operator)
         known = np.isfinite(predicted_s)
         if known.any():
             times = predicted_s[known], fit.rows.time_s[known], roofline_s(fit)[known]
             yield Outcome(operator, fit.gpu, fit.dtype, fit.path[-1], *times)
     if "linear_layer_sum" in wanted:
-        yield from _layer_sums(data, shipped=shipped)
+        yield from _layer_sums(data, shipped=cross is None)
 
 
 def _by_shipped(fit: Fit) -> NDArray[np.float64] | None:
@@ -123,24 +136,6 @@ def _by_shipped(fit: Fit) -> NDArray[np.float64] | None:
     for step in fit.path:
         place = place.get(step, {})
     return foretell(fit, place, fit.rows) if place else None
-
-
-def _by_left_out_groups(fit: Fit) -> NDArray[np.float64] | None:
-    """Predictions of each group by parameters fitted to the groups of the other folds."""
-    if not enough(fit):
-        return None
-    groups = np.unique(fit.groups)
-    order = np.random.default_rng(0).permutation(len(groups))
-    fold_of_group = np.empty(len(groups), np.int64)
-    fold_of_group[order] = np.arange(len(groups)) % FOLDS
-    fold = fold_of_group[np.searchsorted(groups, fit.groups)]
-    predicted_s = np.full(len(fit.rows), np.nan)
-    for left_out in range(min(FOLDS, len(groups))):
-        mask = fold == left_out
-        print(f"{fit.operator} {fit.gpu} {' '.join(fit.path)} {left_out}", file=sys.stderr)
-        taught = learn(fit, fit.rows.where(~mask))
-        predicted_s[mask] = foretell(fit, taught, fit.rows.where(mask))
-    return predicted_s
 
 
 def _layer_sums(data: Path, *, shipped: bool) -> Iterator[Outcome]:
@@ -168,8 +163,9 @@ def _gemm_parameters(name: str, data: Path, *, shipped: bool) -> GemmParameters 
     if shipped:
         table = gpu_spec(name).fitted.get("gemm", {}).get("bf16")
     else:
-        chosen = [fit for fit in fits(data, name) if (fit.operator, fit.dtype) == ("gemm", "bf16")]
-        table = learn(chosen[0]) if chosen else None
+        of_gpu = fits(data, gpu_spec(name))
+        gemm = next((fit for fit in of_gpu if (fit.operator, fit.dtype) == ("gemm", "bf16")), None)
+        table = learn(gemm) if gemm else None
     return GemmParameters(**table) if table else None
 
 

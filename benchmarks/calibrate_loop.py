@@ -59,7 +59,13 @@ MODELS: dict[str, dict[str, Any]] = {
 FRACTION = {"tiny": 1.0, "small": 0.15}
 SEQUENCES, TOKENS, BLOCK, KV_TOKENS = 32, 512, 32, 65_536
 # Job: requests, shortest and longest prompt, shortest and longest output, policy.
-CALIBRATION = (700, 1, 1500, 1, 300, "fcfs")
+# The calibration runs through three kinds of steps one after the other: what a log does not tell
+# apart, the fit cannot either.
+CALIBRATION = (
+    (150, 50, 1500, 1, 3, "fcfs"),
+    (500, 1, 1500, 1, 300, "fcfs"),
+    (100, 1, 32, 50, 300, "fcfs"),
+)
 JOBS = {
     "prefill heavy": (400, 300, 1800, 1, 8, "fcfs"),
     "decode heavy": (300, 4, 64, 100, 500, "fcfs"),
@@ -112,7 +118,12 @@ class Loop:
 
     def run(self, seed: int) -> list[dict[str, Any]]:
         """Calibrate on one job, predict and run the others."""
-        requests = self.requests("calibration", CALIBRATION, 1000 * seed)
+        parts = [
+            self.requests(f"calibration {part}", job, 1000 * seed + 500 + part)
+            for part, job in enumerate(CALIBRATION)
+        ]
+        requests = self.folder / "calibration.jsonl"
+        requests.write_text("".join(part.read_text() for part in parts))
         # Prices are not known yet, and do not matter for input order.
         plan = self.plan(requests, "a100-80g", "fcfs")
         log = self.folder / "steps.parquet"

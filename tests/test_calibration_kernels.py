@@ -132,8 +132,77 @@ def test_bad_tables(tmp_path: Path) -> None:
     with pytest.raises(BlendplanError, match="has no column 'm'"):
         read_rows(tmp_path, "gemm", ("m",))
     pq.write_table(pa.table({"gpu": ["h100-sxm"], "time_ms": [-1.0]}), path)
-    with pytest.raises(BlendplanError, match="time_ms must be positive"):
+    with pytest.raises(BlendplanError, match="time_ms is -1 in row 0"):
         read_rows(tmp_path, "gemm", ())
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("m", ["x"] * 120, "m is string; expected numbers"),
+        ("dtype", [1.0] * 120, "dtype is double; expected text"),
+        ("m", [None] + [8] * 119, "m is nan in row 0; expected numbers above 0"),
+        ("m", [8] * 119 + [0], "m is 0 in row 119"),
+        ("k", [4096.0] * 119 + [1e300], r"k is 1e\+300 in row 119"),
+        ("time_ms", [1.0] * 7 + [float("inf")] * 113, "time_ms is inf in row 7"),
+    ],
+)
+def test_bad_values(tmp_path: Path, column: str, values: list[object], message: str) -> None:
+    good: dict[str, list[object]] = {
+        "gpu": ["h100-sxm"],
+        "dtype": ["bf16"],
+        "m": [8],
+        "n": [4096],
+        "k": [4096],
+    }
+    columns = {name: value * 120 for name, value in good.items()} | {"time_ms": [1.0] * 120}
+    pq.write_table(pa.table(columns | {column: values}), tmp_path / "gemm.parquet")
+    with pytest.raises(BlendplanError, match=rf"gemm\.parquet: {message}"):
+        calibrate_kernels(tmp_path, H100)
+    output = tmp_path / "mine.toml"
+    output.write_text("from last time")
+    result = run("calibrate", "--kernels", tmp_path, "--gpu", "h100", "-o", output)
+    assert result.exit_code == 1
+    assert error_line(result).count("\n") == 0
+    assert output.read_text() == "from last time"
+
+
+def test_rows_without_a_gpu_are_of_none(tmp_path: Path) -> None:
+    columns = {"gpu": [None, "h100-sxm"], "dtype": ["bf16"] * 2, "time_ms": [1.0] * 2}
+    sizes = {name: [4096] * 2 for name in "mnk"}
+    pq.write_table(pa.table(columns | sizes), tmp_path / "gemm.parquet")
+    with pytest.raises(BlendplanError, match="no usable rows of h100-80g, nor of any other"):
+        calibrate_kernels(tmp_path, H100)
+
+
+def test_a_gpu_that_the_catalogue_lacks(tables: Path, tmp_path: Path) -> None:
+    """Its profile names it, as do the tables."""
+    gemm = pq.read_table(tables / "gemm.parquet")
+    labels = pa.array(["rtx-9090"] * len(gemm))
+    pq.write_table(gemm.set_column(0, "gpu", labels), tmp_path / "gemm.parquet")
+    (tmp_path / "datasheet.toml").write_text('base = "h100-80g"\nname = "rtx-9090"\nfitted = {}\n')
+    words = ("--kernels", tmp_path, "--gpu", tmp_path / "datasheet.toml")
+    found = answer("calibrate", *words, "-o", tmp_path / "profile.toml")
+    assert found["gpu"] == "rtx-9090"
+    assert found["fits"][0]["mape"] < 3
+    assert gpu_spec(tmp_path / "profile.toml").fitted["gemm"]
+
+
+def test_a_profile_serves_every_command(
+    calibrated: GpuSpec, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    place = tmp_path_factory.mktemp("profile")
+    profile, requests, plan = place / "mine.toml", place / "requests.jsonl", place / "plan.arrow"
+    write_profile(replace(calibrated, name="mine"), profile)
+    requests.write_text('{"prompt_token_ids": [1, 2, 3], "output_tokens": 4}\n')
+    planned = answer("plan", requests, "--gpu", profile, "-o", plan)
+    assert planned["gpu"] == "mine"
+    assert planned["cost_model"] == "calibrated"
+    assert answer("inspect", plan)["cost_note"] == ""
+    assert run("verify", plan).exit_code == 0
+    replayed = answer("replay", plan, "--engine", "sim")
+    assert replayed["makespan_s"] == pytest.approx(planned["predicted"]["makespan_s"])
+    assert answer("compare", requests, "--gpu", profile, "--policies", "fcfs")["policies"]
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,27 @@ def test_a_plan_carries_the_profile_that_it_was_made_for(tmp_path: Path) -> None
     assert simulate(again).makespan_s == made.metadata["predicted"]["makespan_s"]
 
 
+def test_a_plan_carries_the_shape_of_a_model_of_ones_own(tmp_path: Path) -> None:
+    config = {
+        "model_type": "llama",
+        "hidden_size": 128,
+        "intermediate_size": 256,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "vocab_size": 4096,
+        "max_position_embeddings": 8192,
+        "torch_dtype": "bfloat16",
+    }
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "config.json").write_text(json.dumps(config))
+    made = plan(REQUESTS, gpu="h200", model=tmp_path / "own", kv_tokens=4096)
+    made.write(tmp_path / "plan.arrow")
+    (tmp_path / "own" / "config.json").unlink()
+    again = Plan.read(tmp_path / "plan.arrow")
+    assert simulate(again).makespan_s == made.metadata["predicted"]["makespan_s"]
+
+
 def test_a_plan_for_a_gpu_of_the_catalogue_carries_its_name_only() -> None:
     assert plan(REQUESTS, gpu="h200").metadata["gpu_profile"] is None
 

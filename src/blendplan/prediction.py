@@ -1,12 +1,12 @@
 """`run_policy`: what a policy comes to, by simulation; and all that a plan says of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from blendplan.cost import Bound, makespan_bound
+from blendplan.cost import Bound, makespan_bound, model_names
 from blendplan.cost.profile import catalogued, profile_text
 from blendplan.machine import Machine
 from blendplan.preparation import Prepared, Progress
@@ -95,6 +95,7 @@ def describe(
         "gpu": target.gpu.name,
         "gpu_profile": None if catalogued(target.gpu) else profile_text(target.gpu),
         "model": target.model.name,
+        "model_shape": None if target.model.name in model_names() else asdict(target.model),
         "tp": target.tp,
         "overlap": _json_number(target.table.overlap),
         "cost_model": {

@@ -8,7 +8,15 @@ from typing import Any, NamedTuple
 
 from blendplan.cost.fitting import mean_absolute_share
 from blendplan.cost.gpu import GpuSpec
-from blendplan.cost.operator_fits import Fit, default_kernel, enough, fits, foretell, learn
+from blendplan.cost.operator_fits import (
+    LEAST_ROWS,
+    Fit,
+    default_kernel,
+    enough,
+    fits,
+    foretell,
+    learn,
+)
 from blendplan.errors import BlendplanError
 
 Progress = Callable[[str, int, int], None]
@@ -38,18 +46,20 @@ def calibrate_kernels(
 
     Args:
         folder: with tables in the format of `blendplan.cost.kernel_tables`.
-        gpu: whose rows to use, by its catalogue name.
+        gpu: whose rows to use: those with its name, or another that the catalogue has for it.
         source: what the profile says about the measurements' origin.
         progress: called with the kernel that is being fitted, fits done, and fits in all.
 
     Raises:
         BlendplanError: no tables, bad ones, or no rows of this GPU.
     """
-    chosen = [fit for fit in fits(folder, gpu.name) if enough(fit)]
+    chosen = [fit for fit in fits(folder, gpu) if enough(fit)]
     if not chosen:
+        others = sorted({fit.gpu for fit in fits(folder) if enough(fit)})
+        there = f"it has rows of {', '.join(others)}" if others else "nor of any other known GPU"
         raise BlendplanError(
-            f"{folder} has no usable rows of {gpu.name}; its `gpu` columns name other GPUs, or "
-            "there are too few rows"
+            f"{folder} has no usable rows of {gpu.name}, {there}; at least {LEAST_ROWS} rows of a "
+            "kernel are needed, with the GPU's name in the column gpu"
         )
     fitted: dict[str, Any] = {"source": source or f"kernel times in {folder.name}"}
     reports = []

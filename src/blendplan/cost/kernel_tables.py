@@ -24,6 +24,13 @@ LEAST_FEATURES = 1024
 LEAST_PREFILL_TOKENS = 512
 # Measurements repeat the same call, so that a KV cache in L2 is read too fast; see also GemmModel.
 L2_MARGIN = 1.5
+# Everything else is text.
+NUMBERS = (
+    *("m", "n", "k", "batch", "ctx_len", "seq_len", "cached_len", "heads", "kv_heads", "head_dim"),
+    *("ranks", "bytes", "tp", "num_tokens", "time_ms"),
+)
+MAY_BE_ZERO = ("cached_len", "n", "k")
+LARGEST = 1e12
 KV_BYTES = {"bf16": 2, "fp16": 2, "fp8": 1}
 
 
@@ -62,6 +69,9 @@ def table_folder(folder: Path) -> Path:
     for place in (folder, folder / "kernels"):
         if any((place / f"{name}.parquet").is_file() for name in TABLES):
             return place
+    if not folder.is_dir():
+        reason = "is not a folder" if folder.exists() else "does not exist"
+        raise BlendplanError(f"{folder} {reason}; give a folder with tables of kernel times")
     raise BlendplanError(
         f"{folder} holds no table of kernel times; expected one of "
         f"{', '.join(f'{name}.parquet' for name in TABLES)}"
@@ -72,7 +82,8 @@ def read_rows(folder: Path, name: str, needed: tuple[str, ...]) -> KernelRows | 
     """A whole table, or None where the folder has none of that name.
 
     Raises:
-        BlendplanError: unreadable file, missing column, times that are not positive.
+        BlendplanError: unreadable file, missing column, text for numbers or numbers for text,
+            numbers that are not positive.
     """
     path = folder / f"{name}.parquet"
     if not path.is_file():
@@ -80,21 +91,49 @@ def read_rows(folder: Path, name: str, needed: tuple[str, ...]) -> KernelRows | 
     try:
         table = pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
-        raise BlendplanError(f"{path} cannot be read as Parquet: {error}") from None
+        reason = str(error).splitlines()[0].rpartition("': ")[2]  # arrow repeats the path
+        raise BlendplanError(f"{path} cannot be read as Parquet: {reason}") from None
     if missing := [column for column in (*needed, "time_ms") if column not in table.column_names]:
-        raise BlendplanError(f"{path} has no column {missing[0]!r}")
+        raise BlendplanError(
+            f"{path} has no column {missing[0]!r}; expected {', '.join((*needed, 'time_ms'))}"
+        )
     columns = {}
     for column in table.column_names:
         values = table.column(column).combine_chunks()
         if pa.types.is_dictionary(values.type):
             values = values.dictionary_decode()
+        if pa.types.is_null(values.type) and column not in NUMBERS:
+            values = values.cast(pa.string())
         text = pa.types.is_string(values.type) or pa.types.is_large_string(values.type)
+        if text == (column in NUMBERS) and (column in needed or column == "time_ms"):
+            wanted = "numbers" if text else "text"
+            raise BlendplanError(f"{path}: {column} is {values.type}; expected {wanted}")
+        if text:
+            values = values.fill_null("")
         array = values.to_numpy(zero_copy_only=False)
-        columns[column] = array if text else np.asarray(array, np.float64)
-    rows = KernelRows(columns)
-    if not (rows["time_ms"] > 0).all():
-        raise BlendplanError(f"{path}: time_ms must be positive and present in every row")
-    return rows
+        columns[column] = array if text else _as_numbers(array)
+        if column in NUMBERS and not text:
+            _check_numbers(columns[column], f"{path}: {column}", zero=column in MAY_BE_ZERO)
+    return KernelRows(columns)
+
+
+def _as_numbers(array: NDArray[Any]) -> NDArray[np.float64]:
+    """NaN throughout where they are something else, such as dates; nothing needs those."""
+    try:
+        return np.asarray(array, np.float64)
+    except (TypeError, ValueError):
+        return np.full(len(array), np.nan)
+
+
+def _check_numbers(values: NDArray[np.float64], where: str, *, zero: bool) -> None:
+    wrong = ~(((values > 0) | (zero & (values == 0))) & (values <= LARGEST))
+    if wrong.any():
+        row = int(wrong.argmax())
+        least = "0" if zero else "above 0"
+        raise BlendplanError(
+            f"{where} is {values[row]:g} in row {row}; expected numbers {least} to {LARGEST:g} "
+            "in every row"
+        )
 
 
 def gemm_rows(folder: Path) -> KernelRows | None:

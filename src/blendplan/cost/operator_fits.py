@@ -11,7 +11,7 @@ from blendplan.cost import kernel_tables
 from blendplan.cost.all_reduce import AllReduceModel, Protocol
 from blendplan.cost.decode_attention import DecodeAttentionModel, DecodeAttentionParameters
 from blendplan.cost.gemm import OPERAND_SETS, GemmModel, GemmParameters
-from blendplan.cost.gpu import gpu_spec
+from blendplan.cost.gpu import GpuSpec, gpu_spec
 from blendplan.cost.kernel_tables import KernelRows
 from blendplan.cost.prefill_attention import PrefillAttentionModel, PrefillAttentionParameters
 
@@ -26,7 +26,7 @@ class Fit(NamedTuple):
 
     Attributes:
         operator: ``gemm``, ``decode_attention``, ``prefill_attention`` or ``all_reduce``.
-        gpu: catalogue name.
+        spec: the GPU.
         dtype: as reports name it.
         path: where its parameters go under the operator in ``GpuSpec.fitted``: dtype and kernel.
         rows: measurements.
@@ -35,37 +35,42 @@ class Fit(NamedTuple):
     """
 
     operator: str
-    gpu: str
+    spec: GpuSpec
     dtype: str
     path: tuple[str, ...]
     rows: KernelRows
     groups: NDArray[np.int64]
 
+    @property
+    def gpu(self) -> str:
+        """Name of the GPU."""
+        return self.spec.name
 
-def fits(folder: Path, gpu: str | None = None) -> Iterator[Fit]:
-    """All fits that the tables of a folder allow, for one GPU or for every known one.
+
+def fits(folder: Path, gpu: GpuSpec | None = None) -> Iterator[Fit]:
+    """All fits that the tables of a folder allow, for one GPU or for every one of the catalogue.
 
     Raises:
         BlendplanError: no tables, or bad ones.
     """
     folder = kernel_tables.table_folder(folder)
-    for rows, name in _by_gpu(kernel_tables.gemm_rows(folder), gpu):
+    for rows, spec in _by_gpu(kernel_tables.gemm_rows(folder), gpu):
         for key, part in _parts(rows, ("dtype",)):
-            yield Fit("gemm", name, key[0], key, part, _groups(part, ("n", "k")))
-    for rows, name in _by_gpu(kernel_tables.decode_rows(folder), gpu):
+            yield Fit("gemm", spec, key[0], key, part, _groups(part, ("n", "k")))
+    for rows, spec in _by_gpu(kernel_tables.decode_rows(folder), gpu):
         for key, part in _parts(rows, ("kv_dtype", "kernel")):
             groups = _groups(part, ("heads", "kv_heads"))
-            yield Fit("decode_attention", name, key[0], key, part, groups)
-    for rows, name in _by_gpu(kernel_tables.context_rows(folder), gpu):
+            yield Fit("decode_attention", spec, key[0], key, part, groups)
+    for rows, spec in _by_gpu(kernel_tables.context_rows(folder), gpu):
         for key, part in _parts(rows, ("attn_dtype", "kv_dtype", "kernel")):
             attention, kv, kernel = key
             dtype = attention if attention == kv else f"{attention}_{kv}_kv"
             groups = _groups(part, ("heads", "kv_heads"))
-            yield Fit("prefill_attention", name, dtype, (dtype, kernel), part, groups)
-    for rows, name in _by_gpu(kernel_tables.all_reduce_rows(folder), gpu):
+            yield Fit("prefill_attention", spec, dtype, (dtype, kernel), part, groups)
+    for rows, spec in _by_gpu(kernel_tables.all_reduce_rows(folder), gpu):
         for key, part in _parts(rows, ("dtype", "source")):
             groups = _groups(part, ("bytes",))
-            yield Fit("all_reduce", name, key[0], (key[1],), part, groups)
+            yield Fit("all_reduce", spec, key[0], (key[1],), part, groups)
 
 
 def enough(fit: Fit) -> bool:
@@ -82,7 +87,7 @@ def learn(fit: Fit, rows: KernelRows | None = None) -> dict[str, Any]:
             str(ranks): [[p.up_to_bytes, p.latency_s, p.s_per_byte] for p in table]
             for ranks, table in protocols.items()
         }
-    gpu = gpu_spec(fit.gpu)
+    gpu = fit.spec
     if fit.operator == "gemm":
         gemm = GemmModel(gpu, fit.dtype).fit(rows["m"], rows["n"], rows["k"], rows.time_s)
         return gemm.parameters_._asdict()
@@ -97,7 +102,7 @@ def foretell(fit: Fit, table: Mapping[str, Any], rows: KernelRows) -> NDArray[np
     """Seconds that parameters predict for rows, under the conditions they were measured in."""
     if fit.operator == "all_reduce":
         return all_reduce_model(table).predict(rows["ranks"], rows["bytes"])
-    gpu = gpu_spec(fit.gpu)
+    gpu = fit.spec
     if fit.operator == "gemm":
         gemm = GemmModel(gpu, fit.dtype, GemmParameters(**table))
         return gemm.predict(rows["m"], rows["n"], rows["k"], operand_sets=OPERAND_SETS)
@@ -129,14 +134,22 @@ def default_kernel(found: Sequence[Fit]) -> str:
     return max(found, key=weight).path[-1]
 
 
-def _by_gpu(rows: KernelRows | None, gpu: str | None) -> Iterator[tuple[KernelRows, str]]:
-    """Rows by catalogue name; GPUs that the catalogue lacks are skipped."""
+def _by_gpu(rows: KernelRows | None, gpu: GpuSpec | None) -> Iterator[tuple[KernelRows, GpuSpec]]:
+    """Rows by GPU, under whatever names a table has for it; GPUs that are not known are skipped."""
     if rows is None:
         return
+    specs: dict[str, GpuSpec] = {}
+    labels: dict[str, list[str]] = {}
     for label in sorted(set(rows["gpu"])):
         name = kernel_tables.catalogue_name(label)
-        if name is not None and gpu in (None, name):
-            yield rows.where(rows["gpu"] == label), name
+        if gpu is not None and gpu.name in (label, name):
+            specs[gpu.name] = gpu
+            labels.setdefault(gpu.name, []).append(label)
+        elif gpu is None and name is not None:
+            specs[name] = gpu_spec(name)
+            labels.setdefault(name, []).append(label)
+    for name, spec in specs.items():
+        yield rows.where(np.isin(rows["gpu"].astype(str), labels[name])), spec
 
 
 def _parts(rows: KernelRows, keys: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], KernelRows]]:

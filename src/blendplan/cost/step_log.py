@@ -71,7 +71,7 @@ def read_step_log(path: Path) -> StepLog:
     except FileNotFoundError:
         raise BlendplanError(f"step log {path}: no such file") from None
     except (pa.ArrowInvalid, OSError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0].rpartition("': ")[2]  # arrow repeats the path
         raise BlendplanError(f"step log {path} cannot be read as Parquet: {reason}") from None
     columns: dict[str, NDArray[np.float64]] = {}
     for name in (*COLUMNS, PAIRS, END):

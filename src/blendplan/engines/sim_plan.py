@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from blendplan.cost import ModelSpec
 from blendplan.cost.gpu import gpu_from_text
 from blendplan.engines.sim import SimulatedEngine
 from blendplan.engines.work import Work, work_of
@@ -47,9 +48,10 @@ def machine_of(plan: Plan) -> Machine:
     """The machine that a plan was made for."""
     engine = plan.metadata["engine"]
     name, profile = plan.metadata["gpu"], plan.metadata.get("gpu_profile")
+    shape = plan.metadata.get("model_shape")
     return machine(
         gpu_from_text(profile, "the plan's GPU profile", name) if profile else name,
-        plan.metadata["model"],
+        ModelSpec(**shape) if shape else plan.metadata["model"],
         tp=plan.metadata["tp"],
         overlap=float(plan.metadata["overlap"]),
         cost=plan.metadata["cost_model"]["name"],
