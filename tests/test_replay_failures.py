@@ -198,3 +198,30 @@ def test_an_interrupt_lets_running_requests_finish(made: Plan, tmp_path: Path) -
     again = replay(made, output=output, resume=True)
     assert again.tally.already_done == replayed.tally.finished
     assert_each_once(made, output)
+
+
+@pytest.mark.parametrize("order", ["input", "finish"])
+def test_a_refused_run_touches_nothing(made: Plan, tmp_path: Path, order: Order) -> None:
+    output = tmp_path / "results.jsonl"
+
+    def interrupt(tally: Tally) -> None:
+        if tally.finished >= 5:
+            signal.raise_signal(signal.SIGINT)
+
+    def files() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    with pytest.raises(KeyboardInterrupt):
+        replay(made, output=output, order=order, progress=interrupt)
+    unfinished = files()
+    other = small_plan(write_requests_file(tmp_path.parent / "other.jsonl", 20, seed=3))
+    for plan, resume in ((made, False), (other, False), (other, True)):
+        with pytest.raises(BlendplanError, match=r"results\.jsonl\.journal"):
+            replay(plan, output=output, order=order, resume=resume)
+        assert files() == unfinished
+    replay(made, output=output, order=order, resume=True)
+    finished = files()
+    for plan, resume in ((made, False), (other, False), (other, True)):
+        with pytest.raises(BlendplanError, match=r"results\.jsonl"):
+            replay(plan, output=output, order=order, resume=resume)
+        assert files() == finished

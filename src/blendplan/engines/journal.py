@@ -47,6 +47,7 @@ class Journal:
         self._lines_file = -1
         self._synced_s = 0.0
         self._unsynced = False
+        self._ours = False
 
     def __enter__(self) -> "Journal":
         return self
@@ -84,6 +85,7 @@ class Journal:
         with _replacing(self.path) as file:
             file.write(json.dumps(header).encode() + b"\n")
         self._open()
+        self._ours = True
 
     def resume(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """Continue an unfinished run: yields the offset and the content of each line it has.
@@ -109,6 +111,7 @@ class Journal:
                     end += len(raw)
             os.truncate(self.lines_path, end)
         self._open()
+        self._ours = True
 
     def append(self, lines: list[bytes]) -> list[int]:
         """Write result lines, each without its newline; their offsets in `lines_path`."""
@@ -168,7 +171,9 @@ class Journal:
         return kept
 
     def discard(self) -> None:
-        """Remove the journal of a run that never wrote a line."""
+        """Remove the journal of a run that never wrote a line; one that was refused stays."""
+        if not self._ours:
+            return
         if self.lines_path != self.path:
             self.lines_path.unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
