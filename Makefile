@@ -39,9 +39,10 @@ engines:
 test-engines:
 	$(TWO_AT_ONCE) $(ENGINES:%=test-%)
 
+# Modules are compiled as they are imported, once: most of an engine's are never used.
 $(ENGINES:%=test-%): test-%: .venv-%/stamp
 	echo "tests on $*"
-	BLENDPLAN_REQUIRE_ENGINE=$* .venv-$*/bin/python -m pytest --quiet tests/engines/test_$*_*.py
+	PYTHONDONTWRITEBYTECODE= BLENDPLAN_REQUIRE_ENGINE=$* .venv-$*/bin/python -m pytest --quiet tests/engines/test_$*_*.py
 
 bench: $(VENV)/dev.stamp
 	for name in $(BENCH); do $(BIN)/python "benchmarks/$$name.py" || exit 1; done
