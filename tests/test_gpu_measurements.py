@@ -6,6 +6,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 from benchmarks.gpu.overlap_fit import fit_overlap
 
@@ -60,6 +61,24 @@ def test_overlap_exponent_of_made_up_pairs() -> None:
     assert best["mape"] < 0.5
     assert fit["frontier"] == [{"attention_sms": 32, "gemm_rate": 0.8, "attention_rate": 0.6}]
     assert json.loads(json.dumps(fit)) == fit
+
+
+@pytest.mark.parametrize("q", [1.0, 1.6, 2.5, 6.0])
+def test_overlap_exponent_is_within_its_spread_under_noise(q: float) -> None:
+    """Times together that are 3 % off at random, over more pairs."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for pair in range(24):
+        for ratio in (0.25, 0.5, 1.0, 2.0, 4.0):
+            gemm_s, attention_s = 4e-3, 4e-3 * ratio
+            exact_s = (gemm_s**q + attention_s**q) ** (1 / q)
+            row = _row("streams", 0, gemm_s, attention_s, exact_s * rng.lognormal(0.0, 0.03))
+            rows.append({**row, "batch": pair})
+    found = fit_overlap(rows)["exponent"]["streams"]
+    assert found["q"] == pytest.approx(q, rel=0.1)
+    assert 0.95 * found["q_p5"] <= q <= 1.05 * found["q_p95"]
+    assert found["q_p5"] < found["q_p95"]
+    assert 1.0 < found["mape"] < 4.0
 
 
 def test_overlap_fit_of_no_partitions() -> None:

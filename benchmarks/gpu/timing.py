@@ -32,8 +32,11 @@ def gpu_facts() -> dict[str, Any]:
 
 def gpu_name() -> str:
     """Name of the GPU in the style of the published tables, as ``h200-sxm``."""
-    device = str(torch.cuda.get_device_properties(0).name).lower()
-    for word in ("h200", "h100", "b200", "a100", "l40s", "l4", "a10g", "4090"):
+    properties = torch.cuda.get_device_properties(0)
+    device = str(properties.name).lower()
+    if "a100" in device:
+        return "a100-40g" if properties.total_memory < 60e9 else "a100-80g"
+    for word in ("h200", "h100", "b200", "l40s", "l4", "a10g", "4090"):
         if word in device:
             return word + ("-sxm" if word in ("h200", "h100", "b200") else "")
     return device.replace(" ", "-")
