@@ -114,7 +114,11 @@ class Journal:
         self._ours = True
 
     def append(self, lines: list[bytes]) -> list[int]:
-        """Write result lines, each without its newline; their offsets in `lines_path`."""
+        """Write result lines, each without its newline; their offsets in `lines_path`.
+
+        Raises:
+            BlendplanError: the disk is full, or refuses otherwise.
+        """
         if not lines:
             return []
         place = os.lseek(self._lines_file, 0, os.SEEK_END)
@@ -123,9 +127,15 @@ class Journal:
             offsets.append(place)
             place += len(line) + 1
         data = b"\n".join(lines) + b"\n"
-        while data:
-            data = data[os.write(self._lines_file, data) :]
         self._unsynced = True
+        try:
+            while data:
+                data = data[os.write(self._lines_file, data) :]
+        except OSError as error:
+            raise BlendplanError(
+                f"cannot write {self.lines_path}: {os.strerror(error.errno or 0).lower()}; make "
+                f"that possible and continue the run with --resume"
+            ) from error
         if time.monotonic() - self._synced_s >= FSYNC_EVERY_S:
             self.sync()
         return offsets
@@ -240,13 +250,19 @@ def _replacing(path: Path) -> Iterator[IO[bytes]]:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
         raise BlendplanError(
-            f"cannot write {path}: {error.strerror}; choose another place"
+            f"cannot write {path}: {os.strerror(error.errno or 0).lower()}; make that possible, "
+            f"or choose another place"
         ) from error
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
         raise
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def _whole_line(raw: bytes) -> dict[str, Any] | None:
