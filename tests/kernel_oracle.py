@@ -12,10 +12,23 @@ def norm(a: float, b: float, exponent: float) -> float:
     return float((a**exponent + b**exponent) ** (1 / exponent))
 
 
-def gemm_s(p: GemmParameters, gpu: GpuSpec, m: int, n: int, k: int, sets: float) -> float:
-    """bf16 only."""
+def gemm_s(
+    p: GemmParameters,
+    gpu: GpuSpec,
+    m: float,
+    n: float,
+    k: float,
+    sets: float,
+    *,
+    fp8: bool = False,
+    weight_bits: float = 16,
+) -> float:
+    """bf16, or fp8 with the quantisation of its input; the result is bf16 either way."""
     bandwidth, sms = gpu.bandwidth_bytes_per_s, gpu.sm_count
-    operands = 2 * (m * k + n * k + m * n)
+    peak = gpu.fp8_flop_per_s if fp8 else gpu.flop_per_s
+    token_bytes = 1 if fp8 else 2
+    weight_bytes = min(weight_bits / 8, token_bytes)
+    operands = token_bytes * m * k + weight_bytes * n * k + 2 * m * n
     rate = p.warm_multiple if operands * sets < gpu.l2_bytes else p.bandwidth_share
     times = []
     for tile_m in (64, 128, 256):
@@ -27,8 +40,9 @@ def gemm_s(p: GemmParameters, gpu: GpuSpec, m: int, n: int, k: int, sets: float)
                 if split > 1 and (tiles > sms / 2 or tiles * split > 4 * sms or k / split < 128):
                     break
                 depth = k / split
-                math_s = 2 * tile_m * tile_n * depth / (p.flop_share * gpu.flop_per_s / sms)
-                load_s = 2 * (tile_m + tile_n) * depth / (p.l2_multiple * bandwidth / sms)
+                math_s = 2 * tile_m * tile_n * depth / (p.flop_share * peak / sms)
+                load_bytes = (token_bytes * tile_m + weight_bytes * tile_n) * depth
+                load_s = load_bytes / (p.l2_multiple * bandwidth / sms)
                 waves = tiles * split / sms
                 if waves <= 1:
                     waves = 1
@@ -83,10 +97,14 @@ def prefill_s(
     heads: int,
     kv_heads: int,
     dim: int,
+    *,
+    fp8: bool = False,
+    kv_bytes: int = 2,
 ) -> float:
-    """bf16, one of the head dimensions that kernels are compiled for."""
+    """For one of the head dimensions that kernels are compiled for."""
     slots = gpu.sm_count * p.units_per_sm
-    pair_s = 4 * dim / (getattr(p, f"flop_share_{dim}") * gpu.flop_per_s)
+    peak = gpu.fp8_flop_per_s if fp8 else gpu.flop_per_s
+    pair_s = 4 * dim / (getattr(p, f"flop_share_{dim}") * peak)
     units = batch * heads * math.ceil(new / p.tile_tokens)
     pairs = sum(cached + position + 0.5 for position in range(new)) + new * p.tile_tokens / 2
     work_s = batch * heads * pairs * pair_s + units * p.unit_s / slots
@@ -94,7 +112,7 @@ def prefill_s(
     mean_s = work_s * (1 + p.tail_share * (math.ceil(waves) / waves - 1))
     slowest_s = (new + cached) * p.tile_tokens * pair_s * slots + p.unit_s
     passes = 4 * new * (p.query_passes * heads + p.kv_passes * kv_heads)
-    traffic = batch * dim * (passes + 4 * kv_heads * cached)
+    traffic = batch * dim * (passes + 2 * kv_bytes * kv_heads * cached)
     joined = norm(mean_s, slowest_s, p.sharpness)
     tokens_s = p.token_s * batch * new
     return p.launch_s + joined + tokens_s + traffic / gpu.bandwidth_bytes_per_s

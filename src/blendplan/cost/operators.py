@@ -104,7 +104,9 @@ def operators(gpu: GpuSpec, *, weight_bits: float = 16.0, kv_bits: float = 16.0)
     head, _ = _gemm(gpu, "bf16")
     kernels: dict[str, str] = {}
     decode = _attention(gpu, "decode_attention", kv, DecodeAttentionParameters, kernels)
-    prefill = _attention(gpu, "prefill_attention", "bf16", PrefillAttentionParameters, kernels)
+    quantised = "bf16_fp8_kv" if kv == "fp8" else "bf16"
+    written = quantised if _table(gpu, "default", "prefill_attention", quantised) else "bf16"
+    prefill = _attention(gpu, "prefill_attention", written, PrefillAttentionParameters, kernels)
     all_reduce = _all_reduce(gpu, kernels)
     return Operators(
         gemm=gemm,
