@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     "--gpu",
     type=CatalogueName("GPU", "gpus"),
     metavar="NAME",
-    help="GPU that was measured. With --steps, whose datasheet goes into the profile.",
+    help="GPU that was measured, or a TOML file that describes it. With --steps, whose datasheet "
+    "goes into the profile.",
 )
 @click.option(
     "--model",
@@ -65,9 +66,10 @@ def command(
 ) -> None:
     """Fit the cost model to measurements.
 
-    The profile, a TOML file, is used as --gpu FILE with --cost calibrated. Kernel times are tables
-    as benchmarks/gpu writes them. A step log has the columns prefill_tokens, decode_tokens,
-    kv_tokens_read, sequences and time_s, and prefill_pairs where it is known.
+    The profile, a TOML file, is used as --gpu FILE. Kernel times are tables as benchmarks/gpu
+    writes them. A step log is what 'blendplan replay --step-log FILE' writes; of other engines it
+    has the columns prefill_tokens, decode_tokens, kv_tokens_read, sequences and time_s, and may
+    have prefill_pairs and end_s.
 
     \b
     blendplan calibrate --kernels DIR --gpu h200 -o profile.toml
