@@ -30,7 +30,8 @@ class Replayed:
         tally: counts of this session.
         interrupted: True when the run was asked to stop before its end.
         capacity: limits of the engine; None when nothing was left to run.
-        planned: the ``predicted`` object of the plan's metadata, with its prefix sharing.
+        planned: the ``predicted`` object of the plan's metadata, with its prefix sharing; only
+            totals of tokens where the plan was made for no engine in particular.
     """
 
     engine: str
@@ -98,7 +99,7 @@ def replay(
         retries: further attempts of a request that failed or whose engine died.
         already: a results file with answers to take over, such as a sampling run's.
         pdmux: SGLang: share the GPU in space between prefill and decode.
-        own_capacity: the plan says nothing of the engine's capacity: do not compare them.
+        own_capacity: the plan was made for no engine in particular: do not compare with it.
         step_log, request_log: Parquet files for what each step computed and each request took.
         remark: called with a line on anything that the user should know.
         progress: called after each step with the state of the run.
@@ -111,6 +112,8 @@ def replay(
     check_engine_name(engine)
     if pdmux and engine != "sglang":
         raise BlendplanError(f"spatial sharing is SGLang's, not that of {engine!r}; drop --pdmux")
+    if step_log is not None and engine == "sglang":
+        raise BlendplanError("SGLang does not tell what its steps compute; drop --step-log")
     path = None if output is None else Path(output)
     if path is None and (resume or already is not None):
         raise BlendplanError("only a run with a results file can be resumed; give an output path")
@@ -118,7 +121,7 @@ def replay(
         raise BlendplanError("the plan holds no requests; there is nothing to replay")
     model = model_to_load(plan, engine, model, remark)
     work = work_of(plan)
-    tally = Tally(len(plan), _predicted(plan))
+    tally = Tally(len(plan), _predicted(plan, own_capacity))
     journal = None if path is None else Journal(path, order, _identity(plan, engine, model))
     writer = ResultsWriter(plan, work, model, journal)
     with ExitStack() as open_things:
@@ -169,9 +172,11 @@ def _identity(plan: Plan, engine: str, model: str) -> dict[str, str]:
     return {"plan": str(digest), "engine": engine, "model": model}
 
 
-def _predicted(plan: Plan) -> dict[str, Any]:
-    sharing = plan.metadata["prefix_sharing"]["planned"]
-    return {**plan.metadata["predicted"], "prefix_sharing": sharing}
+def _predicted(plan: Plan, own_capacity: bool) -> dict[str, Any]:
+    predicted = plan.metadata["predicted"]
+    if own_capacity:  # the times are those of another engine
+        return {name: predicted[name] for name in ("prompt_tokens", "output_tokens")}
+    return {**predicted, "prefix_sharing": plan.metadata["prefix_sharing"]["planned"]}
 
 
 def _open_journal(

@@ -1,6 +1,6 @@
 """How a replay went, beside what its plan had promised."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from blendplan.report.quantities import count, duration, rounded, share
@@ -33,24 +33,25 @@ def replayed_rows(run: Mapping[str, Any]) -> dict[str, str]:
 def _session(run: Mapping[str, Any]) -> dict[str, str]:
     """What happened since the engine was started."""
     planned = run["predicted"]
+    compared = "makespan_s" in planned
     whole = run["finished"] + run["failed"] == run["requests"]
 
-    def beside(text: str) -> str:
-        return f"; planned {text}" if whole else ""
+    def beside(name: str, words: Callable[[float], str], *, rate: bool = False) -> str:
+        return f"; planned {words(planned[name])}" if compared and (whole or rate) else ""
 
-    ran, planned_s = duration(run["makespan_s"]), duration(planned["makespan_s"])
     rows = {
-        "makespan": f"{ran}; planned {planned_s}"
-        if whole
-        else f"{ran} in this session; planned {planned_s} for all requests",
-        "throughput": f"{rounded(run['throughput_tokens_per_s'])} tokens/s; planned "
-        f"{rounded(planned['throughput_tokens_per_s'])}",
-        "prefix sharing": f"{share(run['prefix_sharing'])} of the prompt tokens; planned "
-        f"{share(planned['prefix_sharing'])}",
-        "preemptions": count(run["preemptions"]) + beside(count(planned["preemptions"])),
+        "makespan": duration(run["makespan_s"]) + beside("makespan_s", duration),
+        "throughput": f"{rounded(run['throughput_tokens_per_s'])} tokens/s"
+        + beside("throughput_tokens_per_s", rounded, rate=True),
+        "prefix sharing": f"{share(run['prefix_sharing'])} of the prompt tokens"
+        + beside("prefix_sharing", share, rate=True),
+        "preemptions": count(run["preemptions"]) + beside("preemptions", count),
     }
+    if compared and not whole:
+        all_s = duration(planned["makespan_s"])
+        rows["makespan"] += f" in this session; planned {all_s} for all requests"
     if run["steps"] is not None:
-        rows["steps"] = count(run["steps"]) + beside(count(planned["steps"]))
+        rows["steps"] = count(run["steps"]) + beside("steps", count)
     if run["restarts"]:
         rows["engine deaths"] = count(run["restarts"])
     return rows
