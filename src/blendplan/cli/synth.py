@@ -29,7 +29,10 @@ _PAPER_TRACES = ("trace1", "trace2", "trace3", "trace4")
 @click.option("--compute", metavar="NAME", help="Compute-heavy trace, or a Parquet file.")
 @click.option("--memory", metavar="NAME", help="Memory-heavy trace, or a Parquet file.")
 @click.option(
-    "--density", type=float, metavar="X", help="Compute density wished for; needs --memory."
+    "--density",
+    type=float,
+    metavar="X",
+    help="Compute density wished for, by the paper's formula; needs --memory.",
 )
 @click.option(
     "--sharing", type=float, metavar="Y", help="Prefix sharing wished for; adds MMLU requests."
