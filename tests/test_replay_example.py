@@ -1,14 +1,18 @@
-"""The example of a serving stack of one's own."""
+"""The examples of a serving stack of one's own and of a tiny model."""
 
+import json
 import random
 import runpy
 from pathlib import Path
 
 import pytest
 
+from blendplan.cost import model_spec
+from blendplan.requests import read_requests
 from tests.replay_jobs import small_plan, write_requests_file
 
-EXAMPLE = runpy.run_path(str(Path(__file__).parent.parent / "examples" / "custom_serving.py"))
+EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLE = runpy.run_path(str(EXAMPLES / "custom_serving.py"))
 
 
 @pytest.mark.parametrize("policy", ["blend", "blendserve", "dfs"])
@@ -22,3 +26,15 @@ def test_every_request_is_served_whatever_the_lengths(
     assert count["finished"] == len(made)
     assert not engine.running
     assert not engine.waiting
+
+
+def test_the_tiny_model_counts_the_tokens_of_its_text(tmp_path: Path) -> None:
+    job = tmp_path / "requests.jsonl"
+    question = "What did the patient teacher of geometry say of the patient pupil? " * 4
+    lines = [{"prompt": question}, {"messages": [{"role": "user", "content": question}]}]
+    job.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    runpy.run_path(str(EXAMPLES / "tiny_model.py"))["write_model"](job, tmp_path / "tiny")
+    text, chat = read_requests(job, model_dir=tmp_path / "tiny").prompt_tokens.tolist()
+    assert 4 <= text < len(question) / 2
+    assert chat == text + 2  # <user> and <assistant>
+    assert model_spec(str(tmp_path / "tiny")).layers == 2
