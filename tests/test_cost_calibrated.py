@@ -31,10 +31,10 @@ TABLE_1 = ((512, 1.087, 1.317), (768, 1.537, 1.913), (1024, 2.005, 2.515))
 
 @pytest.mark.parametrize(("batch", "gemm_ms", "attention_ms"), TABLE_1)
 def test_table_1_of_the_paper(batch: int, gemm_ms: float, attention_ms: float) -> None:
-    """docs/accuracy.md says why GEMM is not within 5 % at every batch size."""
+    """GEMM within 5 % but at 768 tokens, where docs/accuracy.md says why; attention within 8 %."""
     used = operators(A100)
     gemm_s = sum(float(used.gemm.predict(batch, s.n, s.k)) for s in linear_shapes(LLAMA))
-    assert 1e3 * gemm_s == pytest.approx(gemm_ms, rel=0.07)
+    assert 1e3 * gemm_s == pytest.approx(gemm_ms, rel=0.06 if batch == 768 else 0.05)
     attention_s = float(used.decode.predict(batch, 1024, 32, 8, 128))
     assert 1e3 * attention_s == pytest.approx(attention_ms, rel=0.08)
 

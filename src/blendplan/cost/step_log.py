@@ -267,10 +267,6 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _is_numbers(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and all(map(_is_number, value))
-
-
 def _knots(tokens: NDArray[np.float64]) -> NDArray[np.float64]:
     """The knots between which at least some steps lie."""
     kept = [KNOTS[0]]
