@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from blendplan.engines import Tally, replay
+from blendplan.engines.engine import EngineDiedError, EngineRequest
 from blendplan.engines.journal import Order
 from blendplan.engines.sim_plan import simulated_engine
 from blendplan.engines.worker import EngineProcess
@@ -225,3 +226,12 @@ def test_a_refused_run_touches_nothing(made: Plan, tmp_path: Path, order: Order)
         with pytest.raises(BlendplanError, match=r"results\.jsonl"):
             replay(plan, output=output, order=order, resume=resume)
         assert files() == finished
+
+
+def test_what_an_engine_printed_last_explains_its_death(made: Plan) -> None:
+    process = faulty_process(frozenset({0}), made)
+    with process.log.open("a") as log:
+        log.write("Traceback (most recent call last):\nmodule.OddError: no room\nbye\n")
+    with pytest.raises(EngineDiedError, match=r"SIGKILL \(module\.OddError: no room\); its output"):
+        process.step([EngineRequest(0)])
+    process.log.unlink()

@@ -142,7 +142,8 @@ def replay(
         try:
             running = start()
         except EngineDiedError as error:
-            raise BlendplanError(f"{engine} did not start: {error}") from None
+            where = "" if Path(model).is_dir() else f" ({model!r} is no folder here)"
+            raise BlendplanError(f"{engine} did not start{where}: {error}") from None
         capacity = running.capacity
         settings = _settings(plan, capacity, (lambda line: None) if own_capacity else remark)
         steps = open_things.enter_context(open_log(step_log, STEP_LOG))

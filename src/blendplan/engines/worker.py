@@ -7,6 +7,7 @@ the requests to submit, the child takes a step and sends its report.
 import contextlib
 import os
 import pickle
+import re
 import signal
 import socket
 import subprocess
@@ -24,6 +25,9 @@ from blendplan.errors import BlendplanError
 # Long enough for an engine to free a GPU, short enough for a user who waits for the prompt.
 _CLOSE_S = 30.0
 
+_TAIL_BYTES = 100_000
+_ERROR_CHARACTERS = 300
+_EXCEPTION = re.compile(r"(\w+\.)*\w*(Error|Exception): .")
 _CHILD = "from blendplan.engines.worker import main; main()"
 _READY, _REFUSED, _REPORT, _FAILED = "ready", "refused", "report", "failed"
 
@@ -119,9 +123,11 @@ class EngineProcess:
             self._kill()
             return "the engine stopped answering"
         self._kill()
+        ended = f"ended with exit code {code}"
         if code < 0:
-            return f"the engine was killed by {signal.Signals(-code).name}"
-        return f"the engine ended with exit code {code}"
+            ended = f"was killed by {signal.Signals(-code).name}"
+        reason = _last_error(self.log)
+        return f"the engine {ended} ({reason})" if reason else f"the engine {ended}"
 
     def _kill(self) -> None:
         """End whatever is left of the engine's process group."""
@@ -139,6 +145,15 @@ class EngineProcess:
     def _forget_log(self) -> None:
         if not self._keep_log:
             self.log.unlink(missing_ok=True)
+
+
+def _last_error(log: Path) -> str:
+    """The last line of an engine's output that reads like an exception; empty if none does."""
+    with contextlib.suppress(OSError):
+        lines = log.read_bytes()[-_TAIL_BYTES:].decode(errors="replace").splitlines()
+        errors = [line for line in lines if _EXCEPTION.match(line)]
+        return errors[-1][:_ERROR_CHARACTERS] if errors else ""
+    return ""
 
 
 def _temporary_log() -> Path:
@@ -175,7 +190,7 @@ def _serve(pipe: Connection) -> int:
 
 def _one_line(error: Exception) -> str:
     text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
+    return f"{type(error).__name__}: {text[:_ERROR_CHARACTERS]}" if text else type(error).__name__
 
 
 def main() -> None:
