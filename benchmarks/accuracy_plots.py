@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 import matplotlib
@@ -10,6 +11,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 if TYPE_CHECKING:
     from benchmarks.accuracy import Outcome
@@ -40,7 +42,7 @@ def draw(outcomes: Sequence["Outcome"], folder: Path, note: str) -> None:
         wanted = [o for o in wanted if o.dtype == DTYPES.get(operator, o.dtype)]
         if wanted:
             _picture(operator, wanted, note).savefig(
-                folder / f"accuracy-{operator.replace('_', '-')}.png", dpi=80
+                folder / f"accuracy-{operator.replace('_', '-')}.png", dpi=90
             )
             plt.close("all")
 
@@ -48,7 +50,11 @@ def draw(outcomes: Sequence["Outcome"], folder: Path, note: str) -> None:
 def _picture(operator: str, outcomes: list["Outcome"], note: str) -> Figure:
     gpus = [gpu for gpu in GPUS if any(outcome.gpu == gpu for outcome in outcomes)]
     figure, panels = plt.subplots(
-        1, len(gpus), figsize=(3.0 * len(gpus) + 0.6, 3.5), squeeze=False, layout="constrained"
+        1,
+        len(gpus),
+        figsize=(2.5 * len(gpus) + 0.6, 3.1 if len(gpus) > 1 else 3.4),
+        squeeze=False,
+        layout="constrained",
     )
     for panel, gpu in zip(panels[0], gpus, strict=True):
         found = [outcome for outcome in outcomes if outcome.gpu == gpu]
@@ -56,13 +62,19 @@ def _picture(operator: str, outcomes: list["Outcome"], note: str) -> Figure:
         measured_ms = 1e3 * np.concatenate([outcome.measured_s for outcome in found])
         error = np.abs(predicted_ms / measured_ms - 1.0).mean()
         shown = np.random.default_rng(0).permutation(len(measured_ms))[:MOST_POINTS]
-        limits = np.array([measured_ms.min(), measured_ms.max()])
+        # Whole decades, so that both axes have ticks with numbers.
+        ends = np.log10([measured_ms.min(), measured_ms.max()])
+        limits = 10.0 ** np.array([np.floor(ends[0]), np.ceil(ends[1])])
         panel.plot(limits, limits, color="0.2", linewidth=0.8)
         panel.plot(limits, 1.25 * limits, color="0.7", linewidth=0.6, linestyle="--")
         panel.plot(limits, limits / 1.25, color="0.7", linewidth=0.6, linestyle="--")
         panel.scatter(measured_ms[shown], predicted_ms[shown], s=3, alpha=0.4, linewidths=0)
-        panel.set(xscale="log", yscale="log", xlabel="measured, ms")
-        panel.set_title(f"{gpu}, {len(measured_ms)} rows, {100 * error:.1f} %", fontsize=9)
+        panel.set(xscale="log", yscale="log", xlabel="measured, ms", xlim=limits, ylim=limits)
+        for axis in (panel.xaxis, panel.yaxis):
+            axis.set_minor_formatter(NullFormatter())
+        panel.set_aspect("equal")
+        panel.set_title(f"{gpu}, {len(measured_ms):,} rows, {100 * error:.1f} %", fontsize=9)
     panels[0][0].set_ylabel("predicted, ms")
-    figure.suptitle(f"{WORDS[operator]}: {note}; dashed: 25 % off", fontsize=10)
+    title = f"{WORDS[operator]}: {note}; dashed: 25 % off"
+    figure.suptitle(title if len(gpus) > 1 else fill(title, 40), fontsize=10)
     return figure
