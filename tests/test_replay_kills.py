@@ -114,10 +114,11 @@ def test_killed_sessions_lose_and_repeat_nothing(
     assert survivors > 20 * runs
 
 
-def test_an_interrupted_run_finishes_what_runs_and_continues(
-    plan_file: Path, tmp_path: Path
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_says_how_to_go_on(
+    plan_file: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
-    """One SIGINT to the command; then the rest with --resume."""
+    """One signal to the command; then the rest with --resume."""
     made = Plan.read(plan_file)
     output = tmp_path / "results.jsonl"
     command = [sys.executable, "-m", "blendplan", "replay", str(plan_file), "-o", str(output)]
@@ -128,12 +129,12 @@ def test_an_interrupted_run_finishes_what_runs_and_continues(
     )
     while len(whole_lines(journal)) < 3 and process.poll() is None:
         time.sleep(0.001)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, told = process.communicate()
     if process.returncode == 0:
         pytest.skip("the run was over before the signal came")
     assert process.returncode == 130
-    assert "--resume" in told
+    assert told.splitlines()[-1] == "error: interrupted; --resume continues the run"
     done = len(whole_lines(journal))
     assert 3 <= done < len(made)
 

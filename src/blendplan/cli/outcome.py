@@ -1,5 +1,7 @@
 """How a run on an engine is reported, and with which exit code."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +10,24 @@ from blendplan.cli.failure import EXIT_FAILED, EXIT_INTERRUPTED, Failure
 
 if TYPE_CHECKING:
     from blendplan.engines import Replayed
+
+
+_INTERRUPTED = "interrupted; --resume continues the run"
+
+
+@contextmanager
+def resumable(output: Path | None) -> Iterator[None]:
+    """Within it, an interrupt that ends a run at once says how to go on, if there is a journal.
+
+    Raises:
+        Failure: instead of the interrupt.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        if output is None or not output.with_name(output.name + ".journal").exists():
+            raise
+        raise Failure(_INTERRUPTED, EXIT_INTERRUPTED) from None
 
 
 def tell_outcome(
@@ -27,7 +47,7 @@ def tell_outcome(
     }
     answer.tell(values, lambda: facts(replayed_rows(values)))
     if replayed.interrupted:
-        raise Failure("interrupted; --resume continues the run", EXIT_INTERRUPTED)
+        raise Failure(_INTERRUPTED, EXIT_INTERRUPTED)
     if values["failed"]:
         line = f"{values['failed']} of {values['requests']} requests failed"
         if output is not None:

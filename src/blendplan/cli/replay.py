@@ -10,7 +10,7 @@ from blendplan.cli.compilation import compilation_clock
 from blendplan.cli.destination import check_destinations
 from blendplan.cli.engine_options import ENGINES, engine_options
 from blendplan.cli.names import Name
-from blendplan.cli.outcome import tell_outcome
+from blendplan.cli.outcome import resumable, tell_outcome
 from blendplan.cli.planning_options import FILE
 from blendplan.cli.progress import Progress
 from blendplan.errors import BlendplanError
@@ -74,7 +74,8 @@ def command(plan_file: Path, replica: int | None, answer: Answer, **options: Any
         whole.verify(plan_file)
         plan = _part(whole, replica)
         progress.stage(f"starting {engine}")
-        replayed = replay(plan, remark=progress.line, progress=advance, **options)
+        with resumable(output):
+            replayed = replay(plan, remark=progress.line, progress=advance, **options)
 
     tell_outcome(answer, replayed, output, clock.seconds)
 

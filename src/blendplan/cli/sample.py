@@ -10,7 +10,7 @@ from blendplan.cli.compilation import compilation_clock
 from blendplan.cli.destination import check_destinations
 from blendplan.cli.engine_options import ENGINES, engine_options
 from blendplan.cli.names import Name
-from blendplan.cli.outcome import tell_outcome
+from blendplan.cli.outcome import resumable, tell_outcome
 from blendplan.cli.planning_options import FILE
 from blendplan.cli.progress import Progress
 
@@ -85,14 +85,15 @@ def command(
             progress=progress.advance,
         )
         progress.stage("choosing the sample")
-        replayed = run_sample(
-            requests,
-            engine,
-            output,
-            fraction=fraction,
-            seed=seed,
-            remark=progress.line,
-            progress=advance,
-            **options,
-        )
+        with resumable(output):
+            replayed = run_sample(
+                requests,
+                engine,
+                output,
+                fraction=fraction,
+                seed=seed,
+                remark=progress.line,
+                progress=advance,
+                **options,
+            )
     tell_outcome(answer, replayed, output, clock.seconds)
