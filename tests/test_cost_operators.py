@@ -171,7 +171,11 @@ def test_all_reduce_with_few_sizes_takes_fewer_protocols() -> None:
 
 def test_all_reduce_protocols_are_chosen_by_size() -> None:
     model = AllReduceModel({2: [Protocol(1e3, 1.0, 0.0), Protocol(np.inf, 2.0, 0.0)]})
-    assert model.predict(2, [1e3, 1e3 + 1]).tolist() == [1.0, 2.0]
+    half_octave = 2.0**0.5
+    sizes = [1.0, 1e3 / half_octave, 1e3, 1e3 * half_octave, 1e9]
+    np.testing.assert_allclose(model.predict(2, sizes), [1.0, 1.0, half_octave, 2.0, 2.0])
+    fine = model.predict(2, np.geomspace(500.0, 2000.0, 100))
+    assert (np.diff(fine) >= 0).all()
 
 
 def test_gpus_without_measurements_say_so() -> None:

@@ -18,7 +18,7 @@ class Protocol(NamedTuple):
     """One way to reduce: latency plus size over rate, up to a message size.
 
     Attributes:
-        up_to_bytes: largest message, infinity for the last protocol.
+        up_to_bytes: where the next protocol takes over, infinity for the last.
         latency_s: of an empty message.
         s_per_byte: of the message on one GPU.
     """
@@ -66,11 +66,24 @@ class AllReduceModel:
         known = sorted(self.protocols_)
         for count in np.unique(counts[counts > 1]):
             nearest = next((ranks for ranks in known if ranks >= count), known[-1])
-            table = np.array(self.protocols_[nearest])
             here = counts == count
-            row = np.searchsorted(table[:-1, 0], sizes[here])
-            predicted_s[here] = table[row, 1] + table[row, 2] * sizes[here]
+            predicted_s[here] = _times(np.array(self.protocols_[nearest]), sizes[here])
         return predicted_s
+
+
+def _times(protocols: NDArray[np.float64], sizes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Seconds by protocols that pass into one another within half an octave of their limits.
+
+    Sizes are measured an octave apart, so nobody knows where in between the library changes.
+    """
+    each_s = protocols[:, 1, None] + protocols[:, 2, None] * sizes
+    time_s = each_s[np.searchsorted(protocols[:-1, 0], sizes), np.arange(len(sizes))]
+    for place, limit in enumerate(protocols[:-1, 0]):
+        share = np.log2(np.maximum(sizes, 1.0) / limit) + 0.5
+        between = (share > 0.0) & (share < 1.0) & (each_s[place : place + 2] > 0.0).all(axis=0)
+        lower_s, upper_s = each_s[place, between], each_s[place + 1, between]
+        time_s[between] = lower_s * (upper_s / lower_s) ** share[between]
+    return time_s
 
 
 def _protocols(sizes: NDArray[np.float64], time_s: NDArray[np.float64]) -> list[Protocol]:
