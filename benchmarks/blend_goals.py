@@ -77,17 +77,12 @@ def measure(requests: Requests, name: str, knowledge: str, effort: int) -> list[
                 row |= {
                     "preemptions": run.preemptions,
                     "sharing": round(run.prefix_sharing / prepared.sharing, 4),
-                    "tail_s": round(tail_s(run.finish_s), 1),
+                    "tail_s": round(run.tail_s, 1),
                     "makespan_s": round(run.makespan_s, 1),
                     "options": dict(prediction.parameters),
                 }
         rows.append(row)
     return rows
-
-
-def tail_s(finish_s: NDArray[np.float64]) -> float:
-    """Time from the end of the 99.9th percentile of requests to the end of the last."""
-    return float(finish_s.max() - np.quantile(finish_s, 0.999))
 
 
 def believed(requests: Requests, tree: PrefixTree, knowledge: str) -> Lengths:

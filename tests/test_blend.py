@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.stats import norm, truncnorm
 
 from blendplan.machine import machine
 from blendplan.prediction import run_policy
@@ -15,10 +15,12 @@ from blendplan.preparation import Prepared, prepare
 from blendplan.requests import Requests, requests_from_lists
 from blendplan.schedule import BlendOptions, EngineSettings, PolicyInput, StepPrices, make_policy
 from blendplan.schedule import blend as kernels
-from blendplan.schedule.calendar import projected_peak
+from blendplan.schedule.calendar import likely_length, projected_peak
+from blendplan.schedule.demand import cohorts
+from blendplan.schedule.learning import LEAST_WIDTH, PRIOR_COUNT, belief, learn
 from blendplan.schedule.normal import normal_quantile, normal_share
 from blendplan.schedule.timetable import timetable
-from blendplan.search import best_options
+from blendplan.search import best_options, plausible_outputs
 from blendplan.simulator import simulate_run
 from blendplan.tree import build_tree, sharing_families
 
@@ -94,7 +96,7 @@ def test_normal_distribution_agrees_with_scipy(share: float) -> None:
 def test_projected_peak_is_that_of_the_known_ends(
     admissions: list[tuple[int, int]], output: int
 ) -> None:
-    """Against adding up every step; the projection rounds ends up to the end of their bucket."""
+    """Against adding up every step of the new request's life; ends round up to their bucket's."""
     admissions.sort()
     outputs = [float(length) for _, length in admissions] + [float(output)]
     given_columns = columns(outputs)
@@ -126,10 +128,9 @@ def test_projected_peak_is_that_of_the_known_ends(
         own_end = now + output if known_ends else rounded(now + output)
         return sum(held) + (10.0 + time - now if time <= own_end else 0.0)
 
-    times = range(now, now + 1_000 + 2 * width)
     found = projected_peak(state, len(admissions), 10.0, float(output))
-    assert max(used(time, True) for time in times) - 1e-6 <= found
-    assert found <= max(used(time, False) for time in times) + 1e-6
+    assert max(used(time, True) for time in range(now, now + output + 1)) - 1e-6 <= found
+    assert found <= max(used(time, False) for time in range(now, rounded(now + output) + 1)) + 1e-6
 
 
 @given(
@@ -235,3 +236,139 @@ def test_effort_widens_the_search_and_zero_takes_the_defaults() -> None:
         run_policy(prepared, GPU, "blend", effort=effort).run.makespan_s for effort in (0, 1, 2)
     ]
     assert times == sorted(times, reverse=True)
+
+
+def test_projection_of_unsure_ends_keeps_their_standard_deviation_free() -> None:
+    """Against the three equally likely ends of every request, each request by itself."""
+    outputs = [1_000.0, 2_500.0, 1_600.0, 2_000.0]
+    given_columns = columns(outputs, spread=0.8)
+    limits = EngineSettings(1_000_000, 64, 2048)
+    peaks = {}
+    for caution in (0.0, 2.0):
+        policy = make_policy("blend", given_columns, limits, options=BlendOptions(caution=caution))
+        state, resident = policy.state.blend, policy.state.new_prompt_tokens
+        kernels.begin_step(state, resident, policy.state.output_tokens, 0.0)
+        for request in range(3):
+            kernels.admitted(state, resident, policy.state.output_tokens, request)
+        peaks[caution] = projected_peak(state, 3, 10.0, outputs[3])
+    width, now = state.parameters.bucket_steps, 1
+
+    def held(request: int, time: int, start: int) -> NDArray[np.float64]:
+        own = request == 3
+        ends = [
+            now + likely_length(state, request, outputs[request], 0.0, third) for third in range(3)
+        ]
+        alive = [start <= end if own else start // width <= int(end // width) for end in ends]
+        last = min(float(time), ends[2]) if own else float(time)
+        return np.array(alive, dtype=np.float64) * (10.0 + last - now)
+
+    last_end = now + likely_length(state, 3, outputs[3], 0.0, 2)
+    for caution, peak in peaks.items():
+        found = 0.0
+        for bucket in range(int(last_end // width) + 1):
+            start, end = max(now, bucket * width), (bucket + 1) * width
+            if start > last_end:
+                continue
+            each = [held(request, end, start) for request in range(4)]
+            mean = sum(values.mean() for values in each)
+            deviation = np.sqrt(sum(values.var() for values in each))
+            found = max(found, mean + caution * deviation)
+        assert peak == pytest.approx(found)
+    assert peaks[2.0] > peaks[0.0]
+
+
+def test_a_long_request_is_not_held_up_by_a_peak_after_its_end() -> None:
+    outputs = [50_000.0, 50_000.0, 500.0]
+    policy = make_policy("blend", columns(outputs), EngineSettings(100_000, 64, 2048))
+    state, resident = policy.state.blend, policy.state.new_prompt_tokens
+    for request in range(2):
+        kernels.admitted(state, resident, policy.state.output_tokens, request)
+    assert projected_peak(state, 0, 10.0, 50_000.0) > 100_000
+    assert projected_peak(state, 2, 10.0, 500.0) < 5_000
+
+
+@given(
+    st.lists(st.tuples(st.floats(0.05, 20.0), st.booleans()), min_size=1, max_size=20),
+    st.integers(1, 12),
+)
+@settings(deadline=None, max_examples=40)
+def test_learning_is_expectation_maximisation(
+    factors: list[tuple[float, bool]], rounds: int
+) -> None:
+    """Against scipy: finished lengths as they are, running ones beyond what has elapsed."""
+    spread, n = 0.6, len(factors)
+    # No two predictions are equal, so all lean on the same cohort.
+    expected = np.arange(1_000.0, 1_000.0 + n)
+    policy = make_policy("blend", columns(expected, spread=spread), GPU.settings)
+    state, resident, output = (
+        policy.state.blend,
+        policy.state.new_prompt_tokens,
+        policy.state.output_tokens,
+    )
+    lengths = np.maximum(1.0, np.rint([factor for factor, _ in factors] * expected))
+    for request in range(n):
+        kernels.admitted(state, resident, output, request)
+    for request, (_, finished) in enumerate(factors):
+        state.generated[request] = int(lengths[request])
+        if finished:
+            kernels.released(state, resident, output, request, True)
+    observed = (np.log(lengths / expected) + spread**2 / 2) / spread
+    done = np.array([finished for _, finished in factors])
+    shift, width = 0.0, 1.0
+    for _ in range(rounds):
+        learn(state, output)
+        first, second = observed.copy(), observed**2
+        for i in np.flatnonzero(~done):
+            law = truncnorm((observed[i] - shift) / width, np.inf, loc=shift, scale=width)
+            first[i], second[i] = law.mean(), law.var() + law.mean() ** 2
+        count = n + PRIOR_COUNT
+        shift = first.sum() / count
+        square = (second.sum() + PRIOR_COUNT) / count
+        width = max(LEAST_WIDTH, np.sqrt(square - shift**2))
+        if abs(shift) > 2.9:
+            return
+        assert state.learned[0, :2] == pytest.approx([shift, width], rel=1e-3, abs=1e-3)
+
+
+def test_a_cohort_learns_of_itself_and_leans_on_the_others_before() -> None:
+    """Twenty requests of one prediction turn out four times as long, those of another as told."""
+    outputs = [1_000.0] * 40 + [3_000.0] * 40 + [700.0]
+    policy = make_policy("blend", columns(outputs, spread=0.5), GPU.settings)
+    state, resident, output = (
+        policy.state.blend,
+        policy.state.new_prompt_tokens,
+        policy.state.output_tokens,
+    )
+    for request, factor in [(i, 4.0) for i in range(20)] + [(i, 1.0) for i in range(40, 60)]:
+        kernels.admitted(state, resident, output, request)
+        state.generated[request] = int(factor * output[request])
+        kernels.released(state, resident, output, request, True)
+    learn(state, output)
+    middles = {i: np.exp(belief(state, i, output[i])[0]) / output[i] for i in (30, 70, 80)}
+    assert middles[30] > 3.0
+    assert middles[70] < 1.3
+    assert middles[70] < middles[80] < middles[30]
+
+
+def test_cohorts_are_requests_with_one_uncertain_prediction() -> None:
+    known = columns([100.0] * 20)
+    assert not cohorts(known).any()
+    outputs = [100.0] * 20 + [5_000.0] * 9 + [70.0] * 7
+    number = cohorts(columns(outputs, spread=0.4))
+    # The second has more to read, the third is too small.
+    assert number.tolist() == [2] * 20 + [1] * 9 + [0] * 7
+
+
+def test_plausible_outputs_have_the_predicted_mean_and_keep_to_the_caps() -> None:
+    prepared = prepare(job(0, 4_000), GPU)
+    assert np.array_equal(
+        plausible_outputs(prepared, GPU.settings), prepared.requests.output_tokens
+    )
+    unsure = predicted(prepared, np.ones(4_000), 0.8)
+    drawn = plausible_outputs(unsure, GPU.settings)
+    assert drawn.mean() == pytest.approx(prepared.requests.output_tokens.mean(), rel=0.1)
+    assert np.array_equal(drawn, plausible_outputs(unsure, GPU.settings))
+    caps = np.full(4_000, 300, dtype=np.int32)
+    capped = replace(unsure, requests=replace(unsure.requests, max_tokens=caps))
+    assert plausible_outputs(capped, GPU.settings).max() == 300
+    assert ((drawn >= 1) & (drawn + prepared.requests.prompt_tokens <= 48_001)).all()

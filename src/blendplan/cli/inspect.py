@@ -79,6 +79,8 @@ def inspection(plan: "Plan") -> dict[str, Any]:
             for name, at in (("p10", 0.1), ("p50", 0.5), ("p90", 0.9))
         },
         "turnaround_s": metadata["predicted"]["turnaround_s"],
+        # Nothing new fills the steps any more.
+        "tail_s": metadata["predicted"]["makespan_s"] - float(plan.column("start_s").max()),
         "lengths_note": metadata["lengths"]["note"],
         "estimated_prompts": metadata["lengths"]["estimated_prompts"],
         "sides": breakdown(SIDES, plan.sides(), columns),

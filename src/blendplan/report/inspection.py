@@ -45,6 +45,7 @@ def _engine_rows(plan: Mapping[str, Any]) -> dict[str, str]:
         "turnaround": ", ".join(
             f"{name.upper()} {duration(turnaround[name])}" for name in turnaround
         ),
+        "tail": f"{duration(plan['tail_s'])} from the last admission to the end",
         "engine": f"{count(engine['kv_tokens'])} KV tokens in blocks of {engine['block_size']}, "
         f"{count(engine['max_num_seqs'])} requests and "
         f"{count(engine['max_num_batched_tokens'])} tokens a step, tp {plan['tp']}, "

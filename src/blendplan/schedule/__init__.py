@@ -6,13 +6,20 @@ its step loop, a live engine through `LivePolicy`. Knows nothing of either.
 """
 
 from blendplan.schedule.blend_start import Arrangement, BlendOptions
-from blendplan.schedule.demand import PolicyInput, StepPrices, output_spread, step_prices
+from blendplan.schedule.demand import (
+    MOST_SPREAD,
+    PolicyInput,
+    StepPrices,
+    output_spread,
+    step_prices,
+)
 from blendplan.schedule.live import LivePolicy
 from blendplan.schedule.partition import memory_partition, prefill_budget_tokens
 from blendplan.schedule.policies import POLICIES, Policy, make_policy
 from blendplan.schedule.settings import EngineSettings
 
 __all__ = [
+    "MOST_SPREAD",
     "POLICIES",
     "Arrangement",
     "BlendOptions",

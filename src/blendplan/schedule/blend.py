@@ -27,8 +27,7 @@ from blendplan.schedule.blend_state import (
     BUCKET,
     CLOCK,
     COMPUTE_TOKENS,
-    ERROR_SQUARES,
-    ERRORS,
+    LIKELY_READS,
     LONG_RUNNING,
     NEXT_COMPUTE,
     NEXT_MEMORY,
@@ -45,9 +44,10 @@ from blendplan.schedule.blend_state import (
     BlendState,
 )
 from blendplan.schedule.calendar import believe, project, project_again, projected_peak, strike
+from blendplan.schedule.learning import actual_reads, learn_from, predicted_reads
 
 # Share of a side's reads after which what finished requests have read outweighs predictions.
-PRIOR_SHARE = 0.02
+PRIOR_SHARE = 0.01
 
 
 @kernel
@@ -88,21 +88,25 @@ def begin_step(
 
 
 @kernel
-def reads_of(prompt: float, output: float) -> float:
-    """KV tokens that a request reads while it decodes."""
-    return output * (prompt + output / 2)
+def _read_ratio(state: BlendState, side: int) -> float:
+    """KV tokens that the requests of a side read, as a multiple of what was predicted.
+
+    Running requests count with what they are likely to reach: those that have finished are the
+    short ones. Until a part of the run is over, predictions count as much as what was seen.
+    """
+    now = state.now
+    prior = PRIOR_SHARE * state.parameters.reads[side] + 1.0
+    seen = now[READS_DONE + side] + now[LIKELY_READS + side]
+    return (seen + prior) / (now[READS_EXPECTED + side] + prior)
 
 
 @kernel
 def _reads_left(state: BlendState) -> float:
-    """KV tokens still to be read, expectations corrected by what finished requests have read."""
-    now, parameters = state.now, state.parameters
+    """KV tokens still to be read, predictions corrected by what was seen."""
+    now = state.now
     left = -now[READS_RUNNING]
     for side in range(2):
-        # Until a part of the run is over, predictions count as much as what was seen.
-        prior = PRIOR_SHARE * parameters.reads[side] + 1.0
-        ratio = (now[READS_DONE + side] + prior) / (now[READS_EXPECTED + side] + prior)
-        left += ratio * now[READS_LEFT + side]
+        left += _read_ratio(state, side) * now[READS_LEFT + side] + now[LIKELY_READS + side]
     return left
 
 
@@ -118,7 +122,8 @@ def _pace(state: BlendState, used_tokens: float) -> float:
     # Part of the capacity on both sides keeps the ratio calm while memory fills and empties.
     calm = 0.05 * state.parameters.kv_tokens
     held = max(0.0, used_tokens - now[SHORT_TOKENS])
-    return min(16.0, max(0.25, (expected + calm) / (held + calm)))
+    early = max((expected + calm) / (held + calm), 1.0 / _read_ratio(state, 1))
+    return min(16.0, max(0.25, early))
 
 
 @kernel
@@ -162,7 +167,8 @@ def memory_share(state: BlendState) -> float:
     The rest is what the flow of the compute side needs and does not hold now.
     """
     parameters = state.parameters
-    held_back = max(0.0, parameters.compute_reserve - state.now[COMPUTE_TOKENS])
+    reserve = min(0.5 * parameters.kv_tokens, parameters.compute_reserve * _read_ratio(state, 0))
+    held_back = max(0.0, reserve - state.now[COMPUTE_TOKENS])
     return max(0.0, parameters.memory_cap * parameters.kv_tokens - held_back)
 
 
@@ -177,18 +183,14 @@ def admitted(
 ) -> None:
     """Record an admission, the first one or one after a preemption."""
     cursor, now = state.cursor, state.now
-    if (
-        cursor[NEXT_MEMORY] < len(state.memory_order)
-        and state.memory_order[cursor[NEXT_MEMORY]] == request
-    ):
-        cursor[NEXT_MEMORY] += 1
+    if _take_from_queue(state, request):
+        side = int(state.memory_side[request])
+        reads = predicted_reads(state, request, output[request])
         now[TOKENS_LEFT] -= resident[request]
-    elif (
-        cursor[NEXT_COMPUTE] < len(state.compute_order)
-        and state.compute_order[cursor[NEXT_COMPUTE]] == request
-    ):
-        cursor[NEXT_COMPUTE] += 1
-        now[TOKENS_LEFT] -= resident[request]
+        now[READS_LEFT + side] -= reads
+        now[READS_EXPECTED + side] += reads
+        now[LIKELY_READS + side] += reads
+        state.likely_reads[request] = reads
     clock = int(now[CLOCK])
     state.started[request] = clock
     now[READ_COUNT] += 1
@@ -204,6 +206,17 @@ def admitted(
         now[SHORT_TOKENS] += resident[request] + output[request]
     if not state.memory_side[request]:
         now[COMPUTE_TOKENS] += resident[request] + output[request]
+
+
+@kernel
+def _take_from_queue(state: BlendState, request: int) -> bool:
+    """Move past a request that heads a queue; False for one that is admitted again."""
+    for entry, queue in ((NEXT_MEMORY, state.memory_order), (NEXT_COMPUTE, state.compute_order)):
+        position = state.cursor[entry]
+        if position < len(queue) and queue[position] == request:
+            state.cursor[entry] += 1
+            return True
+    return False
 
 
 @kernel
@@ -236,15 +249,11 @@ def released(
     if done:
         # What was expected of it and did not happen is no work left.
         expected, actual = output[request], max(1.0, float(state.generated[request]))
-        prompt = state.prompt_tokens[request]
         now[TOKENS_LEFT] -= expected - actual
         side = int(state.memory_side[request])
-        reads_expected, reads_done = reads_of(prompt, expected), reads_of(prompt, actual)
-        now[READS_LEFT + side] -= reads_expected
-        now[READS_EXPECTED + side] += reads_expected
+        reads_done = actual_reads(state, request, actual)
+        now[LIKELY_READS + side] -= state.likely_reads[request]
         now[READS_DONE + side] += reads_done
         now[READS_RUNNING] -= reads_done
         if _is_long(state, expected):
-            error = np.log(actual / expected)
-            now[ERRORS] += 1
-            now[ERROR_SQUARES] += error * error
+            learn_from(state, request, expected, actual)

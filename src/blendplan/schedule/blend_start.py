@@ -15,7 +15,7 @@ from blendplan.schedule.blend_state import (
     BlendParameters,
     BlendState,
 )
-from blendplan.schedule.demand import PolicyInput
+from blendplan.schedule.demand import COHORTS, MOST_SPREAD, PolicyInput, cohorts
 from blendplan.schedule.settings import EngineSettings
 
 # Spread of a prediction's logarithm up to which it is taken at its word.
@@ -35,14 +35,17 @@ class BlendOptions:
             average.
         stagger: 1 spreads the starts of memory-heavy requests over the whole run, 0 starts them as
             soon as they fit.
+        caution: standard deviations of the projected KV tokens that are kept free: with 1 the
+            projection is exceeded one time in six.
         order: ``blend``, or ``dfs`` or ``random`` for a plain queue where nothing is to be gained.
     """
 
-    boundary: float = 1.0
+    boundary: float = 3.0
     memory_cap: float = 0.98
     compute_cap: float = 0.99
-    reserve: float = 1.5
+    reserve: float = 2.0
     stagger: float = 1.0
+    caution: float = 1.0
     order: str = "blend"
 
 
@@ -77,11 +80,12 @@ def blend_parameters(
     outputs, held = columns.output_tokens, columns.new_prompt_tokens + columns.output_tokens
     kv_tokens = float(settings.kv_tokens)
     tokens = float(held.sum())
-    request_reads = outputs * (columns.prompt_tokens + outputs / 2)
+    request_reads = columns.reads
     reads = (float(request_reads[~memory].sum()), float(request_reads[memory].sum()))
     # KV tokens times steps that a request occupies; a compute-heavy one also while it is prefilled.
-    area = columns.new_prompt_tokens * outputs + outputs**2 / 2
-    compute_area = float((held * (outputs + 2))[~memory].sum())
+    area = columns.new_prompt_tokens * outputs + columns.output_squares / 2
+    short_area = columns.new_prompt_tokens * outputs + columns.output_squares + 2 * held
+    compute_area = float(short_area[~memory].sum())
     memory_area = float(area[memory].sum())
     # With a density so high that full steps of prefill cannot keep up with a full KV cache, memory
     # work is stretched over the run instead.
@@ -117,6 +121,7 @@ def blend_parameters(
         tokens=tokens,
         reads=reads,
         least_tokens=least_tokens,
+        caution=options.caution,
     )
 
 
@@ -143,7 +148,7 @@ def blend_state(
         memory_side=memory,
         started=np.zeros(n, dtype=np.int64),
         generated=np.zeros(n, dtype=np.int64),
-        spread=columns.output_spread,
+        spread=np.minimum(columns.output_spread, MOST_SPREAD),
         bucket=np.zeros((n, QUANTILES), dtype=np.int64),
         long_running=np.zeros(n, dtype=np.int64),
         long_position=np.zeros(n, dtype=np.int64),
@@ -151,6 +156,10 @@ def blend_state(
         offsets=np.zeros(2 * BUCKETS),
         belief_counts=np.zeros(2 * BUCKETS),
         belief_offsets=np.zeros(2 * BUCKETS),
+        unsure=np.zeros((2 * BUCKETS, 3)),
+        likely_reads=np.zeros(n),
+        cohort=cohorts(columns),
+        learned=np.tile([0.0, 1.0, 0.0, 0.0, 0.0], (COHORTS, 1)),
         cursor=np.zeros(4, dtype=np.int64),
         now=now,
     )
@@ -160,7 +169,7 @@ def no_blend_state() -> BlendState:
     """A placeholder for the other policies: compiled code knows one type of state."""
     rows, values = np.empty(0, dtype=np.int64), np.empty(0)
     return BlendState(
-        parameters=BlendParameters(0.0, 0.0, 0.0, 0.0, 1, 0.0, 0.0, (0.0, 0.0), 0),
+        parameters=BlendParameters(0.0, 0.0, 0.0, 0.0, 1, 0.0, 0.0, (0.0, 0.0), 0, 0.0),
         compute_order=rows,
         memory_order=rows,
         start_step=values,
@@ -176,6 +185,10 @@ def no_blend_state() -> BlendState:
         offsets=values,
         belief_counts=values,
         belief_offsets=values,
+        unsure=np.empty((0, 3)),
+        likely_reads=values,
+        cohort=rows,
+        learned=np.empty((0, 5)),
         cursor=rows,
         now=values,
     )

@@ -13,8 +13,10 @@ QUANTILES = 3
 CLOCK, TIMETABLE, SHORT_TOKENS, COMPUTE_TOKENS, READ_COUNT, READ_OFFSET = range(6)
 TOKENS_LEFT, BLOCKED, UNEXPECTED, ERRORS, ERROR_SQUARES, READS_RUNNING = range(6, 12)
 # Two entries each, compute side first.
-READS_LEFT, READS_DONE, READS_EXPECTED = 12, 14, 16
-NOW = 18
+READS_LEFT, READS_DONE, READS_EXPECTED, LIKELY_READS = 12, 14, 16, 18
+NOW = 20
+# Entries of BlendState.learned.
+SHIFT, WIDTH, SEEN, SEEN_SUM, SEEN_SQUARES = range(5)
 # Entries of BlendState.cursor.
 NEXT_COMPUTE, NEXT_MEMORY, LONG_RUNNING, BUCKET = range(4)
 
@@ -32,6 +34,7 @@ class BlendParameters(NamedTuple):
         tokens: tokens to compute in the whole run, prefixes once.
         reads: KV tokens to read in the whole run, by the compute and by the memory side.
         least_tokens: tokens that a step needs for its compute time to be worth its weights.
+        caution: standard deviations of the projected KV tokens that are kept free.
     """
 
     kv_tokens: float
@@ -43,6 +46,7 @@ class BlendParameters(NamedTuple):
     tokens: float
     reads: tuple[float, float]
     least_tokens: int
+    caution: float
 
 
 class BlendState(NamedTuple):
@@ -65,6 +69,14 @@ class BlendState(NamedTuple):
             tokens less their step of admission; float64 [BUCKETS * 2].
         belief_counts, belief_offsets: the same, of all requests as if they ended when predicted,
             whether they have or not; float64 [BUCKETS * 2].
+        unsure: per bucket, of the requests whose first likely end lies before it and the last one
+            not: their number, and the sums of the offset and of its square, as differences to the
+            bucket before; float64 [BUCKETS * 2, 3].
+        likely_reads: KV tokens that a request that has run is expected to read in all; float64 [n].
+        cohort: number of the requests with the same prediction, 0 for none; int64 [n].
+        learned: per cohort, how its lengths differ from the prediction, row 0 over all: SHIFT and
+            WIDTH of their distribution in units of the predicted spread, and of those that have
+            finished the number, the sum and the sum of squares; float64 [COHORTS, 5].
         cursor: NEXT_COMPUTE, NEXT_MEMORY, LONG_RUNNING, BUCKET; int64 [4].
         now: CLOCK and TIMETABLE in steps; SHORT_TOKENS and COMPUTE_TOKENS, KV tokens that running
             short and compute-heavy requests hold at their ends; READ_COUNT and READ_OFFSET, running
@@ -91,5 +103,9 @@ class BlendState(NamedTuple):
     offsets: NDArray[np.float64]
     belief_counts: NDArray[np.float64]
     belief_offsets: NDArray[np.float64]
+    unsure: NDArray[np.float64]
+    likely_reads: NDArray[np.float64]
+    cohort: NDArray[np.int64]
+    learned: NDArray[np.float64]
     cursor: NDArray[np.int64]
     now: NDArray[np.float64]

@@ -13,11 +13,16 @@ from blendplan.schedule.blend_state import (
     BLOCKED,
     BUCKET,
     CLOCK,
-    ERROR_SQUARES,
-    ERRORS,
     LONG_RUNNING,
     QUANTILES,
     BlendState,
+)
+from blendplan.schedule.learning import (
+    CERTAIN,
+    belief,
+    elapsed_steps,
+    expect_reads,
+    learn,
 )
 from blendplan.schedule.normal import normal_quantile, normal_share
 
@@ -27,7 +32,12 @@ _MIDDLES = (1.0 / 6.0, 0.5, 5.0 / 6.0)
 
 @kernel
 def projected_peak(state: BlendState, request: int, prompt: float, output: float) -> float:
-    """Most KV tokens that long requests hold at a time, with one more admitted now."""
+    """Most KV tokens that long requests hold at a time while one more, admitted now, runs.
+
+    Each time counts with its expectation and `caution` standard deviations, requests being
+    independent. Between its first and its last likely end a request that holds h tokens adds
+    2/9 h^2 to the variance.
+    """
     width = state.parameters.bucket_steps
     clock = state.now[CLOCK]
     buckets = len(state.counts)
@@ -38,18 +48,27 @@ def projected_peak(state: BlendState, request: int, prompt: float, output: float
     count = 0.0
     offset = 0.0
     peak = 0.0
+    unsure_count, unsure_offset, unsure_square = 0.0, 0.0, 0.0
+    caution = state.parameters.caution
     for bucket in range(current + buckets - 1, current - 1, -1):
         slot = bucket % buckets
         count += state.counts[slot]
         offset += state.offsets[slot]
+        unsure_count += state.unsure[slot, 0]
+        unsure_offset += state.unsure[slot, 1]
+        unsure_square += state.unsure[slot, 2]
         start = max(clock, bucket * float(width))
-        if start > long_end and count < 0.5 / QUANTILES:
+        if start > long_end:
+            # It is gone by then: what others hold is not for it to answer for.
             continue
         end = max(clock, (bucket + 1.0) * width)
         # The new request ends within a bucket at its own time, all others at the bucket's end.
         alive = int(start <= short_end) + int(start <= middle_end) + int(start <= long_end)
         own = prompt + min(end, max(start, long_end)) - clock
-        peak = max(peak, offset + count * end + own * alive / QUANTILES)
+        held = offset + count * end + own * alive / QUANTILES
+        variance = unsure_square + 2.0 * unsure_offset * end + unsure_count * end * end
+        variance = 2.0 / 9.0 * max(0.0, variance) + own * own * alive * (QUANTILES - alive) / 9.0
+        peak = max(peak, held + caution * np.sqrt(variance))
     return peak
 
 
@@ -61,13 +80,10 @@ def likely_length(
 
     The length is taken as log-normal around its expectation, given that it exceeds ``elapsed``.
     """
-    errors = state.now[ERRORS]
-    learned = np.sqrt(state.now[ERROR_SQUARES] / (errors + 4.0))
-    spread = max(state.spread[request], learned)
-    if spread < 0.01:
+    middle, spread = belief(state, request, output)
+    if spread < CERTAIN:
         # Known. Where it is outlived all the same: the longer it has run, the longer it will.
         return output if output > elapsed else 1.5 * elapsed + 1.0
-    middle = np.log(output) - spread * spread / 2
     passed = 0.0
     if elapsed > 0.0:
         passed = normal_share((np.log(elapsed) - middle) / spread)
@@ -82,7 +98,7 @@ def project(
 ) -> None:
     """Enter a long request into the buckets of its likely ends."""
     clock = state.now[CLOCK]
-    elapsed = clock - state.started[request] + state.generated[request]
+    elapsed = elapsed_steps(state, request)
     for third in range(QUANTILES):
         left = likely_length(state, request, output[request], elapsed, third) - elapsed
         bucket = int((clock + left) // state.parameters.bucket_steps)
@@ -90,6 +106,17 @@ def project(
         state.bucket[request, third] = slot
         state.counts[slot] += 1.0 / QUANTILES
         state.offsets[slot] += _offset(state, resident, request) / QUANTILES
+    _doubt(state, resident, request, 1.0)
+
+
+@kernel
+def _doubt(state: BlendState, resident: NDArray[np.float64], request: int, sign: float) -> None:
+    """Enter, or take out, what a long request adds to the variance."""
+    offset = _offset(state, resident, request)
+    for slot, weight in ((state.bucket[request, 2], sign), (state.bucket[request, 0], -sign)):
+        state.unsure[slot, 0] += weight
+        state.unsure[slot, 1] += weight * offset
+        state.unsure[slot, 2] += weight * offset * offset
 
 
 @kernel
@@ -116,9 +143,13 @@ def project_again(
     state.cursor[BUCKET] = current
     state.counts[:] = 0.0
     state.offsets[:] = 0.0
+    state.unsure[:] = 0.0
     state.now[BLOCKED] = 0.0
+    learn(state, output)
     for position in range(state.cursor[LONG_RUNNING]):
-        project(state, resident, output, state.long_running[position])
+        request = state.long_running[position]
+        project(state, resident, output, request)
+        expect_reads(state, request, output[request])
 
 
 @kernel
@@ -133,3 +164,4 @@ def strike(state: BlendState, resident: NDArray[np.float64], request: int) -> No
         slot = state.bucket[request, third]
         state.counts[slot] -= 1.0 / QUANTILES
         state.offsets[slot] -= _offset(state, resident, request) / QUANTILES
+    _doubt(state, resident, request, -1.0)

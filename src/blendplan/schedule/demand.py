@@ -8,6 +8,13 @@ from numpy.typing import NDArray
 
 from blendplan.cost.step import StepTable
 
+# A log-normal length is believed to be at most this wide (standard deviation of its logarithm):
+# real lengths end somewhere, and the square of a wider one is all in a tail that never comes.
+MOST_SPREAD = 1.0
+# Cohorts smaller than this learn nothing of their own, and no more than these are told apart.
+COHORT_REQUESTS = 8
+COHORTS = 64
+
 
 class StepPrices(NamedTuple):
     """What a policy needs to know of the price of a step.
@@ -56,6 +63,18 @@ class PolicyInput:
     def __len__(self) -> int:
         return len(self.depth_first)
 
+    @property
+    def output_squares(self) -> NDArray[np.float64]:
+        """Expected square of the output length, taken as log-normal; float64 [n]."""
+        spread = np.minimum(self.output_spread, MOST_SPREAD)
+        squares: NDArray[np.float64] = self.output_tokens**2 * np.exp(spread**2)
+        return squares
+
+    @property
+    def reads(self) -> NDArray[np.float64]:
+        """KV tokens that each request is expected to read while it decodes; float64 [n]."""
+        return self.prompt_tokens * self.output_tokens + self.output_squares / 2
+
 
 def step_prices(table: StepTable) -> StepPrices:
     """Sum up a step table for a policy.
@@ -82,3 +101,25 @@ def output_spread(
     z = 1.2815515655446004
     width = np.log(np.maximum(p90, mean).astype(np.float64) / mean)
     return z - np.sqrt(np.maximum(0.0, z * z - 2.0 * width))
+
+
+def cohorts(columns: PolicyInput) -> NDArray[np.int64]:
+    """Number of each request's cohort, 0 for those of none; int64 [n].
+
+    Requests with one and the same uncertain prediction owe it to the same subtree, or to the same
+    kind of prompt: how long some of them turn out to be tells of the others. The cohorts with most
+    to read are numbered from 1.
+    """
+    cohort = np.zeros(len(columns), dtype=np.int64)
+    unsure = np.flatnonzero(columns.output_spread > 0)
+    if not len(unsure):
+        return cohort
+    predictions = np.column_stack([columns.output_tokens[unsure], columns.output_spread[unsure]])
+    _, place, size = np.unique(predictions, axis=0, return_inverse=True, return_counts=True)
+    place = place.ravel()
+    weight = np.where(size >= COHORT_REQUESTS, np.bincount(place, columns.reads[unsure]), 0.0)
+    heaviest = np.argsort(-weight, kind="stable")[: COHORTS - 1]
+    number = np.zeros(len(size), dtype=np.int64)
+    number[heaviest] = np.where(weight[heaviest] > 0, np.arange(1, len(heaviest) + 1), 0)
+    cohort[unsure] = number[place]
+    return cohort

@@ -26,3 +26,11 @@ def normal_quantile(share: float) -> float:
         if abs(step) < 1e-10:
             break
     return x
+
+
+@kernel
+def normal_hazard(x: float) -> float:
+    """Mean of a standard normal variable given that it exceeds ``x``."""
+    if x > 8.0:
+        return x + 1.0 / x
+    return math.exp(-x * x / 2) / math.sqrt(2.0 * math.pi) / normal_share(-x)

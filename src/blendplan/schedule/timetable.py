@@ -19,7 +19,7 @@ def arrange(columns: PolicyInput, settings: EngineSettings, options: BlendOption
     A family goes to one side as a whole: its common prefix is worth more than a finer balance.
     """
     order = columns.depth_first
-    reads = columns.output_tokens * (columns.prompt_tokens + columns.output_tokens / 2)
+    reads = columns.reads
     family = columns.family
     density = np.bincount(family, columns.density * reads) / np.bincount(family, reads)
     memory = (density < options.boundary * max(1.0, columns.root_density))[family]

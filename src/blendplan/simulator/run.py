@@ -73,6 +73,11 @@ class SimulatedRun:
         """Share of all prompt tokens that were hit in the prefix cache at first admission."""
         return float(self.cached_tokens.sum(dtype=np.int64)) / max(1, self.prompt_tokens)
 
+    @property
+    def tail_s(self) -> float:
+        """Time from the last first admission to the end: nothing new fills the steps any more."""
+        return self.makespan_s - float(self.start_s.max(initial=0.0))
+
     def turnaround_s(self) -> dict[str, float]:
         """P50, P95 and P99 of the time from the start of the run to a request's end."""
         if not len(self.finish_s):
