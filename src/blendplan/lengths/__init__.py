@@ -10,6 +10,7 @@ from blendplan.lengths.predict import METHODS, predict_lengths
 from blendplan.lengths.prior import PriorPredictor
 from blendplan.lengths.results import Results, read_results
 from blendplan.lengths.sample import SamplePredictor, choose_sample
+from blendplan.lengths.shrinkage import ShrinkagePredictor
 
 __all__ = [
     "METHODS",
@@ -19,6 +20,7 @@ __all__ = [
     "PriorPredictor",
     "Results",
     "SamplePredictor",
+    "ShrinkagePredictor",
     "Summary",
     "choose_sample",
     "predict_lengths",

@@ -11,7 +11,7 @@ class HistoryPredictor:
 
     Results are sorted by prompt length and cut into bins of equal size. Ids play no part: those of
     another job name other requests. Results of the very same requests are a sample, see
-    `SamplePredictor`.
+    `ShrinkagePredictor`.
 
     Parameters:
         bins: most bins.

@@ -10,7 +10,7 @@ from blendplan.lengths.history import HistoryPredictor
 from blendplan.lengths.lengths import SOURCES, Lengths, Summary
 from blendplan.lengths.prior import PriorPredictor
 from blendplan.lengths.results import Results, read_results
-from blendplan.lengths.sample import SamplePredictor
+from blendplan.lengths.shrinkage import ShrinkagePredictor
 from blendplan.requests.columns import Requests
 from blendplan.tree.prefix_tree import PrefixTree
 
@@ -28,8 +28,8 @@ def predict_lengths(requests: Requests, tree: PrefixTree, method: str = "auto") 
         tree: of those, before any split.
         method: for the requests that state no ``output_tokens``. ``auto`` and ``prior``: a stated
             prior, see `PriorPredictor`. ``known``: there must be none. ``sample:FILE``: from the
-            results of sampled requests, see `SamplePredictor`; the sampled ones themselves get the
-            length they had. ``history:FILE``: from results of another job, see
+            results of sampled requests, see `ShrinkagePredictor`; the sampled ones themselves get
+            the length they had. ``history:FILE``: from results of another job, see
             `HistoryPredictor`.
 
     Raises:
@@ -100,7 +100,8 @@ def _from_sample(requests: Requests, tree: PrefixTree, results: Results) -> tupl
             "or history:FILE for those of another job"
         )
     rows, lengths = rows[found], results.output_tokens[found]
-    summary = SamplePredictor().fit(tree, rows, lengths).predict(tree.node_of)
+    predictor = ShrinkagePredictor().fit(tree, rows, lengths, requests.max_tokens[rows])
+    summary = predictor.predict(tree.node_of, requests.max_tokens)
     for column in summary:
         column[rows] = lengths
     strangers = len(results) - len(rows)

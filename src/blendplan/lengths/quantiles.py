@@ -13,10 +13,10 @@ class RangeQuantiles:
     samples of each are not gathered.
 
     Args:
-        values: int64 [k].
+        values: float64 [k].
     """
 
-    def __init__(self, values: NDArray[np.int64]) -> None:
+    def __init__(self, values: NDArray[np.float64]) -> None:
         order = np.argsort(values, kind="stable")
         self._sorted = values[order]
         rank = np.empty(len(values), dtype=np.int64)
@@ -25,10 +25,16 @@ class RangeQuantiles:
 
     def quantile(
         self, q: float, start: NDArray[np.int64], end: NDArray[np.int64]
-    ) -> NDArray[np.int64]:
+    ) -> NDArray[np.float64]:
         """The smallest value of each stretch that at least a share q of it does not exceed."""
         wanted = np.maximum(np.ceil(q * (end - start)).astype(np.int64) - 1, 0)
-        values: NDArray[np.int64] = self._sorted[_ranked(self._zeros, start, end, wanted)]
+        return self.ranked(wanted, start, end)
+
+    def ranked(
+        self, wanted: NDArray[np.int64], start: NDArray[np.int64], end: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """The value that comes ``wanted``-th, from 0, in each stretch when that is sorted."""
+        values: NDArray[np.float64] = self._sorted[_ranked(self._zeros, start, end, wanted)]
         return values
 
 

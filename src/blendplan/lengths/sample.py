@@ -90,6 +90,8 @@ def branch_shares(sizes: NDArray[np.int64], count: int) -> NDArray[np.float64]:
 class SamplePredictor:
     """The mean of the sampled requests in the nearest subtree that has any (paper 5.1).
 
+    Kept as what `ShrinkagePredictor` is measured against.
+
     A few samples say little of the spread. So the quantiles of a small subtree are those of the
     nearest one with enough samples, in proportion to the means.
 
@@ -131,9 +133,9 @@ class SamplePredictor:
         count = last - first
         mean = (totals[last] - totals[first]) / np.maximum(count, 1)
 
-        center = _nearest(tree.parent, count, self.mean_samples)
-        spread = _nearest(tree.parent, count, max(self.mean_samples, self.spread_samples))
-        ranges = RangeQuantiles(values)
+        center = nearest_with(tree.parent, count, self.mean_samples)
+        spread = nearest_with(tree.parent, count, max(self.mean_samples, self.spread_samples))
+        ranges = RangeQuantiles(values.astype(np.float64))
         scale = mean[center] / mean[spread]
         pools, pool_of = np.unique(spread, return_inverse=True)
         p50, p90 = (
@@ -149,7 +151,9 @@ class SamplePredictor:
 
 
 @kernel
-def _nearest(parent: NDArray[np.int32], count: NDArray[np.int64], least: int) -> NDArray[np.int32]:
+def nearest_with(
+    parent: NDArray[np.int32], count: NDArray[np.int64], least: int
+) -> NDArray[np.int32]:
     """Nearest node upwards, itself included, with a count of at least ``least``; else the root."""
     nearest = np.zeros(len(parent), dtype=np.int32)
     for v in range(1, len(parent)):

@@ -1,0 +1,284 @@
+"""How well output lengths are predicted from a sample, and what that does to the makespan.
+
+    python benchmarks/length_prediction.py --data DIR [--requests 100000] [--no-plans] [--json FILE]
+
+A mixture of MMLU, ShareGPT, Mooncake and BWB requests with their real lengths: MMLU shares the
+prefix of its subject and Mooncake its blocks, the others a system prompt. 1 % and 5 % of it are
+sampled by `choose_sample`; the rest is predicted by the paper's mean of the nearest subtree with a
+sample and by `ShrinkagePredictor`. GSM8K, whose prompts are texts, is predicted beside them, not
+planned. Errors are over the requests that were not sampled. ``reads`` is the sum of p d + d^2 / 2,
+what decoding reads of the KV cache, from the predicted means; ``with the spread`` adds the variance
+of log-normal lengths with the predicted 90 % quantile. ``of the bound`` is the lower bound
+on the makespan with the true lengths over the simulated makespan of `blend` that planned with the
+predicted ones. ``DIR`` holds the traces; ``BLENDPLAN_DATA`` names it otherwise.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.trace_requests import gsm8k_lines, requests_of_blocks
+
+from blendplan.errors import BlendplanError
+from blendplan.lengths import (
+    SOURCES,
+    Lengths,
+    SamplePredictor,
+    ShrinkagePredictor,
+    Summary,
+    choose_sample,
+    predict_lengths,
+)
+from blendplan.machine import machine
+from blendplan.prediction import run_policy
+from blendplan.preparation import Prepared, prepare
+from blendplan.requests import Requests, read_requests
+from blendplan.schedule import output_spread
+from blendplan.synthetic import Family, load_pool, traces_folder, write_prompts
+from blendplan.synthetic.mixture import Mixture
+from blendplan.tree import PrefixTree, build_tree
+
+# Share of the requests that each source has; Mooncake's prompts are as long as 40 of the others.
+SHARES = {"mmlu": 0.30, "sharegpt": 0.40, "bwb": 0.24, "mooncake": 0.06}
+FRACTIONS = (0.01, 0.05)
+PREDICTORS = ("nearest", "shrinkage", "known")
+ERRORS = ("total", "reads", "reads_with_spread", "under_p50", "under_p90")
+Row = dict[str, Any]
+
+
+def main() -> None:
+    """Print a table of each part, and write all of it where ``--json`` says."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--data", type=traces_folder, default=os.environ.get("BLENDPLAN_DATA"))
+    parser.add_argument("--requests", type=int, default=100_000)
+    parser.add_argument("--seeds", type=int, default=5, help="samples whose errors are averaged")
+    parser.add_argument("--effort", type=int, default=1, help="of the planner")
+    parser.add_argument("--no-plans", action="store_true", help="errors only")
+    parser.add_argument("--json", type=Path, help="file for the results")
+    arguments = parser.parse_args()
+    if arguments.data is None:
+        parser.error("give --data DIR, the folder with the traces, or set BLENDPLAN_DATA")
+    data = traces_folder(arguments.data)
+    mixed = mixture(data, arguments.requests)
+    found: dict[str, Any] = {"requests": len(mixed)}
+    found["errors"] = all_errors(mixed, arguments.seeds) + all_errors(texts(data), arguments.seeds)
+    print(error_table(found["errors"]), flush=True)
+    if not arguments.no_plans:
+        found["effort"] = arguments.effort
+        found["plans"] = plans(mixed, arguments.effort)
+        print(plan_table(found["plans"]))
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def mixture(data: Path, requests: int, seed: int = 0) -> Requests:
+    """The four sources in a shuffled order; ids begin with the source's name."""
+    families = []
+    for stream, name in enumerate(("mmlu", "sharegpt", "bwb")):
+        rows = load_pool(name, data).draw(
+            round(SHARES[name] * requests), np.random.default_rng((seed, stream))
+        )
+        families.append(Family(name, rows))
+    made = write_prompts(Mixture(tuple(families), 0.0, 0.0, 0.0, 0.0), seed)
+    blocks = requests_of_blocks(
+        data, "mooncake_conversation", max(1, round(SHARES["mooncake"] * requests))
+    )
+    return _shuffled(made, blocks, np.random.default_rng((seed, 9)))
+
+
+def texts(data: Path) -> Requests:
+    """GSM8K as chat, each output as long as the worked answer."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "gsm8k.jsonl"
+        path.write_text("".join(json.dumps(line) + "\n" for line in gsm8k_lines(data)))
+        return read_requests(path)
+
+
+def _shuffled(one: Requests, other: Requests, rng: np.random.Generator) -> Requests:
+    """Both together, in a random order."""
+    prompts = [request.prompt(i) for request in (one, other) for i in range(len(request))]
+    order = rng.permutation(len(prompts))
+    offsets = np.zeros(len(prompts) + 1, np.int64)
+    np.cumsum([len(prompts[i]) for i in order], out=offsets[1:])
+    token_ids = np.empty(offsets[-1], np.int32)
+    for place, i in enumerate(order):
+        token_ids[offsets[place] : offsets[place + 1]] = prompts[i]
+    return Requests(
+        ids=pa.concat_arrays([one.ids, other.ids]).take(pa.array(order)),
+        source_row=np.arange(len(prompts), dtype=np.int64),
+        token_ids=token_ids,
+        offsets=offsets,
+        output_tokens=np.concatenate([one.output_tokens, other.output_tokens])[order],
+        max_tokens=np.full(len(prompts), -1, np.int32),
+    )
+
+
+def sources_of(requests: Requests) -> NDArray[np.str_]:
+    """The source of each request, by its id."""
+    return np.array([name.partition("-")[0].split("_")[0] for name in requests.ids.to_pylist()])
+
+
+def predicted(
+    predictor: str, tree: PrefixTree, requests: Requests, rows: NDArray[np.int64]
+) -> Summary:
+    """What a predictor says of all requests when it has seen those of `rows`."""
+    outputs = requests.output_tokens[rows]
+    if predictor == "known":
+        truth = requests.output_tokens.astype(np.float64)
+        return Summary(truth, truth, truth)
+    if predictor == "nearest":
+        return SamplePredictor().fit(tree, rows, outputs).predict(tree.node_of)
+    shrinkage = ShrinkagePredictor().fit(tree, rows, outputs, requests.max_tokens[rows])
+    return shrinkage.predict(tree.node_of, requests.max_tokens)
+
+
+def all_errors(requests: Requests, seeds: int) -> list[Row]:
+    """Errors by source, sampled share and predictor: means over samples of different seeds."""
+    tree = build_tree(requests)
+    hidden = replace(requests, output_tokens=np.full(len(requests), -1, np.int32))
+    source = sources_of(requests)
+    names = list(dict.fromkeys(sorted(source)))
+    if len(names) > 1:
+        names.append("all")
+    found = []
+    for fraction in FRACTIONS:
+        for predictor in PREDICTORS[:2]:
+            runs: dict[str, list[Row]] = {name: [] for name in names}
+            fit_s = []
+            for seed in range(seeds):
+                rows = choose_sample(tree, hidden, fraction, seed)
+                started = time.perf_counter()
+                summary = predicted(predictor, tree, requests, rows)
+                fit_s.append(time.perf_counter() - started)
+                rest = np.ones(len(requests), dtype=np.bool_)
+                rest[rows] = False
+                for name in names:
+                    chosen = rest if name == "all" else rest & (source == name)
+                    runs[name].append(errors(requests, summary, chosen))
+            for name in names:
+                row = {"source": name, "fraction": fraction, "predictor": predictor}
+                means = {
+                    key: float(np.mean([one[key] for one in runs[name]])) for key in runs[name][0]
+                }
+                found.append(row | means | {"fit_s": min(fit_s)})
+    return found
+
+
+def errors(requests: Requests, summary: Summary, chosen: NDArray[np.bool_]) -> Row:
+    """Errors over the chosen requests."""
+    truth = requests.output_tokens[chosen].astype(np.float64)
+    prompt = requests.prompt_tokens[chosen].astype(np.float64)
+    mean, p50, p90 = (column[chosen] for column in summary)
+    error = mean - truth
+    read = (prompt * truth + truth**2 / 2).sum()
+    # E[d^2] of a log-normal length, as planners take it to be.
+    squares = mean**2 * np.exp(output_spread(mean, p90) ** 2)
+    reads, reads_spread = (
+        abs(float((prompt * mean + square / 2).sum() / read) - 1.0) for square in (mean**2, squares)
+    )
+    return {
+        "requests": len(truth),
+        "mean_tokens": float(truth.mean()),
+        "mean_absolute": float(np.abs(error).mean()),
+        "root_mean_square": float(np.sqrt((error**2).mean())),
+        "total": abs(float(error.sum() / truth.sum())),
+        "reads": reads,
+        "reads_with_spread": reads_spread,
+        "under_p50": float((truth <= p50).mean()),
+        "under_p90": float((truth <= p90).mean()),
+    }
+
+
+def plans(requests: Requests, effort: int) -> list[Row]:
+    """Share of the bound that `blend` reaches by what it knows."""
+    tree = build_tree(requests)
+    hidden = replace(requests, output_tokens=np.full(len(requests), -1, np.int32))
+    found = []
+    for fraction in FRACTIONS:
+        rows = choose_sample(tree, hidden, fraction)
+        for predictor in PREDICTORS:
+            if predictor == "known" and fraction != FRACTIONS[0]:
+                continue
+            lengths = _lengths(predictor, tree, requests, rows)
+            prepared = prepare(requests, machine("a100-80g", cost="datasheet"), lengths=lengths)
+            truth = replace(prepared.workload, output_tokens=requests.output_tokens)
+            for overlap in (1.0, 2.0):
+                row = {"predictor": predictor, "overlap": overlap}
+                if predictor != "known":
+                    row["fraction"] = fraction
+                found.append(row | _plan(replace(prepared, workload=truth), overlap, effort))
+                print(json.dumps(found[-1]), file=sys.stderr, flush=True)
+    return found
+
+
+def _lengths(
+    predictor: str, tree: PrefixTree, requests: Requests, rows: NDArray[np.int64]
+) -> Lengths:
+    """What a planner believes; the sampled requests are known."""
+    if predictor == "known":
+        return predict_lengths(requests, tree)
+    columns = []
+    for column in predicted(predictor, tree, requests, rows):
+        column[rows] = requests.output_tokens[rows]
+        columns.append(np.maximum(1.0, column).astype(np.float32))
+    sampled = np.full(len(requests), SOURCES.index("sample"), np.int8)
+    return Lengths(columns[0], columns[1], columns[2], sampled)
+
+
+def _plan(prepared: Prepared, overlap: float, effort: int) -> Row:
+    target = machine("a100-80g", overlap=overlap, cost="datasheet")
+    prediction = run_policy(prepared, target, "blend", effort=effort)
+    return {
+        "of_the_bound": prediction.bound.makespan_s / prediction.run.makespan_s,
+        "makespan_s": prediction.run.makespan_s,
+        "preemptions": prediction.run.preemptions,
+        "parameters": dict(prediction.parameters),
+    }
+
+
+def error_table(rows: list[Row]) -> str:
+    """Markdown."""
+    lines = [
+        "| source | sample | predictor | mean output | mean absolute error "
+        "| error of the total | of the reads | with the spread | under p50 | under p90 |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in sorted(rows, key=lambda row: (row["source"] == "all", row["source"])):
+        cells = [row["source"], f"{row['fraction']:.0%}", row["predictor"]]
+        cells += [f"{row[key]:,.1f}" for key in ("mean_tokens", "mean_absolute")]
+        cells += [f"{row[key]:.1%}" for key in ERRORS]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines).replace("%", " %") + "\n"
+
+
+def plan_table(rows: list[Row]) -> str:
+    """Markdown."""
+    lines = [
+        "| lengths | sample | q | of the bound | makespan | preemptions |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        sample = f"{row['fraction']:.0%}" if "fraction" in row else ""
+        cells = [row["predictor"], sample, f"{row['overlap']:g}", f"{row['of_the_bound']:.1%}"]
+        cells += [f"{row['makespan_s']:,.0f} s", f"{row['preemptions']:,}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines).replace("%", " %") + "\n"
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except BlendplanError as error:
+        sys.exit(f"error: {error}")
