@@ -3,8 +3,8 @@
     python benchmarks/accuracy_page.py [--results DIR]
 
 DIR holds ``accuracy_shipped.json`` and ``accuracy_left_out.json``, the answers of
-``benchmarks/accuracy.py --json`` with and without ``--shipped``, and ``calibrate_loop.json``, that
-of ``benchmarks/calibrate_loop.py``.
+``benchmarks/accuracy.py --json`` with and without ``--shipped``, and ``calibrate_loop.json`` and
+``calibrate_loop_small.json``, those of ``benchmarks/calibrate_loop.py`` for both models.
 """
 
 import argparse
@@ -29,15 +29,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     folder = parser.parse_args().results
-    shipped, left_out, loop = (
+    shipped, left_out, loop, small = (
         json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-        for name in ("accuracy_shipped", "accuracy_left_out", "calibrate_loop")
+        for name in (
+            "accuracy_shipped",
+            "accuracy_left_out",
+            "calibrate_loop",
+            "calibrate_loop_small",
+        )
     )
     text = PAGE.read_text(encoding="utf-8")
     for name, drawn in (
         ("accuracy", accuracy_table(shipped["rows"], left_out["rows"])),
         ("other models", other_table(shipped["other_rows"])),
         ("loop", loop_table(loop["summary"])),
+        ("small loop", loop_table(small["summary"])),
     ):
         head, begin, rest = text.partition(f"<!-- {name} -->\n")
         _, end, tail = rest.partition(f"<!-- end {name} -->")
@@ -90,10 +96,10 @@ def loop_table(summary: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for name, found in summary.items():
-        cells = ["all, mean absolute" if name == "all" else name]
+        cells = ["all, median absolute" if name == "all" else name]
         cells.append("yes" if found["same_steps"] else "no")
         for key in ("error_percent", "error_around_percent"):
-            mean = found[key]["mean_absolute" if name == "all" else "mean"]
+            mean = found[key]["median_absolute" if name == "all" else "mean"]
             shown = f"{mean:.1f} %" if name == "all" else f"{mean:+.1f} %"
             cells += [shown, f"{found[key]['least']:+.1f} to {found[key]['most']:+.1f} %"]
         lines.append(f"| {' | '.join(cells)} |")

@@ -89,11 +89,13 @@ def main() -> int:
     parser.add_argument("--bin", type=Path, required=True, help="environment's bin folder")
     parser.add_argument("--model", choices=MODELS, default="tiny")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--first", type=int, default=0, help="seed of the first repeat")
     parser.add_argument("-o", "--output", type=Path, help="also write the JSON here")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="blendplan-") as folder:
+        seeds = range(arguments.first, arguments.first + arguments.repeats)
         loop = Loop(arguments.bin, arguments.model, Path(folder))
-        rows = [row for seed in range(arguments.repeats) for row in loop.run(seed)]
+        rows = [row for seed in seeds for row in loop.run(seed)]
     found = {
         "engine": "vllm on a CPU, one thread",
         "model": arguments.model,
@@ -253,6 +255,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
                 "least": min(errors),
                 "most": max(errors),
                 "mean_absolute": round(statistics.fmean(map(abs, errors)), 2),
+                "median_absolute": round(statistics.median(map(abs, errors)), 2),
             }
     return found
 
