@@ -8,7 +8,7 @@ sampled by `choose_sample`; the rest is predicted by the paper's mean of the nea
 sample and by `ShrinkagePredictor`. GSM8K, whose prompts are texts, is predicted beside them, not
 planned. Errors are over the requests that were not sampled. ``reads`` is the sum of p d + d^2 / 2,
 what decoding reads of the KV cache, from the predicted means; ``with the spread`` adds the variance
-of log-normal lengths with the predicted 90 % quantile. ``of the bound`` is the lower bound
+of log-normal lengths with the predicted quantiles. ``of the bound`` is the lower bound
 on the makespan with the true lengths over the simulated makespan of `blend` that planned with the
 predicted ones. ``DIR`` holds the traces; ``BLENDPLAN_DATA`` names it otherwise.
 """
@@ -45,7 +45,6 @@ from blendplan.machine import machine
 from blendplan.prediction import run_policy
 from blendplan.preparation import Prepared, prepare
 from blendplan.requests import Requests, read_requests
-from blendplan.schedule import output_spread
 from blendplan.synthetic import Family, load_pool, traces_folder, write_prompts
 from blendplan.synthetic.mixture import Mixture
 from blendplan.tree import PrefixTree, build_tree
@@ -53,6 +52,8 @@ from blendplan.tree import PrefixTree, build_tree
 # Share of the requests that each source has; Mooncake's prompts are as long as 40 of the others.
 SHARES = {"mmlu": 0.30, "sharegpt": 0.40, "bwb": 0.24, "mooncake": 0.06}
 FRACTIONS = (0.01, 0.05)
+# Standard normal quantile.
+Z90 = 1.2815515655446004
 PREDICTORS = ("nearest", "shrinkage", "known")
 ERRORS = ("total", "reads", "reads_with_spread", "under_p50", "under_p90")
 Row = dict[str, Any]
@@ -183,8 +184,8 @@ def errors(requests: Requests, summary: Summary, chosen: NDArray[np.bool_]) -> R
     mean, p50, p90 = (column[chosen] for column in summary)
     error = mean - truth
     read = (prompt * truth + truth**2 / 2).sum()
-    # E[d^2] of a log-normal length, as planners take it to be.
-    squares = mean**2 * np.exp(output_spread(mean, p90) ** 2)
+    # E[d^2] of a log-normal length with these quantiles.
+    squares = mean**2 * np.exp((np.log(p90 / p50) / Z90) ** 2)
     reads, reads_spread = (
         abs(float((prompt * mean + square / 2).sum() / read) - 1.0) for square in (mean**2, squares)
     )

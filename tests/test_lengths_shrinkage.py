@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from blendplan.lengths import SamplePredictor, ShrinkagePredictor, Summary, predict_lengths
 from blendplan.lengths.bins import BinnedFactor
+from blendplan.lengths.credibility import Moments, compare_groups, credibility
 from blendplan.requests import requests_from_lists
 from blendplan.tree import PrefixTree, build_tree
 from tests.tree_oracle import PROMPTS
@@ -222,6 +223,66 @@ def test_quantiles_hold_what_they_promise(sigma: float) -> None:
     p50, p90 = np.mean(covered, axis=0)
     assert p50 == pytest.approx(0.5, abs=0.05)
     assert p90 == pytest.approx(0.9, abs=0.03)
+
+
+# The strength
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 1), st.lists(st.integers(1, 50), max_size=6)),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_evidence_is_an_analysis_of_variance(rows: list[tuple[int, list[int]]]) -> None:
+    prior = 4.0
+    values = [np.log(np.array(samples, np.float64)) for _, samples in rows]
+    moments = Moments(
+        np.array([float(len(x)) for x in values]),
+        np.array([x.sum() for x in values]),
+        np.array([(x * x).sum() for x in values]),
+    )
+    population = np.array([one for one, _ in rows])
+    evidence, within = compare_groups(moments, population, 2, prior)
+    for number in range(2):
+        groups = [x for x, (one, _) in zip(values, rows, strict=True) if one == number and len(x)]
+        if sum(map(len, groups)) < 2:
+            assert evidence.weight[number] == 0.0
+            continue
+        together = np.concatenate(groups)
+        inside = sum(float(((x - x.mean()) ** 2).sum()) for x in groups)
+        apart = sum(len(x) * float((x.mean() - together.mean()) ** 2) for x in groups)
+        pairs = len(together) - len(groups)
+        expected = (inside + prior * together.var(ddof=1)) / (pairs + prior)
+        assert within[number] == pytest.approx(expected, abs=1e-6)
+        told = pairs / (len(together) - 1)
+        scale = len(together) - sum(len(x) ** 2 for x in groups) / len(together)
+        assert evidence.weight[number] == pytest.approx(told * scale)
+        if expected > 1e-6:
+            assert evidence.between[number] == pytest.approx(
+                told * (apart / expected - (len(groups) - 1)), abs=1e-6
+            )
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.1, 1.0, 10.0])
+def test_strength_is_found_again(ratio: float) -> None:
+    """Of normal groups whose variance between is that many times the one within."""
+    rng = np.random.default_rng(8)
+    means = rng.normal(5.0, np.sqrt(ratio), 2000)
+    size = rng.integers(1, 6, 2000)
+    groups = [rng.normal(mean, 1.0, n) for mean, n in zip(means, size, strict=True)]
+    moments = Moments(
+        size.astype(np.float64),
+        np.array([x.sum() for x in groups]),
+        np.array([(x * x).sum() for x in groups]),
+    )
+    evidence, within = compare_groups(moments, np.zeros(2000, np.int64), 1, 4.0)
+    assert within[0] == pytest.approx(1.0, rel=0.05)
+    assert evidence.ratio(0.5, 4.0)[0] == pytest.approx(ratio, rel=0.1, abs=0.03)
+    share = credibility(moments, np.full(2000, ratio), np.ones(2000), 1e9)
+    assert share == pytest.approx(size * ratio / (size * ratio + 1))
 
 
 # Prompt length and max_tokens
