@@ -2,6 +2,7 @@
 
 import os
 import signal
+import tempfile
 from functools import partial
 from pathlib import Path
 
@@ -124,7 +125,7 @@ def test_a_request_that_kills_engine_processes_fails_alone(
     made: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(START, partial(faulty_process, frozenset({5})))
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     output = tmp_path / "results.jsonl"
     replayed = replay(made, output=output, retries=1)
     assert errors_of(output) == dict.fromkeys(ids(made, {5}), "engine_died")
