@@ -8,10 +8,15 @@ from typing import Any
 from benchmarks.paper_runs import (
     Place,
     Row,
-    run_options,
+    Variant,
+    apart,
+    certain,
+    run_believed,
     run_policies,
+    run_variants,
     sampled,
     scratch_folder,
+    unmetered,
     workload,
 )
 
@@ -34,16 +39,23 @@ OTHER_MODELS = (
     Place(model="deepseek-67b", tp=8),
     Place(model="qwen-2.5-72b", tp=8),
 )
-ABLATIONS = {
-    "as it is": BlendOptions(),
-    "all start as soon as they fit (stagger 0)": BlendOptions(stagger=0.0),
-    "half as staggered (stagger 0.5)": BlendOptions(stagger=0.5),
-    "fewer are memory-heavy (boundary 0.3)": BlendOptions(boundary=0.3),
-    "more are memory-heavy (boundary 3)": BlendOptions(boundary=3.0),
-    "little reserved for compute (reserve 1.1)": BlendOptions(reserve=1.1),
-    "more reserved for compute (reserve 2.5)": BlendOptions(reserve=2.5),
-    "memory not filled (memory cap 0.94)": BlendOptions(memory_cap=0.94),
+# Parts of `blend`, each switched off by itself. An order, a timetable or a limit is switched off in
+# the options; what the policy is told of the requests, in its input.
+PARTS = {
+    "as it is": Variant(),
+    "admits what fits now, no projected peak": Variant(
+        BlendOptions(memory_cap=99.0, compute_cap=99.0)
+    ),
+    "all start as soon as they fit, no timetable": Variant(BlendOptions(stagger=0.0)),
+    "nothing reserved for the compute side": Variant(BlendOptions(reserve=0.0)),
+    "prefill not metered by the remaining work": Variant(change=unmetered),
+    "families not kept together": Variant(change=apart),
+    "no room for doubt (caution 0)": Variant(BlendOptions(caution=0.0)),
+    "predictions taken at their word": Variant(change=certain),
+    "sides part at the density of the whole (boundary 1)": Variant(BlendOptions(boundary=1.0)),
 }
+KNOWLEDGE = ("known", "sample", "family mean", "noise 0.5", "noise 1")
+OVERLAPS = (2.0, 1.0, float("inf"))
 OTHER_SOURCES = ("azure-code", "azure-conv", "sharegpt", "wildchat")
 DENSITIES = [round(0.80 + 0.05 * step, 2) for step in range(13)]
 SHARINGS = [round(0.05 + 0.10 * step, 2) for step in range(5)]
@@ -122,13 +134,31 @@ def causes(data: Path, requests: int | None) -> dict[str, Any]:
 
 
 def ablation(data: Path, requests: int | None) -> dict[str, Any]:
-    """`blend` with one of its settings changed at a time, on the four workloads."""
+    """`blend` with one of its parts switched off at a time, lengths known and not."""
+    rows = []
+    for name in ("trace1", "trace4"):
+        made = workload(PAPER_TRACES[name], data, Place(), requests or FULL_REQUESTS)
+        for knowledge in ("known", "family mean"):
+            for overlap in (2.0, 1.0):
+                for label, row in run_variants(
+                    made, Place(overlap=overlap), PARTS, knowledge
+                ).items():
+                    labels = {"name": name, "knowledge": knowledge, "overlap": overlap}
+                    rows.append({**labels, "part": label, **row})
+                    print(f"  {labels} {label}: {row['bound_ratio']:.1%}", flush=True)
+    return {"rows": rows}
+
+
+def goals(data: Path, requests: int | None) -> dict[str, Any]:
+    """How near `blend` comes to the bound, by what it knows of the output lengths."""
     rows = []
     for name, wish in PAPER_TRACES.items():
         made = workload(wish, data, Place(), requests or FULL_REQUESTS)
-        for label, row in run_options(made, Place(), ABLATIONS).items():
-            rows.append({"name": name, "options": label, **row})
-            print(f"  {name} {label}: {row['bound_ratio']:.1%}", flush=True)
+        for knowledge in KNOWLEDGE:
+            for overlap in OVERLAPS if knowledge in ("known", "sample") else OVERLAPS[:2]:
+                row = run_believed(made, Place(overlap=overlap), knowledge)
+                rows.append({"workload": name, "knowledge": knowledge, "overlap": overlap, **row})
+                print(f"  {name} {knowledge} q = {overlap}: {row['blend']:.1f} %", flush=True)
     return {"rows": rows}
 
 
@@ -214,6 +244,7 @@ EXPERIMENTS: dict[str, Callable[[Path, int | None], dict[str, Any]]] = {
     "figure13": figure13,
     "causes": causes,
     "ablation": ablation,
+    "goals": goals,
     "table3": table3,
     "lengths": lengths,
 }

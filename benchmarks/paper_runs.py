@@ -2,29 +2,33 @@
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from blendplan.comparison import Comparison, compare
 from blendplan.cost import makespan_bound
-from blendplan.lengths import choose_sample
+from blendplan.lengths import Lengths, choose_sample, predict_lengths
 from blendplan.machine import Machine, machine
 from blendplan.prediction import run_policy
 from blendplan.preparation import prepare
 from blendplan.requests import Requests
-from blendplan.schedule import BlendOptions, make_policy
+from blendplan.schedule import BlendOptions, PolicyInput, make_policy
 from blendplan.schedule.policies import POLICIES
 from blendplan.simulator import simulate_run
 from blendplan.synthetic import Recipe, synthesize
 from blendplan.tree import build_tree
 
 Row = dict[str, Any]
+
+# A mean without quantiles is taken to be this uncertain (standard deviation of the logarithm).
+MEAN_SPREAD = 0.7
 
 
 @dataclass(frozen=True)
@@ -108,18 +112,54 @@ def run_policies(
     return row
 
 
-def run_options(requests: Requests, place: Place, options: Mapping[str, BlendOptions]) -> Row:
-    """``blend`` with given settings, by label; no settings are searched."""
+@dataclass(frozen=True)
+class Variant:
+    """`blend` with settings of its own, and a change to what it is told of the requests."""
+
+    options: BlendOptions = field(default_factory=BlendOptions)
+    change: Callable[[PolicyInput], PolicyInput] = lambda columns: columns
+
+
+def unmetered(columns: PolicyInput) -> PolicyInput:
+    """Steps take all the prefill that fits."""
+    return replace(columns, prices=columns.prices._replace(least_tokens=1 << 20))
+
+
+def apart(columns: PolicyInput) -> PolicyInput:
+    """Every request is a family of its own."""
+    family = np.empty(len(columns), dtype=np.int64)
+    family[columns.depth_first] = np.arange(len(columns))
+    return replace(columns, family=family)
+
+
+def certain(columns: PolicyInput) -> PolicyInput:
+    """Predictions claim to be known lengths."""
+    return replace(columns, output_spread=np.zeros(len(columns)))
+
+
+def run_variants(
+    requests: Requests, place: Place, variants: Mapping[str, Variant], knowledge: str
+) -> Row:
+    """``blend`` in several variants, by label; no settings are searched.
+
+    Args:
+        requests: with the lengths that come true.
+        place: where they run.
+        variants: by label.
+        knowledge: what is known of the lengths; see `believed`.
+    """
     target = place.machine()
-    prepared = prepare(requests, target)
+    prepared = prepare(requests, target, lengths=believed(requests, knowledge))
+    truth = replace(prepared.workload, output_tokens=requests.output_tokens)
     found = {}
-    for label, chosen in options.items():
-        policy = make_policy("blend", prepared.expected, target.settings, options=chosen)
-        run = simulate_run(prepared.workload, policy, target.settings, target.table)
+    for label, variant in variants.items():
+        expected = variant.change(prepared.expected)
+        policy = make_policy("blend", expected, target.settings, options=variant.options)
+        run = simulate_run(truth, policy, target.settings, target.table)
         bound = makespan_bound(
             target.table,
-            prompt_tokens=prepared.workload.prompt_tokens,
-            output_tokens=prepared.workload.output_tokens,
+            prompt_tokens=truth.prompt_tokens,
+            output_tokens=truth.output_tokens,
             prefill=prepared.prefill,
             kv_capacity_tokens=target.settings.kv_tokens,
             preemptions=run.preemptions,
@@ -151,6 +191,60 @@ def gain(row: Row, policy: str, baseline: str = "dfs") -> float:
     if baseline == "dfs" and "dfs_orders" in row:
         base = row["dfs_orders"]["mean_makespan_s"]
     return float(base / row["policies"][policy]["makespan_s"] - 1.0)
+
+
+def run_believed(requests: Requests, place: Place, knowledge: str) -> Row:
+    """``blend`` with the settings that it finds, when that much is known of the lengths."""
+    target = place.machine()
+    prepared = prepare(requests, target, lengths=believed(requests, knowledge))
+    truth = replace(prepared.workload, output_tokens=requests.output_tokens)
+    prediction = run_policy(replace(prepared, workload=truth), target, "blend")
+    run = prediction.run
+    return {
+        "blend": 100 * prediction.bound.makespan_s / run.makespan_s,
+        "preemptions": run.preemptions,
+        "sharing": run.prefix_sharing / prepared.sharing,
+        "tail_s": run.tail_s,
+        "makespan_s": run.makespan_s,
+        "options": dict(prediction.parameters),
+    }
+
+
+def believed(requests: Requests, knowledge: str) -> Lengths:
+    """Output lengths as a planner with that knowledge believes them to be.
+
+    Args:
+        requests: with the lengths that come true.
+        knowledge: ``known``; ``sample``, 1 % of the requests; ``family mean``, of the requests of
+            one source, whose prompts begin alike; ``noise S``, off by log-normal noise.
+    """
+    truth = requests.output_tokens.astype(np.float64)
+    if knowledge == "known":
+        return predict_lengths(requests, build_tree(requests))
+    if knowledge == "sample":
+        with scratch_folder() as folder:
+            method = sampled(requests, 0.01, Path(folder))
+            hidden = replace(requests, output_tokens=np.full(len(requests), -1, np.int32))
+            return predict_lengths(hidden, build_tree(hidden), method)
+    if knowledge == "family mean":
+        family = np.unique(requests.token_ids[requests.offsets[:-1]], return_inverse=True)[1]
+        mean = (np.bincount(family, truth) / np.bincount(family))[family]
+        return log_normal(mean, MEAN_SPREAD)
+    sigma = float(knowledge.removeprefix("noise "))
+    noise = np.random.default_rng(0).normal(0.0, sigma, len(truth))
+    return log_normal(np.clip(truth * np.exp(noise), 1.0, 131_072.0), sigma)
+
+
+def log_normal(mean: NDArray[np.float64], spread: float) -> Lengths:
+    """Log-normal beliefs with that mean."""
+    p50 = mean * np.exp(-(spread**2) / 2)
+    p90 = p50 * np.exp(1.2815515655446004 * spread)
+    return Lengths(
+        np.maximum(1.0, mean).astype(np.float32),
+        np.maximum(1.0, p50).astype(np.float32),
+        np.maximum(1.0, p90).astype(np.float32),
+        np.zeros(len(mean), dtype=np.int8),
+    )
 
 
 def sampled(requests: Requests, fraction: float, folder: Path, seed: int = 0) -> str:

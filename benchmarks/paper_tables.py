@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -10,6 +10,8 @@ from typing import Any
 from benchmarks.paper_runs import gain
 
 Found = dict[str, Any]
+
+OVERLAP_ORDER = ("2.0", "1.0", "inf")
 
 # Of the paper: speed-up by replicas, and sharing and density of the sources.
 PAPER_TABLE3 = {2: "1.85 to 1.93", 4: "3.78 to 3.88"}
@@ -182,15 +184,40 @@ def replicas_table(found: Found) -> str:
 
 
 def ablation_table(found: Found) -> str:
-    """`blend` with one setting changed at a time."""
-    names = list(dict.fromkeys(row["name"] for row in found["rows"]))
-    labels = list(dict.fromkeys(row["options"] for row in found["rows"]))
-    by_key = {(row["name"], row["options"]): row for row in found["rows"]}
+    """`blend` with one part switched off at a time."""
+    cases = list(dict.fromkeys(_case(row) for row in found["rows"]))
+    labels = list(dict.fromkeys(row["part"] for row in found["rows"]))
+    by_key = {(_case(row), row["part"]): row for row in found["rows"]}
     return _table(
-        ["`blend`, share of the bound", *names],
+        ["`blend`, share of the bound", *cases],
         (
-            [label, *(_percent(by_key[name, label]["bound_ratio"]) for name in names)]
+            [label, *(_percent(by_key[case, label]["bound_ratio"]) for case in cases)]
             for label in labels
+        ),
+    )
+
+
+def _case(row: Mapping[str, Any]) -> str:
+    return f"{row['name']}, {row['knowledge']}, q = {row['overlap']:g}"
+
+
+def goals_table(found: Found) -> str:
+    """Share of the bound by what is known of the output lengths, with preemptions."""
+    names = list(dict.fromkeys(row["workload"] for row in found["rows"]))
+    by_key = {(row["workload"], row["overlap"], row["knowledge"]): row for row in found["rows"]}
+    kinds = list(dict.fromkeys((overlap, knowledge) for _, overlap, knowledge in by_key))
+    # Python's sort is stable: what is known keeps its order under each exponent.
+    kinds.sort(key=lambda kind: OVERLAP_ORDER.index(str(kind[0])))
+
+    def cell(key: tuple[str, float, str]) -> str:
+        row = by_key.get(key)
+        return f"{row['blend']:.1f} % ({row['preemptions']})" if row else ""
+
+    return _table(
+        ["q", "output lengths", *names],
+        (
+            [f"{float(q):g}", knowledge, *(cell((name, q, knowledge)) for name in names)]
+            for q, knowledge in kinds
         ),
     )
 
@@ -235,6 +262,7 @@ TABLES: dict[str, dict[str, Callable[[Found], str]]] = {
     "figure13": {"figure13": sources_table},
     "causes": {"causes": sources_table},
     "ablation": {"ablation": ablation_table},
+    "goals": {"goals": goals_table},
     "table3": {"table3": replicas_table},
     "lengths": {"lengths": lengths_table},
 }
