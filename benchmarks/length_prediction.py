@@ -5,12 +5,13 @@
 A mixture of MMLU, ShareGPT, Mooncake and BWB requests with their real lengths: MMLU shares the
 prefix of its subject and Mooncake its blocks, the others a system prompt. 1 % and 5 % of it are
 sampled by `choose_sample`; the rest is predicted by the paper's mean of the nearest subtree with a
-sample and by `ShrinkagePredictor`. GSM8K, whose prompts are texts, is predicted beside them, not
-planned. Errors are over the requests that were not sampled. ``reads`` is the sum of p d + d^2 / 2,
-what decoding reads of the KV cache, from the predicted means; ``with the spread`` adds the variance
-of log-normal lengths with the predicted quantiles. ``of the bound`` is the lower bound
-on the makespan with the true lengths over the simulated makespan of `blend` that planned with the
-predicted ones. ``DIR`` holds the traces; ``BLENDPLAN_DATA`` names it otherwise.
+sample and by `ShrinkagePredictor`, with and without prompt lengths (``tree only``). GSM8K, whose
+prompts are texts, is predicted beside them, not planned. Errors are over the requests that were not
+sampled. ``reads`` is the sum of p d + d^2 / 2, what decoding reads of the KV cache, from the
+predicted means; ``with the spread`` adds the variance of log-normal lengths with the predicted
+quantiles. ``of the bound`` is the lower bound on the makespan with the true lengths over the
+simulated makespan of `blend` that planned with the predicted ones. ``DIR`` holds the traces;
+``BLENDPLAN_DATA`` names it otherwise.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -54,7 +56,8 @@ SHARES = {"mmlu": 0.30, "sharegpt": 0.40, "bwb": 0.24, "mooncake": 0.06}
 FRACTIONS = (0.01, 0.05)
 # Standard normal quantile.
 Z90 = 1.2815515655446004
-PREDICTORS = ("nearest", "shrinkage", "known")
+PREDICTORS = ("nearest", "shrinkage")
+TREE_ONLY = "shrinkage, tree only"
 ERRORS = ("total", "reads", "reads_with_spread", "under_p50", "under_p90")
 Row = dict[str, Any]
 
@@ -65,6 +68,7 @@ def main() -> None:
     parser.add_argument("--data", type=traces_folder, default=os.environ.get("BLENDPLAN_DATA"))
     parser.add_argument("--requests", type=int, default=100_000)
     parser.add_argument("--seeds", type=int, default=5, help="samples whose errors are averaged")
+    parser.add_argument("--plan-seeds", type=int, default=3, help="samples that are planned from")
     parser.add_argument("--effort", type=int, default=1, help="of the planner")
     parser.add_argument("--no-plans", action="store_true", help="errors only")
     parser.add_argument("--json", type=Path, help="file for the results")
@@ -78,7 +82,7 @@ def main() -> None:
     print(error_table(found["errors"]), flush=True)
     if not arguments.no_plans:
         found["effort"] = arguments.effort
-        found["plans"] = plans(mixed, arguments.effort)
+        found["plans"] = plans(mixed, arguments.effort, range(arguments.plan_seeds))
         print(plan_table(found["plans"]))
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -136,12 +140,10 @@ def predicted(
 ) -> Summary:
     """What a predictor says of all requests when it has seen those of `rows`."""
     outputs = requests.output_tokens[rows]
-    if predictor == "known":
-        truth = requests.output_tokens.astype(np.float64)
-        return Summary(truth, truth, truth)
     if predictor == "nearest":
         return SamplePredictor().fit(tree, rows, outputs).predict(tree.node_of)
-    shrinkage = ShrinkagePredictor().fit(tree, rows, outputs, requests.max_tokens[rows])
+    never = {"group_samples": len(requests)} if predictor == TREE_ONLY else {}
+    shrinkage = ShrinkagePredictor(**never).fit(tree, rows, outputs, requests.max_tokens[rows])
     return shrinkage.predict(tree.node_of, requests.max_tokens)
 
 
@@ -155,7 +157,7 @@ def all_errors(requests: Requests, seeds: int) -> list[Row]:
         names.append("all")
     found = []
     for fraction in FRACTIONS:
-        for predictor in PREDICTORS[:2]:
+        for predictor in (*PREDICTORS, TREE_ONLY):
             runs: dict[str, list[Row]] = {name: [] for name in names}
             fit_s = []
             for seed in range(seeds):
@@ -202,25 +204,30 @@ def errors(requests: Requests, summary: Summary, chosen: NDArray[np.bool_]) -> R
     }
 
 
-def plans(requests: Requests, effort: int) -> list[Row]:
-    """Share of the bound that `blend` reaches by what it knows."""
+def plans(requests: Requests, effort: int, seeds: Iterable[int]) -> list[Row]:
+    """Share of the bound that `blend` reaches by what it knows, from samples of several seeds."""
     tree = build_tree(requests)
     hidden = replace(requests, output_tokens=np.full(len(requests), -1, np.int32))
+    found = _plans(requests, predict_lengths(requests, tree), effort, {"predictor": "known"})
+    for seed in seeds:
+        for fraction in FRACTIONS:
+            rows = choose_sample(tree, hidden, fraction, seed)
+            for predictor in PREDICTORS:
+                lengths = _lengths(predictor, tree, requests, rows)
+                labels = {"predictor": predictor, "fraction": fraction, "seed": seed}
+                found += _plans(requests, lengths, effort, labels)
+    return found
+
+
+def _plans(requests: Requests, lengths: Lengths, effort: int, labels: Row) -> list[Row]:
+    """One row for each overlap exponent."""
+    prepared = prepare(requests, machine("a100-80g", cost="datasheet"), lengths=lengths)
+    truth = replace(prepared.workload, output_tokens=requests.output_tokens)
     found = []
-    for fraction in FRACTIONS:
-        rows = choose_sample(tree, hidden, fraction)
-        for predictor in PREDICTORS:
-            if predictor == "known" and fraction != FRACTIONS[0]:
-                continue
-            lengths = _lengths(predictor, tree, requests, rows)
-            prepared = prepare(requests, machine("a100-80g", cost="datasheet"), lengths=lengths)
-            truth = replace(prepared.workload, output_tokens=requests.output_tokens)
-            for overlap in (1.0, 2.0):
-                row = {"predictor": predictor, "overlap": overlap}
-                if predictor != "known":
-                    row["fraction"] = fraction
-                found.append(row | _plan(replace(prepared, workload=truth), overlap, effort))
-                print(json.dumps(found[-1]), file=sys.stderr, flush=True)
+    for overlap in (1.0, 2.0):
+        row = _plan(replace(prepared, workload=truth), overlap, effort)
+        found.append(labels | {"overlap": overlap} | row)
+        print(json.dumps(found[-1]), file=sys.stderr, flush=True)
     return found
 
 
@@ -228,8 +235,6 @@ def _lengths(
     predictor: str, tree: PrefixTree, requests: Requests, rows: NDArray[np.int64]
 ) -> Lengths:
     """What a planner believes; the sampled requests are known."""
-    if predictor == "known":
-        return predict_lengths(requests, tree)
     columns = []
     for column in predicted(predictor, tree, requests, rows):
         column[rows] = requests.output_tokens[rows]
@@ -250,30 +255,42 @@ def _plan(prepared: Prepared, overlap: float, effort: int) -> Row:
 
 
 def error_table(rows: list[Row]) -> str:
-    """Markdown."""
+    """Markdown; where there are several numbers, `nearest` first, then `shrinkage`."""
     lines = [
-        "| source | sample | predictor | mean output | mean absolute error "
+        "| source | sample | mean output | mean absolute error: nearest | tree only | shrinkage "
         "| error of the total | of the reads | with the spread | under p50 | under p90 |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for row in sorted(rows, key=lambda row: (row["source"] == "all", row["source"])):
-        cells = [row["source"], f"{row['fraction']:.0%}", row["predictor"]]
-        cells += [f"{row[key]:,.1f}" for key in ("mean_tokens", "mean_absolute")]
-        cells += [f"{row[key]:.1%}" for key in ERRORS]
-        lines.append(f"| {' | '.join(cells)} |")
+    found = {(row["source"], row["fraction"], row["predictor"]): row for row in rows}
+    names = sorted({row["source"] for row in rows}, key=lambda name: (name == "all", name))
+    for name in names:
+        for fraction in FRACTIONS:
+            nearest, shrinkage, tree_only = (
+                found[name, fraction, predictor] for predictor in (*PREDICTORS, TREE_ONLY)
+            )
+            cells = [name, f"{fraction:.0%}", f"{nearest['mean_tokens']:,.0f}"]
+            cells += [f"{r['mean_absolute']:,.1f}" for r in (nearest, tree_only, shrinkage)]
+            cells += [f"{nearest[key]:.1%}, {shrinkage[key]:.1%}" for key in ERRORS]
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines).replace("%", " %") + "\n"
 
 
 def plan_table(rows: list[Row]) -> str:
-    """Markdown."""
+    """Markdown; the mean over the samples, with the worst and the best in brackets."""
     lines = [
-        "| lengths | sample | q | of the bound | makespan | preemptions |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| sample | lengths | q = 1 | q = 2 | preemptions |",
+        "| --- | --- | --- | --- | --- |",
     ]
-    for row in rows:
-        sample = f"{row['fraction']:.0%}" if "fraction" in row else ""
-        cells = [row["predictor"], sample, f"{row['overlap']:g}", f"{row['of_the_bound']:.1%}"]
-        cells += [f"{row['makespan_s']:,.0f} s", f"{row['preemptions']:,}"]
+    kinds = [(None, "known"), *((f, name) for f in FRACTIONS for name in PREDICTORS)]
+    for fraction, predictor in kinds:
+        cells = ["" if fraction is None else f"{fraction:.0%}", predictor]
+        mine = [r for r in rows if (r.get("fraction"), r["predictor"]) == (fraction, predictor)]
+        for overlap in (1.0, 2.0):
+            shares = [row["of_the_bound"] for row in mine if row["overlap"] == overlap]
+            cells.append(f"{np.mean(shares):.1%}")
+            if len(shares) > 1:
+                cells[-1] += f" ({min(shares):.1%} to {max(shares):.1%})"
+        cells.append(f"{sum(row['preemptions'] for row in mine):,}")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines).replace("%", " %") + "\n"
 
