@@ -16,7 +16,7 @@ from blendplan.requests import Requests, requests_from_lists
 from blendplan.schedule import BlendOptions, EngineSettings, PolicyInput, StepPrices, make_policy
 from blendplan.schedule import blend as kernels
 from blendplan.schedule.calendar import likely_length, projected_peak
-from blendplan.schedule.demand import cohorts
+from blendplan.schedule.demand import EFFICIENT, cohorts, efficient_sizes, step_prices
 from blendplan.schedule.learning import LEAST_WIDTH, PRIOR_COUNT, belief, learn
 from blendplan.schedule.normal import normal_quantile, normal_share
 from blendplan.schedule.timetable import timetable
@@ -372,3 +372,51 @@ def test_plausible_outputs_have_the_predicted_mean_and_keep_to_the_caps() -> Non
     capped = replace(unsure, requests=replace(unsure.requests, max_tokens=caps))
     assert plausible_outputs(capped, GPU.settings).max() == 300
     assert ((drawn >= 1) & (drawn + prepared.requests.prompt_tokens <= 48_001)).all()
+
+
+@given(st.lists(st.tuples(st.integers(1, 60), st.integers(0, 6)), max_size=5), st.integers(30, 70))
+@settings(deadline=None)
+def test_efficient_sizes_are_the_nearest_on_either_side(
+    pairs: list[tuple[int, int]], most: int
+) -> None:
+    ranges = [[first, first + more] for first, more in pairs]
+    below, above = efficient_sizes(ranges, most)
+    good = [n for n in range(most + 1) if any(a <= n <= b for a, b in ranges)] if ranges else None
+    for n in range(most + 1):
+        under = [size for size in good if size <= n] if good is not None else [n]
+        over = [size for size in good if size >= n] if good is not None else [n]
+        expected = (under[-1], over[0]) if under and over else (n, n)
+        assert (below[n], above[n]) == expected
+
+
+@pytest.mark.parametrize("cost", ["datasheet", "calibrated"])
+def test_efficient_steps_cost_nearly_what_mixtures_of_others_do(cost: str) -> None:
+    table = machine("a100-80g", cost=cost, max_num_batched_tokens=600).table
+    prices, sizes = table.linear_s, np.arange(1, 601)
+    ranges = step_prices(table).efficient_tokens
+    for n in sizes[::37]:
+        # The best mixture of a smaller and a larger step with that many tokens on average.
+        smaller, larger = np.meshgrid(sizes[:n], sizes[n - 1 :], indexing="ij")
+        share = (n - smaller) / np.maximum(1, larger - smaller)
+        mixed = (prices[smaller] * (1 - share) + prices[larger] * share).min()
+        efficient = not ranges or any(first <= n <= last for first, last in ranges)
+        assert efficient == (prices[n] <= EFFICIENT * mixed * (1 + 1e-12))
+    assert (cost == "datasheet") == (not ranges)
+
+
+def test_steps_have_efficient_sizes_and_the_wanted_average() -> None:
+    """Half of the tokens are wanted between two efficient sizes: steps alternate."""
+    outputs = [3_000.0] * 40
+    prices = StepPrices(5e-5, 6e-8, 300, [[1, 128], [256, 256], [512, 512], [2_048, 2_048]])
+    given_columns = replace(columns(outputs, prompt_tokens=500.0), prices=prices)
+    policy = make_policy("blend", given_columns, EngineSettings(1_000_000, 64, 2048))
+    state, resident = policy.state.blend, policy.state.new_prompt_tokens
+    for request in range(4):
+        kernels.admitted(state, resident, policy.state.output_tokens, request)
+    sizes = [
+        kernels.begin_step(state, resident, policy.state.output_tokens, 600_000.0) + 4
+        for _ in range(200)
+    ]
+    assert set(sizes) == {256, 512}
+    wanted = max(state.parameters.least_tokens, 0)
+    assert np.mean(sizes) == pytest.approx(wanted, abs=256 / 200 + 1)

@@ -181,7 +181,7 @@ def _least_cost(price_s: NDArray[np.float64], total: int, least_steps: int) -> f
 
     The lower convex hull of the prices bounds them from below; see `makespan_bound`.
     """
-    corners = _lower_hull(price_s)
+    corners = lower_hull(price_s)
     hull = price_s[corners]
     best = corners[np.argmin(hull / corners)]
     steps = max(float(least_steps), total / float(best))
@@ -189,7 +189,7 @@ def _least_cost(price_s: NDArray[np.float64], total: int, least_steps: int) -> f
 
 
 @kernel
-def _lower_hull(price_s: NDArray[np.float64]) -> NDArray[np.int64]:
+def lower_hull(price_s: NDArray[np.float64]) -> NDArray[np.int64]:
     """Indices from 1 on of the lower convex hull of the points (n, price_s[n])."""
     corners = np.empty(len(price_s) - 1, np.int64)
     count = 0

@@ -27,6 +27,7 @@ from blendplan.schedule.blend_state import (
     BUCKET,
     CLOCK,
     COMPUTE_TOKENS,
+    CREDIT,
     LIKELY_READS,
     LONG_RUNNING,
     NEXT_COMPUTE,
@@ -80,11 +81,27 @@ def begin_step(
         return np.iinfo(np.int32).max
     # Compute to memory time of this step as of all that remains; the prices cancel.
     balanced = max(0.0, now[TOKENS_LEFT]) * reads / reads_left
-    budget = max(float(parameters.least_tokens), balanced) - now[READ_COUNT]
+    least = float(parameters.least_tokens)
     if used_tokens < 0.5 * parameters.kv_tokens:
         # Memory must fill before decoding alone can make a full step.
-        budget = max(budget, float(parameters.least_tokens))
-    return int(min(max(1.0, np.ceil(budget)), 1e9))
+        least += now[READ_COUNT]
+    budget = _efficient(state, max(least, balanced)) - now[READ_COUNT]
+    return int(max(1.0, budget))
+
+
+@kernel
+def _efficient(state: BlendState, wanted: float) -> float:
+    """Tokens of this step: an efficient size, such that steps have ``wanted`` on average."""
+    most = len(state.size_below) - 1
+    size = int(min(float(most), np.ceil(wanted)))
+    below, above = state.size_below[size], state.size_above[size]
+    if below == above:
+        return float(size)
+    state.now[CREDIT] += size - below
+    if state.now[CREDIT] < above - below:
+        return float(below)
+    state.now[CREDIT] -= above - below
+    return float(above)
 
 
 @kernel

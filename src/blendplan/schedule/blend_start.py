@@ -15,7 +15,7 @@ from blendplan.schedule.blend_state import (
     BlendParameters,
     BlendState,
 )
-from blendplan.schedule.demand import COHORTS, MOST_SPREAD, PolicyInput, cohorts
+from blendplan.schedule.demand import COHORTS, MOST_SPREAD, PolicyInput, cohorts, efficient_sizes
 from blendplan.schedule.settings import EngineSettings
 
 # Spread of a prediction's logarithm up to which it is taken at its word.
@@ -136,6 +136,7 @@ def blend_state(
     memory = np.zeros(n, dtype=np.bool_)
     memory[arrangement.memory_order] = True
     parameters = blend_parameters(columns, memory, settings, options)
+    below, above = efficient_sizes(columns.prices.efficient_tokens, settings.max_num_batched_tokens)
     now = np.zeros(NOW)
     now[TOKENS_LEFT] = parameters.tokens
     now[READS_LEFT : READS_LEFT + 2] = parameters.reads
@@ -159,6 +160,8 @@ def blend_state(
         unsure=np.zeros((2 * BUCKETS, 3)),
         likely_reads=np.zeros(n),
         cohort=cohorts(columns),
+        size_below=below,
+        size_above=above,
         learned=np.tile([0.0, 1.0, 0.0, 0.0, 0.0], (COHORTS, 1)),
         cursor=np.zeros(4, dtype=np.int64),
         now=now,
@@ -188,6 +191,8 @@ def no_blend_state() -> BlendState:
         unsure=np.empty((0, 3)),
         likely_reads=values,
         cohort=rows,
+        size_below=rows,
+        size_above=rows,
         learned=np.empty((0, 5)),
         cursor=rows,
         now=values,

@@ -14,7 +14,8 @@ CLOCK, TIMETABLE, SHORT_TOKENS, COMPUTE_TOKENS, READ_COUNT, READ_OFFSET = range(
 TOKENS_LEFT, BLOCKED, UNEXPECTED, ERRORS, ERROR_SQUARES, READS_RUNNING = range(6, 12)
 # Two entries each, compute side first.
 READS_LEFT, READS_DONE, READS_EXPECTED, LIKELY_READS = 12, 14, 16, 18
-NOW = 20
+CREDIT = 20
+NOW = 21
 # Entries of BlendState.learned.
 SHIFT, WIDTH, SEEN, SEEN_SUM, SEEN_SQUARES = range(5)
 # Entries of BlendState.cursor.
@@ -74,6 +75,8 @@ class BlendState(NamedTuple):
             bucket before; float64 [BUCKETS * 2, 3].
         likely_reads: KV tokens that a request that has run is expected to read in all; float64 [n].
         cohort: number of the requests with the same prediction, 0 for none; int64 [n].
+        size_below, size_above: next efficient step at or under, and at or over, each number of
+            tokens; int64 [most tokens of a step + 1].
         learned: per cohort, how its lengths differ from the prediction, row 0 over all: SHIFT and
             WIDTH of their distribution in units of the predicted spread, and of those that have
             finished the number, the sum and the sum of squares; float64 [COHORTS, 5].
@@ -84,6 +87,7 @@ class BlendState(NamedTuple):
             READS_LEFT; BLOCKED, 1 while the next memory-heavy request is known not to fit;
             UNEXPECTED, KV tokens in use that no prediction accounts for; ERRORS and ERROR_SQUARES,
             number and sum of squares of the logarithm of actual over predicted output length;
+            CREDIT, tokens that earlier steps were kept short of what they should have had;
             float64 [NOW].
     """
 
@@ -106,6 +110,8 @@ class BlendState(NamedTuple):
     unsure: NDArray[np.float64]
     likely_reads: NDArray[np.float64]
     cohort: NDArray[np.int64]
+    size_below: NDArray[np.int64]
+    size_above: NDArray[np.int64]
     learned: NDArray[np.float64]
     cursor: NDArray[np.int64]
     now: NDArray[np.float64]

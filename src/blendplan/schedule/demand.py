@@ -1,16 +1,22 @@
 """`PolicyInput`: what is known of the requests, and of prices, when a policy is made."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from blendplan.cost.bound import lower_hull
 from blendplan.cost.step import StepTable
 
 # A log-normal length is believed to be at most this wide (standard deviation of its logarithm):
 # real lengths end somewhere, and the square of a wider one is all in a tail that never comes.
 MOST_SPREAD = 1.0
+# Marginal price of a token, as a share of that in the best step, that counts as nearly as much.
+FULL_PRICE = 0.8
+# Price of an efficient size, as a multiple of the hull of all prices.
+EFFICIENT = 1.03
 # Cohorts smaller than this learn nothing of their own, and no more than these are told apart.
 COHORT_REQUESTS = 8
 COHORTS = 64
@@ -23,11 +29,15 @@ class StepPrices(NamedTuple):
         token_s: seconds of compute per token in a well-filled step.
         read_s: seconds per KV token read.
         least_tokens: tokens that a step needs for its compute time to be worth its weights.
+        efficient_tokens: ranges of sizes, first and last, at which a step costs what the prices of
+            all sizes let expect; kernels work in tiles, and just past a full one they waste most.
+            None where all sizes do.
     """
 
     token_s: float
     read_s: float
     least_tokens: int
+    efficient_tokens: Sequence[Sequence[int]] = ()
 
 
 @dataclass(frozen=True)
@@ -80,14 +90,50 @@ def step_prices(table: StepTable) -> StepPrices:
     """Sum up a step table for a policy.
 
     A step counts as well filled when a token costs little more than in the best step: 15 % where
-    the rest of the step overlaps with it, 1 % where nothing does.
+    the rest of the step overlaps with it, 1 % where nothing does; but no further than to where
+    another token costs nearly as much as one in the best step, from where on filling steps more
+    only moves tokens from one step to another. Its size is efficient when its price is within 3 %
+    of the convex hull of all prices, which mixtures of other sizes could reach.
     """
     tokens = np.arange(1, len(table.linear_s))
     per_token = table.linear_s[1:] / tokens
     best = float(per_token.min())
     tolerance = 1.01 if table.overlap == 1.0 else 1.15
     least = int(tokens[np.argmax(per_token <= tolerance * best)])
-    return StepPrices(best, float(table.decode_attention[0]), least)
+    corners = lower_hull(table.linear_s)
+    hull = table.linear_s[corners]
+    full_price = np.diff(hull) / np.diff(corners) >= FULL_PRICE * best
+    if full_price.any():
+        least = min(least, int(corners[np.argmax(full_price)]))
+    at_hull = table.linear_s[1:] <= EFFICIENT * np.interp(tokens, corners, hull)
+    return StepPrices(best, float(table.decode_attention[0]), least, _ranges(at_hull))
+
+
+def _ranges(chosen: NDArray[np.bool_]) -> list[list[int]]:
+    """First and last, counted from 1, of each run of True; none where all are."""
+    if chosen.all():
+        return []
+    edges = np.flatnonzero(np.diff(chosen.astype(np.int8), prepend=0, append=0))
+    return [[int(first) + 1, int(end)] for first, end in edges.reshape(-1, 2)]
+
+
+def efficient_sizes(
+    ranges: Sequence[Sequence[int]], most: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """For each size from 0 to ``most``, the next efficient one below and above; int64 [most + 1].
+
+    The size itself where it is efficient, or where there is none on that side.
+    """
+    sizes = np.arange(most + 1)
+    efficient = np.zeros(most + 1, dtype=np.bool_)
+    for first, last in ranges:
+        efficient[first : last + 1] = True
+    if not ranges:
+        efficient[:] = True
+    below = np.maximum.accumulate(np.where(efficient, sizes, -1))
+    above = np.minimum.accumulate(np.where(efficient, sizes, most + 1)[::-1])[::-1]
+    known = (below >= 0) & (above <= most)
+    return np.where(known, below, sizes), np.where(known, above, sizes)
 
 
 def output_spread(
