@@ -404,19 +404,11 @@ def test_efficient_steps_cost_nearly_what_mixtures_of_others_do(cost: str) -> No
     assert (cost == "datasheet") == (not ranges)
 
 
-def test_steps_have_efficient_sizes_and_the_wanted_average() -> None:
-    """Half of the tokens are wanted between two efficient sizes: steps alternate."""
-    outputs = [3_000.0] * 40
+@pytest.mark.parametrize("wanted", [100.0, 256.0, 300.0, 511.0, 700.0, 9_000.0])
+def test_steps_have_efficient_sizes_and_the_wanted_average(wanted: float) -> None:
     prices = StepPrices(5e-5, 6e-8, 300, [[1, 128], [256, 256], [512, 512], [2_048, 2_048]])
-    given_columns = replace(columns(outputs, prompt_tokens=500.0), prices=prices)
+    given_columns = replace(columns([3_000.0] * 4), prices=prices)
     policy = make_policy("blend", given_columns, EngineSettings(1_000_000, 64, 2048))
-    state, resident = policy.state.blend, policy.state.new_prompt_tokens
-    for request in range(4):
-        kernels.admitted(state, resident, policy.state.output_tokens, request)
-    sizes = [
-        kernels.begin_step(state, resident, policy.state.output_tokens, 600_000.0) + 4
-        for _ in range(200)
-    ]
-    assert set(sizes) == {256, 512}
-    wanted = max(state.parameters.least_tokens, 0)
-    assert np.mean(sizes) == pytest.approx(wanted, abs=256 / 200 + 1)
+    sizes = [kernels.step_size(policy.state.blend, wanted) for _ in range(2_000)]
+    assert set(sizes) <= {100.0, 256.0, 512.0, 2_048.0}
+    assert np.mean(sizes) == pytest.approx(min(wanted, 2_048.0), abs=1.0)

@@ -85,12 +85,12 @@ def begin_step(
     if used_tokens < 0.5 * parameters.kv_tokens:
         # Memory must fill before decoding alone can make a full step.
         least += now[READ_COUNT]
-    budget = _efficient(state, max(least, balanced)) - now[READ_COUNT]
+    budget = step_size(state, max(least, balanced)) - now[READ_COUNT]
     return int(max(1.0, budget))
 
 
 @kernel
-def _efficient(state: BlendState, wanted: float) -> float:
+def step_size(state: BlendState, wanted: float) -> float:
     """Tokens of this step: an efficient size, such that steps have ``wanted`` on average."""
     most = len(state.size_below) - 1
     size = int(min(float(most), np.ceil(wanted)))
