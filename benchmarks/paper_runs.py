@@ -125,13 +125,6 @@ def unmetered(columns: PolicyInput) -> PolicyInput:
     return replace(columns, prices=columns.prices._replace(least_tokens=1 << 20))
 
 
-def apart(columns: PolicyInput) -> PolicyInput:
-    """Every request is a family of its own."""
-    family = np.empty(len(columns), dtype=np.int64)
-    family[columns.depth_first] = np.arange(len(columns))
-    return replace(columns, family=family)
-
-
 def certain(columns: PolicyInput) -> PolicyInput:
     """Predictions claim to be known lengths."""
     return replace(columns, output_spread=np.zeros(len(columns)))

@@ -229,6 +229,16 @@ def test_never_worse_than_the_better_plain_order(
     assert times["blend"] <= min(times["dfs"], times["random"])
 
 
+def test_families_may_be_taken_apart() -> None:
+    """One family with short and long outputs: as a family it goes to one side, else to both."""
+    outputs = [10.0, 3_000.0] * 20
+    mixed = columns(outputs, prompt_tokens=400.0, family=[0] * 40)
+    mixed = replace(mixed, density=np.where(mixed.output_tokens > 100, 0.1, 20.0), root_density=1.0)
+    for families, sides in ((True, 1), (False, 2)):
+        policy = make_policy("blend", mixed, GPU.settings, options=BlendOptions(families=families))
+        assert len(np.unique(policy.state.blend.memory_side)) == sides
+
+
 def test_effort_widens_the_search_and_zero_takes_the_defaults() -> None:
     prepared = prepare(job(0), GPU)
     assert best_options(prepared, GPU, effort=0) == BlendOptions()

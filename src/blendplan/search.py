@@ -26,6 +26,7 @@ _MORE = [
     BlendOptions(reserve=1.1),
     BlendOptions(reserve=3.0),
     BlendOptions(caution=0.0),
+    BlendOptions(families=False),
     BlendOptions(memory_cap=0.94),
 ]
 CANDIDATES = {

@@ -37,6 +37,8 @@ class BlendOptions:
             soon as they fit.
         caution: standard deviations of the projected KV tokens that are kept free: with 1 the
             projection is exceeded one time in six.
+        families: keep requests together whose common prefix would cost much to compute again;
+            else each goes where it balances best.
         order: ``blend``, or ``dfs`` or ``random`` for a plain queue where nothing is to be gained.
     """
 
@@ -46,6 +48,7 @@ class BlendOptions:
     reserve: float = 2.0
     stagger: float = 1.0
     caution: float = 1.0
+    families: bool = True
     order: str = "blend"
 
 

@@ -1,5 +1,7 @@
 """`arrange`: which request goes to which side, and when the memory-heavy ones begin."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +21,10 @@ def arrange(columns: PolicyInput, settings: EngineSettings, options: BlendOption
     A family goes to one side as a whole: its common prefix is worth more than a finer balance.
     """
     order = columns.depth_first
+    if not options.families:
+        alone = np.empty(len(columns), dtype=np.int64)
+        alone[order] = np.arange(len(columns))
+        columns = replace(columns, family=alone)
     reads = columns.reads
     family = columns.family
     density = np.bincount(family, columns.density * reads) / np.bincount(family, reads)
