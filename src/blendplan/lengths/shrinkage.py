@@ -120,7 +120,8 @@ class ShrinkagePredictor:
         )
         by_cap = self.caps_.predict(self.group_[nodes], _caps(cap[taken]))
         leverage = prompts.leverage(self.group_[nodes], depth[nodes])
-        leverage = leverage + self.caps_.leverage(self.group_[nodes], _caps(cap[taken]))
+        leverage += self.caps_.leverage(self.group_[nodes], _caps(cap[taken]))
+        leverage = np.minimum(0.5, leverage)
         exposure = exposure * by_cap
 
         ratio = values / exposure
