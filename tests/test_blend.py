@@ -13,7 +13,14 @@ from blendplan.machine import machine
 from blendplan.prediction import run_policy
 from blendplan.preparation import Prepared, prepare
 from blendplan.requests import Requests, requests_from_lists
-from blendplan.schedule import BlendOptions, EngineSettings, PolicyInput, StepPrices, make_policy
+from blendplan.schedule import (
+    BlendOptions,
+    EngineSettings,
+    PolicyInput,
+    StepPrices,
+    make_policy,
+    output_spread,
+)
 from blendplan.schedule import blend as kernels
 from blendplan.schedule.calendar import likely_length, projected_peak
 from blendplan.schedule.demand import EFFICIENT, cohorts, efficient_sizes, step_prices
@@ -358,6 +365,14 @@ def test_a_cohort_learns_of_itself_and_leans_on_the_others_before() -> None:
     assert middles[30] > 3.0
     assert middles[70] < 1.3
     assert middles[70] < middles[80] < middles[30]
+
+
+def test_spread_is_that_of_a_log_normal_length_and_zero_only_where_it_is_known() -> None:
+    p50, spread = np.array([300.0, 300.0, 300.0, 50.0, 80.0]), np.array([0.4, 1.0, 0.0, 1.3, 0.0])
+    p90 = p50 * np.exp(spread * norm.ppf(0.9))
+    # The mean of a heavy tail lies above the 90 % quantile; a cap may leave only the mean below.
+    mean = np.array([p50[0] * np.exp(0.08), p50[1] * np.exp(0.5), 300.0, 900.0, 70.0])
+    assert output_spread(mean, p50, p90) == pytest.approx([0.4, 1.0, 0.0, 1.3, 0.1])
 
 
 def test_cohorts_are_requests_with_one_uncertain_prediction() -> None:

@@ -49,6 +49,7 @@ SCHEMA = pa.schema(
         ("prompt_tokens", pa.int32()),
         ("cached_tokens", pa.int32()),
         ("output_tokens_mean", pa.float32()),
+        ("output_tokens_p50", pa.float32()),
         ("output_tokens_p90", pa.float32()),
         ("output_tokens_known", pa.int32()),
         ("new_prompt_tokens", pa.float64()),
@@ -301,6 +302,7 @@ def _record_batch(
         "prompt_tokens": requests.prompt_tokens_of(rows),
         "cached_tokens": run.cached_tokens[rows],
         "output_tokens_mean": lengths.mean[rows],
+        "output_tokens_p50": lengths.p50[rows],
         "output_tokens_p90": lengths.p90[rows],
         "output_tokens_known": _known(requests.output_tokens[rows]),
         "new_prompt_tokens": expected.new_prompt_tokens[rows],
@@ -373,7 +375,9 @@ def plan_policy(plan: Plan, settings: EngineSettings) -> Policy:
         new_prompt_tokens=plan.column("new_prompt_tokens").astype(np.float64),
         output_tokens=plan.column("output_tokens_mean").astype(np.float64),
         output_spread=output_spread(
-            plan.column("output_tokens_mean"), plan.column("output_tokens_p90")
+            plan.column("output_tokens_mean"),
+            plan.column("output_tokens_p50"),
+            plan.column("output_tokens_p90"),
         ),
         density=plan.column("density").astype(np.float64),
         root_density=float(plan.metadata["density"]),

@@ -99,7 +99,7 @@ def prepare(
         prompt_tokens=_float(prompt_tokens),
         new_prompt_tokens=new_prompt_tokens,
         output_tokens=outputs,
-        output_spread=output_spread(predicted.mean, predicted.p90),
+        output_spread=output_spread(predicted.mean, predicted.p50, predicted.p90),
         density=shared_compute_s / memory_s,
         root_density=float(root.density[0]),
         prices=step_prices(target.table),

@@ -13,6 +13,10 @@ from blendplan.cost.step import StepTable
 # A log-normal length is believed to be at most this wide (standard deviation of its logarithm):
 # real lengths end somewhere, and the square of a wider one is all in a tail that never comes.
 MOST_SPREAD = 1.0
+# Standard normal quantile: nine values in ten are lower.
+Z90 = 1.2815515655446004
+# Least spread of a length that is not known.
+LEAST_SPREAD = 0.1
 # Marginal price of a token, as a share of that in the best step, that counts as nearly as much.
 FULL_PRICE = 0.8
 # Price of an efficient size, as a multiple of the hull of all prices.
@@ -137,16 +141,18 @@ def efficient_sizes(
 
 
 def output_spread(
-    mean: NDArray[np.floating[Any]], p90: NDArray[np.floating[Any]]
+    mean: NDArray[np.floating[Any]],
+    p50: NDArray[np.floating[Any]],
+    p90: NDArray[np.floating[Any]],
 ) -> NDArray[np.float64]:
-    """Standard deviation of the logarithm of a log-normal length with that mean and 90 % quantile.
+    """Standard deviation of the logarithm of lengths with that mean, median and 90 % quantile.
 
-    From ln(p90 / mean) = z s - s^2 / 2 with z = 1.2816; 0 where both are equal, z where no
-    log-normal distribution is as wide; float64 [n].
+    By the two quantiles, as of a log-normal length; where a cap has made them equal but the mean is
+    another, a little. 0 where all are equal, that is, where the length is known; float64 [n].
     """
-    z = 1.2815515655446004
-    width = np.log(np.maximum(p90, mean).astype(np.float64) / mean)
-    return z - np.sqrt(np.maximum(0.0, z * z - 2.0 * width))
+    spread = np.log(np.maximum(p90, p50).astype(np.float64) / p50) / Z90
+    capped = (spread < LEAST_SPREAD) & ((mean != p50) | (p50 != p90))
+    return np.where(capped, LEAST_SPREAD, spread)
 
 
 def cohorts(columns: PolicyInput) -> NDArray[np.int64]:

@@ -6,13 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blendplan.schedule.blend_start import Arrangement, BlendOptions, blend_parameters
-from blendplan.schedule.demand import PolicyInput
+from blendplan.schedule.demand import Z90, PolicyInput
 from blendplan.schedule.settings import EngineSettings
 
 # Classes of output length that are spread over the run each by itself.
 STRATA = 16
-# Standard normal quantile: one prediction in ten is later than this many spreads.
-Z90 = 1.2816
 
 
 def arrange(columns: PolicyInput, settings: EngineSettings, options: BlendOptions) -> Arrangement:
