@@ -22,13 +22,14 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.accuracy_outcome import Outcome
 from benchmarks.cross_validation import Validation
 
 from blendplan.cost import GpuSpec, gpu_spec
@@ -54,21 +55,6 @@ GOAL_L40S_GEMM = 12.0
 # Reports keep the tables' name for prefill attention.
 REPORTED = {"prefill_attention": "context_attention"}
 GOAL_MODEL = "Meta-Llama-3-8B"
-
-
-class Outcome(NamedTuple):
-    """Predictions beside measurements of one kernel; float64 [rows] each.
-
-    ``roofline_s`` is what the datasheet's peaks alone would say.
-    """
-
-    operator: str
-    gpu: str
-    dtype: str
-    kernel: str
-    predicted_s: NDArray[np.float64]
-    measured_s: NDArray[np.float64]
-    roofline_s: NDArray[np.float64]
 
 
 def main() -> int:

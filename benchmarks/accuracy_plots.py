@@ -3,18 +3,15 @@
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING
 
 import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from benchmarks.accuracy_outcome import Outcome
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
-
-if TYPE_CHECKING:
-    from benchmarks.accuracy import Outcome
 
 MOST_POINTS = 1500  # per GPU, drawn evenly
 GPUS = ("a100-80g", "h100-80g", "h200", "b200", "l40s")
@@ -28,7 +25,7 @@ WORDS = {
 }
 
 
-def draw(outcomes: Sequence["Outcome"], folder: Path, note: str) -> None:
+def draw(outcomes: Sequence[Outcome], folder: Path, note: str) -> None:
     """Write ``accuracy-<operator>.png`` for every operator that has outcomes.
 
     Args:
@@ -47,7 +44,7 @@ def draw(outcomes: Sequence["Outcome"], folder: Path, note: str) -> None:
             plt.close("all")
 
 
-def _picture(operator: str, outcomes: list["Outcome"], note: str) -> Figure:
+def _picture(operator: str, outcomes: list[Outcome], note: str) -> Figure:
     gpus = [gpu for gpu in GPUS if any(outcome.gpu == gpu for outcome in outcomes)]
     figure, panels = plt.subplots(
         1,

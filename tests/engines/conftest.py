@@ -10,25 +10,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from examples.tiny_model import CONFIG
 
-# A Llama of two layers; engines fill it with random weights (load_format=dummy).
-TINY = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "hidden_size": 128,
-    "intermediate_size": 256,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 32,
-    "vocab_size": 4096,
-    "max_position_embeddings": 8192,
-    "rms_norm_eps": 1e-5,
-    "rope_theta": 500000.0,
-    "torch_dtype": "bfloat16",
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
+# Engines fill it with random weights (load_format=dummy).
+TINY = CONFIG | {"max_position_embeddings": 8192}
 
 # Threads that wait for each other take longer over a tiny model than one does.
 _SMALL_AND_ALONE = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
