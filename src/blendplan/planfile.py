@@ -28,6 +28,7 @@ from blendplan.schedule import (
 )
 from blendplan.schedule.policies import initial_state, policy_kind
 from blendplan.schedule.state import BLEND, COMPUTE, MEMORY, SCANNERS, SIDES
+from blendplan.schedule.timetable import rearrange
 from blendplan.simulator import SimulatedRun
 
 FORMAT_VERSION = 1
@@ -136,21 +137,30 @@ class Plan:
         table = self.table.slice(rows[0], len(rows)) if len(rows) else self.table.slice(0, 0)
         return Plan(table, {**parts[replica], "series": series})
 
-    def live_policy(self, settings: EngineSettings | None = None) -> LivePolicy:
+    def live_policy(
+        self,
+        settings: EngineSettings | None = None,
+        *,
+        left: NDArray[np.int64] | None = None,
+    ) -> LivePolicy:
         """The plan's policy in its first state, to be asked by a real engine what to admit.
 
         Args:
             settings: limits of that engine where they differ from the plan's; the memory
                 partition follows them.
+            left: rows that have no result yet, rising, at least one; all without it. The policy
+                knows of no others, so nothing is learned from what ran before.
         """
         if "parts" in self.metadata:
             raise BlendplanError(
                 f"the plan is for {len(self.metadata['parts'])} replicas; take one with part()"
             )
         settings = settings or self.settings
-        policy = plan_policy(self, settings)
+        if left is None:
+            left = np.arange(len(self), dtype=np.int64)
+        policy = plan_policy(self, settings, left)
         return LivePolicy(
-            policy, self.column("prompt_tokens"), self.column("cached_tokens"), settings
+            policy, self.column("prompt_tokens"), self.column("cached_tokens"), settings, left
         )
 
     def write(self, path: Path | str) -> None:
@@ -353,40 +363,43 @@ def _gather(
     return values
 
 
-def plan_policy(plan: Plan, settings: EngineSettings) -> Policy:
-    """The policy of a plan over its rows, in its first state.
+def plan_policy(plan: Plan, settings: EngineSettings, left: NDArray[np.int64]) -> Policy:
+    """The policy of a plan over the rows that are left, in its first state.
 
     A queue admits in row order. Scanners took the compute side from the front of the sorted order
     and the memory side from its back, so that order can be read off the plan. The timetable of
-    `blend` is when the simulated run admitted.
+    `blend` is when the simulated run admitted, or a new one when much of the work is done.
     """
     name = plan.metadata["policy"]
     parameters = plan.metadata["policy_parameters"]
-    rows = np.arange(len(plan), dtype=np.int64)
-    sides = plan.sides()
+    rows = np.arange(len(left), dtype=np.int64)
+    sides = plan.sides()[left]
     compute, memory = rows[sides == COMPUTE], rows[sides == MEMORY]
     kind = policy_kind(name, parameters)
     order = np.concatenate([compute, memory[::-1]]) if kind == SCANNERS else rows
+
+    def column(name: str) -> NDArray[np.float64]:
+        return plan.column(name)[left].astype(np.float64)
+
     columns = PolicyInput(
         depth_first=rows,
         family=rows,
         by_density=order,
-        prompt_tokens=plan.column("prompt_tokens").astype(np.float64),
-        new_prompt_tokens=plan.column("new_prompt_tokens").astype(np.float64),
-        output_tokens=plan.column("output_tokens_mean").astype(np.float64),
+        prompt_tokens=column("prompt_tokens"),
+        new_prompt_tokens=column("new_prompt_tokens"),
+        output_tokens=column("output_tokens_mean"),
         output_spread=output_spread(
-            plan.column("output_tokens_mean"),
-            plan.column("output_tokens_p50"),
-            plan.column("output_tokens_p90"),
+            *(column(f"output_tokens_{name}") for name in ("mean", "p50", "p90"))
         ),
-        density=plan.column("density").astype(np.float64),
+        density=column("density"),
         root_density=float(plan.metadata["density"]),
         prices=StepPrices(**plan.metadata["step_prices"]),
     )
     arrangement, options = None, None
     if kind == BLEND:
-        started = plan.column("batch")[memory].astype(np.float64)
-        arrangement = Arrangement(compute, memory, started)
         options = BlendOptions(**parameters)
+        arrangement = Arrangement(compute, memory, column("batch")[memory])
+        if len(left) < len(plan):
+            arrangement = rearrange(arrangement, columns, settings, options)
     state = initial_state(kind, order, columns, settings, arrangement, options)
     return Policy(name, state, parameters)

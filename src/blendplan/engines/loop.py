@@ -142,20 +142,15 @@ class ReplayLoop:
         return rows + self._admit(report)
 
     def _admit(self, report: StepReport) -> list[int]:
-        """Ask the policy; what has a result already it is told is finished."""
+        """Ask the policy what to admit now."""
         decoding = report.running - bool(report.backlog_tokens)
         step_tokens = self._engine.capacity.max_num_batched_tokens - decoding
         # What is submitted behind a waiting request could only wait too.
         backlog_tokens = step_tokens if report.waiting else report.backlog_tokens
-        while True:
-            rows = self._policy.admit(
-                report.free_kv_tokens, step_tokens=step_tokens, backlog_tokens=backlog_tokens
-            )
-            had = self._writer.done[rows]
-            self._policy.finished(rows[had].tolist())
-            left: list[int] = rows[~had].tolist()
-            if left or not len(rows) or self._policy.done:
-                return left
+        rows: list[int] = self._policy.admit(
+            report.free_kv_tokens, step_tokens=step_tokens, backlog_tokens=backlog_tokens
+        ).tolist()
+        return rows
 
     def _launch(self, row: int) -> EngineRequest | None:
         try:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from blendplan.engines.engine import Capacity, EngineDiedError, Refused
 from blendplan.engines.journal import Journal, Order
 from blendplan.engines.logs import REQUEST_LOG, STEP_LOG, open_log
@@ -151,7 +153,7 @@ def replay(
         _refuse_hopeless(work, writer, tally, capacity, remark)
         loop = ReplayLoop(
             work,
-            plan.live_policy(settings),
+            plan.live_policy(settings, left=np.flatnonzero(~writer.done)),
             running,
             start,
             writer,

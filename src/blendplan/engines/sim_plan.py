@@ -40,7 +40,7 @@ def simulate(plan: Plan) -> SimulatedRun:
         state output lengths that the plan was not told.
     """
     target = machine_of(plan)
-    policy = plan_policy(plan, target.settings)
+    policy = plan_policy(plan, target.settings, np.arange(len(plan), dtype=np.int64))
     return simulate_run(workload_of(plan), policy, target.settings, target.table)
 
 

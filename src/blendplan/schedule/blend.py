@@ -83,8 +83,8 @@ def begin_step(
     balanced = max(0.0, now[TOKENS_LEFT]) * reads / reads_left
     least = float(parameters.least_tokens)
     if used_tokens < 0.5 * parameters.kv_tokens:
-        # Memory must fill before decoding alone can make a full step.
-        least += now[READ_COUNT]
+        # Memory must fill before there is work to balance: prefill goes on at its average rate.
+        least = max(least, parameters.tokens / parameters.steps) + now[READ_COUNT]
     budget = step_size(state, max(least, balanced)) - now[READ_COUNT]
     return int(max(1.0, budget))
 

@@ -25,10 +25,11 @@ class LivePolicy:
     report of the request will do.
 
     Args:
-        policy: a fresh policy over n requests.
-        prompt_tokens, cached_tokens: prompt length, and how much of it the prefix cache is
-            expected to hold; int [n].
+        policy: a fresh policy over the m requests that are left.
+        prompt_tokens, cached_tokens: prompt length of the plan's n requests, and how much of it
+            the prefix cache is expected to hold; int [n].
         settings: limits of the engine.
+        left: rows of the plan that are left, rising; all without it; int64 [m].
     """
 
     def __init__(
@@ -37,17 +38,23 @@ class LivePolicy:
         prompt_tokens: ArrayLike,
         cached_tokens: ArrayLike,
         settings: EngineSettings,
+        left: NDArray[np.int64] | None = None,
     ) -> None:
         self.name = policy.name
         self.settings = settings
         self._state = policy.state
         prompts = np.asarray(prompt_tokens, dtype=np.int64)
-        self._new_tokens = prompts - np.asarray(cached_tokens, dtype=np.int64)
+        self._left = np.arange(len(prompts), dtype=np.int64) if left is None else left
+        # The policy knows a request by its place among those that are left.
+        self._place = np.full(len(prompts), -1, dtype=np.int64)
+        self._place[self._left] = np.arange(len(self._left))
+        self._new_tokens = (prompts - np.asarray(cached_tokens, dtype=np.int64))[self._left]
         self._chosen = np.empty(settings.max_num_seqs, dtype=np.int64)
-        self._status = np.full(len(prompts), WAITING, dtype=np.int8)
+        self._status = np.full(len(prompts), DONE, dtype=np.int8)
+        self._status[self._left] = WAITING
         self._running = 0
         self._preempted = 0
-        self._unadmitted = len(prompts)
+        self._unadmitted = len(self._left)
         self._prefill_tokens = settings.max_num_batched_tokens
 
     @property
@@ -96,7 +103,7 @@ class LivePolicy:
             int(step_tokens),
             int(backlog_tokens),
         )
-        chosen = self._chosen[:count].copy()
+        chosen: NDArray[np.int64] = self._left[self._chosen[:count]]
         self._status[chosen] = RUNNING
         self._running += count
         self._unadmitted -= count
@@ -111,7 +118,7 @@ class LivePolicy:
         for row in rows:
             if self._expect(row, "finished", RUNNING, PREEMPTED) == PREEMPTED:
                 self.resumed([row])
-            transitions.finished(self._state, row)
+            transitions.finished(self._state, int(self._place[row]))
             self._status[row] = DONE
             self._running -= 1
 
@@ -124,7 +131,7 @@ class LivePolicy:
         for row in rows:
             if self._expect(row, "preempted", RUNNING, PREEMPTED) == PREEMPTED:
                 continue
-            transitions.preempted(self._state, row)
+            transitions.preempted(self._state, int(self._place[row]))
             self._status[row] = PREEMPTED
             self._preempted += 1
             self._running -= 1
@@ -137,7 +144,7 @@ class LivePolicy:
         """
         for row in rows:
             self._expect(row, "resumed", PREEMPTED)
-            transitions.admitted(self._state, row)
+            transitions.admitted(self._state, int(self._place[row]))
             self._status[row] = RUNNING
             self._preempted -= 1
             self._running += 1
