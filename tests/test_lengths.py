@@ -314,3 +314,11 @@ def test_history_without_prompt_lengths_is_one_distribution(tmp_path: Path) -> N
     assert lengths.p50.tolist() == [100, 100]
     assert lengths.p90.tolist() == [180, 180]
     assert "one distribution for all" in lengths.note
+
+
+def test_a_request_that_may_generate_one_token_is_known() -> None:
+    requests = requests_from_lists([[1, 2], [3, 4]], max_tokens=[1, 1])
+    lengths = predict_lengths(requests, build_tree(requests))
+    assert lengths.mean.tolist() == lengths.p90.tolist() == [1.0, 1.0]
+    assert lengths.note == ""
+    assert {SOURCES[source] for source in lengths.source} == {"known"}

@@ -65,3 +65,33 @@ def test_wishes_that_make_no_sense_are_one_line(job: Path, tmp_path: Path) -> No
     assert refused.exit_code == 1
     assert "nothing to sample" in error_line(refused)
     assert not output.exists()
+
+
+def test_what_is_done_already_neither_teaches_nor_holds_up_the_rest(tmp_path: Path) -> None:
+    """Long outputs among short ones; a few are done, and the rest runs as well as planned."""
+    job, plan, first = tmp_path / "job.jsonl", tmp_path / "plan.arrow", tmp_path / "first.jsonl"
+    lines = [
+        {"id": f"r{row}", "prompt": f"{row} tell me more " * 40, "output_tokens": length}
+        for row, length in enumerate([20, 30, 1500] * 100)
+    ]
+    job.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    answer("plan", job, "--gpu", "a100-80g", "--kv-tokens", "64000", "-o", plan)
+    whole = answer("replay", plan, "-o", first)
+    few = tmp_path / "few.jsonl"
+    few.write_text("".join(first.read_text().splitlines(keepends=True)[:30]))
+    rest = answer("replay", plan, "--already", few, "-o", tmp_path / "rest.jsonl")
+    assert rest["already_done"] == 30
+    assert rest["steps"] <= 1.05 * whole["steps"]
+
+
+@pytest.mark.parametrize("text", ["", '{"id": "r1", "prompt": "x"}\n', "{}\n", "not json\n"])
+def test_what_is_no_result_is_refused_and_leaves_no_journal(
+    job: Path, tmp_path: Path, text: str
+) -> None:
+    plan, results, wrong = tmp_path / "p.arrow", tmp_path / "r.jsonl", tmp_path / "wrong.jsonl"
+    answer("plan", job, "--gpu", "l4", "-o", plan)
+    wrong.write_text(text)
+    refused = run("replay", plan, "--already", wrong, "-o", results)
+    assert refused.exit_code == 1
+    assert "wrong.jsonl" in error_line(refused)
+    assert list(tmp_path.glob("r.jsonl*")) == []

@@ -128,6 +128,8 @@ def replay(
     writer = ResultsWriter(plan, work, model, journal)
     with ExitStack() as open_things:
         open_things.callback(writer.close)
+        if already is not None:
+            writer.check_answers(already)
         if journal is not None:
             _open_journal(journal, writer, tally, resume=resume, remark=remark)
         if already is not None:

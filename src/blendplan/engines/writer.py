@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,27 +93,43 @@ class ResultsWriter:
             )
         return answers, errors
 
+    def check_answers(self, path: Path) -> None:
+        """Read another results file through before anything of it is taken.
+
+        Raises:
+            BlendplanError: the file cannot be read, holds something else, or nothing of this plan.
+        """
+        if all(row is None for row, _ in self._lines_of(path)):
+            raise BlendplanError(
+                f"{path} holds no result of a request of this plan; give the results of a sample "
+                f"or of an earlier run of the same requests"
+            )
+
     def adopt(self, path: Path) -> int:
         """Take answers from another results file, such as a sampling run's; how many.
 
         Raises:
             BlendplanError: the file cannot be read or holds something else.
         """
-        row_of = {self._work.request_id(row): row for row in range(len(self._work))}
         taken = 0
+        for row, line in self._lines_of(path):
+            if row is None or self.done[row] or results.failed(line):
+                continue
+            source_row = int(self._work.source_row[row])
+            self._append([row], [results.renamed(line, source_row=source_row)])
+            taken += 1
+        return taken
+
+    def _lines_of(self, path: Path) -> Iterator[tuple[int | None, dict[str, Any]]]:
+        """Lines of a results file, each with the row that it answers."""
+        row_of = {self._work.request_id(row): row for row in range(len(self._work))}
         try:
             with path.open("rb") as file:
                 for number, raw in enumerate(file, start=1):
                     line = _parse(raw, path, number)
-                    row = row_of.get(str(line.get("custom_id")))
-                    if row is None or self.done[row] or results.failed(line):
-                        continue
-                    source_row = int(self._work.source_row[row])
-                    self._append([row], [results.renamed(line, source_row=source_row)])
-                    taken += 1
+                    yield row_of.get(str(line.get("custom_id"))), line
         except OSError as error:
             raise BlendplanError(f"cannot read results {path}: {error.strerror}") from None
-        return taken
 
     def write_results(
         self, answers: Sequence[tuple[Finished, bool, str | None]], engine: str
@@ -205,7 +221,7 @@ def _parse(raw: bytes, path: Path, number: int) -> dict[str, Any]:
         line = json.loads(raw)
     except ValueError:
         line = None
-    if not isinstance(line, dict) or "custom_id" not in line:
+    if not isinstance(line, dict) or not {"custom_id", "response"} <= line.keys():
         raise BlendplanError(
             f"{path}, line {number}: not a batch output line; give a results file of a replay"
         )

@@ -40,7 +40,9 @@ def predict_lengths(requests: Requests, tree: PrefixTree, method: str = "auto") 
     takes_file = name in ("sample", "history")
     if name not in ("auto", "known", "prior", "sample", "history") or bool(file) != takes_file:
         raise BlendplanError(_unknown_method(method))
-    known = requests.output_tokens >= 0
+    # A request that may generate one token generates one.
+    outputs = np.where(requests.max_tokens == 1, 1, requests.output_tokens)
+    known = outputs >= 0
     unknown = int(len(known) - np.count_nonzero(known))
     note = ""
     if takes_file:
@@ -70,7 +72,7 @@ def predict_lengths(requests: Requests, tree: PrefixTree, method: str = "auto") 
     cap = np.where(requests.max_tokens < 0, np.inf, requests.max_tokens.astype(np.float64))
 
     def column(values: NDArray[np.float64]) -> NDArray[np.float32]:
-        lengths = np.where(known, requests.output_tokens, values)
+        lengths = np.where(known, outputs, values)
         return np.clip(lengths, 1.0, cap).astype(np.float32)
 
     return Lengths(
