@@ -23,6 +23,13 @@ def facts(rows: Mapping[str, str]) -> Table:
     return table
 
 
+# What `blend` may come down to.
+PLAIN_ORDERS = {
+    "dfs": "; nothing beats depth-first order here",
+    "random": "; nothing beats random order here",
+}
+
+
 def headline_rows(plan: Mapping[str, Any]) -> dict[str, str]:
     """The headline numbers of one plan in words.
 
@@ -35,7 +42,8 @@ def headline_rows(plan: Mapping[str, Any]) -> dict[str, str]:
         "requests": count(plan["requests"]),
         "for": f"{plan['model']} on {plan['gpu']}, overlap exponent {float(plan['overlap']):g}, "
         f"{plan['cost_model']} prices",
-        "policy": plan["policy"],
+        "policy": plan["policy"]
+        + (PLAIN_ORDERS.get(plan.get("order", ""), "") if plan["policy"] == "blend" else ""),
         "density": f"{rounded(plan['density'])} compute time over memory time",
         "prefix sharing": f"{share(sharing['planned'])} of the prompt tokens; "
         f"{share(sharing['optimal'])} is possible",
