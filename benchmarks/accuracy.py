@@ -32,17 +32,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.accuracy_outcome import Outcome
 from benchmarks.cross_validation import Validation
 
-from blendplan.cost import GpuSpec, gpu_spec
-from blendplan.cost.gemm import GemmModel, GemmParameters
-from blendplan.cost.kernel_tables import (
+from blendplan.cost.calibration.kernel_tables import (
     KV_BYTES,
     KernelRows,
     catalogue_name,
     linear_rows,
     table_folder,
 )
-from blendplan.cost.operator_fits import BITS, Fit, fits, foretell, learn
+from blendplan.cost.calibration.operator_fits import BITS, Fit, fits, foretell, learn
+from blendplan.cost.operators.gemm import GemmModel, GemmParameters
 from blendplan.errors import BlendplanError
+from blendplan.hardware.gpu import GpuSpec
+from blendplan.hardware.lookup import gpu_spec
 
 GOALS = {
     "gemm": 8.0,

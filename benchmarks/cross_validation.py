@@ -9,8 +9,8 @@ from multiprocessing import get_context
 import numpy as np
 from numpy.typing import NDArray
 
-from blendplan.cost.fitting import sampled
-from blendplan.cost.operator_fits import Fit, enough, foretell, learn
+from blendplan.cost.calibration.operator_fits import Fit, enough, foretell, learn
+from blendplan.cost.calibration.search import sampled
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
     python benchmarks/fit_catalogue.py --data DIR [--gpu NAME]
 
-Writes ``src/blendplan/cost/catalogue/kernels/<gpu>.toml``, the same on every run.
+Writes ``src/blendplan/hardware/catalogue/kernels/<gpu>.toml``, the same on every run.
 """
 
 import argparse
@@ -10,12 +10,12 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from blendplan.cost import gpu_spec
-from blendplan.cost.calibrate import calibrate_kernels
-from blendplan.cost.profile import toml_text
+from blendplan.cost.calibration.from_kernels import calibrate_kernels
+from blendplan.hardware.lookup import gpu_spec
+from blendplan.hardware.profile import toml_text
 
 GPUS = ("a100-80g", "h100-80g", "h200", "b200", "l40s")
-CATALOGUE = Path(__file__).parents[1] / "src" / "blendplan" / "cost" / "catalogue" / "kernels"
+CATALOGUE = Path(__file__).parents[1] / "src" / "blendplan" / "hardware" / "catalogue" / "kernels"
 SOURCE = (
     "Fitted to kernel times of github.com/ai-dynamo/aiconfigurator, commit 095f58a "
     "(Apache-2.0, Copyright (c) 2025-2026 NVIDIA CORPORATION & AFFILIATES), and all-reduce times "

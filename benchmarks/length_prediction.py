@@ -31,25 +31,24 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.synthetic.mixture import Family, Mixture
+from benchmarks.synthetic.pools import load_pool, traces_folder
+from benchmarks.synthetic.prompts import write_prompts
 from benchmarks.trace_requests import gsm8k_lines, requests_of_blocks
 
+from blendplan.cost.machine import machine
 from blendplan.errors import BlendplanError
-from blendplan.lengths import (
-    SOURCES,
-    Lengths,
-    SamplePredictor,
-    ShrinkagePredictor,
-    Summary,
-    choose_sample,
-    predict_lengths,
-)
-from blendplan.machine import machine
-from blendplan.prediction import run_policy
-from blendplan.preparation import Prepared, prepare
-from blendplan.requests import Requests, read_requests
-from blendplan.synthetic import Family, load_pool, traces_folder, write_prompts
-from blendplan.synthetic.mixture import Mixture
-from blendplan.tree import PrefixTree, build_tree
+from blendplan.lengths.nearest_subtree import SamplePredictor
+from blendplan.lengths.predicted import SOURCES, Lengths, Summary
+from blendplan.lengths.registry import predict_lengths
+from blendplan.lengths.sample import choose_sample
+from blendplan.lengths.shrinkage import ShrinkagePredictor
+from blendplan.planning.prepare import Prepared, prepare
+from blendplan.planning.run_policy import run_policy
+from blendplan.requests.columns import Requests
+from blendplan.requests.read import read_requests
+from blendplan.tree.build import build_tree
+from blendplan.tree.prefix_tree import PrefixTree
 
 # Share of the requests that each source has; Mooncake's prompts are as long as 40 of the others.
 SHARES = {"mmlu": 0.30, "sharegpt": 0.40, "bwb": 0.24, "mooncake": 0.06}

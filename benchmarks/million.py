@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from blendplan.atomic import replacing
+from blendplan.whole_file import replacing
 
 VOCABULARY = 128_000
 ROWS_AT_ONCE = 1 << 15

@@ -20,8 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.paper_experiments import EXPERIMENTS
 from benchmarks.paper_tables import TABLES, fill_page
 
-from blendplan.atomic import replacing
 from blendplan.errors import BlendplanError
+from blendplan.whole_file import replacing
 
 RESULTS = Path(__file__).resolve().parent / "results"
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "evaluation.md"

@@ -18,11 +18,12 @@ from benchmarks.paper_runs import (
     unmetered,
     workload,
 )
+from benchmarks.synthetic.workloads import PAPER_TRACES, Recipe, mix
 
-from blendplan.cost import datasheet_cost, gpu_spec, model_spec
+from blendplan.cost.datasheet import datasheet_cost
 from blendplan.errors import BlendplanError
-from blendplan.schedule import BlendOptions
-from blendplan.synthetic import PAPER_TRACES, Recipe, mix
+from blendplan.hardware.lookup import gpu_spec, model_spec
+from blendplan.policy.blend.start import BlendOptions
 
 FULL_REQUESTS = 400_000
 SMALL_REQUESTS = 100_000

@@ -10,20 +10,23 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from benchmarks.synthetic.workloads import Recipe, synthesize
 from numpy.typing import NDArray
 
-from blendplan.comparison import Comparison, compare
-from blendplan.cost import makespan_bound
-from blendplan.lengths import Lengths, choose_sample, predict_lengths
-from blendplan.machine import Machine, machine
-from blendplan.prediction import run_policy
-from blendplan.preparation import prepare
-from blendplan.requests import Requests
-from blendplan.schedule import BlendOptions, PolicyInput, make_policy
-from blendplan.schedule.policies import POLICIES
-from blendplan.simulator import simulate_run
-from blendplan.synthetic import Recipe, synthesize
-from blendplan.tree import build_tree
+from blendplan.cost.machine import Machine, machine
+from blendplan.lengths.predicted import Lengths
+from blendplan.lengths.registry import predict_lengths
+from blendplan.lengths.sample import choose_sample
+from blendplan.planning.bound import makespan_bound
+from blendplan.planning.compare import Comparison, compare
+from blendplan.planning.prepare import prepare
+from blendplan.planning.run_policy import run_policy
+from blendplan.policy.blend.start import BlendOptions
+from blendplan.policy.known import PolicyInput
+from blendplan.policy.registry import POLICIES, make_policy
+from blendplan.requests.columns import Requests
+from blendplan.simulator.simulate import simulate_run
+from blendplan.tree.build import build_tree
 
 Row = dict[str, Any]
 

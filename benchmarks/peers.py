@@ -31,8 +31,10 @@ def ours(token_ids: Any, offsets: Any) -> Times:
     """blendplan: the compressed tree; what each prompt shares, in tokens and in blocks."""
     import pyarrow as pa
 
-    from blendplan.requests import Requests
-    from blendplan.tree import block_chains, build_tree, prefix_tokens_unique, shared_prefix_tokens
+    from blendplan.requests.columns import Requests
+    from blendplan.tree.blocks import block_chains
+    from blendplan.tree.build import build_tree
+    from blendplan.tree.sharing import prefix_tokens_unique, shared_prefix_tokens
 
     n = len(offsets) - 1
     unknown = np.full(n, -1, np.int32)
@@ -150,7 +152,7 @@ def main() -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> dict[str, Any]:
-    from blendplan.synthetic import paper_trace
+    from benchmarks.synthetic.workloads import paper_trace
 
     requests = paper_trace("trace1", arguments.data, requests=arguments.requests)
     pythons = {"ours": sys.executable, "sglang": arguments.sglang, "vllm": arguments.vllm}

@@ -22,15 +22,18 @@ from typing import Any, TypeVar
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import million
-
-from blendplan.cost import least_prefill
-from blendplan.lengths import predict_lengths
-from blendplan.machine import machine
-from blendplan.planfile import assemble_plan
-from blendplan.prediction import describe, run_policy
-from blendplan.preparation import prepare
-from blendplan.requests import read_requests
-from blendplan.tree import annotate, block_chains, build_tree, split_tree
+from blendplan.cost.machine import machine
+from blendplan.lengths.registry import predict_lengths
+from blendplan.planfile.assemble import assemble_plan
+from blendplan.planning.bound import least_prefill
+from blendplan.planning.describe import describe
+from blendplan.planning.prepare import prepare
+from blendplan.planning.run_policy import run_policy
+from blendplan.requests.read import read_requests
+from blendplan.tree.annotate import annotate
+from blendplan.tree.blocks import block_chains
+from blendplan.tree.build import build_tree
+from blendplan.tree.splitting.split import split_tree
 
 T = TypeVar("T")
 

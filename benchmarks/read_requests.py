@@ -59,7 +59,7 @@ def json_lines(size: int, form: str) -> bytes:
 
 def measure(path: Path) -> dict[str, Any]:
     """Read one file twice in this process."""
-    from blendplan.requests import read_requests
+    from blendplan.requests.read import read_requests
 
     start = time.perf_counter()
     requests = read_requests(path)

@@ -16,10 +16,10 @@ from statistics import median
 import numpy as np
 
 from blendplan import plan, replay, requests_from_lists
-from blendplan.engines.engine import EngineRequest
-from blendplan.engines.sim_plan import simulated_engine
-from blendplan.engines.worker import EngineProcess
-from blendplan.planfile import Plan
+from blendplan.engines.process import EngineProcess
+from blendplan.engines.protocol import EngineRequest
+from blendplan.engines.registry import simulated_engine
+from blendplan.planfile.plan import Plan
 
 
 def made(requests: int, output_tokens: int) -> Plan:

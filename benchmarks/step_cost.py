@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from blendplan.cost import price_steps
-from blendplan.machine import machine
-from blendplan.preparation import prepare
-from blendplan.requests import requests_from_lists
-from blendplan.schedule import make_policy
-from blendplan.simulator import simulate_run
+from blendplan.cost.machine import machine
+from blendplan.cost.step import price_steps
+from blendplan.planning.prepare import prepare
+from blendplan.policy.registry import make_policy
+from blendplan.requests.in_memory import requests_from_lists
+from blendplan.simulator.simulate import simulate_run
 
 STEPS = 1_000_000
 REQUESTS = 6_000

@@ -21,12 +21,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from benchmarks.synthetic.pools import traces_folder
 from numpy.typing import NDArray
 
-from blendplan.atomic import replacing
 from blendplan.errors import BlendplanError
-from blendplan.requests import Requests, write_requests
-from blendplan.synthetic import traces_folder
+from blendplan.requests.columns import Requests
+from blendplan.requests.write import write_requests
+from blendplan.whole_file import replacing
 
 VOCABULARY = 128_000
 BLOCK_TOKENS = 512  # of the Mooncake traces

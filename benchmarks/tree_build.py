@@ -22,14 +22,12 @@ from numpy.typing import NDArray
 
 from blendplan.kernel import kernel
 from blendplan.requests.columns import Requests
-from blendplan.tree import (
-    annotate,
-    block_chains,
-    build_tree,
-    optimal_sharing,
-    sort_tree,
-    split_tree,
-)
+from blendplan.tree.annotate import annotate
+from blendplan.tree.blocks import block_chains
+from blendplan.tree.build import build_tree
+from blendplan.tree.layout import sort_tree
+from blendplan.tree.sharing import optimal_sharing
+from blendplan.tree.splitting.split import split_tree
 
 # System prompt tokens, prefixes below it, their mean tokens, mean question tokens, mean output
 # tokens and share of the requests: short answers, chat, summaries of documents, long generation.

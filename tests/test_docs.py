@@ -7,8 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from blendplan.planfile import METADATA_KEY, SCHEMA
-from tests.cli_runs import answer, run, write_job
+from blendplan.planfile.columns import METADATA_KEY, SCHEMA
+from tests.cli.cli_runs import answer, run, write_job
 
 PROJECT = Path(__file__).parent.parent
 README = (PROJECT / "README.md").read_text()

@@ -8,7 +8,7 @@ from typing import Any
 
 import blendplan.kernel
 from blendplan.kernel import code_version
-from blendplan.simulator.engine import run_steps
+from blendplan.simulator.steps import run_steps
 
 OUTER = """\
 from pack.kernel import kernel

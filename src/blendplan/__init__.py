@@ -9,36 +9,36 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from blendplan.comparison import Comparison as Comparison
-    from blendplan.comparison import compare as compare
-    from blendplan.engines import replay as replay
-    from blendplan.engines.sim_plan import simulate as simulate
     from blendplan.errors import BlendplanError as BlendplanError
-    from blendplan.planfile import Plan as Plan
-    from blendplan.planner import plan as plan
-    from blendplan.requests import Requests as Requests
-    from blendplan.requests import read_requests as read_requests
-    from blendplan.requests import requests_from_lists as requests_from_lists
-    from blendplan.requests import write_requests as write_requests
-    from blendplan.schedule import EngineSettings as EngineSettings
-    from blendplan.schedule import LivePolicy as LivePolicy
+    from blendplan.hardware.engine_settings import EngineSettings as EngineSettings
+    from blendplan.planfile.plan import Plan as Plan
+    from blendplan.planfile.rerun import simulate as simulate
+    from blendplan.planning.compare import Comparison as Comparison
+    from blendplan.planning.compare import compare as compare
+    from blendplan.planning.planner import plan as plan
+    from blendplan.policy.live import LivePolicy as LivePolicy
+    from blendplan.replay.run import replay as replay
+    from blendplan.requests.columns import Requests as Requests
+    from blendplan.requests.in_memory import requests_from_lists as requests_from_lists
+    from blendplan.requests.read import read_requests as read_requests
+    from blendplan.requests.write import write_requests as write_requests
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "BlendplanError": "blendplan.errors",
-    "Comparison": "blendplan.comparison",
-    "EngineSettings": "blendplan.schedule",
-    "LivePolicy": "blendplan.schedule",
-    "Plan": "blendplan.planfile",
-    "Requests": "blendplan.requests",
-    "compare": "blendplan.comparison",
-    "plan": "blendplan.planner",
-    "read_requests": "blendplan.requests",
-    "replay": "blendplan.engines",
-    "requests_from_lists": "blendplan.requests",
-    "simulate": "blendplan.engines.sim_plan",
-    "write_requests": "blendplan.requests",
+    "Comparison": "blendplan.planning.compare",
+    "EngineSettings": "blendplan.hardware.engine_settings",
+    "LivePolicy": "blendplan.policy.live",
+    "Plan": "blendplan.planfile.plan",
+    "Requests": "blendplan.requests.columns",
+    "compare": "blendplan.planning.compare",
+    "plan": "blendplan.planning.planner",
+    "read_requests": "blendplan.requests.read",
+    "replay": "blendplan.replay.run",
+    "requests_from_lists": "blendplan.requests.in_memory",
+    "simulate": "blendplan.planfile.rerun",
+    "write_requests": "blendplan.requests.write",
 }
 __all__ = [*sorted(_HOMES), "__version__"]
 

@@ -1,5 +1,5 @@
 """``python -m blendplan``: the same as ``blendplan``."""
 
-from blendplan.cli import main
+from blendplan.cli.group import main
 
 main()

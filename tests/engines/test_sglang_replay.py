@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from blendplan.engines import replay
-from blendplan.engines.engine import EngineRequest, Launch
-from blendplan.engines.worker import EngineProcess
+from blendplan.engines.process import EngineProcess
+from blendplan.engines.protocol import EngineRequest, Launch
 from blendplan.errors import BlendplanError
+from blendplan.replay.run import replay
 from tests.engines.tiny import tiny_tokenizer
-from tests.replay_jobs import assert_each_once, lines_of, small_plan, write_requests_file
+from tests.replay.replay_jobs import assert_each_once, lines_of, small_plan, write_requests_file
 
 ARGUMENTS: dict[str, Any] = {
     "load_format": "dummy",
@@ -99,7 +99,7 @@ def test_text_and_chat_go_through_the_model_s_tokenizer(
 
 
 def test_requests_are_admitted_in_the_order_of_submission(sglang: None, tiny_model: Path) -> None:
-    from blendplan.engines.sglang import SglangEngine
+    from blendplan.engines.sglang.adapter import SglangEngine
 
     launch = Launch(str(tiny_model), 1, 256, arguments=ARGUMENTS)
     engine = EngineProcess(partial(SglangEngine, launch))
@@ -122,7 +122,7 @@ def test_requests_are_admitted_in_the_order_of_submission(sglang: None, tiny_mod
 
 
 def test_graph_sizes_and_spatial_sharing_reach_sglang(sglang: None, tiny_model: Path) -> None:
-    from blendplan.engines.sglang_arguments import engine_arguments
+    from blendplan.engines.sglang.arguments import engine_arguments
 
     class Known:
         def __init__(self, enable_mixed_chunk: bool, chunked_prefill_size: int) -> None: ...

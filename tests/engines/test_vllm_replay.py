@@ -13,13 +13,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from blendplan.engines import Tally, replay
-from blendplan.engines.engine import EngineRequest, Launch
-from blendplan.engines.worker import EngineProcess
+from blendplan.engines.process import EngineProcess
+from blendplan.engines.protocol import EngineRequest, Launch
 from blendplan.errors import BlendplanError
-from blendplan.planfile import Plan
+from blendplan.planfile.plan import Plan
+from blendplan.replay.run import replay
+from blendplan.replay.tally import Tally
 from tests.engines.tiny import tiny_tokenizer
-from tests.replay_jobs import assert_each_once, lines_of, small_plan, write_requests_file
+from tests.replay.replay_jobs import assert_each_once, lines_of, small_plan, write_requests_file
 
 KILLS = 3
 ARGUMENTS = {
@@ -140,7 +141,7 @@ def test_an_unknown_argument_is_one_line(
 
 
 def test_graph_sizes_reach_vllm(vllm: None, tiny_model: Path) -> None:
-    from blendplan.engines.vllm_arguments import engine_arguments
+    from blendplan.engines.vllm.arguments import engine_arguments
 
     known = type("EngineArgs", (), {"__init__": lambda self, model: None})
     launch = Launch(str(tiny_model), 8, 64, graph_sizes=[1, 5, 8])
@@ -213,7 +214,7 @@ def _lines(path: Path) -> set[bytes]:
 def test_the_adapter_reports_what_it_is_asked(vllm: None, tiny_model: Path) -> None:
     from functools import partial
 
-    from blendplan.engines.vllm import VllmEngine
+    from blendplan.engines.vllm.adapter import VllmEngine
 
     launch = Launch(str(tiny_model), 4, 64, arguments=ARGUMENTS)
     engine = EngineProcess(partial(VllmEngine, launch))

@@ -11,11 +11,6 @@ from typing import Any
 
 import pytest
 
-from tests.test_engine_steps import (  # noqa: F401
-    test_simulated_engine_takes_the_recorded_steps,
-    test_slow_engine_takes_the_recorded_steps,
-)
-
 WORKLOADS = (
     *("no_pressure", "sharing", "pressure", "chunked", "many"),
     *(f"mixed{seed}" for seed in range(100, 106)),

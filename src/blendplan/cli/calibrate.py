@@ -8,11 +8,11 @@ import click
 from blendplan.cli.answer import Answer, answering
 from blendplan.cli.destination import check_destinations
 from blendplan.cli.names import CatalogueName
-from blendplan.cli.planning_options import FILE
+from blendplan.cli.options import FILE
 from blendplan.cli.progress import Progress
 
 if TYPE_CHECKING:
-    from blendplan.cost import GpuSpec
+    from blendplan.hardware.gpu import GpuSpec
 
 
 @click.command("calibrate")
@@ -83,8 +83,8 @@ def command(
         raise click.UsageError(f"a profile's name ends in .toml, so that --gpu knows it: {output}")
     check_destinations([output], inputs=[steps])
     with Progress(quiet=answer.quiet) as progress:
-        from blendplan.cost import gpu_spec
-        from blendplan.cost.profile import write_profile
+        from blendplan.hardware.lookup import gpu_spec
+        from blendplan.hardware.profile import write_profile
 
         base = gpu_spec(gpu) if gpu is not None else None
         if kernels is not None and base is not None:
@@ -100,7 +100,7 @@ def command(
 def _from_kernels(
     folder: Path, base: "GpuSpec", progress: Progress
 ) -> tuple["GpuSpec", dict[str, Any]]:
-    from blendplan.cost.calibrate import calibrate_kernels
+    from blendplan.cost.calibration.from_kernels import calibrate_kernels
 
     profile, reports = calibrate_kernels(folder, base, progress=progress.report)
     fits = [
@@ -119,8 +119,12 @@ def _from_kernels(
 def _from_steps(
     path: Path, base: "GpuSpec | None", name: str, model: str, tp: int, progress: Progress
 ) -> tuple["GpuSpec", dict[str, Any]]:
-    from blendplan.cost import model_spec
-    from blendplan.cost.step_log import calibrate_steps, read_step_log, unknown_machine
+    from blendplan.cost.calibration.from_steps import (
+        calibrate_steps,
+        read_step_log,
+        unknown_machine,
+    )
+    from blendplan.hardware.lookup import model_spec
 
     progress.stage(f"reading {path.name}")
     log = read_step_log(path)

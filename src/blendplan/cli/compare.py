@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from blendplan.cli.answer import Answer, answering
+from blendplan.cli.answer import Answer, answering, headline
 from blendplan.cli.compilation import compilation_clock
-from blendplan.cli.headline import headline
 from blendplan.cli.job import Job, planning
 from blendplan.cli.names import Names
-from blendplan.cli.planning_options import FILE, POLICIES
+from blendplan.cli.options import FILE, POLICIES
 from blendplan.cli.progress import Progress
 
 if TYPE_CHECKING:
-    from blendplan.comparison import Comparison
+    from blendplan.planning.compare import Comparison
 
 
 @click.command("compare")
@@ -56,8 +55,8 @@ def command(
         check_png_folder(png)
     with Progress(quiet=answer.quiet) as progress, compilation_clock(progress.line) as clock:
         job.check(html)
-        from blendplan.comparison import compare
-        from blendplan.prediction import describe
+        from blendplan.planning.compare import compare
+        from blendplan.planning.describe import describe
 
         requests = job.read(progress)
         result = compare(requests, policies=policies, progress=progress.report, **job.wish)
@@ -72,8 +71,9 @@ def command(
     for note in job.notes(described[policies[0]]):
         answer.remark(note)
 
+    from blendplan.planning.compare import circumstances
+    from blendplan.planning.verdict import verdict
     from blendplan.report.summary import comparison
-    from blendplan.verdict import circumstances, verdict
 
     by_policy = {
         name: headline(metadata) | {"plan_wall_s": result.outcomes[name].plan_wall_s}

@@ -4,8 +4,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from blendplan.atomic import replacing
 from blendplan.errors import BlendplanError
+from blendplan.whole_file import replacing
 
 
 class _EnoughSeenError(Exception):

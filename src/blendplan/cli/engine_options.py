@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from blendplan.cli.names import Name
-from blendplan.cli.planning_options import FILE
+from blendplan.cli.options import FILE
 
 # Written down here because `blendplan.engines` takes too long to import for `--help`.
 ENGINES = ("sim", "vllm", "sglang")

@@ -16,7 +16,7 @@ def command(answer: Answer) -> None:
     """
     from dataclasses import asdict
 
-    from blendplan.cost import gpu_names, gpu_spec
+    from blendplan.hardware.lookup import gpu_names, gpu_spec
 
     specs = [gpu_spec(name) for name in gpu_names()]
     gpus = [asdict(spec) | {"calibrated": spec.calibrated} for spec in specs]

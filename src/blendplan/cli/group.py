@@ -27,7 +27,6 @@ COMMANDS = (
     "compare",
     "inspect",
     "verify",
-    "synth",
     "calibrate",
     "gpus",
     "models",

@@ -5,13 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from blendplan.cli.answer import Answer, answering
-from blendplan.cli.headline import headline
-from blendplan.cli.planning_options import FILE
+from blendplan.cli.answer import Answer, answering, headline
+from blendplan.cli.options import FILE
 from blendplan.cli.progress import Progress
 
 if TYPE_CHECKING:
-    from blendplan.planfile import Plan
+    from blendplan.planfile.plan import Plan
 
 
 @click.command("inspect")
@@ -22,7 +21,7 @@ def command(plan_file: Path, answer: Answer) -> None:
 
     Totals, memory partition, groups of requests, and the run over time.
     """
-    from blendplan.planfile import Plan
+    from blendplan.planfile.plan import Plan
     from blendplan.report.inspection import picture
 
     with Progress(quiet=answer.quiet) as progress:
@@ -53,9 +52,9 @@ def inspection(plan: "Plan") -> dict[str, Any]:
     """The answer under ``--json``: the headline numbers, engine settings and groups."""
     import numpy as np
 
+    from blendplan.policy.state import SIDES
     from blendplan.report.breakdown import COLUMNS, breakdown, families
-    from blendplan.schedule.state import SIDES
-    from blendplan.simulator.graphs import graph_padding
+    from blendplan.simulator.cuda_graphs import graph_padding
 
     metadata = plan.metadata
     engine = {

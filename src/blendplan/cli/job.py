@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blendplan.cli.destination import check_destinations
-from blendplan.cli.planning_options import MACHINE, planning_options
+from blendplan.cli.options import MACHINE, planning_options
 
 if TYPE_CHECKING:
     from blendplan.cli.progress import Progress
-    from blendplan.requests import Requests
+    from blendplan.requests.columns import Requests
 
 _HOW = ("replicas", "lengths", "preserve_sharing", "seed", "effort")
 
@@ -42,13 +42,13 @@ class Job:
         written = (*outputs, self.rejects if self.on_error == "skip" else None)
         check_destinations(written, inputs=(self.path, Path(results) if results else None))
 
-        from blendplan.machine import machine
+        from blendplan.cost.machine import machine
 
         machine(**{name: self.wish[name] for name in MACHINE})
 
     def read(self, progress: "Progress") -> "Requests":
         """All good requests."""
-        from blendplan.requests import read_requests
+        from blendplan.requests.read import read_requests
 
         progress.stage(f"reading {self.path.name}")
         model_dir = Path(self.wish["model"])
@@ -61,7 +61,7 @@ class Job:
         )
         if self.on_error == "fail":
             return requests
-        from blendplan.machine import machine
+        from blendplan.cost.machine import machine
         from blendplan.requests.fitting import leave_out_too_long
 
         target = machine(**{name: self.wish[name] for name in MACHINE})

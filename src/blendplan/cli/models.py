@@ -7,7 +7,7 @@ import click
 from blendplan.cli.answer import Answer, answering
 
 if TYPE_CHECKING:
-    from blendplan.cost import ModelSpec
+    from blendplan.hardware.model import ModelSpec
 
 
 @click.command("models")
@@ -18,7 +18,7 @@ def command(answer: Answer) -> None:
     A model that is missing here is given as --model DIR, a folder with its Hugging Face
     config.json; with a tokenizer in the folder, prompts are counted in its tokens.
     """
-    from blendplan.cost import model_names, model_spec
+    from blendplan.hardware.lookup import model_names, model_spec
     from blendplan.report.catalogue import model_table
 
     models = [_model(model_spec(name)) for name in model_names()]

@@ -89,7 +89,7 @@ class CatalogueName(ParamType):
         return [CompletionItem(name) for name in names] or [CompletionItem(incomplete, type="file")]
 
     def _tables(self) -> dict[str, dict[str, Any]]:
-        folder = Path(blendplan.__file__).parent / "cost" / "catalogue"
+        folder = Path(blendplan.__file__).parent / "hardware" / "catalogue"
         text = (folder / f"{self.catalogue}.toml").read_text(encoding="utf-8")
         return tomllib.loads(text)
 

@@ -5,12 +5,11 @@ from time import perf_counter
 
 import click
 
-from blendplan.cli.answer import Answer, answering
+from blendplan.cli.answer import Answer, answering, headline
 from blendplan.cli.compilation import compilation_clock
-from blendplan.cli.headline import headline
 from blendplan.cli.job import Job, planning
 from blendplan.cli.names import Name
-from blendplan.cli.planning_options import FILE, POLICIES
+from blendplan.cli.options import FILE, POLICIES
 from blendplan.cli.progress import Progress
 
 _DEFAULT_FRACTION = 0.01
@@ -75,7 +74,7 @@ def _plan(job: Job, policy: str, output: Path, answer: Answer) -> None:
     started = perf_counter()
     with Progress(quiet=answer.quiet) as progress, compilation_clock(progress.line) as clock:
         job.check(output)
-        from blendplan.planner import plan
+        from blendplan.planning.planner import plan
 
         requests = job.read(progress)
         planned = plan(requests, policy=policy, progress=progress.report, **job.wish)
@@ -98,9 +97,9 @@ def _plan(job: Job, policy: str, output: Path, answer: Answer) -> None:
 def _sample(job: Job, sample_out: Path, fraction: float, answer: Answer) -> None:
     with Progress(quiet=answer.quiet) as progress, compilation_clock(progress.line):
         job.check(sample_out)
-        from blendplan.lengths import choose_sample
-        from blendplan.requests import write_requests
-        from blendplan.tree import build_tree
+        from blendplan.lengths.sample import choose_sample
+        from blendplan.requests.write import write_requests
+        from blendplan.tree.build import build_tree
 
         requests = job.read(progress)
         progress.stage("choosing the sample")

@@ -10,13 +10,13 @@ from blendplan.cli.compilation import compilation_clock
 from blendplan.cli.destination import check_destinations
 from blendplan.cli.engine_options import ENGINES, engine_options
 from blendplan.cli.names import Name
+from blendplan.cli.options import FILE
 from blendplan.cli.outcome import resumable, tell_outcome
-from blendplan.cli.planning_options import FILE
 from blendplan.cli.progress import Progress
 from blendplan.errors import BlendplanError
 
 if TYPE_CHECKING:
-    from blendplan.planfile import Plan
+    from blendplan.planfile.plan import Plan
 
 
 @click.command("replay")
@@ -61,8 +61,9 @@ def command(plan_file: Path, replica: int | None, answer: Answer, **options: Any
         inputs=[plan_file, options["already"]],
     )
     with Progress(quiet=answer.quiet) as progress, compilation_clock(progress.line) as clock:
-        from blendplan.engines import Tally, replay
-        from blendplan.planfile import Plan
+        from blendplan.planfile.plan import Plan
+        from blendplan.replay.run import replay
+        from blendplan.replay.tally import Tally
 
         def advance(tally: Tally) -> None:
             progress.report(

@@ -10,8 +10,8 @@ from blendplan.cli.compilation import compilation_clock
 from blendplan.cli.destination import check_destinations
 from blendplan.cli.engine_options import ENGINES, engine_options
 from blendplan.cli.names import Name
+from blendplan.cli.options import FILE
 from blendplan.cli.outcome import resumable, tell_outcome
-from blendplan.cli.planning_options import FILE
 from blendplan.cli.progress import Progress
 
 
@@ -68,8 +68,9 @@ def command(
         [output, options["step_log"], options["request_log"]], inputs=[requests_file]
     )
     with Progress(quiet=answer.quiet) as progress, compilation_clock(progress.line) as clock:
-        from blendplan.engines import Tally, run_sample
-        from blendplan.requests import read_requests
+        from blendplan.replay.sample_run import run_sample
+        from blendplan.replay.tally import Tally
+        from blendplan.requests.read import read_requests
 
         def advance(tally: Tally) -> None:
             progress.report(

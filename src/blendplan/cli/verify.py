@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from blendplan.cli.answer import Answer, answering
-from blendplan.cli.planning_options import FILE
+from blendplan.cli.options import FILE
 from blendplan.cli.progress import Progress
 
 
@@ -25,7 +25,7 @@ def command(plan_file: Path, requests_file: Path | None, answer: Answer) -> None
     Says what was checked: that PLAN is whole, unaltered and consistent with itself.
     """
     with Progress(quiet=answer.quiet) as progress:
-        from blendplan.planfile import Plan
+        from blendplan.planfile.plan import Plan
 
         progress.stage(f"verifying {plan_file.name}")
         plan = Plan.read(plan_file)

@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from blendplan.cost.datasheet import check_step_limits
-from blendplan.cost.gpu import GpuSpec
-from blendplan.cost.model import LinearShape, ModelSpec, kv_heads_per_gpu, linear_shapes
-from blendplan.cost.operators import Operators, operators
-from blendplan.cost.step import StepTable
+from blendplan.cost.operators.of_gpu import Operators, operators
+from blendplan.cost.step import StepTable, check_step_limits
+from blendplan.hardware.gpu import GpuSpec
+from blendplan.hardware.model import LinearShape, ModelSpec, kv_heads_per_gpu, linear_shapes
 
 # What a step consists of; the last only where several GPUs share the model.
 WORDS = {

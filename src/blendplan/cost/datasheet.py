@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from blendplan.cost.gpu import GpuSpec
-from blendplan.cost.model import LinearShape, ModelSpec, linear_shapes
-from blendplan.cost.step import StepTable
-from blendplan.errors import BlendplanError
+from blendplan.cost.step import StepTable, check_step_limits
+from blendplan.hardware.gpu import GpuSpec
+from blendplan.hardware.model import LinearShape, ModelSpec, linear_shapes
 
 
 @dataclass(frozen=True)
@@ -126,14 +125,3 @@ def expert_share(shape: LinearShape, tokens: NDArray[np.float64]) -> NDArray[np.
         return np.ones_like(tokens)
     missed = 1.0 - shape.experts_per_token / shape.experts
     return 1.0 - missed**tokens
-
-
-def check_step_limits(max_num_batched_tokens: int, max_num_seqs: int, overlap: float) -> None:
-    """Refuse step limits below 1 and an overlap exponent below 1."""
-    if max_num_batched_tokens < 1 or max_num_seqs < 1:
-        raise BlendplanError(
-            f"{max_num_batched_tokens} tokens and {max_num_seqs} sequences a step: "
-            "both must be at least 1"
-        )
-    if not overlap >= 1.0:
-        raise BlendplanError(f"overlap exponent {overlap}: expected at least 1 (inf is perfect)")

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from blendplan.errors import BlendplanError
 from blendplan.kernel import kernel
 
 
@@ -116,3 +117,31 @@ def price_steps(
             sampling_sequences[step],
         )
     return compute_s, memory_s, step_s
+
+
+def check_step_limits(max_num_batched_tokens: int, max_num_seqs: int, overlap: float) -> None:
+    """Refuse step limits below 1 and an overlap exponent below 1."""
+    if max_num_batched_tokens < 1 or max_num_seqs < 1:
+        raise BlendplanError(
+            f"{max_num_batched_tokens} tokens and {max_num_seqs} sequences a step: "
+            "both must be at least 1"
+        )
+    if not overlap >= 1.0:
+        raise BlendplanError(f"overlap exponent {overlap}: expected at least 1 (inf is perfect)")
+
+
+@kernel
+def lower_hull(price_s: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Indices from 1 on of the lower convex hull of the points (n, price_s[n])."""
+    corners = np.empty(len(price_s) - 1, np.int64)
+    count = 0
+    for n in range(1, len(price_s)):
+        while count >= 2:
+            a, b = corners[count - 2], corners[count - 1]
+            rise, run = price_s[b] - price_s[a], b - a
+            if rise * (n - a) < (price_s[n] - price_s[a]) * run:
+                break
+            count -= 1
+        corners[count] = n
+        count += 1
+    return corners[:count]

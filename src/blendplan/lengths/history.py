@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from blendplan.lengths.lengths import Summary
+from blendplan.lengths.predicted import Summary
 
 
 class HistoryPredictor:

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from blendplan.lengths.lengths import Summary
+from blendplan.lengths.predicted import Summary
 
 
 class PriorPredictor:

@@ -12,9 +12,9 @@ from blendplan.lengths.credibility import (
     compare_groups,
     credibility,
 )
-from blendplan.lengths.lengths import Summary
+from blendplan.lengths.nearest_subtree import nearest_with
+from blendplan.lengths.predicted import Summary
 from blendplan.lengths.quantiles import RangeQuantiles
-from blendplan.lengths.sample import nearest_with
 from blendplan.tree.prefix_tree import PrefixTree
 
 # A request without max_tokens is one with a very large one.

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from blendplan.comparison import Comparison, Outcome
+from blendplan.planning.compare import Comparison, Outcome, circumstances
+from blendplan.planning.verdict import Verdict, verdict
 from blendplan.report.figures_map import DensityMap, density_map
 from blendplan.report.figures_tree import TreeBlock, tree_blocks
-from blendplan.simulator import SimulatedRun
-from blendplan.tree import annotate
-from blendplan.verdict import Verdict, circumstances, verdict
+from blendplan.simulator.simulate import SimulatedRun
+from blendplan.tree.annotate import annotate
 
 # Points of the KV pictures: more than a chart has pixels to show.
 _POINTS = 240

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from blendplan.atomic import replacing
 from blendplan.errors import BlendplanError
 from blendplan.report.figures import Figures, PolicyFigure
 from blendplan.report.html_svg import COMPUTE, INK, MEMORY, PLAIN, density_colour
 from blendplan.report.quantities import count, duration, rounded, share
 from blendplan.report.roles import is_planned
+from blendplan.whole_file import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from blendplan.tree import NodeTotals, PrefixTree
+from blendplan.tree.annotate import NodeTotals
+from blendplan.tree.prefix_tree import PrefixTree
 
 _LEVELS = 4
 # Narrower subtrees are drawn together: they could not be told apart.

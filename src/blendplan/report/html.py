@@ -3,7 +3,6 @@
 from html import escape
 from pathlib import Path
 
-from blendplan.atomic import replacing
 from blendplan.report.figures import Figures, PolicyFigure
 from blendplan.report.html_charts import (
     density_legend,
@@ -16,6 +15,7 @@ from blendplan.report.html_charts import (
 )
 from blendplan.report.html_svg import COMPUTE, MEMORY
 from blendplan.report.quantities import count, duration, rounded, share
+from blendplan.whole_file import replacing
 
 _STYLE = """
 :root { color-scheme: light; }

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 
@@ -52,3 +53,40 @@ class Requests:
     def prompt(self, request: int) -> NDArray[np.int32]:
         """Token ids of one prompt, a view; int32 [p]."""
         return self.token_ids[self.offsets[request] : self.offsets[request + 1]]
+
+
+def repeated_ids(ids: pa.Array) -> dict[int, int]:
+    """Requests whose id an earlier request has: {index: index of the first one}, in order."""
+    if pc.count_distinct(ids).as_py() == len(ids):
+        return {}
+    first: dict[str, int] = {}
+    repeated = {}
+    for index, name in enumerate(ids.to_pylist()):
+        if first.setdefault(name, index) != index:
+            repeated[index] = first[name]
+    return repeated
+
+
+def select(requests: Requests, rows: NDArray[np.int64]) -> Requests:
+    """The requests at the given indices, in that order."""
+    lengths = np.diff(requests.offsets)[rows]
+    prompts = [requests.prompt(int(row)) for row in rows]
+    taken = pa.array(rows)
+    return Requests(
+        ids=requests.ids.take(taken),
+        source_row=requests.source_row[rows],
+        token_ids=np.concatenate(prompts) if prompts else np.empty(0, np.int32),
+        offsets=_offsets(lengths),
+        output_tokens=requests.output_tokens[rows],
+        max_tokens=requests.max_tokens[rows],
+        bodies=None if requests.bodies is None else requests.bodies.take(taken),
+        estimated_tokens=requests.estimated_tokens,
+        source=requests.source,
+        sha256=requests.sha256,
+    )
+
+
+def _offsets(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets

@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from blendplan.atomic import replacing
 from blendplan.errors import BlendplanError
-from blendplan.requests.collect import select
-from blendplan.requests.columns import Requests
+from blendplan.requests.columns import Requests, select
+from blendplan.whole_file import replacing
 
 
 def too_long(requests: Requests, kv_tokens: int) -> NDArray[np.int64]:

@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 
 from blendplan.kernel import kernel
 from blendplan.requests.collect import Block
-from blendplan.requests.estimate import estimate_tokens
 from blendplan.requests.record import (
     LARGEST_TOKEN_ID,
     MOST_TOKENS,
     BadRecordError,
     kind_asked_by_url,
 )
-from blendplan.requests.rendering import estimate_messages
+from blendplan.requests.tokens import estimate_messages, estimate_tokens
 
 Prompts = tuple[NDArray[np.int32], NDArray[np.int64]]
 """Token ids of some prompts, int32 [total], and the length of each, int64 [k]."""

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from blendplan.atomic import replacing
 from blendplan.errors import BlendplanError
+from blendplan.whole_file import replacing
 
 
 class Failing:

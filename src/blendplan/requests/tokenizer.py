@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from blendplan.errors import BlendplanError
 from blendplan.requests.record import BadRecordError, Record, utf8
-from blendplan.requests.rendering import render
-from blendplan.requests.tokens import PreparedText
+from blendplan.requests.tokens import PreparedText, render
 
 _TEXT_BYTES_AT_ONCE = 1 << 20  # bounds the memory that the encodings take
 # Templates that ask for the date get this one (the default of Llama 3.1's), so that the same

@@ -5,11 +5,11 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from blendplan.requests.estimate import estimate_tokens
-from blendplan.requests.record import Record, utf8
-from blendplan.requests.rendering import render
+from blendplan.kernel import kernel
+from blendplan.requests.record import Record, compact_json, utf8
 
 
 class PreparedText(NamedTuple):
@@ -43,3 +43,130 @@ class Estimate:
     def encode(self, texts: Sequence[PreparedText]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Four bytes a token."""
         return estimate_tokens(pa.array([text.text for text in texts], pa.large_binary()))
+
+
+BYTES_PER_TOKEN = 4
+
+
+def estimate_tokens(texts: pa.Array) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Token ids of each text, one after the other, and how many each text has.
+
+    Args:
+        texts: large_binary or large_string [n], no nulls.
+
+    Returns:
+        token ids, int32 [total]: four bytes each, little-endian, the last group filled with zeros
+        (so an id may be negative); and lengths, int64 [n].
+    """
+    offsets, data = binary_parts(texts)
+    lengths = -(-np.diff(offsets) // BYTES_PER_TOKEN)
+    groups = np.zeros(int(lengths.sum()) * BYTES_PER_TOKEN, np.uint8)
+    _pack(data, offsets, groups)
+    return groups.view("<i4").astype(np.int32, copy=False), lengths
+
+
+def binary_parts(values: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """Offsets, int64 [n + 1], and bytes, uint8, of a large_binary or large_string array."""
+    _, offset_buffer, data_buffer = values.buffers()
+    end = values.offset + len(values) + 1
+    offsets = np.frombuffer(offset_buffer, np.int64)[values.offset : end]
+    return offsets, np.frombuffer(data_buffer or b"", np.uint8)
+
+
+@kernel
+def put(
+    groups: NDArray[np.uint8], place: int, data: NDArray[np.uint8], start: int, end: int
+) -> int:
+    """Copy ``data[start:end]`` to `place`; returns where the next piece goes."""
+    # Over slices, the compiler knows that no index is negative and copies many bytes at a time.
+    source = data[start:end]
+    target = groups[place : place + len(source)]
+    for i in range(len(source)):
+        target[i] = source[i]
+    return place + len(source)
+
+
+@kernel
+def _pack(data: NDArray[np.uint8], offsets: NDArray[np.int64], groups: NDArray[np.uint8]) -> None:
+    """Copy each text to the next multiple of four bytes in `groups`, which is zero before."""
+    place = 0
+    for text in range(len(offsets) - 1):
+        place = put(groups, place, data, offsets[text], offsets[text + 1])
+        place = (place + 3) // 4 * 4
+
+
+_OPENING, _MIDDLE, _END = "<|", "|>\n", "<|end|>\n"
+_CLOSING = "<|assistant|>\n"
+
+
+_EXTRAS = ("name", "tool_calls", "tool_call_id")
+
+
+_FRAME = tuple(
+    np.frombuffer(part.encode(), np.uint8) for part in (_OPENING, _MIDDLE, _END, _CLOSING)
+)
+
+
+def render(record: Record) -> str:
+    """Text of a prompt that was not given as token ids.
+
+    Raises:
+        BadRecordError: tools or tool calls are nested too deeply.
+    """
+    if record.messages is None:
+        return record.text or ""
+    tools = record.body.get("tools")
+    parts = [] if tools is None else [_OPENING, "tools", _MIDDLE, compact_json(tools), _END]
+    for message in record.messages:
+        extras = {key: message[key] for key in _EXTRAS if message.get(key) is not None}
+        tail = compact_json(extras) if extras else ""
+        parts += [_OPENING, message["role"], _MIDDLE, message["content"] or "", tail, _END]
+    return "".join([*parts, _CLOSING])
+
+
+def estimate_messages(messages: pa.ListArray) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Estimated token ids of conversations, as of their rendered text.
+
+    Args:
+        messages: list of struct with the strings ``role`` and ``content``, nothing null; [n].
+
+    Returns:
+        token ids, int32 [total], and lengths, int64 [n]; see `estimate_tokens`.
+    """
+    turns = np.zeros(len(messages) + 1, np.int64)
+    np.cumsum(messages.value_lengths().to_numpy(), out=turns[1:])
+    flat = messages.flatten()
+    roles = binary_parts(pc.struct_field(flat, "role").cast(pa.large_string()))
+    contents = binary_parts(pc.struct_field(flat, "content").cast(pa.large_string()))
+    text_bytes = np.diff(roles[0]) + np.diff(contents[0]) + sum(len(part) for part in _FRAME[:3])
+    sizes = np.add.reduceat(text_bytes, turns[:-1]) + len(_FRAME[3])
+    lengths = -(-sizes // BYTES_PER_TOKEN)
+    groups = np.zeros(int(lengths.sum()) * BYTES_PER_TOKEN, np.uint8)
+    _pack_messages(turns, roles, contents, _FRAME, groups)
+    return groups.view("<i4").astype(np.int32, copy=False), lengths
+
+
+@kernel
+def _pack_messages(
+    turns: NDArray[np.int64],
+    roles: tuple[NDArray[np.int64], NDArray[np.uint8]],
+    contents: tuple[NDArray[np.int64], NDArray[np.uint8]],
+    frame: tuple[NDArray[np.uint8], ...],
+    groups: NDArray[np.uint8],
+) -> None:
+    """Write each conversation at the next multiple of four bytes in `groups`, zero before."""
+    role_offsets, role_bytes = roles
+    content_offsets, content_bytes = contents
+    opening, middle, end, closing = frame
+    place = 0
+    for conversation in range(len(turns) - 1):
+        for turn in range(turns[conversation], turns[conversation + 1]):
+            place = put(groups, place, opening, 0, len(opening))
+            place = put(groups, place, role_bytes, role_offsets[turn], role_offsets[turn + 1])
+            place = put(groups, place, middle, 0, len(middle))
+            place = put(
+                groups, place, content_bytes, content_offsets[turn], content_offsets[turn + 1]
+            )
+            place = put(groups, place, end, 0, len(end))
+        place = put(groups, place, closing, 0, len(closing))
+        place = (place + 3) // 4 * 4

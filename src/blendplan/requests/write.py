@@ -9,11 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from blendplan.atomic import replacing
 from blendplan.errors import BlendplanError
-from blendplan.requests.collect import select
-from blendplan.requests.columns import Requests
+from blendplan.requests.columns import Requests, select
 from blendplan.requests.record import BadRecordError, compact_json, parse_line
+from blendplan.whole_file import replacing
 
 _COMPRESSIONS = {".jsonl": None, ".jsonl.gz": "gzip", ".jsonl.zst": "zstd"}
 _PROMPTS = ("prompt_token_ids", "prompt", "messages")

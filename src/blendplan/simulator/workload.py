@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blendplan.errors import BlendplanError
-from blendplan.schedule import EngineSettings
-from blendplan.tree import BlockChains
+from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.tree.blocks import BlockChains
 
 
 @dataclass(frozen=True)

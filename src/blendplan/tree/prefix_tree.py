@@ -1,15 +1,9 @@
 """`PrefixTree`: the compressed prefix tree of a request set, as columns."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-
-from blendplan.requests.columns import Requests
-
-if TYPE_CHECKING:
-    import networkx as nx
 
 
 @dataclass(frozen=True)
@@ -46,9 +40,3 @@ class PrefixTree:
 
     def __len__(self) -> int:
         return len(self.order)
-
-    def to_networkx(self, requests: Requests | None = None) -> "nx.DiGraph[int]":
-        """The tree as a directed graph; see `blendplan.tree.graph.to_networkx`."""
-        from blendplan.tree.graph import to_networkx
-
-        return to_networkx(self, requests)

@@ -1,0 +1,1 @@
+"""SGLang: its engine with its own event loop and scheduler process."""

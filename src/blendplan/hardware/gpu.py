@@ -1,0 +1,80 @@
+"""`GpuSpec`: what a GPU can do, from the catalogue or from a profile file."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from blendplan.errors import BlendplanError
+
+_NUMBERS = (
+    "flop_per_s",
+    "fp8_flop_per_s",
+    "bandwidth_bytes_per_s",
+    "memory_bytes",
+    "link_bytes_per_s",
+    "sm_count",
+    "l2_bytes",
+)
+
+
+@dataclass(frozen=True)
+class GpuSpec:
+    """Datasheet numbers of one GPU; 0 where a profile does not state one.
+
+    Attributes:
+        name: catalogue name.
+        flop_per_s: dense bf16 matrix peak.
+        fp8_flop_per_s: dense fp8 matrix peak, 0 where there is none.
+        bandwidth_bytes_per_s: peak of device memory.
+        memory_bytes: total device memory as frameworks report it.
+        link_bytes_per_s: one direction to the other GPUs of the node.
+        sm_count: streaming multiprocessors (compute units).
+        l2_bytes: last-level cache.
+        source: where the numbers come from.
+        fitted: what measurements say beyond the datasheet, as tables: operator parameters fitted to
+            kernel times, or prices fitted to a step log; empty when the GPU is not calibrated.
+    """
+
+    name: str
+    flop_per_s: float
+    bandwidth_bytes_per_s: float
+    memory_bytes: int
+    link_bytes_per_s: float
+    sm_count: int
+    l2_bytes: int
+    fp8_flop_per_s: float = 0.0
+    source: str = ""
+    fitted: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in _NUMBERS:
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise BlendplanError(
+                    f"GPU {self.name}: {name} is {getattr(self, name)}; it must be positive"
+                )
+
+        if not isinstance(self.fitted, Mapping):
+            raise BlendplanError(f"GPU {self.name}: fitted is {self.fitted!r}; expected a table")
+
+    def require(self, *names: str, purpose: str) -> None:
+        """Refuse what needs numbers that the profile does not state.
+
+        Raises:
+            BlendplanError: one of the fields is 0.
+        """
+        for name in names:
+            if not getattr(self, name):
+                raise BlendplanError(f"GPU {self.name} states no {name}; {purpose}")
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether anything was fitted to measurements."""
+        return bool(self.fitted)
+
+    def peak_flop_per_s(self, weight_bits: float) -> float:
+        """Matrix peak for weights of that many bits.
+
+        fp8 weights run on the fp8 units where the GPU has them; weights of fewer bits are expanded
+        to bf16 first.
+        """
+        return self.fp8_flop_per_s if weight_bits == 8 and self.fp8_flop_per_s else self.flop_per_s

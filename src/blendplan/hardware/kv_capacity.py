@@ -1,0 +1,92 @@
+"""KV-cache capacity: what is left of a GPU's memory after weights, activations and the runtime."""
+
+from blendplan.errors import BlendplanError
+from blendplan.hardware.gpu import GpuSpec
+from blendplan.hardware.model import ModelSpec, kv_heads_per_gpu
+
+GIB = 2**30
+# Library handles and workspaces that engines find in use beside torch's own allocations; a
+# communicator for more than one GPU takes as much again (aiconfigurator systems/*.yaml: 0.36 GB
+# for 2, 0.41 GB for 4 and 8 GPUs).
+RUNTIME_BYTES = 0.25 * GIB
+COMMUNICATOR_BYTES = 0.4e9
+
+
+def kv_capacity_tokens(
+    model: ModelSpec,
+    gpu: GpuSpec,
+    *,
+    tp: int = 1,
+    utilisation: float = 0.9,
+    max_num_batched_tokens: int = 2048,
+    max_num_seqs: int = 1024,
+    kv_dtype: str = "auto",
+    block_size: int = 16,
+) -> int:
+    """Tokens that the KV cache holds, a multiple of ``block_size``.
+
+    memory x utilisation - weights - activations - runtime, over the KV bytes of one token; all per
+    GPU, as vLLM's memory profiling counts them.
+
+    Raises:
+        BlendplanError: the model does not fit, with the numbers and what would fit.
+    """
+    if not 0 < utilisation <= 1:
+        raise BlendplanError(f"memory utilisation {utilisation}: expected a share between 0 and 1")
+    gpu.require("memory_bytes", purpose="state the capacity of the KV cache with --kv-tokens")
+    offered = gpu.memory_bytes * utilisation
+    free = offered - _used_bytes(model, tp, max_num_batched_tokens, max_num_seqs)
+    if kv_tokens_in(free, model, tp=tp, kv_dtype=kv_dtype, block_size=block_size) > 0:
+        return kv_tokens_in(free, model, tp=tp, kv_dtype=kv_dtype, block_size=block_size)
+    raise BlendplanError(
+        f"{model.name} does not fit {gpu.name} with --tp {tp}: weights "
+        f"{model.weight_bytes(tp) / GIB:.1f} GiB a GPU, and "
+        f"{_used_bytes(model, tp, max_num_batched_tokens, max_num_seqs) / GIB:.1f} GiB with "
+        f"activations, of {offered / GIB:.1f} GiB offered; "
+        f"{_what_fits(model, gpu, tp, offered, max_num_batched_tokens, max_num_seqs)}"
+    )
+
+
+def kv_tokens_in(
+    kv_bytes: float, model: ModelSpec, *, tp: int = 1, kv_dtype: str = "auto", block_size: int = 16
+) -> int:
+    """Tokens in that many bytes of KV cache on each GPU, in whole blocks; 0 if none fits."""
+    if block_size < 1:
+        raise BlendplanError(f"block size {block_size}: expected at least 1 token")
+    block_bytes = model.kv_bytes_per_token(tp, kv_dtype) * block_size
+    return max(0, int(kv_bytes // block_bytes)) * block_size
+
+
+def activation_bytes(
+    model: ModelSpec, *, tp: int = 1, max_num_batched_tokens: int, max_num_seqs: int
+) -> float:
+    """Estimated peak of activations in one step, of one GPU.
+
+    The larger of the widest layer (input, residual, the fused projection and its product, in
+    bf16) and of sampling (logits in bf16, and as fp32 with a copy).
+    """
+    heads = model.heads // tp
+    attention = (heads + 2 * kv_heads_per_gpu(model, tp)) * model.head_dim
+    width = max(model.intermediate, model.experts_per_token * model.expert_intermediate)
+    layer = 2 * max_num_batched_tokens * (3 * model.hidden + max(3 * width // tp, 2 * attention))
+    sampling = max_num_seqs * model.vocab * (2 + 4 + 4)
+    return float(max(layer, sampling))
+
+
+def _used_bytes(model: ModelSpec, tp: int, max_num_batched_tokens: int, max_num_seqs: int) -> float:
+    activations = activation_bytes(
+        model, tp=tp, max_num_batched_tokens=max_num_batched_tokens, max_num_seqs=max_num_seqs
+    )
+    communicator = COMMUNICATOR_BYTES if tp > 1 else 0.0
+    return model.weight_bytes(tp) + activations + RUNTIME_BYTES + communicator
+
+
+def _what_fits(
+    model: ModelSpec, gpu: GpuSpec, tp: int, offered: float, tokens: int, sequences: int
+) -> str:
+    degree = 2 * tp
+    while degree <= 8 and model.heads % degree == 0:
+        if _used_bytes(model, degree, tokens, sequences) < 0.9 * offered:
+            return f"use --tp {degree} or a GPU with more memory"
+        degree *= 2
+    return "use a GPU with more memory, a higher utilisation or quantised weights"

@@ -1,0 +1,122 @@
+"""`assemble_plan`: the columns of a plan, put together in admission order."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.kernel import kernel
+from blendplan.lengths.predicted import Lengths
+from blendplan.planfile.columns import ROWS_PER_BATCH, SCHEMA
+from blendplan.planfile.plan import Plan
+from blendplan.policy.known import PolicyInput
+from blendplan.policy.state import SIDES
+from blendplan.requests.columns import Requests
+from blendplan.simulator.simulate import SimulatedRun
+
+
+def assemble_plan(
+    requests: Requests,
+    run: SimulatedRun,
+    *,
+    lengths: Lengths,
+    expected: PolicyInput,
+    settings: EngineSettings,
+    metadata: dict[str, Any],
+    replica: int = 0,
+) -> Plan:
+    """Put the columns of a plan together, in admission order.
+
+    Args:
+        requests: what was planned.
+        run: the simulated run of the chosen policy.
+        lengths: predicted output lengths.
+        expected: what the policy knew.
+        settings: limits of the engine.
+        metadata: everything else that the plan says of itself.
+        replica: number of the engine that it is for.
+    """
+    order = run.admission
+    batches = [
+        _record_batch(requests, run, lengths, expected, replica, start, order[start : start + step])
+        for step in (ROWS_PER_BATCH,)
+        for start in range(0, len(order), step)
+    ]
+    return Plan(pa.Table.from_batches(batches, schema=SCHEMA), metadata)
+
+
+def _record_batch(
+    requests: Requests,
+    run: SimulatedRun,
+    lengths: Lengths,
+    expected: PolicyInput,
+    replica: int,
+    start: int,
+    rows: NDArray[np.int64],
+) -> pa.RecordBatch:
+    n = len(rows)
+    share = run.share_tokens[rows]
+    columns = {
+        "position": np.arange(start, start + n),
+        "request_id": requests.ids.take(pa.array(rows)).cast(pa.string()),
+        "source_row": requests.source_row[rows],
+        "replica": np.full(n, replica, dtype=np.int32),
+        "batch": run.admission_step[rows],
+        "side": pa.DictionaryArray.from_arrays(run.side[rows], pa.array(SIDES)),
+        "memory_left_tokens": share[:, 0].copy(),
+        "memory_right_tokens": share[:, 1].copy(),
+        "prefill_budget_tokens": run.prefill_budget[rows],
+        "prompt_tokens": requests.prompt_tokens_of(rows),
+        "cached_tokens": run.cached_tokens[rows],
+        "output_tokens_mean": lengths.mean[rows],
+        "output_tokens_p50": lengths.p50[rows],
+        "output_tokens_p90": lengths.p90[rows],
+        "output_tokens_known": _known(requests.output_tokens[rows]),
+        "new_prompt_tokens": expected.new_prompt_tokens[rows],
+        "density": expected.density[rows],
+        "start_s": run.start_s[rows],
+        "finish_s": run.finish_s[rows],
+        "prompt_token_ids": _prompt_lists(requests, rows),
+        "body": _bodies(requests, rows),
+    }
+    return pa.RecordBatch.from_arrays(
+        [pa.array(columns[field.name], type=field.type) for field in SCHEMA], schema=SCHEMA
+    )
+
+
+def _prompt_lists(requests: Requests, rows: NDArray[np.int64]) -> pa.Array:
+    if requests.estimated_tokens:
+        return pa.nulls(len(rows), pa.list_(pa.int32()))
+    offsets = np.zeros(len(rows) + 1, dtype=np.int32)
+    np.cumsum(requests.offsets[rows + 1] - requests.offsets[rows], out=offsets[1:])
+    values = _gather(requests.token_ids, requests.offsets, rows, int(offsets[-1]))
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))
+
+
+def _known(output_tokens: NDArray[np.int32]) -> pa.Array:
+    """Output lengths that the requests state, null where they do not."""
+    return pa.array(output_tokens, mask=output_tokens < 0)
+
+
+def _bodies(requests: Requests, rows: NDArray[np.int64]) -> pa.Array:
+    if requests.bodies is None:
+        return pa.nulls(len(rows), pa.binary())
+    return requests.bodies.take(pa.array(rows)).cast(pa.binary())
+
+
+@kernel
+def _gather(
+    token_ids: NDArray[np.int32],
+    offsets: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    total: int,
+) -> NDArray[np.int32]:
+    values = np.empty(total, dtype=np.int32)
+    at = 0
+    for row in rows:
+        for token in range(offsets[row], offsets[row + 1]):
+            values[at] = token_ids[token]
+            at += 1
+    return values

@@ -1,0 +1,181 @@
+"""`Plan`: an ordered schedule with memory partitions, as one Arrow file."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from blendplan.errors import BlendplanError
+from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.planfile.check import check_columns, column_digest, metadata_digest
+from blendplan.planfile.columns import (
+    FORMAT_VERSION,
+    METADATA_KEY,
+    ROWS_PER_BATCH,
+    SCHEMA,
+    numbers,
+    parse_metadata,
+    sides_of,
+    unreadable,
+)
+from blendplan.planfile.revive import plan_policy
+from blendplan.policy.live import LivePolicy
+from blendplan.whole_file import replacing
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A schedule of n requests.
+
+    Attributes:
+        table: one row per request in admission order; the columns of `SCHEMA`.
+        metadata: what the plan was made for and what it predicts; JSON values.
+    """
+
+    table: pa.Table
+    metadata: dict[str, Any]
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @property
+    def settings(self) -> EngineSettings:
+        """Limits of the engine that the plan was made for."""
+        engine = self.metadata["engine"]
+        return EngineSettings(
+            engine["kv_tokens"],
+            engine["max_num_seqs"],
+            engine["max_num_batched_tokens"],
+            engine["block_size"],
+        )
+
+    def column(self, name: str) -> NDArray[Any]:
+        """A numeric column as a numpy array [n]."""
+        return numbers(self.table, name)
+
+    def sides(self) -> NDArray[np.int8]:
+        """Side of each row, 0 compute and 1 memory; int8 [n]."""
+        return sides_of(self.table)
+
+    def batches(self) -> Iterator[tuple[int, pa.Table]]:
+        """Admission batches in order: (step of admission, rows admitted in it).
+
+        Those of the first replica come first, then those of the second, ...
+        """
+        steps, replica = self.column("batch"), self.column("replica")
+        starts = np.flatnonzero(np.diff(steps, prepend=-1) | np.diff(replica, prepend=0))
+        for start, end in zip(starts, [*starts[1:], len(steps)], strict=True):
+            yield int(steps[start]), self.table.slice(start, end - start)
+
+    def part(self, replica: int) -> "Plan":
+        """The plan of one of several replicas, by itself.
+
+        Raises:
+            BlendplanError: there is no such replica.
+        """
+        parts = self.metadata.get("parts", [self.metadata])
+        if not 0 <= replica < len(parts):
+            raise BlendplanError(
+                f"the plan has no replica {replica}; give 0 to {len(parts) - 1}"
+                if len(parts) > 1
+                else f"the plan has no replica {replica}, it is for one engine; give 0"
+            )
+        if len(parts) == 1:
+            return self
+        rows = np.flatnonzero(self.column("replica") == replica)
+        series: dict[str, list[float]] = {name: [] for name in self.metadata["series"]}
+        table = self.table.slice(rows[0], len(rows)) if len(rows) else self.table.slice(0, 0)
+        return Plan(table, {**parts[replica], "series": series})
+
+    def live_policy(
+        self,
+        settings: EngineSettings | None = None,
+        *,
+        left: NDArray[np.int64] | None = None,
+    ) -> LivePolicy:
+        """The plan's policy in its first state, to be asked by a real engine what to admit.
+
+        Args:
+            settings: limits of that engine where they differ from the plan's; the memory
+                partition follows them.
+            left: rows that have no result yet, rising, at least one; all without it. The policy
+                knows of no others, so nothing is learned from what ran before.
+        """
+        if "parts" in self.metadata:
+            raise BlendplanError(
+                f"the plan is for {len(self.metadata['parts'])} replicas; take one with part()"
+            )
+        settings = settings or self.settings
+        if left is None:
+            left = np.arange(len(self), dtype=np.int64)
+        policy = plan_policy(self.table, self.metadata, settings, left)
+        return LivePolicy(
+            policy, self.column("prompt_tokens"), self.column("cached_tokens"), settings, left
+        )
+
+    def write(self, path: Path | str) -> None:
+        """Write the plan as an Arrow IPC file, whole or not at all.
+
+        Raises:
+            BlendplanError: the path cannot be written.
+        """
+        described = {**self.metadata, "columns_sha256": column_digest(self.table)}
+        described["metadata_sha256"] = metadata_digest(described)
+        described["format_version"] = FORMAT_VERSION
+        text = json.dumps(described, sort_keys=True, allow_nan=False)
+        schema = SCHEMA.with_metadata({METADATA_KEY: text.encode()})
+        options = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=1))
+        with (
+            replacing(Path(path)) as temporary,
+            pa.OSFile(str(temporary), "wb") as sink,
+            pa.ipc.new_file(sink, schema, options=options) as writer,
+        ):
+            for batch in self.table.to_batches(max_chunksize=ROWS_PER_BATCH):
+                writer.write_batch(batch)
+
+    @classmethod
+    def read(cls, path: Path | str) -> "Plan":
+        """Read a plan file.
+
+        Raises:
+            BlendplanError: no such file, or not a whole plan file of a version known here.
+        """
+        path = Path(path)
+        try:
+            with pa.OSFile(str(path), "rb") as source, pa.ipc.open_file(source) as reader:
+                schema = reader.schema
+                text = (schema.metadata or {}).get(METADATA_KEY)
+                table = reader.read_all() if text is not None else pa.table({})
+            # Damaged offsets and codes would crash whoever uses the columns.
+            table.validate(full=True)
+        except OSError as error:
+            if error.errno is not None:
+                raise BlendplanError(f"cannot read plan {path}: {error.strerror}") from None
+            raise unreadable(path, error) from None
+        except (pa.ArrowException, ValueError) as error:
+            raise unreadable(path, error) from None
+        if text is None:
+            raise BlendplanError(
+                f"{path} is an Arrow file but not a plan: it has no {METADATA_KEY.decode()!r} "
+                f"metadata; make one with `blendplan plan`"
+            )
+        return cls(table.replace_schema_metadata(None), parse_metadata(path, text, schema))
+
+    def verify(self, path: Path | None = None) -> list[str]:
+        """Check the plan against itself; answers what was checked, one line each.
+
+        Args:
+            path: the file that it was read from, to be named in the error.
+
+        Raises:
+            BlendplanError: the first thing that is wrong.
+        """
+        try:
+            return check_columns(self.table, self.metadata)
+        except BlendplanError as error:
+            raise BlendplanError(f"{path}: {error}" if path else str(error)) from None

@@ -1,0 +1,113 @@
+"""The simulated engine for the requests of a plan."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from blendplan.cost.machine import Machine, machine
+from blendplan.hardware.lookup import gpu_from_text
+from blendplan.hardware.model import ModelSpec
+from blendplan.planfile.plan import Plan
+from blendplan.planfile.revive import plan_policy
+from blendplan.planfile.rows import Work, work_of
+from blendplan.requests.columns import Requests
+from blendplan.requests.record import read_record, utf8
+from blendplan.requests.tokens import estimate_tokens, render
+from blendplan.simulator.simulate import SimulatedRun, simulate_run
+from blendplan.simulator.workload import Workload
+from blendplan.tree.blocks import block_chains
+from blendplan.tree.build import build_tree
+
+
+def simulate(plan: Plan) -> SimulatedRun:
+    """Run a plan's policy on the simulated engine that the plan was made for.
+
+    Args:
+        plan: for one replica; see `Plan.part`.
+
+    Returns:
+        What happened, per row of the plan. It is what the plan predicts, except where the requests
+        state output lengths that the plan was not told.
+    """
+    target = machine_of(plan)
+    policy = plan_policy(
+        plan.table, plan.metadata, target.settings, np.arange(len(plan), dtype=np.int64)
+    )
+    return simulate_run(workload_of(plan), policy, target.settings, target.table)
+
+
+def machine_of(plan: Plan) -> Machine:
+    """The machine that a plan was made for."""
+    engine = plan.metadata["engine"]
+    name, profile = plan.metadata["gpu"], plan.metadata.get("gpu_profile")
+    shape = plan.metadata.get("model_shape")
+    return machine(
+        gpu_from_text(profile, "the plan's GPU profile", name) if profile else name,
+        ModelSpec(**shape) if shape else plan.metadata["model"],
+        tp=plan.metadata["tp"],
+        overlap=float(plan.metadata["overlap"]),
+        cost=plan.metadata["cost_model"]["name"],
+        kv_tokens=engine["kv_tokens"],
+        max_num_seqs=engine["max_num_seqs"],
+        max_num_batched_tokens=engine["max_num_batched_tokens"],
+        block_size=engine["block_size"],
+        kv_dtype=engine["kv_dtype"],
+    )
+
+
+def workload_of(plan: Plan) -> Workload:
+    """The requests of a plan, row by row, as the simulated engine sees them."""
+    work = work_of(plan)
+    requests = _requests(work)
+    predicted = np.maximum(1, np.rint(plan.column("output_tokens_mean")))
+    block_size = plan.metadata["engine"]["block_size"]
+    return Workload(
+        requests.prompt_tokens,
+        predicted.astype(np.int32),
+        block_chains(build_tree(requests), requests, block_size),
+    )
+
+
+def _requests(work: Work) -> Requests:
+    """The prompts of a plan, row by row, as the request reader would give them."""
+    offsets = np.zeros(len(work) + 1, dtype=np.int64)
+    np.cumsum(work.prompt_tokens, out=offsets[1:])
+    unknown = np.full(len(work), -1, dtype=np.int32)
+    return Requests(
+        ids=work.ids.combine_chunks(),
+        source_row=work.source_row,
+        token_ids=_token_ids(work),
+        offsets=offsets,
+        output_tokens=unknown,
+        max_tokens=unknown,
+    )
+
+
+def _token_ids(work: Work) -> NDArray[np.int32]:
+    lists = work.prompt_token_ids
+    if lists.null_count == 0:
+        chunks = [chunk.flatten().to_numpy() for chunk in lists.chunks]
+        return np.concatenate(chunks).astype(np.int32, copy=False)
+    rows = [_estimated(work, row) for row in range(len(work))]
+    return np.concatenate(rows)
+
+
+def _estimated(work: Work, row: int) -> NDArray[np.int32]:
+    """A prompt that a plan holds as text, in as many tokens as the plan says it has.
+
+    The estimate of the plan gives them back, except where it had a tokenizer but no exact text.
+    """
+    record = read_record(json.loads(work.bodies[row].as_py()))
+    if record.token_ids is not None:
+        tokens = np.array(record.token_ids, dtype=np.int32)
+    else:
+        text = utf8(render(record), "the prompt")
+        tokens, _ = estimate_tokens(pa.array([text], pa.large_binary()))
+    wanted = int(work.prompt_tokens[row])
+    if len(tokens) < wanted:
+        # A token of its own: what is not known is not shared.
+        filler = np.full(wanted - len(tokens), -1 - row, dtype=np.int32)
+        tokens = np.concatenate([tokens, filler])
+    return tokens[:wanted]

@@ -1,0 +1,187 @@
+"""Lower bound on the makespan of any schedule: the "optimal" that plans are compared with."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from blendplan.cost.step import StepTable, lower_hull, overlapped
+from blendplan.errors import BlendplanError
+from blendplan.tree.prefix_tree import PrefixTree
+
+
+@dataclass(frozen=True)
+class LeastPrefill:
+    """Prefill work that no schedule avoids, when every shareable prefix is computed once.
+
+    Attributes:
+        tokens: prompt tokens to compute.
+        pairs: (query, key) token pairs of their causal attention.
+        private_tokens: per request, prompt tokens that no other request shares; int64 [n].
+    """
+
+    tokens: int
+    pairs: float
+    private_tokens: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Bound:
+    """No schedule is faster than this.
+
+    Attributes:
+        makespan_s: the bound.
+        steps: least number of steps.
+        compute_s: least compute time.
+        memory_s: least time of decode attention.
+    """
+
+    makespan_s: float
+    steps: int
+    compute_s: float
+    memory_s: float
+
+
+def least_prefill(tree: PrefixTree) -> LeastPrefill:
+    """Least prefill work of a request set, from its prefix tree as built (before any split).
+
+    Each token of the tree is computed at least once, and each request computes at least its last
+    prompt token itself, because a prefix hit covers at most prompt - 1 tokens. A token at position
+    x (from 1) makes x pairs.
+    """
+    depth = tree.depth.astype(np.int64)
+    above = np.where(tree.parent >= 0, depth[np.maximum(tree.parent, 0)], 0)
+    ending = np.bincount(tree.node_of, minlength=tree.node_count).astype(np.int64)
+    again = np.maximum(ending - 1, 0)
+    tokens = int((depth - above).sum() + again.sum())
+    pairs = (depth * (depth + 1) / 2.0 - above * (above + 1) / 2.0 + again * depth).sum()
+    alone = (tree.request_end - tree.request_start) == 1
+    private = np.where(alone, depth - above, 0)[tree.node_of]
+    return LeastPrefill(tokens, float(pairs), private)
+
+
+def makespan_bound(
+    table: StepTable,
+    *,
+    prompt_tokens: ArrayLike,
+    output_tokens: ArrayLike,
+    prefill: LeastPrefill,
+    kv_capacity_tokens: int,
+    preemptions: int = 0,
+) -> Bound:
+    """Lower bound on the makespan of any schedule of n requests under the prices of a table.
+
+    What a schedule is: a request with p prompt and d output tokens is prefilled in one or more
+    steps, of which the last samples its first output token, and takes d - 1 decode steps, of which
+    the j-th reads p + j tokens of KV cache and holds them. A step computes at most B tokens and
+    samples at most Q sequences (the limits of the table), and the KV tokens held by its sequences,
+    shared ones counted once, fit the capacity M. With c_t and m_t the compute and memory time of
+    step t, Minkowski's inequality gives for any q >= 1
+
+        T = sum_t (c_t^q + m_t^q)^(1/q) + S t_step >= (C^q + A^q)^(1/q) + S t_step
+
+    with C, A the sums, so a lower bound of each of C, A and S gives one of T.
+
+    - S. One output token per request and step: S >= max d, and S >= sum d / Q, and
+      S >= N / B for N the tokens to compute: least prefill plus sum (d - 1). Private tokens are
+      held once per request: when request i samples output j + 1 (j from 0), its u_i unshared
+      prompt tokens and j others are resident, so S >= sum_i sum_j (u_i + j) / M. All but N / B
+      also bound the steps that sample.
+    - C. Let e be the largest convex function under the prices of linear layers. By Jensen's
+      inequality S steps of N tokens in all cost S e(N / S) or more. That falls in S up to N / n*
+      with n* the tokens of the best price per token, and grows after, so its least value is at
+      max(least S, N / n*). The output head likewise, over steps that sample. Prefill attention is
+      linear in pairs, tokens and steps.
+    - A. Linear in KV tokens read, decodes, and steps that decode.
+
+    A preempted request comes back by a prefill that also samples its next token: one decode read
+    less, which a run with preemptions may profit from. To certify such a run, pass how many it
+    had: the largest reads are taken out, one for each.
+
+    Args:
+        table: prices.
+        prompt_tokens, output_tokens: p and d >= 1 of each request; int [n].
+        prefill: from `least_prefill`.
+        kv_capacity_tokens: M.
+        preemptions: preemptions of the run to certify.
+
+    Raises:
+        BlendplanError: columns of different lengths, or a capacity that is not positive.
+    """
+    p = np.asarray(prompt_tokens, np.int64)
+    d = np.asarray(output_tokens, np.int64)
+    if p.shape != d.shape or p.shape != prefill.private_tokens.shape:
+        raise BlendplanError(
+            f"bound: {len(p)} prompt lengths, {len(d)} output lengths and "
+            f"{len(prefill.private_tokens)} private lengths; expected as many of each"
+        )
+    if kv_capacity_tokens <= 0:
+        raise BlendplanError(f"bound: KV capacity {kv_capacity_tokens}; it must be positive")
+    if len(p) == 0:
+        return Bound(0.0, 0, 0.0, 0.0)
+    most_tokens, most_sequences = len(table.linear_s) - 1, len(table.head_s) - 1
+    outputs, decodes = int(d.sum()), int((d - 1).sum())
+    tokens = prefill.tokens + decodes
+    resident = _resident_tokens(prefill.private_tokens, d)
+    sampling_steps = max(
+        int(d.max()), _ceil(outputs / most_sequences), _ceil(resident / kv_capacity_tokens)
+    )
+    steps = max(sampling_steps, _ceil(tokens / most_tokens))
+
+    pair_s, token_s, prefill_step_s = table.prefill_attention
+    compute_s = _least_cost(table.linear_s, tokens, steps)
+    compute_s += _least_cost(table.head_s, outputs, sampling_steps)
+    compute_s += pair_s * prefill.pairs + token_s * prefill.tokens
+    compute_s += prefill_step_s * _ceil(prefill.tokens / most_tokens)
+
+    read_s, sequence_s, decode_step_s = table.decode_attention
+    reads, decodes = _decode_reads(p, d, preemptions)
+    decode_steps = max(int(d.max()) - 1 - preemptions, _ceil(decodes / most_sequences), 0)
+    memory_s = read_s * reads + sequence_s * decodes + decode_step_s * decode_steps
+
+    makespan_s = overlapped(compute_s, memory_s, table.overlap) + steps * table.step_s
+    return Bound(float(makespan_s), steps, float(compute_s), float(memory_s))
+
+
+def _ceil(value: float) -> int:
+    # A hair less, so that rounding in the division never adds a step.
+    return math.ceil(value * (1.0 - 1e-12))
+
+
+def _resident_tokens(private: NDArray[np.int64], d: NDArray[np.int64]) -> float:
+    """Sum over requests and their samplings of the unshared tokens that are resident."""
+    outputs = d.astype(np.float64)
+    return float((private * outputs + outputs * (outputs - 1.0) / 2.0).sum())
+
+
+def _decode_reads(
+    p: NDArray[np.int64], d: NDArray[np.int64], preemptions: int
+) -> tuple[float, int]:
+    """KV tokens read by all decodes and their number, without the ``preemptions`` largest."""
+    steps = (d - 1).astype(np.float64)
+    reads, count = float((steps * p + steps * (steps + 1.0) / 2.0).sum()), int(steps.sum())
+    if preemptions <= 0:
+        return reads, count
+    if preemptions >= count:
+        return 0.0, 0
+    # Request i reads each of p + 1 .. p + d - 1 once: count the reads of each size.
+    sizes = np.zeros(int((p + d).max()) + 1, np.int64)
+    np.add.at(sizes, p + 1, 1)
+    np.add.at(sizes, p + d, -1)
+    descending = np.cumsum(sizes)[::-1]
+    taken = np.minimum(np.cumsum(descending), preemptions)
+    size = np.arange(len(sizes) - 1, -1, -1, dtype=np.float64)
+    return reads - float((np.diff(taken, prepend=0) * size).sum()), count - preemptions
+
+
+def _least_cost(price_s: NDArray[np.float64], total: int, least_steps: int) -> float:
+    """Least sum of ``price_s[n_t]`` over at least ``least_steps`` steps of n_t >= 1, sum ``total``.
+
+    The lower convex hull of the prices bounds them from below; see `makespan_bound`.
+    """
+    corners = lower_hull(price_s)
+    hull = price_s[corners]
+    best = corners[np.argmin(hull / corners)]
+    steps = max(float(least_steps), total / float(best))
+    return steps * float(np.interp(total / steps, corners, hull))

@@ -1,0 +1,165 @@
+"""`compare`: several policies on the same requests and the same machine."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blendplan.cost.machine import Machine, machine
+from blendplan.hardware.gpu import GpuSpec
+from blendplan.hardware.model import ModelSpec
+from blendplan.planning.bound import Bound
+from blendplan.planning.prepare import Prepared, Progress, prepare
+from blendplan.planning.replicas import divide, join_runs, take_part
+from blendplan.planning.run_policy import Prediction, run_policy
+from blendplan.planning.verdict import Circumstances
+from blendplan.policy.registry import check_policy_name
+from blendplan.requests.columns import Requests
+from blendplan.simulator.simulate import SimulatedRun
+from blendplan.simulator.workload import Workload
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One policy of a comparison.
+
+    Attributes:
+        prediction: what happened in simulation, and the lower bound.
+        plan_wall_s: seconds that planning with this policy takes, the shared stages included.
+    """
+
+    prediction: Prediction
+    plan_wall_s: float
+
+    @property
+    def run(self) -> SimulatedRun:
+        """What happened in simulation."""
+        return self.prediction.run
+
+    @property
+    def bound(self) -> Bound:
+        """Lower bound on the makespan of any schedule."""
+        return self.prediction.bound
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Policies on the same requests and the same machine.
+
+    Attributes:
+        target: the machine.
+        prepared: the stages that all policies share.
+        outcomes: by policy name, in the order asked for.
+    """
+
+    target: Machine
+    prepared: Prepared
+    outcomes: dict[str, Outcome]
+
+
+def compare(
+    requests: Requests,
+    *,
+    policies: Sequence[str],
+    gpu: str | Path | GpuSpec,
+    model: str | Path | ModelSpec = "llama-3.1-8b",
+    replicas: int = 1,
+    lengths: str = "auto",
+    preserve_sharing: float = 0.99,
+    seed: int = 0,
+    effort: int = 1,
+    progress: Progress | None = None,
+    **engine: Any,
+) -> Comparison:
+    """Simulate several policies on the same requests.
+
+    The simulated engine generates the known output length of a request where it has one, and the
+    predicted one elsewhere. Policies see what ``lengths`` predicts; with ``prior``, ``sample:FILE``
+    and ``history:FILE`` also of requests whose length is known, so that a prediction can be judged.
+
+    Args: as of `plan`.
+    """
+    for name in policies:
+        check_policy_name(name)
+    target = machine(gpu, model, **engine)
+    started = time.perf_counter()
+    seen = requests if lengths in ("auto", "known") else _without_known_lengths(requests)
+    prepared = prepare(
+        seen, target, lengths=lengths, preserve_sharing=preserve_sharing, progress=progress
+    )
+    workload = _with_known_lengths(prepared.workload, requests)
+    prepared = replace(prepared, requests=requests, workload=workload)
+    if replicas != 1:
+        outcomes = _on_replicas(
+            prepared, target, policies, replicas, started, preserve_sharing, seed, effort, progress
+        )
+        return Comparison(target, prepared, outcomes)
+    shared_s = time.perf_counter() - started
+    outcomes = {}
+    for name in policies:
+        started = time.perf_counter()
+        prediction = run_policy(prepared, target, name, seed=seed, effort=effort, progress=progress)
+        outcomes[name] = Outcome(prediction, shared_s + time.perf_counter() - started)
+    return Comparison(target, prepared, outcomes)
+
+
+def _on_replicas(
+    prepared: Prepared,
+    target: Machine,
+    policies: Sequence[str],
+    replicas: int,
+    started: float,
+    preserve_sharing: float,
+    seed: int,
+    effort: int,
+    progress: Progress | None,
+) -> dict[str, Outcome]:
+    """Every policy on the same division; one part at a time is held in memory."""
+    runs: dict[str, list[tuple[NDArray[np.int64], SimulatedRun]]] = {name: [] for name in policies}
+    own_s = dict.fromkeys(policies, 0.0)
+    for rows in divide(prepared, target, replicas):
+        part = take_part(prepared, target, rows, preserve_sharing=preserve_sharing)
+        for name in policies:
+            begun = time.perf_counter()
+            prediction = run_policy(part, target, name, seed=seed, effort=effort, progress=progress)
+            runs[name].append((rows, prediction.run))
+            own_s[name] += time.perf_counter() - begun
+    shared_s = time.perf_counter() - started - sum(own_s.values())
+    return {
+        name: Outcome(join_runs(prepared, target, runs[name], replicas), shared_s + own_s[name])
+        for name in policies
+    }
+
+
+def _without_known_lengths(requests: Requests) -> Requests:
+    return replace(requests, output_tokens=np.full(len(requests), -1, np.int32))
+
+
+def _with_known_lengths(workload: Workload, requests: Requests) -> Workload:
+    known = requests.output_tokens
+    output_tokens = np.where(known > 0, known, workload.output_tokens).astype(np.int32)
+    return replace(workload, output_tokens=output_tokens)
+
+
+def circumstances(result: "Comparison") -> Circumstances:
+    """What decides whether order matters, from a comparison of at least one policy."""
+    prepared, target = result.prepared, result.target
+    bound = next(iter(result.outcomes.values())).bound
+    outputs = int(prepared.workload.output_tokens.sum(dtype="int64"))
+    needed = prepared.prefill.tokens + outputs - len(prepared.requests)
+    return Circumstances(
+        requests=len(prepared.requests),
+        max_num_seqs=target.settings.max_num_seqs,
+        # Every request's last block is half empty on average.
+        needed_kv_tokens=needed + len(prepared.requests) * target.settings.block_size / 2,
+        kv_tokens=target.settings.kv_tokens,
+        compute_s=bound.compute_s,
+        memory_s=bound.memory_s,
+        overlap=target.table.overlap,
+        sharing=prepared.sharing,
+        bound_s=bound.makespan_s,
+    )

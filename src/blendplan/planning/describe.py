@@ -1,0 +1,78 @@
+"""`describe`: all that a plan says of itself besides its rows."""
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from blendplan.cost.machine import Machine
+from blendplan.hardware.lookup import model_names
+from blendplan.hardware.profile import catalogued, profile_text
+from blendplan.planning.prepare import Prepared
+from blendplan.planning.run_policy import Prediction
+
+
+def describe(
+    prepared: Prepared,
+    target: Machine,
+    policy: str,
+    prediction: Prediction,
+) -> dict[str, Any]:
+    """Everything a plan says of itself besides its rows; JSON values only, and deterministic."""
+    run, bound = prediction.run, prediction.bound
+    settings = target.settings
+    requests = prepared.requests
+    batches = np.flatnonzero(run.decode_batches)
+    return {
+        "requests": len(requests),
+        "replicas": prediction.replicas,
+        "policy": policy,
+        "policy_parameters": dict(prediction.parameters),
+        "step_prices": prepared.expected.prices._asdict(),
+        "gpu": target.gpu.name,
+        "gpu_profile": None if catalogued(target.gpu) else profile_text(target.gpu),
+        "model": target.model.name,
+        "model_shape": None if target.model.name in model_names() else asdict(target.model),
+        "tp": target.tp,
+        "overlap": _json_number(target.table.overlap),
+        "cost_model": {
+            "name": target.costs.name,
+            "parameters": target.costs.parameters(),
+            "note": target.costs.note,
+        },
+        "engine": {
+            "kv_tokens": settings.kv_tokens,
+            "max_num_seqs": settings.max_num_seqs,
+            "max_num_batched_tokens": settings.max_num_batched_tokens,
+            "block_size": settings.block_size,
+            "kv_dtype": target.kv_dtype,
+            "enable_prefix_caching": True,
+            "decode_batch_steps": {str(size): int(run.decode_batches[size]) for size in batches},
+        },
+        "density": prepared.expected.root_density,
+        "prefix_sharing": {"planned": run.prefix_sharing, "optimal": prepared.sharing},
+        "lengths": {
+            "note": prepared.lengths.note,
+            "estimated_prompts": requests.estimated_tokens,
+        },
+        "predicted": {
+            "makespan_s": run.makespan_s,
+            "throughput_tokens_per_s": run.throughput_tokens_per_s,
+            "steps": run.steps,
+            "preemptions": run.preemptions,
+            "prompt_tokens": run.prompt_tokens,
+            "output_tokens": run.output_tokens,
+            "prefill_tokens": run.prefill_tokens,
+            "compute_s": run.compute_s,
+            "memory_s": run.memory_s,
+            "turnaround_s": run.turnaround_s(),
+        },
+        "bound_s": bound.makespan_s,
+        "bound_ratio": bound.makespan_s / run.makespan_s if run.makespan_s > 0 else 1.0,
+        "series": {name: [float(v) for v in values] for name, values in run.series.items()},
+        "request_file_sha256": requests.sha256,
+    }
+
+
+def _json_number(value: float) -> float | str:
+    return value if np.isfinite(value) else "inf"

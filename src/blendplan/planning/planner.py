@@ -1,0 +1,74 @@
+"""`plan`: the main path, from requests to a plan."""
+
+from pathlib import Path
+from typing import Any
+
+from blendplan.cost.machine import machine
+from blendplan.hardware.gpu import GpuSpec
+from blendplan.hardware.model import ModelSpec
+from blendplan.planfile.assemble import assemble_plan
+from blendplan.planfile.plan import Plan
+from blendplan.planning.describe import describe
+from blendplan.planning.prepare import Progress, prepare
+from blendplan.planning.replicas import plan_replicas
+from blendplan.planning.run_policy import run_policy
+from blendplan.policy.registry import check_policy_name
+from blendplan.requests.columns import Requests
+
+
+def plan(
+    requests: Requests,
+    *,
+    gpu: str | Path | GpuSpec,
+    model: str | Path | ModelSpec = "llama-3.1-8b",
+    policy: str = "blend",
+    replicas: int = 1,
+    lengths: str = "auto",
+    preserve_sharing: float = 0.99,
+    seed: int = 0,
+    effort: int = 1,
+    progress: Progress | None = None,
+    **engine: Any,
+) -> Plan:
+    """Plan a request set: in which order, and into which share of memory, each request goes.
+
+    Args:
+        requests: from `read_requests`.
+        gpu, model, engine: see `machine`.
+        policy: name of the policy.
+        replicas: engines that share the requests, each with a machine of its own.
+        lengths: how output lengths are predicted; see `predict_lengths`.
+        preserve_sharing: share of the optimal prefix sharing that sorting may not give up.
+        seed: for the policies and predictors that draw random numbers.
+        effort: 0 to 2, how many settings of ``blend`` are tried; see `best_options`.
+        progress: called as stages advance.
+
+    Raises:
+        BlendplanError: impossible wishes: unknown names, no requests, a model or a request that
+            does not fit.
+    """
+    check_policy_name(policy)
+    target = machine(gpu, model, **engine)
+    prepared = prepare(
+        requests, target, lengths=lengths, preserve_sharing=preserve_sharing, progress=progress
+    )
+    if replicas != 1:
+        return plan_replicas(
+            prepared,
+            target,
+            policy,
+            replicas,
+            preserve_sharing=preserve_sharing,
+            seed=seed,
+            effort=effort,
+            progress=progress,
+        )
+    prediction = run_policy(prepared, target, policy, seed=seed, effort=effort, progress=progress)
+    return assemble_plan(
+        requests,
+        prediction.run,
+        lengths=prepared.lengths,
+        expected=prepared.expected,
+        settings=target.settings,
+        metadata=describe(prepared, target, policy, prediction),
+    )

@@ -1,0 +1,123 @@
+"""`prepare`: the stages of planning before any policy, and what they find."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blendplan.cost.machine import Machine
+from blendplan.errors import BlendplanError
+from blendplan.lengths.predicted import Lengths
+from blendplan.lengths.registry import predict_lengths
+from blendplan.planning.bound import LeastPrefill, least_prefill
+from blendplan.policy.known import PolicyInput, output_spread, step_prices
+from blendplan.requests.columns import Requests
+from blendplan.requests.fitting import check_fits
+from blendplan.simulator.workload import Workload
+from blendplan.tree.annotate import annotate
+from blendplan.tree.blocks import block_chains
+from blendplan.tree.build import build_tree
+from blendplan.tree.families import sharing_families
+from blendplan.tree.prefix_tree import PrefixTree
+from blendplan.tree.sharing import divided_prompt_tokens, optimal_sharing
+from blendplan.tree.splitting.split import split_tree
+
+Progress = Callable[[str, int, int], None]
+"""Called with the stage's name, and how much of it is done of how much."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything about a request set that does not depend on the policy.
+
+    Attributes:
+        requests: the requests, n of them.
+        tree: their prefix tree.
+        lengths: predicted output lengths.
+        expected: what is known of each request when a policy is made.
+        prefill: prefill work that no schedule avoids.
+        sharing: the best possible prefix sharing ratio.
+        workload: what the simulated engine sees, with the predicted output lengths.
+    """
+
+    requests: Requests
+    tree: PrefixTree
+    lengths: Lengths
+    expected: PolicyInput
+    prefill: LeastPrefill
+    sharing: float
+    workload: Workload
+
+
+def prepare(
+    requests: Requests,
+    target: Machine,
+    *,
+    lengths: str | Lengths = "auto",
+    preserve_sharing: float = 0.99,
+    progress: Progress | None = None,
+) -> Prepared:
+    """The stages before any policy: tree, output lengths, resource demand, sorted and split tree.
+
+    Args: as of `plan`; lengths may also be predicted already.
+    """
+    report = progress or (lambda stage, done, total: None)
+    n = len(requests)
+    if n == 0:
+        source = requests.source or "the request set"
+        raise BlendplanError(f"{source} holds no requests; give at least one to plan")
+    check_fits(requests, target.settings.kv_tokens)
+    report("prefix tree", 0, n)
+    tree = build_tree(requests)
+    report("output lengths", 0, n)
+    predicted = lengths
+    if not isinstance(predicted, Lengths):
+        predicted = predict_lengths(requests, tree, predicted)
+    predicted = _within(predicted, target.settings.kv_tokens - requests.prompt_tokens + 1)
+    report("sorting by density", 0, n)
+    prompt_tokens = requests.prompt_tokens
+    compute_s, memory_s = target.costs.demand(prompt_tokens, predicted.mean)
+    outputs = _float(predicted.mean)
+    arranged = split_tree(
+        tree,
+        prompt_tokens,
+        compute_s,
+        memory_s,
+        preserve=preserve_sharing,
+        output_tokens=outputs,
+    )
+    root = annotate(tree, prompt_tokens, compute_s, memory_s, output_tokens=outputs)
+    new_prompt_tokens = divided_prompt_tokens(arranged)
+    shared_compute_s, _ = target.costs.demand(new_prompt_tokens, predicted.mean)
+    expected = PolicyInput(
+        depth_first=tree.order,
+        family=sharing_families(tree),
+        by_density=arranged.order,
+        prompt_tokens=_float(prompt_tokens),
+        new_prompt_tokens=new_prompt_tokens,
+        output_tokens=outputs,
+        output_spread=output_spread(predicted.mean, predicted.p50, predicted.p90),
+        density=shared_compute_s / memory_s,
+        root_density=float(root.density[0]),
+        prices=step_prices(target.table),
+    )
+    workload = Workload(
+        prompt_tokens,
+        np.maximum(1, np.rint(predicted.mean)).astype(np.int32),
+        block_chains(tree, requests, target.settings.block_size),
+    )
+    return Prepared(
+        requests, tree, predicted, expected, least_prefill(tree), optimal_sharing(tree), workload
+    )
+
+
+def _within(lengths: Lengths, room: NDArray[np.int32]) -> Lengths:
+    """Predictions cut to what the KV cache has room for after the prompt."""
+    most = np.maximum(1, room).astype(np.float32)
+    cut = {name: np.minimum(getattr(lengths, name), most) for name in ("mean", "p50", "p90")}
+    return replace(lengths, **cut)
+
+
+def _float(values: NDArray[np.float32] | NDArray[np.int32]) -> NDArray[np.float64]:
+    return values.astype(np.float64)

@@ -1,0 +1,180 @@
+"""`plan_replicas`: a request set on several engines, each with a plan of its own (paper 5.5)."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from blendplan.cost.machine import Machine
+from blendplan.lengths.predicted import Lengths
+from blendplan.planfile.assemble import assemble_plan
+from blendplan.planfile.plan import Plan
+from blendplan.planning.bound import Bound, LeastPrefill, makespan_bound
+from blendplan.planning.describe import describe
+from blendplan.planning.division import assign_replicas
+from blendplan.planning.prepare import Prepared, Progress, prepare
+from blendplan.planning.run_policy import Prediction, run_policy
+from blendplan.requests.columns import select
+from blendplan.simulator.simulate import SimulatedRun
+from blendplan.tree.sharing import divided_prompt_tokens
+
+
+def plan_replicas(
+    prepared: Prepared,
+    target: Machine,
+    policy: str,
+    replicas: int,
+    *,
+    preserve_sharing: float = 0.99,
+    seed: int = 0,
+    effort: int = 1,
+    progress: Progress | None = None,
+) -> Plan:
+    """One plan for several replicas: the rows of the first, then those of the second, ...
+
+    Args:
+        prepared: all requests.
+        target: the machine of each replica.
+        policy: name of the policy.
+        replicas: how many engines share the requests.
+        preserve_sharing, seed, effort, progress: as of `plan`.
+
+    Raises:
+        BlendplanError: fewer than one replica.
+    """
+    tables, parts, runs = [], [], []
+    for number, rows in enumerate(divide(prepared, target, replicas)):
+        part = take_part(prepared, target, rows, preserve_sharing=preserve_sharing)
+        prediction = run_policy(part, target, policy, seed=seed, effort=effort, progress=progress)
+        metadata = describe(part, target, policy, prediction)
+        plan = assemble_plan(
+            part.requests,
+            prediction.run,
+            lengths=part.lengths,
+            expected=part.expected,
+            settings=target.settings,
+            metadata=metadata,
+            replica=number,
+        )
+        tables.append(plan.table)
+        runs.append((rows, prediction.run))
+        # The time line of the slowest replica is kept, in the metadata of the whole.
+        parts.append({name: value for name, value in metadata.items() if name != "series"})
+    joined = join_runs(prepared, target, runs, replicas)
+    whole = describe(prepared, target, policy, joined)
+    return Plan(pa.concat_tables(tables), whole | {"parts": parts})
+
+
+def divide(prepared: Prepared, target: Machine, replicas: int) -> list[NDArray[np.int64]]:
+    """Rows of each replica that has any, ascending.
+
+    Raises:
+        BlendplanError: fewer than one replica.
+    """
+    outputs = prepared.expected.output_tokens
+    compute_s, _ = target.costs.demand(divided_prompt_tokens(prepared.tree), outputs)
+    _, memory_s = target.costs.demand(prepared.workload.prompt_tokens, outputs)
+    replica = assign_replicas(prepared.tree, compute_s, memory_s, replicas)
+    found = [np.flatnonzero(replica == number) for number in range(replicas)]
+    return [rows for rows in found if len(rows)]
+
+
+def take_part(
+    prepared: Prepared,
+    target: Machine,
+    rows: NDArray[np.int64],
+    *,
+    preserve_sharing: float = 0.99,
+) -> Prepared:
+    """Some of the requests by themselves, with the output lengths that the whole has."""
+    lengths = prepared.lengths
+    known = Lengths(
+        lengths.mean[rows], lengths.p50[rows], lengths.p90[rows], lengths.source[rows], lengths.note
+    )
+    requests = select(prepared.requests, rows)
+    part = prepare(requests, target, lengths=known, preserve_sharing=preserve_sharing)
+    happens = replace(part.workload, output_tokens=prepared.workload.output_tokens[rows])
+    return replace(part, workload=happens)
+
+
+def join_runs(
+    prepared: Prepared,
+    target: Machine,
+    runs: Sequence[tuple[NDArray[np.int64], SimulatedRun]],
+    replicas: int,
+) -> Prediction:
+    """The runs of all replicas as one: they start together, and the slowest ends it.
+
+    Args:
+        prepared: all n requests.
+        target: the machine of each replica.
+        runs: rows and run of each replica.
+        replicas: how many there are, those without requests included.
+    """
+    slowest = max((run for _, run in runs), key=lambda run: run.makespan_s)
+    order = np.argsort(np.concatenate([rows for rows, _ in runs]))
+
+    def column(name: str) -> NDArray[np.float64]:
+        values: NDArray[np.float64] = np.concatenate([getattr(run, name) for _, run in runs])[order]
+        return values
+
+    whole = SimulatedRun(
+        admission=np.concatenate([rows[run.admission] for rows, run in runs]),
+        admission_step=column("admission_step").astype(np.int64),
+        start_s=column("start_s"),
+        finish_s=column("finish_s"),
+        cached_tokens=column("cached_tokens").astype(np.int32),
+        side=column("side").astype(np.int8),
+        share_tokens=column("share_tokens").astype(np.int64),
+        prefill_budget=column("prefill_budget").astype(np.int32),
+        makespan_s=slowest.makespan_s,
+        compute_s=sum(run.compute_s for _, run in runs),
+        memory_s=sum(run.memory_s for _, run in runs),
+        steps=slowest.steps,
+        preemptions=sum(run.preemptions for _, run in runs),
+        prefill_tokens=sum(run.prefill_tokens for _, run in runs),
+        prompt_tokens=sum(run.prompt_tokens for _, run in runs),
+        output_tokens=sum(run.output_tokens for _, run in runs),
+        decode_batches=np.sum([run.decode_batches for _, run in runs], axis=0),
+        series=slowest.series,
+    )
+    bound = _bound(prepared, target, whole.preemptions, replicas)
+    # Each part keeps the parameters of its own policy.
+    return Prediction(whole, bound, {}, replicas)
+
+
+def _bound(prepared: Prepared, target: Machine, preemptions: int, replicas: int) -> Bound:
+    """Lower bound on the makespan of several replicas, however the requests are divided.
+
+    One engine could run the parts one after the other, in at most replicas times the makespan. And
+    the request with the longest output takes its time wherever it runs.
+    """
+    workload, kv_tokens = prepared.workload, target.settings.kv_tokens
+    one = makespan_bound(
+        target.table,
+        prompt_tokens=workload.prompt_tokens,
+        output_tokens=workload.output_tokens,
+        prefill=prepared.prefill,
+        kv_capacity_tokens=kv_tokens,
+        preemptions=preemptions,
+    )
+    longest = int(np.argmax(workload.output_tokens))
+    prompt = int(workload.prompt_tokens[longest])
+    alone = makespan_bound(
+        target.table,
+        prompt_tokens=[prompt],
+        output_tokens=workload.output_tokens[longest : longest + 1],
+        # The rest of its prompt may be another request's.
+        prefill=LeastPrefill(1, float(prompt), np.zeros(1, np.int64)),
+        kv_capacity_tokens=kv_tokens,
+        preemptions=preemptions,
+    )
+    shared = Bound(
+        one.makespan_s / replicas,
+        -(-one.steps // replicas),
+        one.compute_s / replicas,
+        one.memory_s / replicas,
+    )
+    return max(shared, alone, key=lambda bound: bound.makespan_s)

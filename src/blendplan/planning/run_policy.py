@@ -1,0 +1,71 @@
+"""`run_policy`: what a policy comes to, by simulation; and all that a plan says of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from blendplan.cost.machine import Machine
+from blendplan.planning.bound import Bound, makespan_bound
+from blendplan.planning.prepare import Prepared, Progress
+from blendplan.planning.search import best_options
+from blendplan.policy.registry import make_policy
+from blendplan.simulator.simulate import SimulatedRun, simulate_run
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a policy comes to on n requests.
+
+    Attributes:
+        run: the simulated run; of several replicas, all of them side by side.
+        bound: lower bound on the makespan of any schedule, on as many replicas.
+        parameters: what the policy was made with.
+        replicas: engines that share the requests.
+    """
+
+    run: SimulatedRun
+    bound: Bound
+    parameters: Mapping[str, float | int | str]
+    replicas: int = 1
+
+
+def run_policy(
+    prepared: Prepared,
+    target: Machine,
+    policy: str,
+    *,
+    seed: int = 0,
+    effort: int = 1,
+    progress: Progress | None = None,
+) -> Prediction:
+    """Simulate one policy, and bound the makespan of any.
+
+    Args:
+        prepared: the requests.
+        target: the machine.
+        policy: name of the policy.
+        seed: for policies that draw random numbers.
+        effort: how many settings of ``blend`` are tried; see `best_options`.
+        progress: called as the simulation advances.
+    """
+    workload = prepared.workload
+    advance = None
+    if progress is not None:
+        report = progress
+
+        def advance(done: int, total: int) -> None:
+            report(f"simulating {policy}", done, total)
+
+    options = None
+    if policy == "blend":
+        options = best_options(prepared, target, effort=effort, seed=seed)
+    chosen = make_policy(policy, prepared.expected, target.settings, seed=seed, options=options)
+    run = simulate_run(workload, chosen, target.settings, target.table, progress=advance)
+    bound = makespan_bound(
+        target.table,
+        prompt_tokens=workload.prompt_tokens,
+        output_tokens=workload.output_tokens,
+        prefill=prepared.prefill,
+        kv_capacity_tokens=target.settings.kv_tokens,
+        preemptions=run.preemptions,
+    )
+    return Prediction(run, bound, chosen.parameters)

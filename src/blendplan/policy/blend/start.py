@@ -1,0 +1,251 @@
+"""`blend_state`: the policy `blend` before the first step."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.policy.blend.state import (
+    BUCKETS,
+    NOW,
+    QUANTILES,
+    READS_LEFT,
+    TOKENS_LEFT,
+    BlendParameters,
+    BlendState,
+)
+from blendplan.policy.known import MOST_SPREAD, PolicyInput
+
+# Spread of a prediction's logarithm up to which it is taken at its word.
+SURE = 0.3
+
+
+@dataclass(frozen=True)
+class BlendOptions:
+    """What of `blend` may be tuned.
+
+    Attributes:
+        boundary: requests of a density under this multiple of the root's are memory-heavy.
+        memory_cap: share of the KV cache that the projected peak may reach when a memory-heavy
+            request is admitted.
+        compute_cap: the same for a compute-heavy one.
+        reserve: KV tokens kept for the compute side, as a multiple of what its flow holds on
+            average.
+        stagger: 1 spreads the starts of memory-heavy requests over the whole run, 0 starts them as
+            soon as they fit.
+        caution: standard deviations of the projected KV tokens that are kept free: with 1 the
+            projection is exceeded one time in six.
+        families: keep requests together whose common prefix would cost much to compute again;
+            else each goes where it balances best.
+        order: ``blend``, or ``dfs`` or ``random`` for a plain queue where nothing is to be gained.
+    """
+
+    boundary: float = 3.0
+    memory_cap: float = 0.98
+    compute_cap: float = 0.99
+    reserve: float = 2.0
+    stagger: float = 1.0
+    caution: float = 1.0
+    families: bool = True
+    order: str = "blend"
+
+
+class Arrangement(NamedTuple):
+    """The two queues of `blend`.
+
+    Attributes:
+        compute_order, memory_order: requests of each side in order of admission; int64.
+        start_step: planned step of admission along ``memory_order``, ascending; float64.
+    """
+
+    compute_order: NDArray[np.int64]
+    memory_order: NDArray[np.int64]
+    start_step: NDArray[np.float64]
+
+
+def blend_parameters(
+    columns: PolicyInput,
+    memory: NDArray[np.bool_],
+    settings: EngineSettings,
+    options: BlendOptions,
+) -> BlendParameters:
+    """Constants of a run, from the totals of both sides.
+
+    Args:
+        columns: n requests.
+        memory: which of them are memory-heavy; bool [n].
+        settings: limits of the engine.
+        options: tuning.
+    """
+    prices = columns.prices
+    outputs, held = columns.output_tokens, columns.new_prompt_tokens + columns.output_tokens
+    kv_tokens = float(settings.kv_tokens)
+    tokens = float(held.sum())
+    request_reads = columns.reads
+    reads = (float(request_reads[~memory].sum()), float(request_reads[memory].sum()))
+    # KV tokens times steps that a request occupies; a compute-heavy one also while it is prefilled.
+    area = columns.new_prompt_tokens * outputs + columns.output_squares / 2
+    short_area = columns.new_prompt_tokens * outputs + columns.output_squares + 2 * held
+    compute_area = float(short_area[~memory].sum())
+    memory_area = float(area[memory].sum())
+    # With a density so high that full steps of prefill cannot keep up with a full KV cache, memory
+    # work is stretched over the run instead.
+    balanced = np.inf
+    if tokens > 0:
+        full_step = settings.max_num_batched_tokens / tokens
+        balanced = full_step * (memory_area + compute_area)
+    ramp = float((area * outputs)[memory].sum()) / max(memory_area, 1.0)
+    longest = float(outputs.max(initial=1.0))
+    sure = float(outputs[columns.output_spread < SURE].max(initial=1.0))
+    least_steps = max(sure, tokens / settings.max_num_batched_tokens)
+    largest = float(held[~memory].max(initial=0.0))
+    reserve, steps = 0.0, least_steps
+    for _ in range(4):
+        steady = max(0.1 * kv_tokens, min(options.memory_cap * kv_tokens - reserve, balanced))
+        # Where few requests hold most of the area, the ramps take no more than the rest.
+        full = memory_area / steady
+        steps = max(least_steps, full + min(ramp, full))
+        reserve = min(0.5 * kv_tokens, options.reserve * compute_area / steps + largest)
+    # Prefill is spread over the run, but no prompt may take more than 1 % of it.
+    patient = max(tokens, 100.0 * float(columns.new_prompt_tokens.max(initial=0.0))) / steps
+    least_tokens = min(prices.least_tokens, int(np.ceil(patient)))
+    if steps <= tokens / settings.max_num_batched_tokens:
+        # Full steps of prefill last as long as the memory work: there is nothing to hold back.
+        least_tokens = settings.max_num_batched_tokens
+    return BlendParameters(
+        kv_tokens=kv_tokens,
+        memory_cap=options.memory_cap,
+        compute_cap=options.compute_cap,
+        compute_reserve=reserve,
+        bucket_steps=max(1, int(np.ceil(longest / BUCKETS))),
+        steps=steps,
+        tokens=tokens,
+        reads=reads,
+        least_tokens=least_tokens,
+        caution=options.caution,
+    )
+
+
+def blend_state(
+    columns: PolicyInput,
+    arrangement: Arrangement,
+    settings: EngineSettings,
+    options: BlendOptions,
+) -> BlendState:
+    """The state of `blend` over n requests before the first step."""
+    n = len(columns)
+    memory = np.zeros(n, dtype=np.bool_)
+    memory[arrangement.memory_order] = True
+    parameters = blend_parameters(columns, memory, settings, options)
+    below, above = efficient_sizes(columns.prices.efficient_tokens, settings.max_num_batched_tokens)
+    now = np.zeros(NOW)
+    now[TOKENS_LEFT] = parameters.tokens
+    now[READS_LEFT : READS_LEFT + 2] = parameters.reads
+    return BlendState(
+        parameters=parameters,
+        compute_order=arrangement.compute_order,
+        memory_order=arrangement.memory_order,
+        start_step=arrangement.start_step,
+        prompt_tokens=columns.prompt_tokens,
+        memory_side=memory,
+        started=np.zeros(n, dtype=np.int64),
+        generated=np.zeros(n, dtype=np.int64),
+        spread=np.minimum(columns.output_spread, MOST_SPREAD),
+        bucket=np.zeros((n, QUANTILES), dtype=np.int64),
+        long_running=np.zeros(n, dtype=np.int64),
+        long_position=np.zeros(n, dtype=np.int64),
+        counts=np.zeros(2 * BUCKETS),
+        offsets=np.zeros(2 * BUCKETS),
+        belief_counts=np.zeros(2 * BUCKETS),
+        belief_offsets=np.zeros(2 * BUCKETS),
+        unsure=np.zeros((2 * BUCKETS, 3)),
+        likely_reads=np.zeros(n),
+        cohort=cohorts(columns),
+        size_below=below,
+        size_above=above,
+        learned=np.tile([0.0, 1.0, 0.0, 0.0, 0.0], (COHORTS, 1)),
+        cursor=np.zeros(4, dtype=np.int64),
+        now=now,
+    )
+
+
+def no_blend_state() -> BlendState:
+    """A placeholder for the other policies: compiled code knows one type of state."""
+    rows, values = np.empty(0, dtype=np.int64), np.empty(0)
+    return BlendState(
+        parameters=BlendParameters(0.0, 0.0, 0.0, 0.0, 1, 0.0, 0.0, (0.0, 0.0), 0, 0.0),
+        compute_order=rows,
+        memory_order=rows,
+        start_step=values,
+        prompt_tokens=values,
+        memory_side=np.empty(0, dtype=np.bool_),
+        started=rows,
+        generated=rows,
+        spread=values,
+        bucket=np.empty((0, QUANTILES), dtype=np.int64),
+        long_running=rows,
+        long_position=rows,
+        counts=values,
+        offsets=values,
+        belief_counts=values,
+        belief_offsets=values,
+        unsure=np.empty((0, 3)),
+        likely_reads=values,
+        cohort=rows,
+        size_below=rows,
+        size_above=rows,
+        learned=np.empty((0, 5)),
+        cursor=rows,
+        now=values,
+    )
+
+
+# Cohorts smaller than this learn nothing of their own, and no more than these are told apart.
+COHORT_REQUESTS = 8
+
+
+COHORTS = 64
+
+
+def efficient_sizes(
+    ranges: Sequence[Sequence[int]], most: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """For each size from 0 to ``most``, the next efficient one below and above; int64 [most + 1].
+
+    The size itself where it is efficient, or where there is none on that side.
+    """
+    sizes = np.arange(most + 1)
+    efficient = np.zeros(most + 1, dtype=np.bool_)
+    for first, last in ranges:
+        efficient[first : last + 1] = True
+    if not ranges:
+        efficient[:] = True
+    below = np.maximum.accumulate(np.where(efficient, sizes, -1))
+    above = np.minimum.accumulate(np.where(efficient, sizes, most + 1)[::-1])[::-1]
+    known = (below >= 0) & (above <= most)
+    return np.where(known, below, sizes), np.where(known, above, sizes)
+
+
+def cohorts(columns: PolicyInput) -> NDArray[np.int64]:
+    """Number of each request's cohort, 0 for those of none; int64 [n].
+
+    Requests with one and the same uncertain prediction owe it to the same subtree, or to the same
+    kind of prompt: how long some of them turn out to be tells of the others. The cohorts with most
+    to read are numbered from 1.
+    """
+    cohort = np.zeros(len(columns), dtype=np.int64)
+    unsure = np.flatnonzero(columns.output_spread > 0)
+    if not len(unsure):
+        return cohort
+    predictions = np.column_stack([columns.output_tokens[unsure], columns.output_spread[unsure]])
+    _, place, size = np.unique(predictions, axis=0, return_inverse=True, return_counts=True)
+    place = place.ravel()
+    weight = np.where(size >= COHORT_REQUESTS, np.bincount(place, columns.reads[unsure]), 0.0)
+    heaviest = np.argsort(-weight, kind="stable")[: COHORTS - 1]
+    number = np.zeros(len(size), dtype=np.int64)
+    number[heaviest] = np.where(weight[heaviest] > 0, np.arange(1, len(heaviest) + 1), 0)
+    cohort[unsure] = number[place]
+    return cohort

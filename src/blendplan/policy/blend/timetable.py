@@ -1,0 +1,115 @@
+"""`arrange`: which request goes to which side, and when the memory-heavy ones begin."""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.policy.blend.start import Arrangement, BlendOptions, blend_parameters
+from blendplan.policy.known import Z90, PolicyInput
+
+# Classes of output length that are spread over the run each by itself.
+STRATA = 16
+
+
+def arrange(columns: PolicyInput, settings: EngineSettings, options: BlendOptions) -> Arrangement:
+    """Sort requests into the two queues, and set the timetable of the memory-heavy ones.
+
+    A family goes to one side as a whole: its common prefix is worth more than a finer balance.
+    """
+    order = columns.depth_first
+    if not options.families:
+        alone = np.empty(len(columns), dtype=np.int64)
+        alone[order] = np.arange(len(columns))
+        columns = replace(columns, family=alone)
+    reads = columns.reads
+    family = columns.family
+    density = np.bincount(family, columns.density * reads) / np.bincount(family, reads)
+    memory = (density < options.boundary * max(1.0, columns.root_density))[family]
+    parameters = blend_parameters(columns, memory, settings, options)
+    memory_order, start_step = timetable(order[memory[order]], columns, parameters.steps)
+    return Arrangement(order[~memory[order]], memory_order, options.stagger * start_step)
+
+
+def rearrange(
+    planned: Arrangement, columns: PolicyInput, settings: EngineSettings, options: BlendOptions
+) -> Arrangement:
+    """What is left of an arrangement when a part of the job is done.
+
+    The planned starts hold as long as the run is nearly as long as planned; else the requests that
+    are left would start too late, and are spread anew.
+
+    Args:
+        planned: sides, order and starts of the requests that are left.
+        columns: those requests.
+        settings: limits of the engine.
+        options: tuning.
+    """
+    memory = np.zeros(len(columns), dtype=np.bool_)
+    memory[planned.memory_order] = True
+    steps = blend_parameters(columns, memory, settings, options).steps
+    start = planned.start_step
+    if not len(start) or (start[0] <= 0.1 * steps and start[-1] <= 1.1 * steps):
+        return planned
+    memory_order, start = timetable(planned.memory_order, columns, steps)
+    return Arrangement(planned.compute_order, memory_order, options.stagger * start)
+
+
+def timetable(
+    requests: NDArray[np.int64], columns: PolicyInput, steps: float
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Requests in the order of their planned start, and that start in steps.
+
+    Every class of output length is spread evenly, in the order given, over the steps in which its
+    requests can start and still end within ``steps``: the mix of lengths stays the same, ends are
+    staggered, and the longest start early enough. The members of a family start one after the
+    other, as far apart as their share of the work asks for.
+
+    Args:
+        requests: memory-heavy requests in depth-first order, so that families are runs.
+        columns: what is known of all requests.
+        steps: planned length of the run.
+    """
+    outputs = columns.output_tokens[requests]
+    spread = columns.output_spread[requests]
+    late = outputs * np.exp(Z90 * spread - spread**2 / 2)
+    first = np.flatnonzero(np.diff(columns.family[requests], prepend=-1))
+    member = np.repeat(np.arange(len(first)), np.diff(first, append=len(requests)))
+    work = outputs * (columns.new_prompt_tokens[requests] + outputs / 2)
+    family_work = np.bincount(member, work)
+    size = np.bincount(member)
+    span = np.where(size > 1, steps * family_work / max(1.0, family_work.sum()), 0.0)
+    length = np.maximum.reduceat(late, first) if len(first) else late
+    fraction = _spread_evenly(length, np.bincount(member, outputs).astype(np.float64))
+    begin = fraction * np.maximum(0.0, steps - length - span)
+    start = begin[member] + span[member] * _rank_share(member, first, size)
+    order = np.argsort(start, kind="stable")
+    return requests[order], start[order]
+
+
+def _rank_share(
+    member: NDArray[np.int64], first: NDArray[np.int64], size: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Position of each request within its family, from 0 to just under 1."""
+    return (np.arange(len(member)) - first[member]) / size[member]
+
+
+def _spread_evenly(length: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Position in [0, 1) of each item, even within each of `STRATA` classes of length.
+
+    Classes hold equal shares of the weight. Within a class items keep their order; classes are out
+    of phase, so that their items do not coincide.
+    """
+    by_length = np.argsort(length, kind="stable")
+    ascending = length[by_length]
+    share = np.concatenate([[0.0], np.cumsum(weight[by_length])]) / max(1.0, weight.sum())
+    # Equal lengths are of one class.
+    shorter = share[np.searchsorted(ascending, length, side="left")]
+    stratum = np.minimum(STRATA - 1, shorter * STRATA).astype(np.int64)
+    fraction = np.empty(len(length))
+    for number in range(STRATA):
+        mine = np.flatnonzero(stratum == number)
+        phase = (number + 0.5) / STRATA
+        fraction[mine] = (np.arange(len(mine)) + phase) / max(1, len(mine))
+    return fraction

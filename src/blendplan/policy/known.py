@@ -1,0 +1,132 @@
+"""`PolicyInput`: what is known of the requests, and of prices, when a policy is made."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blendplan.cost.step import StepTable, lower_hull
+
+# A log-normal length is believed to be at most this wide (standard deviation of its logarithm):
+# real lengths end somewhere, and the square of a wider one is all in a tail that never comes.
+MOST_SPREAD = 1.0
+# Standard normal quantile: nine values in ten are lower.
+Z90 = 1.2815515655446004
+# Least spread of a length that is not known.
+LEAST_SPREAD = 0.1
+# Marginal price of a token, as a share of that in the best step, that counts as nearly as much.
+FULL_PRICE = 0.8
+# Price of an efficient size, as a multiple of the hull of all prices.
+EFFICIENT = 1.03
+
+
+class StepPrices(NamedTuple):
+    """What a policy needs to know of the price of a step.
+
+    Attributes:
+        token_s: seconds of compute per token in a well-filled step.
+        read_s: seconds per KV token read.
+        least_tokens: tokens that a step needs for its compute time to be worth its weights.
+        efficient_tokens: ranges of sizes, first and last, at which a step costs what the prices of
+            all sizes let expect; kernels work in tiles, and just past a full one they waste most.
+            None where all sizes do.
+    """
+
+    token_s: float
+    read_s: float
+    least_tokens: int
+    efficient_tokens: Sequence[Sequence[int]] = ()
+
+
+@dataclass(frozen=True)
+class PolicyInput:
+    """What the planner knows of n requests when it makes a policy.
+
+    Attributes:
+        depth_first: requests in depth-first order of the prefix tree; int64 [n].
+        family: number of each request's family, ascending along ``depth_first``; a family's common
+            prefix pays only while its requests run close together; int64 [n].
+        by_density: requests in leaf order of the sorted and split tree; int64 [n].
+        prompt_tokens: prompt length; float64 [n].
+        new_prompt_tokens: prompt tokens that each request must compute when every shared prefix
+            is computed once and its cost is divided among the requests below it; float64 [n].
+        output_tokens: expected output length; float64 [n].
+        output_spread: standard deviation of its logarithm, 0 where it is known; float64 [n].
+        density: compute seconds over memory seconds with ``new_prompt_tokens``; float64 [n].
+        root_density: the same for the whole workload.
+        prices: price of a step.
+    """
+
+    depth_first: NDArray[np.int64]
+    family: NDArray[np.int64]
+    by_density: NDArray[np.int64]
+    prompt_tokens: NDArray[np.float64]
+    new_prompt_tokens: NDArray[np.float64]
+    output_tokens: NDArray[np.float64]
+    output_spread: NDArray[np.float64]
+    density: NDArray[np.float64]
+    root_density: float
+    prices: StepPrices
+
+    def __len__(self) -> int:
+        return len(self.depth_first)
+
+    @property
+    def output_squares(self) -> NDArray[np.float64]:
+        """Expected square of the output length, taken as log-normal; float64 [n]."""
+        spread = np.minimum(self.output_spread, MOST_SPREAD)
+        squares: NDArray[np.float64] = self.output_tokens**2 * np.exp(spread**2)
+        return squares
+
+    @property
+    def reads(self) -> NDArray[np.float64]:
+        """KV tokens that each request is expected to read while it decodes; float64 [n]."""
+        return self.prompt_tokens * self.output_tokens + self.output_squares / 2
+
+
+def step_prices(table: StepTable) -> StepPrices:
+    """Sum up a step table for a policy.
+
+    A step counts as well filled when a token costs little more than in the best step: 15 % where
+    the rest of the step overlaps with it, 1 % where nothing does; but no further than to where
+    another token costs nearly as much as one in the best step, from where on filling steps more
+    only moves tokens from one step to another. Its size is efficient when its price is within 3 %
+    of the convex hull of all prices, which mixtures of other sizes could reach.
+    """
+    tokens = np.arange(1, len(table.linear_s))
+    per_token = table.linear_s[1:] / tokens
+    best = float(per_token.min())
+    tolerance = 1.01 if table.overlap == 1.0 else 1.15
+    least = int(tokens[np.argmax(per_token <= tolerance * best)])
+    corners = lower_hull(table.linear_s)
+    hull = table.linear_s[corners]
+    full_price = np.diff(hull) / np.diff(corners) >= FULL_PRICE * best
+    if full_price.any():
+        least = min(least, int(corners[np.argmax(full_price)]))
+    at_hull = table.linear_s[1:] <= EFFICIENT * np.interp(tokens, corners, hull)
+    return StepPrices(best, float(table.decode_attention[0]), least, _ranges(at_hull))
+
+
+def _ranges(chosen: NDArray[np.bool_]) -> list[list[int]]:
+    """First and last, counted from 1, of each run of True; none where all are."""
+    if chosen.all():
+        return []
+    edges = np.flatnonzero(np.diff(chosen.astype(np.int8), prepend=0, append=0))
+    return [[int(first) + 1, int(end)] for first, end in edges.reshape(-1, 2)]
+
+
+def output_spread(
+    mean: NDArray[np.floating[Any]],
+    p50: NDArray[np.floating[Any]],
+    p90: NDArray[np.floating[Any]],
+) -> NDArray[np.float64]:
+    """Standard deviation of the logarithm of lengths with that mean, median and 90 % quantile.
+
+    By the two quantiles, as of a log-normal length; where a cap has made them equal but the mean is
+    another, a little. 0 where all are equal, that is, where the length is known; float64 [n].
+    """
+    spread = np.log(np.maximum(p90, p50).astype(np.float64) / p50) / Z90
+    capped = (spread < LEAST_SPREAD) & ((mean != p50) | (p50 != p90))
+    return np.where(capped, LEAST_SPREAD, spread)

@@ -1,0 +1,199 @@
+"""`LivePolicy`: a policy for whoever runs a real engine."""
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from blendplan.errors import BlendplanError
+from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.kernel import kernel
+from blendplan.policy import state_machine as transitions
+from blendplan.policy.registry import Policy
+from blendplan.policy.state import SHARE, PolicyState
+
+WAITING, RUNNING, PREEMPTED, DONE = range(4)
+_WORDS = ("waiting", "running", "preempted", "done")
+
+
+class LivePolicy:
+    """Answers what to admit now, given what a running engine reports.
+
+    The state machine is the one that the simulated engine drives. Requests are named by their row
+    in the plan. A request that the engine preempted is the engine's to resume: report it with
+    `preempted`, and with `resumed` when it runs again; where an engine does not tell that, the next
+    report of the request will do.
+
+    Args:
+        policy: a fresh policy over the m requests that are left.
+        prompt_tokens, cached_tokens: prompt length of the plan's n requests, and how much of it
+            the prefix cache is expected to hold; int [n].
+        settings: limits of the engine.
+        left: rows of the plan that are left, rising; all without it; int64 [m].
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        prompt_tokens: ArrayLike,
+        cached_tokens: ArrayLike,
+        settings: EngineSettings,
+        left: NDArray[np.int64] | None = None,
+    ) -> None:
+        self.name = policy.name
+        self.settings = settings
+        self._state = policy.state
+        prompts = np.asarray(prompt_tokens, dtype=np.int64)
+        self._left = np.arange(len(prompts), dtype=np.int64) if left is None else left
+        # The policy knows a request by its place among those that are left.
+        self._place = np.full(len(prompts), -1, dtype=np.int64)
+        self._place[self._left] = np.arange(len(self._left))
+        self._new_tokens = (prompts - np.asarray(cached_tokens, dtype=np.int64))[self._left]
+        self._chosen = np.empty(settings.max_num_seqs, dtype=np.int64)
+        self._status = np.full(len(prompts), DONE, dtype=np.int8)
+        self._status[self._left] = WAITING
+        self._running = 0
+        self._preempted = 0
+        self._unadmitted = len(self._left)
+        self._prefill_tokens = settings.max_num_batched_tokens
+
+    @property
+    def prefill_tokens(self) -> int:
+        """Prompt tokens that the coming step may compute, as of the last `admit`.
+
+        What was admitted but is not computed yet counts too. An engine that can hold back prompts
+        for the sake of the requests that decode should keep to it.
+        """
+        return self._prefill_tokens
+
+    @property
+    def running(self) -> int:
+        """Requests admitted and neither finished nor preempted."""
+        return self._running
+
+    @property
+    def done(self) -> bool:
+        """Whether every request has been admitted."""
+        return self._unadmitted == 0
+
+    def admit(
+        self, free_kv_tokens: int, *, step_tokens: int | None = None, backlog_tokens: int = 0
+    ) -> NDArray[np.int64]:
+        """Rows to submit to the engine now, in this order; call it once before each step.
+
+        An idle engine is always given something while requests are left.
+
+        Args:
+            free_kv_tokens: KV-cache tokens that the engine could give to new requests.
+            step_tokens: tokens that the next step has left for prefill; the limit of the
+                settings without it.
+            backlog_tokens: prompt tokens of requests admitted earlier that the engine has yet to
+                compute; they come first.
+        """
+        step_tokens = self.settings.max_num_batched_tokens if step_tokens is None else step_tokens
+        used_kv_tokens = float(max(0, self.settings.kv_tokens - free_kv_tokens))
+        count, self._prefill_tokens = _admit(
+            self._state,
+            self._new_tokens,
+            self._chosen,
+            int(free_kv_tokens),
+            used_kv_tokens,
+            self._running,
+            self._preempted,
+            int(step_tokens),
+            int(backlog_tokens),
+        )
+        chosen: NDArray[np.int64] = self._left[self._chosen[:count]]
+        self._status[chosen] = RUNNING
+        self._running += count
+        self._unadmitted -= count
+        return chosen
+
+    def finished(self, rows: Iterable[int]) -> None:
+        """Tell the policy that requests are done and hold no KV cache any more.
+
+        Raises:
+            BlendplanError: no such row, or one that is not on the engine.
+        """
+        for row in rows:
+            if self._expect(row, "finished", RUNNING, PREEMPTED) == PREEMPTED:
+                self.resumed([row])
+            transitions.finished(self._state, int(self._place[row]))
+            self._status[row] = DONE
+            self._running -= 1
+
+    def preempted(self, rows: Iterable[int]) -> None:
+        """Tell the policy that the engine took the KV cache of running requests.
+
+        Raises:
+            BlendplanError: no such row, or one that is not on the engine.
+        """
+        for row in rows:
+            if self._expect(row, "preempted", RUNNING, PREEMPTED) == PREEMPTED:
+                continue
+            transitions.preempted(self._state, int(self._place[row]))
+            self._status[row] = PREEMPTED
+            self._preempted += 1
+            self._running -= 1
+
+    def resumed(self, rows: Iterable[int]) -> None:
+        """Tell the policy that preempted requests run again.
+
+        Raises:
+            BlendplanError: no such row, or one that was not preempted.
+        """
+        for row in rows:
+            self._expect(row, "resumed", PREEMPTED)
+            transitions.admitted(self._state, int(self._place[row]))
+            self._status[row] = RUNNING
+            self._preempted -= 1
+            self._running += 1
+
+    def _expect(self, row: int, event: str, *allowed: int) -> int:
+        """The status of a row, which must be one of ``allowed``."""
+        if not 0 <= row < len(self._status):
+            raise BlendplanError(
+                f"row {row} is reported {event}, the plan has rows 0 to {len(self._status) - 1}"
+            )
+        status = int(self._status[row])
+        if status not in allowed:
+            raise BlendplanError(
+                f"row {row} is reported {event}, but it is {_WORDS[status]}; report what happens "
+                f"to a row once, after `admit` has returned it"
+            )
+        return status
+
+    def shares(self) -> tuple[int, int]:
+        """The memory partition in force: KV tokens of the compute and of the memory side."""
+        level = self._state.level
+        return round(level[SHARE]), round(level[SHARE + 1])
+
+
+@kernel
+def _admit(
+    state: PolicyState,
+    new_tokens: NDArray[np.int64],
+    chosen: NDArray[np.int64],
+    free_kv_tokens: int,
+    used_kv_tokens: float,
+    running: int,
+    preempted: int,
+    step_tokens: int,
+    backlog_tokens: int,
+) -> tuple[int, int]:
+    prefill_tokens = min(transitions.begin_step(state, running, used_kv_tokens), step_tokens)
+    budget = prefill_tokens - backlog_tokens
+    count = 0
+    # A preempted request keeps its seat: the engine resumes it before it takes another.
+    while running + preempted + count < len(chosen) and budget > 0:
+        request = transitions.next_request(state, running + count)
+        if request < 0:
+            break
+        if new_tokens[request] > free_kv_tokens and running + count > 0:
+            break
+        transitions.admitted(state, request)
+        chosen[count] = request
+        count += 1
+        free_kv_tokens -= new_tokens[request]
+        budget -= new_tokens[request]
+    return count, prefill_tokens

@@ -1,0 +1,294 @@
+"""The replay loop: the plan's live policy on one side, an engine on the other.
+
+It asks the policy what to admit given what the engine reports, submits, collects and writes. It
+does not know which engine it drives.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blendplan.engines.protocol import (
+    Engine,
+    EngineDiedError,
+    EngineRequest,
+    Finished,
+    Refused,
+    StepReport,
+)
+from blendplan.errors import BlendplanError
+from blendplan.planfile.rows import Work
+from blendplan.policy.live import LivePolicy
+from blendplan.replay.asked import asked
+from blendplan.replay.logs import Log
+from blendplan.replay.stop import Stop
+from blendplan.replay.tally import Tally
+from blendplan.replay.writer import ResultsWriter
+from blendplan.requests.record import BadRecordError
+
+# Deaths without a single finished request in between, after which the engine is hopeless.
+_MOST_DEATHS_IN_A_ROW = 8
+
+
+class _Flight(NamedTuple):
+    """A request that is on the engine: since when, and how its answer will be shaped."""
+
+    submitted_s: float
+    chat: bool
+    model: str | None
+
+
+class ReplayLoop:
+    """One session of a run.
+
+    A request that fails is tried again ``retries`` times; an engine that dies is started again
+    and everything that was on it counts one failure. Those that an engine's death would cost
+    their last attempt get it alone, so that a request that kills engines takes no other with it.
+
+    Args:
+        work: the requests.
+        policy: asked what to admit.
+        engine, restart: the started engine, and how to start another one.
+        writer: takes results and knows which requests have one already.
+        tally: counts.
+        stop: asked between steps whether to end.
+        retries: further attempts of a request that failed.
+        steps, requests: logs.
+        progress: called now and then.
+    """
+
+    def __init__(
+        self,
+        work: Work,
+        policy: LivePolicy,
+        engine: Engine,
+        restart: Callable[[], Engine],
+        writer: ResultsWriter,
+        tally: Tally,
+        stop: Stop,
+        *,
+        retries: int,
+        steps: Log,
+        requests: Log,
+        progress: Callable[[Tally], None],
+    ) -> None:
+        self._work = work
+        self._policy = policy
+        self._engine = engine
+        self._restart = restart
+        self._writer = writer
+        self._tally = tally
+        self._stop = stop
+        self._retries = retries
+        self._steps = steps
+        self._requests = requests
+        self._progress = progress
+        self._in_flight: dict[int, _Flight] = {}
+        self._failures: dict[int, int] = {}
+        self._again: deque[int] = deque()
+        self._alone: deque[int] = deque()
+        self._lone_row = -1
+        self._preempted: set[int] = set()
+        self._deaths_in_a_row = 0
+        self._started_s = 0.0
+        self._clock_s: float | None = None
+
+    def run(self) -> None:
+        """Run until every request has a line, or until asked to stop.
+
+        Raises:
+            BlendplanError: the engine cannot be kept alive.
+        """
+        report = self._idle_report()
+        self._started_s = time.monotonic()
+        try:
+            while True:
+                submitted = self._choose(report)
+                if not self._in_flight:
+                    break
+                try:
+                    report = self._engine.step(submitted, self._policy.prefill_tokens)
+                except EngineDiedError as death:
+                    report = self._bury(death)
+                else:
+                    self._take(report)
+                self._progress(self._tally)
+        finally:
+            self._engine.close()
+
+    def _choose(self, report: StepReport) -> list[EngineRequest]:
+        """What to submit before the next step."""
+        while True:
+            rows = self._next_rows(report)
+            requests = [request for row in rows if (request := self._launch(row)) is not None]
+            # Where all of them were unusable and nothing runs, there may be more.
+            if requests or self._in_flight or not rows:
+                return requests
+
+    def _next_rows(self, report: StepReport) -> list[int]:
+        if self._stop.asked:
+            return []
+        if self._alone or self._lone_row in self._in_flight:
+            rows = [self._alone.popleft()] if not self._in_flight else []
+            self._lone_row = rows[0] if rows else self._lone_row
+            self._policy.resumed(rows)
+            return rows
+        rows = list(self._again)
+        self._again.clear()
+        self._policy.resumed(rows)
+        return rows + self._admit(report)
+
+    def _admit(self, report: StepReport) -> list[int]:
+        """Ask the policy what to admit now."""
+        decoding = report.running - bool(report.backlog_tokens)
+        step_tokens = self._engine.capacity.max_num_batched_tokens - decoding
+        # What is submitted behind a waiting request could only wait too.
+        backlog_tokens = step_tokens if report.waiting else report.backlog_tokens
+        rows: list[int] = self._policy.admit(
+            report.free_kv_tokens, step_tokens=step_tokens, backlog_tokens=backlog_tokens
+        ).tolist()
+        return rows
+
+    def _launch(self, row: int) -> EngineRequest | None:
+        try:
+            request, chat, model = asked(self._work, row)
+        except (BadRecordError, ValueError) as error:
+            self._give_up(Refused(row, "invalid_request", str(error), retry=False))
+            return None
+        self._in_flight[row] = _Flight(self._now(), chat, model)
+        return request
+
+    def _take(self, report: StepReport) -> None:
+        """Tell the policy and the user what happened in a step."""
+        self._clock_s = report.clock_s
+        self._tally.steps += report.steps
+        self._tally.elapsed_s = self._now()
+        self._note_preemptions(report.preempted, report.resumed)
+        for refused in report.refused:
+            self._fail(refused)
+        self._finish([done for done in report.finished if done.row in self._in_flight])
+        for work in report.work:
+            self._steps.add(
+                prefill_tokens=work.prefill_tokens,
+                decode_tokens=work.decode_tokens,
+                kv_tokens_read=work.kv_tokens_read,
+                sequences=work.prefill_sequences + work.decode_tokens,
+                prefill_pairs=work.prefill_pairs,
+                time_s=work.time_s,
+                end_s=self._tally.elapsed_s,
+                kv_tokens_used=work.kv_tokens_used,
+                running=report.running,
+                waiting=report.waiting,
+            )
+
+    def _note_preemptions(self, preempted: Sequence[int], resumed: Sequence[int]) -> None:
+        # A request with several answers loses its cache answer by answer; it counts once.
+        lost = [row for row in preempted if row not in self._preempted and row in self._in_flight]
+        self._tally.preemptions += len(preempted)
+        self._preempted.update(lost)
+        self._policy.preempted(lost)
+        self._resume(row for row in resumed if row in self._preempted)
+
+    def _resume(self, rows: Iterable[int]) -> None:
+        back = list(rows)
+        self._preempted.difference_update(back)
+        self._policy.resumed(back)
+
+    def _finish(self, finished: Sequence[Finished]) -> None:
+        if not finished:
+            return
+        self._deaths_in_a_row = 0
+        rows = [done.row for done in finished]
+        self._resume(row for row in rows if row in self._preempted)
+        self._policy.finished(rows)
+        flights = [self._in_flight.pop(row) for row in rows]
+        self._writer.write_results(
+            [
+                (done, flight.chat, flight.model)
+                for done, flight in zip(finished, flights, strict=True)
+            ],
+            self._engine.capacity.version,
+        )
+        for done, flight in zip(finished, flights, strict=True):
+            self._tally.add(done)
+            self._note_request(done, flight.submitted_s)
+
+    def _note_request(self, done: Finished, submitted_s: float) -> None:
+        if not self._requests.wanted:
+            return
+        latency = done.first_token_s
+        self._requests.add(
+            submitted_s=submitted_s,
+            first_token_s=None if latency is None else submitted_s + latency,
+            finished_s=self._now(),
+            prompt_tokens=done.prompt_tokens,
+            cached_tokens=done.cached_tokens,
+            output_tokens=done.completion_tokens,
+            preemptions=done.preemptions,
+            attempts=self._failures.get(done.row, 0) + 1,
+            **self._writer.planned(done.row),
+        )
+
+    def _fail(self, refused: Refused) -> None:
+        """One attempt of one request failed."""
+        row = refused.row
+        if row not in self._in_flight:
+            return
+        self._failures[row] = self._failures.get(row, 0) + 1
+        if not refused.retry or self._failures[row] > self._retries:
+            self._give_up(refused)
+            return
+        del self._in_flight[row]
+        if row not in self._preempted:
+            self._policy.preempted([row])
+        self._preempted.discard(row)
+        self._again.append(row)
+
+    def _give_up(self, refused: Refused) -> None:
+        self._in_flight.pop(refused.row, None)
+        self._resume(row for row in [refused.row] if row in self._preempted)
+        self._policy.finished([refused.row])
+        self._tally.failed += 1
+        self._writer.write_error(refused)
+
+    def _bury(self, death: EngineDiedError) -> StepReport:
+        """Start another engine after this one died; what was on it failed once."""
+        self._deaths_in_a_row += 1
+        self._tally.restarts += 1
+        for row in list(self._in_flight):
+            self._fail(Refused(row, "engine_died", str(death), retry=True))
+        if self._retries > 0:
+            suspects = [row for row in self._again if self._failures[row] == self._retries]
+            self._alone.extend(suspects)
+            self._again = deque(row for row in self._again if row not in set(suspects))
+        if self._deaths_in_a_row >= _MOST_DEATHS_IN_A_ROW:
+            raise BlendplanError(
+                f"the engine died {self._deaths_in_a_row} times in a row without finishing a "
+                f"request, at last because {death}"
+            )
+        self._engine.close()
+        try:
+            self._engine = self._restart()
+        except EngineDiedError as error:
+            raise BlendplanError(f"the engine died and cannot be started again: {error}") from None
+        return self._idle_report()
+
+    def _idle_report(self) -> StepReport:
+        return StepReport(free_kv_tokens=self._engine.capacity.kv_tokens)
+
+    def _now(self) -> float:
+        """Seconds since the start of the session, on the engine's clock."""
+        return time.monotonic() - self._started_s if self._clock_s is None else self._clock_s
+
+
+def hopeless(work: Work, context_tokens: int, done: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Rows whose prompt leaves no room for a single generated token; int64 [k].
+
+    Only prompts of known length are judged; the engine judges the others.
+    """
+    known = np.asarray(work.prompt_token_ids.is_valid().to_numpy(), dtype=bool)
+    return np.flatnonzero(known & ~done & (work.prompt_tokens >= context_tokens))

@@ -1,0 +1,250 @@
+"""`replay`: run a plan on an engine."""
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from blendplan.engines.protocol import Capacity, EngineDiedError, Refused
+from blendplan.engines.registry import Remark, check_engine_name, engine_starter, model_to_load
+from blendplan.errors import BlendplanError
+from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.planfile.check import column_digest
+from blendplan.planfile.plan import Plan
+from blendplan.planfile.rows import Work, work_of
+from blendplan.replay.journal import Journal, Order
+from blendplan.replay.logs import REQUEST_LOG, STEP_LOG, open_log
+from blendplan.replay.loop import ReplayLoop, hopeless
+from blendplan.replay.stop import Stop
+from blendplan.replay.tally import Tally
+from blendplan.replay.writer import ResultsWriter
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """How a run went.
+
+    Attributes:
+        engine: name of the engine.
+        tally: counts of this session.
+        interrupted: True when the run was asked to stop before its end.
+        capacity: limits of the engine; None when nothing was left to run.
+        planned: the ``predicted`` object of the plan's metadata, with its prefix sharing; only
+            totals of tokens where the plan was made for no engine in particular.
+    """
+
+    engine: str
+    tally: Tally
+    interrupted: bool
+    capacity: Capacity | None
+    planned: dict[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The run as JSON values, by the names that plans use."""
+        tally = self.tally
+        return {
+            "engine": self.engine,
+            "requests": tally.requests,
+            "finished": tally.finished,
+            "failed": tally.failed,
+            "already_done": tally.already_done,
+            "interrupted": self.interrupted,
+            "makespan_s": tally.elapsed_s if self.capacity else None,
+            "throughput_tokens_per_s": tally.throughput_tokens_per_s if self.capacity else None,
+            "prompt_tokens": tally.prompt_tokens,
+            "output_tokens": tally.output_tokens,
+            "prefix_sharing": tally.cached_share,
+            "steps": tally.steps or None,
+            "preemptions": tally.preemptions,
+            "restarts": tally.restarts,
+            "kv_tokens": None if self.capacity is None else self.capacity.kv_tokens,
+            "predicted": self.planned,
+        }
+
+
+def replay(
+    plan: Plan,
+    engine: str = "sim",
+    output: Path | str | None = None,
+    *,
+    model: str | None = None,
+    engine_args: Mapping[str, Any] | None = None,
+    order: Order = "input",
+    resume: bool = False,
+    retries: int = 2,
+    already: Path | None = None,
+    pdmux: bool = False,
+    own_capacity: bool = False,
+    step_log: Path | None = None,
+    request_log: Path | None = None,
+    remark: Remark = lambda line: None,
+    progress: Callable[[Tally], None] = lambda tally: None,
+) -> Replayed:
+    """Run a plan's requests on an engine and write their results.
+
+    Every request gets exactly one line in the results file, an answer or an error. A run that is
+    cut short, by whatever, leaves a journal beside it and goes on with ``resume``.
+
+    Args:
+        plan: what to run.
+        engine: ``sim``, ``vllm`` or ``sglang``.
+        output: results file, OpenAI batch output lines; None writes none.
+        model: name or directory of the model, as the engine knows it; by default the published
+            model that the plan's numbers come from.
+        engine_args: arguments for the engine by its own names; they win over the plan's.
+        order: ``input`` gives the results the order of the request file, at the end; ``finish``
+            writes them as they come.
+        resume: continue an interrupted run, or begin one where there is none.
+        retries: further attempts of a request that failed or whose engine died.
+        already: a results file with answers to take over, such as a sampling run's.
+        pdmux: SGLang: share the GPU in space between prefill and decode.
+        own_capacity: the plan was made for no engine in particular: do not compare with it.
+        step_log, request_log: Parquet files for what each step computed and each request took.
+        remark: called with a line on anything that the user should know.
+        progress: called after each step with the state of the run.
+
+    Raises:
+        BlendplanError: the engine does not start or cannot be kept alive, the results cannot be
+            written, or a journal or results are in the way.
+        KeyboardInterrupt: a second Ctrl-C, or SIGTERM; the run can be resumed.
+    """
+    check_engine_name(engine)
+    if pdmux and engine != "sglang":
+        raise BlendplanError(f"spatial sharing is SGLang's, not that of {engine!r}; drop --pdmux")
+    if step_log is not None and engine == "sglang":
+        raise BlendplanError("SGLang does not tell what its steps compute; drop --step-log")
+    path = None if output is None else Path(output)
+    if path is None and (resume or already is not None):
+        raise BlendplanError("only a run with a results file can be resumed; give an output path")
+    if not len(plan):
+        raise BlendplanError("the plan holds no requests; there is nothing to replay")
+    model = model_to_load(plan, engine, model, remark)
+    work = work_of(plan)
+    tally = Tally(len(plan), _predicted(plan, own_capacity))
+    journal = None if path is None else Journal(path, order, _identity(plan, engine, model))
+    writer = ResultsWriter(plan, work, model, journal)
+    with ExitStack() as open_things:
+        open_things.callback(writer.close)
+        if already is not None:
+            writer.check_answers(already)
+        if journal is not None:
+            _open_journal(journal, writer, tally, resume=resume, remark=remark)
+        if already is not None:
+            taken = writer.adopt(already)
+            tally.already_done += taken
+            remark(f"{taken} requests have their answer in {already}")
+        if not tally.left:
+            if journal is not None and journal.path.exists():
+                writer.complete()
+            return Replayed(engine, tally, False, None, tally.predicted)
+
+        start = engine_starter(plan, engine, model, engine_args or {}, pdmux, bool(step_log), path)
+        stop = open_things.enter_context(Stop(lambda: remark(_stopping(path))))
+        try:
+            running = start()
+        except EngineDiedError as error:
+            where = "" if Path(model).is_dir() else f" ({model!r} is no folder here)"
+            raise BlendplanError(f"{engine} did not start{where}: {error}") from None
+        capacity = running.capacity
+        settings = _settings(plan, capacity, (lambda line: None) if own_capacity else remark)
+        steps = open_things.enter_context(open_log(step_log, STEP_LOG))
+        requests = open_things.enter_context(open_log(request_log, REQUEST_LOG))
+        _refuse_hopeless(work, writer, tally, capacity, remark)
+        loop = ReplayLoop(
+            work,
+            plan.live_policy(settings, left=np.flatnonzero(~writer.done)),
+            running,
+            start,
+            writer,
+            tally,
+            stop,
+            retries=retries,
+            steps=steps,
+            requests=requests,
+            progress=progress,
+        )
+        loop.run()
+        if not tally.left:
+            writer.complete()
+    return Replayed(engine, tally, tally.left > 0, capacity, tally.predicted)
+
+
+def _identity(plan: Plan, engine: str, model: str) -> dict[str, str]:
+    digest = plan.metadata.get("columns_sha256") or column_digest(plan.table)
+    return {"plan": str(digest), "engine": engine, "model": model}
+
+
+def _predicted(plan: Plan, own_capacity: bool) -> dict[str, Any]:
+    predicted = plan.metadata["predicted"]
+    if own_capacity:  # the times are those of another engine
+        return {name: predicted[name] for name in ("prompt_tokens", "output_tokens")}
+    return {**predicted, "prefix_sharing": plan.metadata["prefix_sharing"]["planned"]}
+
+
+def _open_journal(
+    journal: Journal, writer: ResultsWriter, tally: Tally, *, resume: bool, remark: Remark
+) -> None:
+    if resume and journal.path.exists():
+        tally.already_done = writer.recover()
+        remark(f"resuming: {tally.already_done} of {tally.requests} requests are done")
+    elif resume and journal.output.exists():
+        tally.already_done, tally.failed = writer.recognise(journal.output)
+        remark(f"{journal.output} is complete: nothing to resume")
+    else:
+        journal.begin()
+
+
+def _settings(plan: Plan, capacity: Capacity, remark: Remark) -> EngineSettings:
+    """The started engine's limits; where they are not the plan's, the partition follows them."""
+    planned = plan.settings
+    actual = EngineSettings(
+        capacity.kv_tokens,
+        capacity.max_num_seqs,
+        capacity.max_num_batched_tokens,
+        capacity.block_size,
+    )
+    if planned.kv_blocks * planned.block_size != actual.kv_tokens:
+        remark(
+            f"the plan was made for a KV cache of {planned.kv_tokens:,} tokens, the engine has "
+            f"{actual.kv_tokens:,}: the memory partition follows the engine"
+        )
+    same_blocks = replace(actual, kv_tokens=planned.kv_tokens, block_size=planned.block_size)
+    if same_blocks != planned:
+        remark(
+            f"the plan was made for {planned.max_num_seqs} sequences and "
+            f"{planned.max_num_batched_tokens} tokens a step, the engine takes "
+            f"{actual.max_num_seqs} and {actual.max_num_batched_tokens}"
+        )
+    return actual
+
+
+def _refuse_hopeless(
+    work: Work, writer: ResultsWriter, tally: Tally, capacity: Capacity, remark: Remark
+) -> None:
+    """Answer now those that can never run, and say so before the start."""
+    rows = hopeless(work, capacity.context_tokens, writer.done)
+    if not len(rows):
+        return
+    remark(
+        f"{len(rows)} requests can never run: their prompts fill the context of "
+        f"{capacity.context_tokens:,} tokens; they get error lines"
+    )
+    for row in rows.tolist():
+        message = (
+            f"the prompt has {work.prompt_tokens[row]} tokens, the engine takes less than "
+            f"{capacity.context_tokens}"
+        )
+        writer.write_error(Refused(row, "context_length_exceeded", message, retry=False))
+        tally.failed += 1
+
+
+def _stopping(output: Path | None) -> str:
+    if output is None:
+        return "stopping when the running requests are finished; Ctrl-C again stops at once"
+    return (
+        "stopping when the running requests are finished; Ctrl-C again stops at once; "
+        "either way --resume continues the run"
+    )

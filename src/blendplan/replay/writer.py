@@ -1,0 +1,228 @@
+"""`ResultsWriter`: from what an engine answers to lines on disk, once per request."""
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from blendplan.engines.protocol import Finished, Refused
+from blendplan.errors import BlendplanError
+from blendplan.planfile.plan import Plan
+from blendplan.planfile.rows import Work
+from blendplan.replay import result_lines as results
+from blendplan.replay.journal import Journal
+
+
+class ResultsWriter:
+    """Writes the results of a run and knows which requests have one.
+
+    Args:
+        plan, work: what is run.
+        model: name for results of requests that name no model.
+        journal: where lines go; None keeps none.
+
+    Attributes:
+        done: whether a request has its line; bool [n].
+    """
+
+    def __init__(self, plan: Plan, work: Work, model: str, journal: Journal | None) -> None:
+        self.done = np.zeros(len(work), dtype=bool)
+        self._plan = plan
+        self._work = work
+        self._model = model
+        self._journal = journal
+        self._offsets = np.full(len(work), -1, dtype=np.int64)
+
+    def recover(self) -> int:
+        """Take over what an interrupted run has written; how many answers that is.
+
+        Requests with an error line get another chance.
+
+        Raises:
+            BlendplanError: the journal is another run's.
+        """
+        if self._journal is None:
+            return 0
+        rows = _RowFinder(self._work)
+        errors = False
+        for offset, line in self._journal.resume():
+            row = rows.of(line)
+            if row < 0:
+                raise BlendplanError(
+                    f"{self._journal.path} holds a line for request {line.get('custom_id')!r}, "
+                    f"which is not in this plan; delete the journal to start over"
+                )
+            if results.failed(line):
+                errors = True
+            else:
+                self.done[row] = True
+                self._offsets[row] = offset
+        if errors:
+            kept = np.flatnonzero(self.done)
+            kept = kept[np.argsort(self._offsets[kept])]
+            self._offsets[kept] = self._journal.rewrite(self._offsets[kept].tolist())
+        return int(self.done.sum())
+
+    def recognise(self, output: Path) -> tuple[int, int]:
+        """Check that a file holds the whole results of this plan; its answers and errors.
+
+        Raises:
+            BlendplanError: it does not.
+        """
+        rows = _RowFinder(self._work)
+        answers = errors = 0
+        with output.open("rb") as file:
+            for number, raw in enumerate(file, start=1):
+                line = _parse(raw, output, number)
+                row = rows.of(line)
+                if row < 0 or self.done[row]:
+                    raise BlendplanError(
+                        f"{output}, line {number}: request {line['custom_id']!r} is not in this "
+                        f"plan, or there twice; give another output path"
+                    )
+                self.done[row] = True
+                errors += results.failed(line)
+                answers += not results.failed(line)
+        if not self.done.all():
+            raise BlendplanError(
+                f"{output} lacks {int((~self.done).sum())} requests of this plan and has no "
+                f"journal to resume from; give another output path"
+            )
+        return answers, errors
+
+    def check_answers(self, path: Path) -> None:
+        """Read another results file through before anything of it is taken.
+
+        Raises:
+            BlendplanError: the file cannot be read, holds something else, or nothing of this plan.
+        """
+        if all(row is None for row, _ in self._lines_of(path)):
+            raise BlendplanError(
+                f"{path} holds no result of a request of this plan; give the results of a sample "
+                f"or of an earlier run of the same requests"
+            )
+
+    def adopt(self, path: Path) -> int:
+        """Take answers from another results file, such as a sampling run's; how many.
+
+        Raises:
+            BlendplanError: the file cannot be read or holds something else.
+        """
+        taken = 0
+        for row, line in self._lines_of(path):
+            if row is None or self.done[row] or results.failed(line):
+                continue
+            source_row = int(self._work.source_row[row])
+            self._append([row], [results.renamed(line, source_row=source_row)])
+            taken += 1
+        return taken
+
+    def _lines_of(self, path: Path) -> Iterator[tuple[int | None, dict[str, Any]]]:
+        """Lines of a results file, each with the row that it answers."""
+        row_of = {self._work.request_id(row): row for row in range(len(self._work))}
+        try:
+            with path.open("rb") as file:
+                for number, raw in enumerate(file, start=1):
+                    line = _parse(raw, path, number)
+                    yield row_of.get(str(line.get("custom_id"))), line
+        except OSError as error:
+            raise BlendplanError(f"cannot read results {path}: {error.strerror}") from None
+
+    def write_results(
+        self, answers: Sequence[tuple[Finished, bool, str | None]], engine: str
+    ) -> None:
+        """Write the answers of one step.
+
+        Args:
+            answers: what finished, whether it is shaped as a chat, the model that it named.
+            engine: name and version of the engine that gave them.
+        """
+        created = int(time.time())
+        lines = [
+            results.result_line(
+                done,
+                source_row=int(self._work.source_row[done.row]),
+                custom_id=self._work.request_id(done.row),
+                chat=chat,
+                model=model or self._model,
+                engine=engine,
+                created=created,
+            )
+            for done, chat, model in answers
+        ]
+        self._append([done.row for done, _, _ in answers], lines)
+
+    def write_error(self, refused: Refused) -> None:
+        """Write the error line of a request that failed for good."""
+        line = results.error_line(
+            source_row=int(self._work.source_row[refused.row]),
+            custom_id=self._work.request_id(refused.row),
+            code=refused.code,
+            message=refused.message,
+        )
+        self._append([refused.row], [line])
+
+    def planned(self, row: int) -> dict[str, Any]:
+        """What the plan says of one request, for the request log."""
+        table = self._plan.table
+        return {
+            "request_id": self._work.request_id(row),
+            "source_row": int(self._work.source_row[row]),
+            "planned_start_s": table.column("start_s")[row].as_py(),
+            "planned_finish_s": table.column("finish_s")[row].as_py(),
+            "planned_output_tokens": table.column("output_tokens_mean")[row].as_py(),
+        }
+
+    def complete(self) -> None:
+        """Every request has its line: give the results file its final form."""
+        if self._journal is not None:
+            order = np.argsort(self._work.source_row)
+            self._journal.complete(self._offsets[order].tolist())
+
+    def close(self) -> None:
+        """Let go of the journal; it stays for the next session if there is anything in it."""
+        if self._journal is None:
+            return
+        self._journal.close()
+        if not self.done.any():
+            self._journal.discard()
+
+    def _append(self, rows: Iterable[int], lines: list[bytes]) -> None:
+        for row in (marked := list(rows)):
+            self.done[row] = True
+        if self._journal is not None:
+            for row, offset in zip(marked, self._journal.append(lines), strict=True):
+                self._offsets[row] = offset
+
+
+class _RowFinder:
+    """Rows of a plan by what its result lines say of themselves."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._rows = np.argsort(work.source_row)
+        self._source_rows = work.source_row[self._rows]
+
+    def of(self, line: dict[str, Any]) -> int:
+        """The row that a line answers, -1 where it answers no request of the plan."""
+        source_row = results.source_row(line)
+        place = int(np.searchsorted(self._source_rows, source_row))
+        if place == len(self._source_rows) or self._source_rows[place] != source_row:
+            return -1
+        row = int(self._rows[place])
+        return row if line.get("custom_id") == self._work.request_id(row) else -1
+
+
+def _parse(raw: bytes, path: Path, number: int) -> dict[str, Any]:
+    try:
+        line = json.loads(raw)
+    except ValueError:
+        line = None
+    if not isinstance(line, dict) or not {"custom_id", "response"} <= line.keys():
+        raise BlendplanError(
+            f"{path}, line {number}: not a batch output line; give a results file of a replay"
+        )
+    return line

@@ -1,0 +1,151 @@
+"""`simulate_run`: drive the simulated engine to the end and gather what happened."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blendplan.cost.step import StepTable
+from blendplan.errors import BlendplanError
+from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.policy.registry import Policy
+from blendplan.simulator import steps as loop
+from blendplan.simulator.kv_cache import empty_cache
+from blendplan.simulator.series import empty_series, means
+from blendplan.simulator.steps import idle_engine, run_steps
+from blendplan.simulator.workload import Workload
+
+Progress = Callable[[int, int], None]
+
+# Steps between two returns from compiled code: often enough for Ctrl-C and a progress bar.
+_STEPS_PER_CALL = 20_000
+
+
+@dataclass(frozen=True)
+class SimulatedRun:
+    """What happened in a simulated run of n requests.
+
+    Attributes:
+        admission: requests in the order of their first admission; int64 [n].
+        admission_step: step of the first admission, per request; int64 [n].
+        start_s, finish_s: first admission and end, per request; float64 [n].
+        cached_tokens: prompt tokens hit in the prefix cache at the first admission; int32 [n].
+        side: 0 compute, 1 memory, per request; int8 [n].
+        share_tokens: memory partition in force at admission, compute and memory side; int64 [n, 2].
+        prefill_budget: prefill tokens allowed in the step of admission; int32 [n].
+        makespan_s: end of the last step.
+        compute_s, memory_s: sums over all steps of the compute and the memory time.
+        steps, preemptions: counts.
+        prefill_tokens: prompt tokens computed, recomputation after preemption included.
+        prompt_tokens, output_tokens: totals over all requests.
+        decode_batches: number of steps by decode batch size; int64 [max_num_seqs + 1].
+        series: `SERIES_NAMES` as arrays of equal length, at most 512 points; ``end_s`` is the
+            clock, all others are means over the steps of a point.
+    """
+
+    admission: NDArray[np.int64]
+    admission_step: NDArray[np.int64]
+    start_s: NDArray[np.float64]
+    finish_s: NDArray[np.float64]
+    cached_tokens: NDArray[np.int32]
+    side: NDArray[np.int8]
+    share_tokens: NDArray[np.int64]
+    prefill_budget: NDArray[np.int32]
+    makespan_s: float
+    compute_s: float
+    memory_s: float
+    steps: int
+    preemptions: int
+    prefill_tokens: int
+    prompt_tokens: int
+    output_tokens: int
+    decode_batches: NDArray[np.int64]
+    series: dict[str, NDArray[np.float64]]
+
+    @property
+    def throughput_tokens_per_s(self) -> float:
+        """Prompt plus output tokens per second (paper 6.3)."""
+        tokens = self.prompt_tokens + self.output_tokens
+        return tokens / self.makespan_s if self.makespan_s > 0 else 0.0
+
+    @property
+    def prefix_sharing(self) -> float:
+        """Share of all prompt tokens that were hit in the prefix cache at first admission."""
+        return float(self.cached_tokens.sum(dtype=np.int64)) / max(1, self.prompt_tokens)
+
+    @property
+    def tail_s(self) -> float:
+        """Time from the last first admission to the end: nothing new fills the steps any more."""
+        return self.makespan_s - float(self.start_s.max(initial=0.0))
+
+    def turnaround_s(self) -> dict[str, float]:
+        """P50, P95 and P99 of the time from the start of the run to a request's end."""
+        if not len(self.finish_s):
+            return {"p50": 0.0, "p95": 0.0, "p99": 0.0}
+        values = np.quantile(self.finish_s, [0.5, 0.95, 0.99])
+        return dict(zip(("p50", "p95", "p99"), map(float, values), strict=True))
+
+
+def simulate_run(
+    workload: Workload,
+    policy: Policy,
+    settings: EngineSettings,
+    table: StepTable,
+    *,
+    progress: Progress | None = None,
+) -> SimulatedRun:
+    """Run every request of ``workload`` under ``policy``.
+
+    Args:
+        workload: the requests, with the output lengths that really happen.
+        policy: a fresh policy; its state is used up.
+        settings: limits of the engine.
+        table: price of a step, made for these limits.
+        progress: called with (finished requests, all requests) now and then.
+
+    Raises:
+        BlendplanError: a request can never fit the KV cache.
+    """
+    workload.check_fits(settings)
+    chains = workload.chains
+    engine = idle_engine(workload.prompt_tokens, workload.output_tokens, settings)
+    cache = empty_cache(
+        settings.kv_blocks,
+        settings.block_size,
+        chains.chain_ids,
+        chains.chain_offsets,
+        chains.count,
+    )
+    series = empty_series()
+    steps_before = -1
+    while not run_steps(engine, cache, policy.state, table, series, _STEPS_PER_CALL):
+        steps, finished = int(engine.counts[loop.STEPS]), int(engine.counts[loop.FINISHED])
+        if steps == steps_before:
+            raise BlendplanError(
+                f"policy {policy.name!r} admits none of the {len(workload) - finished} waiting "
+                f"requests to an idle engine; please report this with the request file"
+            )
+        steps_before = steps
+        if progress is not None:
+            progress(finished, len(workload))
+    return SimulatedRun(
+        admission=engine.admission,
+        admission_step=engine.admission_step,
+        start_s=engine.start_s,
+        finish_s=engine.finish_s,
+        cached_tokens=engine.cached_tokens,
+        side=policy.state.side,
+        share_tokens=engine.share_tokens,
+        prefill_budget=engine.prefill_budget,
+        makespan_s=float(engine.seconds[loop.CLOCK]),
+        compute_s=float(engine.seconds[loop.COMPUTE_S]),
+        memory_s=float(engine.seconds[loop.MEMORY_S]),
+        steps=int(engine.counts[loop.STEPS]),
+        preemptions=int(engine.counts[loop.PREEMPTIONS]),
+        prefill_tokens=int(engine.counts[loop.PREFILL]),
+        prompt_tokens=int(workload.prompt_tokens.sum(dtype=np.int64)),
+        output_tokens=int(workload.output_tokens.sum(dtype=np.int64)),
+        decode_batches=engine.decode_batches,
+        series=means(series, int(engine.counts[loop.STEPS])),
+    )

@@ -1,0 +1,323 @@
+"""What is predicted of output lengths, and by which rule."""
+
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from blendplan.errors import BlendplanError
+from blendplan.lengths.history import HistoryPredictor
+from blendplan.lengths.nearest_subtree import SamplePredictor
+from blendplan.lengths.predicted import SOURCES
+from blendplan.lengths.prior import PriorPredictor
+from blendplan.lengths.registry import predict_lengths
+from blendplan.lengths.sample import branch_shares, choose_sample, main_branches
+from blendplan.requests.columns import Requests
+from blendplan.requests.in_memory import requests_from_lists
+from blendplan.tree.build import build_tree
+from blendplan.tree.prefix_tree import PrefixTree
+from tests.oracles.tree import PROMPTS
+
+
+def with_tree(requests: Requests) -> tuple[Requests, PrefixTree]:
+    return requests, build_tree(requests)
+
+
+def write_lines(path: Path, lines: list[object]) -> Path:
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def batch_line(custom_id: str, output_tokens: int, prompt_tokens: int = 10) -> dict[str, object]:
+    """A line of an OpenAI batch output file."""
+    usage = {"prompt_tokens": prompt_tokens, "completion_tokens": output_tokens}
+    return {
+        "id": "batch_req_1",
+        "custom_id": custom_id,
+        "response": {"status_code": 200, "body": {"usage": usage}},
+        "error": None,
+    }
+
+
+# Known lengths and caps
+
+
+def test_stated_lengths_win_and_caps_hold() -> None:
+    requests, tree = with_tree(
+        requests_from_lists(
+            [[1], [2], [3], [4]],
+            output_tokens=[7, 900, None, None],
+            max_tokens=[None, 100, 5, None],
+        )
+    )
+    lengths = predict_lengths(requests, tree)
+    assert lengths.mean[:2].tolist() == lengths.p50[:2].tolist() == [7, 100]
+    assert lengths.p90[:2].tolist() == [7, 100]
+    assert [SOURCES[i] for i in lengths.source] == ["known", "known", "prior", "prior"]
+    assert 4 < lengths.mean[2] < lengths.p50[2] == lengths.p90[2] == 5
+    assert lengths.note.startswith("output lengths of 2 of 4 requests are a guess")
+    assert "1 % sample" in lengths.note
+
+
+def test_known_everywhere_needs_no_note() -> None:
+    requests, tree = with_tree(requests_from_lists([[1], [2]], output_tokens=[3, 4]))
+    for method in ("auto", "known", "prior"):
+        assert predict_lengths(requests, tree, method).note == ""
+
+
+def test_known_fails_when_one_is_not() -> None:
+    requests, tree = with_tree(
+        requests_from_lists([[1], [2]], output_tokens=[3, None], ids=["a", "b"])
+    )
+    with pytest.raises(BlendplanError, match=r"1 of 2 requests state no output_tokens.*'b'"):
+        predict_lengths(requests, tree, "known")
+
+
+@pytest.mark.parametrize("method", ["samples:x", "sample", "sample:", "auto:x", "best", ""])
+def test_unknown_methods_are_named(method: str) -> None:
+    requests, tree = with_tree(requests_from_lists([[1]]))
+    with pytest.raises(BlendplanError, match="give auto, known, prior, sample:FILE, history:FILE"):
+        predict_lengths(requests, tree, method)
+
+
+# The prior
+
+
+@pytest.mark.parametrize("cap", [-1, 1, 2, 50, 200, 1000, 100_000])
+def test_prior_is_a_lognormal_cut_off_at_the_cap(cap: int) -> None:
+    prior = PriorPredictor(median=120.0, sigma=0.9)
+    drawn = 120.0 * np.exp(0.9 * np.random.default_rng(1).standard_normal(200_000))
+    outputs = np.minimum(drawn, cap) if cap > 0 else drawn
+    mean, p50, p90 = (column[0] for column in prior.predict(np.array([cap], np.int32)))
+    assert mean == pytest.approx(outputs.mean(), rel=0.01)
+    assert p50 == pytest.approx(np.quantile(outputs, 0.5), rel=0.01)
+    assert p90 == pytest.approx(np.quantile(outputs, 0.9), rel=0.01)
+
+
+# Choosing a sample
+
+
+@settings(max_examples=60, deadline=None)
+@given(PROMPTS, st.floats(0.01, 1.0), st.integers(0, 99), st.data())
+def test_sample_is_even_over_every_subtree_of_a_main_branch(
+    prompts: list[list[int]], fraction: float, seed: int, data: st.DataObject
+) -> None:
+    known = data.draw(
+        st.lists(st.sampled_from([None, None, 5]), min_size=len(prompts), max_size=len(prompts))
+    )
+    requests, tree = with_tree(requests_from_lists(prompts, output_tokens=known))
+    unknown = [row for row, length in enumerate(known) if length is None]
+    if not unknown:
+        with pytest.raises(BlendplanError, match="nothing to sample"):
+            choose_sample(tree, requests, fraction, seed)
+        return
+    rows = choose_sample(tree, requests, fraction, seed).tolist()
+    assert rows == sorted(set(rows))
+    assert set(rows) <= set(unknown)
+    assert len(rows) == max(1, round(fraction * len(unknown)))
+    assert rows == choose_sample(tree, requests, fraction, seed).tolist()
+    branch = main_branches(tree)
+    sizes = np.bincount(branch[unknown])
+    each = np.zeros(len(sizes))
+    each[sizes > 0] = branch_shares(sizes[sizes > 0], len(rows)) / sizes[sizes > 0]
+    for start, end in zip(tree.request_start, tree.request_end, strict=True):
+        below = sorted(set(tree.order[start:end].tolist()) & set(unknown))
+        if len(set(branch[below].tolist())) == 1:
+            share = each[branch[below]].sum()
+            assert abs(len(set(below) & set(rows)) - share) < 1 + 1e-6
+
+
+def test_a_rare_kind_of_request_is_sampled_often_enough() -> None:
+    """Ten of ten thousand: one in a hundred of them would most often be none."""
+    common = [[1, *divmod(i, 100)] for i in range(9_990)]
+    rare = [[2, 7, i] for i in range(10)]
+    requests, tree = with_tree(requests_from_lists(common + rare))
+    rows = choose_sample(tree, requests, 0.01)
+    assert len(rows) == 100
+    assert 2 <= (rows >= 9_990).sum() <= 4
+
+
+def test_seed_moves_the_sample() -> None:
+    requests, tree = with_tree(requests_from_lists([[i] for i in range(1000)]))
+    chosen = {tuple(choose_sample(tree, requests, 0.01, seed)) for seed in range(5)}
+    assert len(chosen) > 1
+    assert all(len(rows) == 10 for rows in chosen)
+
+
+@pytest.mark.parametrize("fraction", [0.0, -1.0, 1.5, float("nan")])
+def test_fraction_is_checked(fraction: float) -> None:
+    requests, tree = with_tree(requests_from_lists([[1]]))
+    with pytest.raises(BlendplanError, match="fraction must be over 0 and at most 1"):
+        choose_sample(tree, requests, fraction)
+
+
+# Predicting from a sample
+
+
+@settings(max_examples=80, deadline=None)
+@given(PROMPTS, st.integers(1, 3), st.integers(1, 6), st.data())
+def test_sample_predicts_by_the_nearest_subtree_that_has_any(
+    prompts: list[list[int]], mean_samples: int, spread_samples: int, data: st.DataObject
+) -> None:
+    n = len(prompts)
+    _, tree = with_tree(requests_from_lists(prompts))
+    rows = data.draw(st.lists(st.integers(0, n - 1), min_size=1, unique=True))
+    outputs = data.draw(st.lists(st.integers(1, 50), min_size=len(rows), max_size=len(rows)))
+    predictor = SamplePredictor(mean_samples, spread_samples)
+    predicted = predictor.fit(tree, np.array(rows), np.array(outputs, np.int32)).predict(
+        tree.node_of
+    )
+
+    def pool(row: int, least: int) -> list[int]:
+        """Sampled outputs of the longest prefix of a prompt that enough samples begin with."""
+        for length in range(len(prompts[row]), 0, -1):
+            prefix = prompts[row][:length]
+            below = [
+                output
+                for other, output in zip(rows, outputs, strict=True)
+                if prompts[other][:length] == prefix
+            ]
+            if len(below) >= least:
+                return sorted(below)
+        return sorted(outputs)
+
+    for row in range(n):
+        center = pool(row, mean_samples)
+        spread = pool(row, max(mean_samples, spread_samples))
+        mean = sum(center) / len(center)
+        scale = mean / (sum(spread) / len(spread))
+        assert predicted.mean[row] == pytest.approx(mean)
+        for column, q in ((predicted.p50, 0.5), (predicted.p90, 0.9)):
+            wanted = next(x for i, x in enumerate(spread, 1) if i >= q * len(spread) - 1e-9)
+            assert column[row] == pytest.approx(wanted * scale)
+
+
+def test_sampled_requests_get_the_length_they_had(tmp_path: Path) -> None:
+    prompts = [[1, 1], [1, 2], [1, 3], [2, 1], [2, 2]]
+    requests, tree = with_tree(
+        requests_from_lists(prompts, max_tokens=[None, None, 15, None, None], ids=list("abcde"))
+    )
+    file = write_lines(tmp_path / "r.jsonl", [batch_line("a", 10), batch_line("b", 30)])
+    lengths = predict_lengths(requests, tree, f"sample:{file}")
+    assert lengths.mean.tolist() == [10, 30, 15, 20, 20]
+    assert lengths.p90.tolist() == [10, 30, 15, 30, 30]
+    assert [SOURCES[i] for i in lengths.source] == ["sample"] * 5
+    assert lengths.note == ""
+
+
+# Results files
+
+
+def test_results_that_cannot_count_are_counted(tmp_path: Path) -> None:
+    failed = {"custom_id": "c", "response": None, "error": {"code": "x", "message": "y"}}
+    refused = {"custom_id": "c", "response": {"status_code": 500, "body": {}}, "error": None}
+    lines = [batch_line("a", 10), failed, refused, {"id": "zz", "output_tokens": 99}]
+    lines += [{"id": "b", "output_tokens": 0}, batch_line("a", 40)]
+    file = tmp_path / "r.jsonl.gz"
+    file.write_bytes(gzip.compress("\n".join(json.dumps(line) for line in lines).encode()))
+    requests, tree = with_tree(requests_from_lists([[1], [1], [1]], ids=["a", "b", "c"]))
+    lengths = predict_lengths(requests, tree, f"sample:{file}")
+    # The last result of a counts; no output is shorter than a token.
+    assert lengths.mean.tolist() == [40, 1, 20.5]
+    assert lengths.note.endswith("1 with ids not among the requests, 2 that failed, 1 repeated")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"id": "zz", "output_tokens": 3}', "no id in .* is among the requests.*'zz'"),
+        ('{"custom_id": "a", "error": {}}\n', "holds no result .all 1 requests in it failed"),
+        ('\n \n{"id": "a"}', 'line 3: "output_tokens" is null, not a number of tokens'),
+        ('{"id": "a", "output_tokens": -3}', 'line 1: "output_tokens" is -3'),
+        ('{"id": "a", "output_tokens": true}', 'line 1: "output_tokens" is true'),
+        ('{"id": "a", "output_tokens": 1e3}', 'line 1: "output_tokens" is 1000.0'),
+        ('{"output_tokens": 3}', 'line 1: "id" is null, so it answers no request'),
+        ('{"id": "a", "output_tokens": 3}\n{"id": "b"', "line 2: not JSON"),
+        ("[3]", "line 1: the line is a list of 1, not a JSON object"),
+        ('{"id": "a", "response": {"body": {}}}', 'line 1: "usage" is null, not an object'),
+        ("\n", "holds no result .it has no line"),
+        ("", "is empty"),
+    ],
+)
+def test_bad_results_files_answer_with_one_line(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "r.jsonl"
+    file.write_text(text)
+    requests, tree = with_tree(requests_from_lists([[1], [2]], ids=["a", "b"]))
+    with pytest.raises(BlendplanError, match=message) as caught:
+        predict_lengths(requests, tree, f"sample:{file}")
+    assert "\n" not in str(caught.value)
+    assert str(file) in str(caught.value)
+
+
+def test_missing_results_file() -> None:
+    requests, tree = with_tree(requests_from_lists([[1]]))
+    with pytest.raises(BlendplanError, match="does not exist"):
+        predict_lengths(requests, tree, "history:/nowhere/results.jsonl")
+
+
+# Predicting from earlier results
+
+
+def test_history_follows_prompt_length(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    prompt_tokens = rng.integers(1, 1000, 5000)
+    lines: list[object] = [
+        batch_line(f"old-{i}", 20 if p < 500 else int(rng.integers(100, 300)), int(p))
+        for i, p in enumerate(prompt_tokens)
+    ]
+    file = write_lines(tmp_path / "r.jsonl", lines)
+    requests, tree = with_tree(
+        requests_from_lists([[1] * 5, [2] * 900, [3] * 5000], max_tokens=[8, None, None])
+    )
+    lengths = predict_lengths(requests, tree, f"history:{file}")
+    assert lengths.mean[0] == 8
+    assert lengths.mean[1:] == pytest.approx([200, 200], rel=0.1)
+    assert lengths.p90[1:] == pytest.approx([280, 280], rel=0.1)
+    assert {SOURCES[i] for i in lengths.source} == {"history"}
+    assert "5,000 results" in lengths.note
+    assert "by prompt length" in lengths.note
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 30), st.integers(1, 99)), min_size=1, max_size=60),
+    st.integers(1, 6),
+    st.integers(1, 10),
+)
+def test_history_bins_partition_the_results(
+    results: list[tuple[int, int]], bins: int, bin_results: int
+) -> None:
+    prompts = np.array([prompt for prompt, _ in results], np.int32)
+    outputs = np.array([output for _, output in results], np.int32)
+    history = HistoryPredictor(bins, bin_results).fit(prompts, outputs)
+    mean, p50, p90 = history.predict(prompts)
+    assert len(set(mean)) <= bins
+    # What is predicted for the earlier requests themselves is right on the whole.
+    assert mean.sum() == pytest.approx(outputs.sum())
+    assert np.count_nonzero(outputs <= p50) >= len(outputs) / 2
+    assert np.count_nonzero(outputs <= p90) >= 0.9 * len(outputs) - 1e-9
+    assert (p50 <= p90).all()
+    assert np.all(np.diff(history.edges_) > 0)
+
+
+def test_history_without_prompt_lengths_is_one_distribution(tmp_path: Path) -> None:
+    lines: list[object] = [{"id": str(i), "output_tokens": i} for i in range(1, 201)]
+    file = write_lines(tmp_path / "r.jsonl", lines)
+    requests, tree = with_tree(requests_from_lists([[1], [2] * 50]))
+    lengths = predict_lengths(requests, tree, f"history:{file}")
+    assert lengths.mean.tolist() == [100.5, 100.5]
+    assert lengths.p50.tolist() == [100, 100]
+    assert lengths.p90.tolist() == [180, 180]
+    assert "one distribution for all" in lengths.note
+
+
+def test_a_request_that_may_generate_one_token_is_known() -> None:
+    requests = requests_from_lists([[1, 2], [3, 4]], max_tokens=[1, 1])
+    lengths = predict_lengths(requests, build_tree(requests))
+    assert lengths.mean.tolist() == lengths.p90.tolist() == [1.0, 1.0]
+    assert lengths.note == ""
+    assert {SOURCES[source] for source in lengths.source} == {"known"}

@@ -1,0 +1,130 @@
+"""The journal: whole lines survive whatever ends the process, and only into their own run."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from blendplan.errors import BlendplanError
+from blendplan.replay.journal import Journal, Order
+
+RUN = {"plan": "abc", "engine": "sim", "model": "tiny"}
+ORDERS: list[Order] = ["input", "finish"]
+
+
+def line(row: int) -> bytes:
+    return json.dumps({"row": row, "text": "é" * row}, ensure_ascii=False).encode()
+
+
+def rows(lines: list[tuple[int, dict[str, object]]]) -> list[object]:
+    return [content["row"] for _, content in lines]
+
+
+def resumed(output: Path, order: Order = "input") -> list[tuple[int, dict[str, object]]]:
+    with Journal(output, order, RUN) as journal:
+        return list(journal.resume())
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_what_was_appended_is_there_on_resume(tmp_path: Path, order: Order) -> None:
+    output = tmp_path / "results.jsonl"
+    with Journal(output, order, RUN) as journal:
+        journal.begin()
+        offsets = journal.append([line(3), line(1)]) + journal.append([line(2)])
+
+    with Journal(output, order, RUN) as journal:
+        found = list(journal.resume())
+        assert rows(found) == [3, 1, 2]
+        assert [offset for offset, _ in found] == offsets
+        offsets += journal.append([line(0)])
+        journal.complete([offsets[3], offsets[1], offsets[2], offsets[0]])
+
+    expected = [0, 1, 2, 3] if order == "input" else [3, 1, 2, 0]
+    assert [json.loads(text)["row"] for text in output.read_text().splitlines()] == expected
+    assert [path.name for path in tmp_path.iterdir()] == ["results.jsonl"]
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data(), count=st.integers(0, 6), order=st.sampled_from(ORDERS))
+def test_a_file_cut_anywhere_keeps_its_whole_lines(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, count: int, order: Order
+) -> None:
+    output = tmp_path_factory.mktemp("cut") / "results.jsonl"
+    with Journal(output, order, RUN) as journal:
+        journal.begin()
+        offsets = journal.append([line(row) for row in range(count)])
+    content = journal.lines_path.read_bytes()
+    first = offsets[0] if offsets else len(content)
+    cut = data.draw(st.integers(first, len(content)))
+    # A power failure may leave zeros where the end of the file was not written.
+    zeros = data.draw(st.integers(0, 5))
+    journal.lines_path.write_bytes(content[:cut] + b"\0" * zeros)
+
+    whole = content[first:cut].count(b"\n")
+    with Journal(output, order, RUN) as journal:
+        assert rows(list(journal.resume())) == list(range(whole))
+        journal.append([line(99)])
+    assert rows(resumed(output, order)) == [*range(whole), 99]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_rewriting_keeps_the_chosen_lines(tmp_path: Path, order: Order) -> None:
+    output = tmp_path / "results.jsonl"
+    with Journal(output, order, RUN) as journal:
+        journal.begin()
+        offsets = journal.append([line(row) for row in range(4)])
+        kept = journal.rewrite([offsets[0], offsets[2]])
+        kept += journal.append([line(9)])
+    found = resumed(output, order)
+    assert rows(found) == [0, 2, 9]
+    assert [offset for offset, _ in found] == kept
+
+
+@pytest.mark.parametrize("name", sorted(RUN))
+def test_the_journal_of_another_run_is_refused(tmp_path: Path, name: str) -> None:
+    output = tmp_path / "results.jsonl"
+    with Journal(output, "input", RUN) as journal:
+        journal.begin()
+    other = Journal(output, "input", {**RUN, name: "other"})
+    with pytest.raises(BlendplanError, match=f"its {name} is '{RUN[name]}', this one's is 'other'"):
+        list(other.resume())
+
+
+def test_another_order_is_another_run(tmp_path: Path) -> None:
+    output = tmp_path / "results.jsonl"
+    with Journal(output, "input", RUN) as journal:
+        journal.begin()
+    with pytest.raises(BlendplanError, match="its order is 'input'"):
+        resumed(output, "finish")
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    output = tmp_path / "results.jsonl"
+    with Journal(output, "input", RUN) as journal:
+        journal.begin()
+    with pytest.raises(BlendplanError, match="--resume"):
+        Journal(output, "input", RUN).begin()
+    with Journal(output, "input", RUN) as journal:
+        assert list(journal.resume()) == []
+        journal.complete([])
+    with pytest.raises(BlendplanError, match="never overwritten"):
+        Journal(output, "input", RUN).begin()
+
+
+def test_two_replays_do_not_share_a_journal(tmp_path: Path) -> None:
+    output = tmp_path / "results.jsonl"
+    with Journal(output, "input", RUN) as first:
+        first.begin()
+        with pytest.raises(BlendplanError, match="in use"):
+            resumed(output)
+    assert resumed(output) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"no json", b"[]\n", b'{"blendplan_journal": 99}\n'])
+def test_a_foreign_file_is_no_journal(tmp_path: Path, content: bytes) -> None:
+    output = tmp_path / "results.jsonl"
+    output.with_name("results.jsonl.journal").write_bytes(content)
+    with pytest.raises(BlendplanError, match="is no journal"):
+        resumed(output)

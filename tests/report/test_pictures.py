@@ -1,0 +1,252 @@
+"""Pictures of a comparison: the numbers behind them, the HTML file, the PNG files."""
+
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from blendplan.errors import BlendplanError
+from blendplan.planning.compare import Comparison, compare
+from blendplan.report.figures import Figures, draw_figures
+from blendplan.report.figures_map import density_map
+from blendplan.report.figures_png import check_png_folder, write_pngs
+from blendplan.report.figures_tree import tree_blocks
+from blendplan.report.html import html_report, write_html
+from blendplan.report.html_svg import Scale, density_colour, round_ticks, time_ticks
+from blendplan.requests.read import read_requests
+from blendplan.tree.annotate import annotate
+from blendplan.tree.build import build_tree
+from blendplan.tree.graph import to_networkx
+from tests.cli.cli_runs import run, write_job
+
+POLICIES = ("fcfs", "dfs", "blendserve", "blend")
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    job = write_job(tmp_path_factory.mktemp("job") / "job.jsonl", requests=300)
+    requests = read_requests(job)
+    return compare(requests, policies=POLICIES, gpu="l4", kv_tokens=8_000, overlap=2.0)
+
+
+@pytest.fixture(scope="module")
+def figures(compared: Comparison) -> Figures:
+    return draw_figures(compared, "a <small> job & more", ("a note",))
+
+
+def test_policies_carry_the_results_of_their_runs(compared: Comparison, figures: Figures) -> None:
+    assert tuple(one.name for one in figures.policies) == POLICIES
+    for one in figures.policies:
+        run = compared.outcomes[one.name].run
+        assert one.makespan_s == run.makespan_s
+        assert one.prefix_sharing == run.prefix_sharing
+        assert one.bound_ratio == pytest.approx(figures.bound_s / run.makespan_s, rel=1e-3)
+        assert len(one.end_s) == len(one.compute_s) == len(one.memory_s) > 0
+    assert figures.density == pytest.approx(compared.prepared.expected.root_density, rel=1e-9)
+
+
+def test_kv_over_time_is_what_the_running_requests_hold(
+    compared: Comparison, figures: Figures
+) -> None:
+    """Against a sum over requests, one moment at a time."""
+    workload = compared.prepared.workload
+    for one in figures.policies:
+        run = compared.outcomes[one.name].run
+        for moment in (0, 80, 160, 239):
+            time_s = one.kv.time_s[moment]
+            held = [0.0, 0.0]
+            for request in range(len(workload)):
+                start_s, finish_s = run.start_s[request], run.finish_s[request]
+                if start_s <= time_s < finish_s:
+                    done = (time_s - start_s) / (finish_s - start_s)
+                    held[run.side[request]] += (
+                        workload.prompt_tokens[request]
+                        - run.cached_tokens[request]
+                        + done * workload.output_tokens[request]
+                    )
+            fits = min(1.0, figures.kv_tokens / max(sum(held), 1.0))
+            found = (one.kv.compute_tokens[moment], one.kv.memory_tokens[moment])
+            assert found == pytest.approx([fits * tokens for tokens in held], abs=0.01)
+
+
+def test_only_policies_with_a_partition_show_one(figures: Figures) -> None:
+    shown = {one.name: len(one.kv.share_tokens) for one in figures.policies}
+    assert shown["fcfs"] == shown["dfs"] == 0
+    assert shown["blendserve"] == 240
+
+
+@given(st.lists(st.tuples(st.integers(1, 5000), st.integers(1, 5000)), min_size=1, max_size=40))
+@settings(max_examples=50, deadline=None)
+def test_every_request_is_in_one_cell_of_the_map(lengths: list[tuple[int, int]]) -> None:
+    prompts, outputs = (np.array(column, np.int32) for column in zip(*lengths, strict=True))
+    compute_s, memory_s = 2.0 * prompts.astype(np.float64), 3.0 * outputs.astype(np.float64)
+    cells = density_map(prompts, outputs, compute_s, memory_s)
+    assert cells.requests.sum() == len(lengths)
+    for p, d in lengths:
+        inside = (
+            (cells.prompt_tokens <= p * (1 + 1e-9))
+            & (p < cells.prompt_tokens * cells.factor * (1 + 1e-9))
+            & (cells.output_tokens <= d * (1 + 1e-9))
+            & (d < cells.output_tokens * cells.factor * (1 + 1e-9))
+        )
+        assert inside.any()
+    assert (cells.density * cells.demand_s / (1 + cells.density)).sum() == pytest.approx(
+        compute_s.sum()
+    )
+
+
+def test_the_tree_picture_shows_every_request_once_a_level(compared: Comparison) -> None:
+    requests = compared.prepared.requests
+    tree = build_tree(requests)
+    n = len(requests)
+    ones = np.ones(n)
+    blocks = tree_blocks(tree, annotate(tree, requests.prompt_tokens, ones, ones))
+    root, *others = blocks
+    assert (root.level, root.left, root.width, root.requests) == (0, 0.0, 1.0, n)
+    graph = to_networkx(tree)
+    top = [block for block in others if block.level == 1]
+    assert sum(block.nodes for block in top) == graph.out_degree(0)
+    assert sum(block.requests for block in top) == n - len(graph.nodes[0]["requests"])
+    for level in range(1, 4):
+        row = [block for block in blocks if block.level == level]
+        ends = [block.left + block.width for block in row]
+        assert all(end <= 1 + 1e-9 for end in ends)
+        # Side by side: none begins before the one to its left ends.
+        assert all(b.left >= a - 1e-9 for a, b in zip(ends, row[1:], strict=False))
+
+
+class Checker(HTMLParser):
+    """Balanced tags, and whatever could need a network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.texts: list[str] = []
+        self.outside: list[str] = []
+        self.seen: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append(tag)
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+        self.outside += [name for name, _ in attrs if name in ("src", "href", "xlink:href")]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def test_the_report_is_one_file_that_needs_nothing_else(figures: Figures, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    write_html(figures, path)
+    document = path.read_text(encoding="utf-8")
+    checker = Checker()
+    checker.feed(document)
+    checker.close()
+    assert checker.open == []
+    assert checker.outside == []
+    assert not {"script", "link", "img", "iframe"} & set(checker.seen)
+    assert "url(" not in document
+    assert checker.seen.count("svg") == 5 + 2 * len(POLICIES)
+    words = " ".join(checker.texts)
+    assert "a <small> job & more" in words
+    assert "a note" in words
+    for sentence in figures.verdict.sentences:
+        assert sentence in words
+    assert "nan" not in document
+
+
+def test_the_report_of_one_policy_and_of_one_request(tmp_path: Path) -> None:
+    job = tmp_path / "one.jsonl"
+    job.write_text('{"prompt_token_ids": [7], "output_tokens": 1}\n', encoding="utf-8")
+    figures = draw_figures(compare(read_requests(job), policies=["fcfs"], gpu="l4"))
+    checker = Checker()
+    checker.feed(html_report(figures))
+    assert checker.open == []
+    assert write_pngs(figures, tmp_path / "png")
+
+
+def test_png_files_are_pictures(figures: Figures, tmp_path: Path) -> None:
+    paths = write_pngs(figures, tmp_path / "new" / "folder")
+    assert [path.stem for path in paths] == [
+        "throughput",
+        "sharing",
+        "steps",
+        "kv",
+        "density",
+        "tree",
+    ]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
+
+
+def test_png_without_matplotlib_names_the_extra(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("blendplan.report.figures_png.find_spec", lambda name: None)
+    with pytest.raises(BlendplanError, match=r"blendplan\[plots\]"):
+        check_png_folder(tmp_path)
+
+
+def test_png_into_a_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("mine")
+    with pytest.raises(BlendplanError, match="is a file"):
+        check_png_folder(path)
+
+
+def test_compare_writes_report_and_pictures(tmp_path: Path) -> None:
+    job = write_job(tmp_path / "job.jsonl")
+    html, png = tmp_path / "r.html", tmp_path / "png"
+    result = run("compare", job, "--gpu", "a100-80g", "--html", html, "--png", png, "--json", "-q")
+    assert result.exit_code == 0, result.stderr
+    assert "job.jsonl" in html.read_text(encoding="utf-8")
+    assert len(list(png.iterdir())) == 6
+    assert "matplotlib.pyplot" not in sys.modules  # no window system is touched
+
+
+@given(st.floats(1e-9, 1e12))
+def test_ticks_are_few_round_and_within(high: float) -> None:
+    ticks = round_ticks(high)
+    assert ticks[0] == 0.0
+    assert 2 <= len(ticks) <= 6
+    assert ticks[-1] <= high * (1 + 1e-9)
+    assert np.allclose(np.diff(ticks), ticks[1])
+
+
+@pytest.mark.parametrize(
+    ("high_s", "last"), [(18_000.0, "5 h"), (300.0, "5 min"), (9.0, "8 s"), (0.01, "10 ms")]
+)
+def test_time_ticks_choose_their_unit(high_s: float, last: str) -> None:
+    ticks, write = time_ticks(high_s)
+    assert write(ticks[-1]) == last
+
+
+def test_scales_map_ends_to_ends() -> None:
+    assert Scale(2.0, 4.0, 10.0, 20.0).at(3.0) == 15.0
+    assert Scale(1.0, 100.0, 0.0, 2.0, logarithmic=True).at(10.0) == pytest.approx(1.0)
+
+
+def test_colours_go_from_orange_to_blue() -> None:
+    def blueness(colour: str) -> int:
+        return int(colour[5:7], 16) - int(colour[1:3], 16)
+
+    shades = [blueness(density_colour(value)) for value in (0.0, 0.05, 0.3, 1.0, 4.0, 20.0)]
+    assert shades == sorted(shades)
+    assert density_colour(float("inf")) == density_colour(20.0)
+
+
+def test_an_empty_series_draws_nothing(figures: Figures) -> None:
+    nothing = np.empty(0)
+    idle = replace(
+        figures.policies[0], end_s=nothing, compute_s=nothing, memory_s=nothing, makespan_s=0.0
+    )
+    checker = Checker()
+    checker.feed(html_report(replace(figures, policies=(idle,))))
+    assert checker.open == []

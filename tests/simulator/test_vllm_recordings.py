@@ -1,0 +1,103 @@
+"""The slow and the simulated engine against recorded steps of the real vLLM scheduler."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.simulator import steps as loop
+from tests.oracles.lockstep import (
+    FastEngine,
+    assert_same_state,
+    input_order,
+    odd_prices,
+    workload_of,
+)
+from tests.oracles.slow_engine import InputOrder, SlowEngine
+
+RECORDINGS = sorted((Path(__file__).parents[1] / "data" / "vllm_steps").glob("*.json.gz"))
+
+
+@pytest.fixture(scope="module", params=RECORDINGS, ids=lambda path: path.name.split(".")[0])
+def recorded(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """One recording."""
+    run: dict[str, Any] = json.loads(gzip.decompress(request.param.read_bytes()))
+    return run
+
+
+def slow_engine(recorded: dict[str, Any]) -> SlowEngine:
+    return SlowEngine(
+        recorded["prompts"],
+        recorded["output_tokens"],
+        blocks=recorded["usable_blocks"],
+        block_size=recorded["block_size"],
+        max_num_batched_tokens=recorded["max_num_batched_tokens"],
+        max_num_seqs=recorded["max_num_seqs"],
+    )
+
+
+def test_recordings_cover_the_hard_cases() -> None:
+    runs = [json.loads(gzip.decompress(path.read_bytes())) for path in RECORDINGS]
+    steps = [step for run in runs for step in run["steps"]]
+    assert len(runs) == 17
+    assert sum(len(step["preempted"]) for step in steps) > 100
+    assert sum(cached > 0 for step in steps for _, cached in step["admitted"]) > 100
+    assert any(len(step["preempted"]) > 1 for step in steps)
+    limits = [run["max_num_batched_tokens"] for run in runs]
+    assert any(
+        max(map(len, run["prompts"])) > limit for run, limit in zip(runs, limits, strict=True)
+    )
+
+
+def test_slow_engine_takes_the_recorded_steps(recorded: dict[str, Any]) -> None:
+    slow = slow_engine(recorded)
+    policy = slow.policy
+    assert isinstance(policy, InputOrder)
+    for number, step in enumerate(recorded["steps"]):
+        while len(slow.steps) == number:
+            waiting_before = [*slow.waiting_again, *policy.waiting]
+            slow.step()
+        taken = slow.steps[number]
+        assert [list(entry) for entry in taken.scheduled] == step["scheduled"], number
+        assert [list(entry) for entry in taken.admitted] == step["admitted"], number
+        assert sorted(taken.preempted) == step["preempted"], number
+        assert taken.running == step["running"], number
+        assert taken.free_blocks == step["free_blocks"], number
+        assert [*slow.waiting_again, *policy.waiting] == step["waiting"], (number, waiting_before)
+    assert slow.finished == len(recorded["prompts"])
+    for request, end in enumerate(recorded["finished"]):
+        assert slow.cached_tokens[request] == end["cached"]
+        assert slow.generated[request] == end["output"] == recorded["output_tokens"][request]
+
+
+def test_simulated_engine_takes_the_recorded_steps(recorded: dict[str, Any]) -> None:
+    slow = slow_engine(recorded)
+    prompts, outputs = recorded["prompts"], recorded["output_tokens"]
+    block_size = recorded["block_size"]
+    settings = EngineSettings(
+        recorded["usable_blocks"] * block_size,
+        recorded["max_num_seqs"],
+        recorded["max_num_batched_tokens"],
+        block_size,
+    )
+    fast = FastEngine(
+        workload_of(prompts, outputs, block_size),
+        settings,
+        input_order(len(prompts), settings),
+        odd_prices(settings, 1.0),
+    )
+    for number, step in enumerate(recorded["steps"]):
+        done = fast.step()
+        while len(slow.steps) == number:
+            slow.step()
+        assert_same_state(fast, slow)
+        # What the recording itself says of the state after this step.
+        ended = [r for r, end in enumerate(recorded["finished"]) if end["step"] == number]
+        assert fast.running == [r for r in step["running"] if r not in ended]
+        assert done == (number + 1 == len(recorded["steps"]))
+    preempted = sum(len(step["preempted"]) for step in recorded["steps"])
+    assert fast.count(loop.PREEMPTIONS) == preempted
+    assert fast.engine.cached_tokens.tolist() == [end["cached"] for end in recorded["finished"]]
