@@ -1,4 +1,4 @@
-"""The package as others meet it: names, versions, what an import costs, which way imports point."""
+"""The package as others meet it: names, versions, what an import costs, what ships."""
 
 import ast
 import importlib
@@ -15,8 +15,6 @@ PACKAGE = Path(blendplan.__file__).parent
 PROJECT = PACKAGE.parent.parent
 
 
-# A module may import modules of its own rank and below. What is not named here is a module beside
-# the packages, part of the main path: it may use every stage and nothing that is built on it.
 def test_import_costs_nothing_and_names_come_when_used() -> None:
     script = (
         "import sys, blendplan\n"
