@@ -23,7 +23,7 @@ ORDER = (
     ("simulator",),
     ("planfile",),
     ("planning", "engines"),
-    ("replay",),
+    ("replaying",),
     ("report",),
     ("cli",),
     ("__main__",),

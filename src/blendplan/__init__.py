@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from blendplan.planning.compare import compare as compare
     from blendplan.planning.planner import plan as plan
     from blendplan.policy.live import LivePolicy as LivePolicy
-    from blendplan.replay.run import replay as replay
+    from blendplan.replaying.run import replay as replay
     from blendplan.requests.columns import Requests as Requests
     from blendplan.requests.in_memory import requests_from_lists as requests_from_lists
     from blendplan.requests.read import read_requests as read_requests
@@ -35,7 +35,7 @@ _HOMES = {
     "compare": "blendplan.planning.compare",
     "plan": "blendplan.planning.planner",
     "read_requests": "blendplan.requests.read",
-    "replay": "blendplan.replay.run",
+    "replay": "blendplan.replaying.run",
     "requests_from_lists": "blendplan.requests.in_memory",
     "simulate": "blendplan.planfile.rerun",
     "write_requests": "blendplan.requests.write",

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from benchmarks.synth import command
 from benchmarks.synthetic.mixture import SYSTEM_TOKENS, Family, measure
 from benchmarks.synthetic.pools import load_pool
 from benchmarks.synthetic.prompts import write_prompts
@@ -18,7 +19,6 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blendplan.cli.group import cli
 from blendplan.cost.datasheet import datasheet_cost
 from blendplan.errors import BlendplanError
 from blendplan.hardware.lookup import gpu_spec, model_spec
@@ -224,9 +224,9 @@ def test_a_trace_without_lengths_is_refused(
 
 def test_the_command_writes_a_request_file(traces: Path, tmp_path: Path) -> None:
     path = tmp_path / "made.parquet"
-    arguments = ["synth", "--compute", "burstgpt", "--memory", "bwb", "--density", "1.3"]
+    arguments = ["--compute", "burstgpt", "--memory", "bwb", "--density", "1.3"]
     arguments += ["--sharing", "0.3", "--requests", "3000", "--seed", "4", "--json"]
-    result = CliRunner().invoke(cli, [*arguments, "--traces", str(traces), "-o", str(path)])
+    result = CliRunner().invoke(command, [*arguments, "--traces", str(traces), "-o", str(path)])
     assert result.exit_code == 0, result.stderr
     answer = json.loads(result.stdout)
     expected = synthesize(MIXED, traces, requests=3_000, seed=4)
@@ -253,9 +253,7 @@ def test_the_command_refuses_unclear_wishes(
     tmp_path: Path, arguments: list[str], part: str
 ) -> None:
     path = tmp_path / "made.parquet"
-    result = CliRunner().invoke(
-        cli, ["synth", *arguments, "-o", str(path), "--traces", str(tmp_path)]
-    )
+    result = CliRunner().invoke(command, [*arguments, "-o", str(path), "--traces", str(tmp_path)])
     assert result.exit_code == 2
     assert part in result.stderr
     assert not path.exists()

@@ -155,7 +155,7 @@ def test_a_failed_plan_leaves_the_earlier_one(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("blendplan.planfile.pa.ipc.new_file", full)
+    monkeypatch.setattr("blendplan.planfile.plan.pa.ipc.new_file", full)
     result = run("plan", places["job"], "--gpu", "h200", "-o", output)
     assert result.exit_code == 1
     assert "the disk is full" in error_line(result)

@@ -129,27 +129,31 @@ def _raise(error: Exception) -> Callable[[], NoReturn]:
 def test_failures_are_one_line_with_their_exit_code(
     monkeypatch: pytest.MonkeyPatch, fail: Callable[[], NoReturn], code: int, line: str
 ) -> None:
-    monkeypatch.setattr("blendplan.cost.gpu_names", fail)
+    monkeypatch.setattr("blendplan.hardware.lookup.gpu_names", fail)
     result = run("gpus")
     assert result.exit_code == code
     assert error_line(result) == line
 
 
 def test_a_closed_pipe_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("blendplan.cost.gpu_names", _raise(BrokenPipeError(errno.EPIPE, "closed")))
+    monkeypatch.setattr(
+        "blendplan.hardware.lookup.gpu_names", _raise(BrokenPipeError(errno.EPIPE, "closed"))
+    )
     result = run("gpus")
     assert (result.exit_code, result.output) == (1, "")
 
 
 def test_a_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("blendplan.cost.gpu_names", _raise(ZeroDivisionError("a defect")))
+    monkeypatch.setattr(
+        "blendplan.hardware.lookup.gpu_names", _raise(ZeroDivisionError("a defect"))
+    )
     with pytest.raises(ZeroDivisionError, match="a defect"):
         run("gpus")
 
 
 @pytest.mark.parametrize("name", ["gpus", "models"])
 def test_catalogues_as_table_and_as_json(name: str) -> None:
-    names = list(tomllib.loads((PACKAGE / "cost" / "catalogue" / f"{name}.toml").read_text()))
+    names = list(tomllib.loads((PACKAGE / "hardware" / "catalogue" / f"{name}.toml").read_text()))
     table = run(name)
     assert table.exit_code == 0
     assert [line.split()[0] for line in table.stdout.splitlines()[2:]] == names

@@ -155,7 +155,7 @@ def test_a_sample_is_a_request_file_and_its_results_give_lengths(tmp_path: Path)
     assert values == {"requests": 60, "sampled": len(lines), "sample_out": str(sample)}
     assert 12 <= len(lines) < 30
     assert set(lines) <= set(job.read_text().splitlines())
-    assert "run them" in run(*words, "--sample-out", sample).stdout
+    assert "run them" in " ".join(run(*words, "--sample-out", sample).stdout.split())
 
     ids = [json.loads(line)["id"] for line in lines]
     results.write_text("".join(json.dumps({"id": id, "output_tokens": 77}) + "\n" for id in ids))
@@ -272,8 +272,8 @@ def test_real_engines_need_a_place_for_results(plan_file: Path) -> None:
 def test_failed_and_interrupted_replays_say_so_by_their_exit_code(
     plan_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from blendplan.replay.run import Replayed
-    from blendplan.replay.tally import Tally
+    from blendplan.replaying.run import Replayed
+    from blendplan.replaying.tally import Tally
 
     for tally, interrupted, code, words in (
         (Tally(60, finished=58, failed=2), False, 1, "2 of 60 requests failed"),
@@ -281,7 +281,7 @@ def test_failed_and_interrupted_replays_say_so_by_their_exit_code(
     ):
         planned = Plan.read(plan_file).metadata["predicted"]
         outcome = Replayed("sim", tally, interrupted, None, planned)
-        monkeypatch.setattr("blendplan.engines.replay", lambda *_, o=outcome, **__: o)
+        monkeypatch.setattr("blendplan.replaying.run.replay", lambda *_, o=outcome, **__: o)
         result = run("replay", plan_file, "--json")
         assert result.exit_code == code
         assert json.loads(result.stdout)["failed"] == tally.failed

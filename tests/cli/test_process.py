@@ -24,20 +24,20 @@ main()
 """
 HANG_IN_SIMULATION = HANGING.format(
     patch="""
-import blendplan.prediction
+import blendplan.planning.run_policy
 def hang(*_, **__):
     print("here", flush=True)
     time.sleep(60)
-blendplan.prediction.simulate_run = hang
+blendplan.planning.run_policy.simulate_run = hang
 """
 )
 HANG_WHILE_WRITING = HANGING.format(
     patch="""
-import blendplan.planfile
+import blendplan.planfile.plan
 def hang(*_):
     print("here", flush=True)
     time.sleep(60)
-original = blendplan.planfile.pa.ipc.new_file
+original = blendplan.planfile.plan.pa.ipc.new_file
 class Writer:
     def __init__(self, sink, schema, **options):
         self.inner = original(sink, schema, **options)
@@ -46,7 +46,7 @@ class Writer:
     def __exit__(self, *_):
         self.inner.close()
     write_batch = hang
-blendplan.planfile.pa.ipc.new_file = Writer
+blendplan.planfile.plan.pa.ipc.new_file = Writer
 """
 )
 

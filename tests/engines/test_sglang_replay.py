@@ -10,9 +10,9 @@ import pytest
 from blendplan.engines.process import EngineProcess
 from blendplan.engines.protocol import EngineRequest, Launch
 from blendplan.errors import BlendplanError
-from blendplan.replay.run import replay
+from blendplan.replaying.run import replay
 from tests.engines.tiny import tiny_tokenizer
-from tests.replay.replay_jobs import assert_each_once, lines_of, small_plan, write_requests_file
+from tests.replaying.replay_jobs import assert_each_once, lines_of, small_plan, write_requests_file
 
 ARGUMENTS: dict[str, Any] = {
     "load_format": "dummy",

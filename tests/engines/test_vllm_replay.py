@@ -17,10 +17,10 @@ from blendplan.engines.process import EngineProcess
 from blendplan.engines.protocol import EngineRequest, Launch
 from blendplan.errors import BlendplanError
 from blendplan.planfile.plan import Plan
-from blendplan.replay.run import replay
-from blendplan.replay.tally import Tally
+from blendplan.replaying.run import replay
+from blendplan.replaying.tally import Tally
 from tests.engines.tiny import tiny_tokenizer
-from tests.replay.replay_jobs import assert_each_once, lines_of, small_plan, write_requests_file
+from tests.replaying.replay_jobs import assert_each_once, lines_of, small_plan, write_requests_file
 
 KILLS = 3
 ARGUMENTS = {

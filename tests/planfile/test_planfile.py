@@ -185,7 +185,7 @@ def test_same_input_gives_the_same_bytes(path: Path, tmp_path: Path) -> None:
 
 def test_same_bytes_in_another_process(path: Path, tmp_path: Path) -> None:
     script = (
-        "from tests.test_planfile import ENGINE, job, plan\n"
+        "from tests.planfile.test_planfile import ENGINE, job, plan\n"
         "plan(job(), gpu='a100-80g', policy='blendserve', **ENGINE).write('other.arrow')\n"
     )
     root = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ from blendplan.cli.answer import Answer
 from blendplan.cli.failure import EXIT_FAILED, EXIT_INTERRUPTED, Failure
 
 if TYPE_CHECKING:
-    from blendplan.replay.run import Replayed
+    from blendplan.replaying.run import Replayed
 
 
 _INTERRUPTED = "interrupted; --resume continues the run"

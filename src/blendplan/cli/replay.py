@@ -62,8 +62,8 @@ def command(plan_file: Path, replica: int | None, answer: Answer, **options: Any
     )
     with Progress(quiet=answer.quiet) as progress, compilation_clock(progress.line) as clock:
         from blendplan.planfile.plan import Plan
-        from blendplan.replay.run import replay
-        from blendplan.replay.tally import Tally
+        from blendplan.replaying.run import replay
+        from blendplan.replaying.tally import Tally
 
         def advance(tally: Tally) -> None:
             progress.report(

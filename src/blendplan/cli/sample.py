@@ -68,8 +68,8 @@ def command(
         [output, options["step_log"], options["request_log"]], inputs=[requests_file]
     )
     with Progress(quiet=answer.quiet) as progress, compilation_clock(progress.line) as clock:
-        from blendplan.replay.sample_run import run_sample
-        from blendplan.replay.tally import Tally
+        from blendplan.replaying.sample_run import run_sample
+        from blendplan.replaying.tally import Tally
         from blendplan.requests.read import read_requests
 
         def advance(tally: Tally) -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from blendplan.hardware.engine_settings import EngineSettings
 from blendplan.kernel import kernel
 from blendplan.lengths.predicted import Lengths
+from blendplan.offsets import offsets_of
 from blendplan.planfile.columns import ROWS_PER_BATCH, SCHEMA
 from blendplan.planfile.plan import Plan
 from blendplan.policy.known import PolicyInput
@@ -89,10 +90,9 @@ def _record_batch(
 def _prompt_lists(requests: Requests, rows: NDArray[np.int64]) -> pa.Array:
     if requests.estimated_tokens:
         return pa.nulls(len(rows), pa.list_(pa.int32()))
-    offsets = np.zeros(len(rows) + 1, dtype=np.int32)
-    np.cumsum(requests.offsets[rows + 1] - requests.offsets[rows], out=offsets[1:])
+    offsets = offsets_of(requests.offsets[rows + 1] - requests.offsets[rows])
     values = _gather(requests.token_ids, requests.offsets, rows, int(offsets[-1]))
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values))
 
 
 def _known(output_tokens: NDArray[np.int32]) -> pa.Array:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from blendplan.cost.machine import Machine, machine
 from blendplan.hardware.lookup import gpu_from_text
 from blendplan.hardware.model import ModelSpec
+from blendplan.offsets import offsets_of
 from blendplan.planfile.plan import Plan
 from blendplan.planfile.revive import plan_policy
 from blendplan.planfile.rows import Work, work_of
@@ -72,8 +73,7 @@ def workload_of(plan: Plan) -> Workload:
 
 def _requests(work: Work) -> Requests:
     """The prompts of a plan, row by row, as the request reader would give them."""
-    offsets = np.zeros(len(work) + 1, dtype=np.int64)
-    np.cumsum(work.prompt_tokens, out=offsets[1:])
+    offsets = offsets_of(work.prompt_tokens)
     unknown = np.full(len(work), -1, dtype=np.int32)
     return Requests(
         ids=work.ids.combine_chunks(),

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from blendplan.requests.columns import Requests, _offsets
+from blendplan.offsets import offsets_of
+from blendplan.requests.columns import Requests
 from blendplan.requests.tokens import binary_parts
 
 
@@ -111,7 +112,7 @@ class Collector:
             ids=ids,
             source_row=rows,
             token_ids=self._tokens.take(),
-            offsets=_offsets(self._lengths.take()),
+            offsets=offsets_of(self._lengths.take()),
             output_tokens=self._output.take(),
             max_tokens=self._cap.take(),
             bodies=bodies,
@@ -127,7 +128,7 @@ class Collector:
         present = np.packbits(lengths > 0, bitorder="little")
         buffers = [
             None if (lengths > 0).all() else pa.py_buffer(present),
-            pa.py_buffer(_offsets(lengths)),
+            pa.py_buffer(offsets_of(lengths)),
             pa.py_buffer(self._body_bytes.take()),
         ]
         return pa.Array.from_buffers(pa.large_binary(), len(lengths), buffers)

@@ -8,6 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from blendplan.offsets import offsets_of
+
 
 @dataclass(frozen=True)
 class Requests:
@@ -76,7 +78,7 @@ def select(requests: Requests, rows: NDArray[np.int64]) -> Requests:
         ids=requests.ids.take(taken),
         source_row=requests.source_row[rows],
         token_ids=np.concatenate(prompts) if prompts else np.empty(0, np.int32),
-        offsets=_offsets(lengths),
+        offsets=offsets_of(lengths),
         output_tokens=requests.output_tokens[rows],
         max_tokens=requests.max_tokens[rows],
         bodies=None if requests.bodies is None else requests.bodies.take(taken),
@@ -84,9 +86,3 @@ def select(requests: Requests, rows: NDArray[np.int64]) -> Requests:
         source=requests.source,
         sha256=requests.sha256,
     )
-
-
-def _offsets(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    offsets = np.zeros(len(lengths) + 1, np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    return offsets

@@ -7,6 +7,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from blendplan.errors import BlendplanError
+from blendplan.offsets import offsets_of
 from blendplan.requests.columns import Requests, repeated_ids
 from blendplan.requests.record import LARGEST_TOKEN_ID, MOST_TOKENS, show
 
@@ -37,8 +38,7 @@ def requests_from_lists(
     if len(prompts) == 0:
         raise BlendplanError("no prompts; give at least one")
     arrays = [_prompt(prompt, index) for index, prompt in enumerate(prompts)]
-    offsets = np.zeros(len(arrays) + 1, np.int64)
-    np.cumsum([len(array) for array in arrays], out=offsets[1:])
+    offsets = offsets_of(np.array([len(array) for array in arrays], np.int64))
     names = [str(i) for i in range(1, len(arrays) + 1)] if ids is None else list(ids)
     if len(names) != len(arrays):
         raise BlendplanError(f"{len(names)} ids for {len(arrays)} prompts; give one for each")

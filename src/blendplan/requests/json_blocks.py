@@ -13,6 +13,7 @@ import pyarrow.json as pj
 from numpy.typing import NDArray
 
 from blendplan.kernel import kernel
+from blendplan.offsets import offsets_of
 from blendplan.requests.collect import Block
 from blendplan.requests.json_columns import LINE_SCHEMA, block_of_columns
 
@@ -119,8 +120,7 @@ def _is_extreme(
 
 def _bodies(text: bytes, lengths: NDArray[np.int64]) -> pa.Array:
     """The lines as they are, large_binary [k]."""
-    offsets = np.zeros(len(lengths) + 1, np.int64)
-    np.cumsum(lengths, out=offsets[1:])
+    offsets = offsets_of(lengths)
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(text.replace(b"\n", b""))]
     return pa.Array.from_buffers(pa.large_binary(), len(lengths), buffers)
 

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from blendplan.kernel import kernel
+from blendplan.offsets import offsets_of
 from blendplan.requests.record import Record, compact_json, utf8
 
 
@@ -133,8 +134,7 @@ def estimate_messages(messages: pa.ListArray) -> tuple[NDArray[np.int32], NDArra
     Returns:
         token ids, int32 [total], and lengths, int64 [n]; see `estimate_tokens`.
     """
-    turns = np.zeros(len(messages) + 1, np.int64)
-    np.cumsum(messages.value_lengths().to_numpy(), out=turns[1:])
+    turns = offsets_of(messages.value_lengths().to_numpy())
     flat = messages.flatten()
     roles = binary_parts(pc.struct_field(flat, "role").cast(pa.large_string()))
     contents = binary_parts(pc.struct_field(flat, "content").cast(pa.large_string()))

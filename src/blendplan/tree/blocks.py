@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blendplan.kernel import kernel
+from blendplan.offsets import offsets_of
 from blendplan.requests.columns import Requests
 from blendplan.tree.prefix_tree import PrefixTree
 from blendplan.tree.sharing import shared_prefix_tokens
@@ -37,8 +38,7 @@ def block_chains(tree: PrefixTree, requests: Requests, block_size: int) -> Block
     if block_size < 1:
         raise ValueError(f"block_size must be at least 1, got {block_size}")
     blocks = shared_prefix_tokens(tree) // block_size
-    offsets = np.zeros(len(requests) + 1, dtype=np.int64)
-    np.cumsum(blocks, out=offsets[1:])
+    offsets = offsets_of(blocks)
     ids, count = _fill(
         tree.parent, tree.depth, tree.request_start, tree.request_end, tree.order,
         offsets, block_size,

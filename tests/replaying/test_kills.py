@@ -15,7 +15,7 @@ import pytest
 
 import blendplan
 from blendplan.planfile.plan import Plan
-from tests.replay.replay_jobs import assert_each_once, lines_of, small_plan, write_requests_file
+from tests.replaying.replay_jobs import assert_each_once, lines_of, small_plan, write_requests_file
 
 KILLS = 200
 
@@ -26,7 +26,7 @@ class Sessions:
     def __init__(self, plan_file: Path) -> None:
         sources = Path(blendplan.__file__).parent.parent
         self._server = subprocess.Popen(
-            [sys.executable, "-m", "tests.replay_child", str(plan_file)],
+            [sys.executable, "-m", "tests.replaying.replay_child", str(plan_file)],
             cwd=Path(__file__).parents[2],
             env={**os.environ, "PYTHONPATH": str(sources)},
             stdin=subprocess.PIPE,

@@ -9,7 +9,7 @@ import pytest
 
 from blendplan.hardware.lookup import model_spec
 from blendplan.requests.read import read_requests
-from tests.replay.replay_jobs import small_plan, write_requests_file
+from tests.replaying.replay_jobs import small_plan, write_requests_file
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 EXAMPLE = runpy.run_path(str(EXAMPLES / "custom_serving.py"))

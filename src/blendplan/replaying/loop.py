@@ -23,11 +23,11 @@ from blendplan.engines.protocol import (
 from blendplan.errors import BlendplanError
 from blendplan.planfile.rows import Work
 from blendplan.policy.live import LivePolicy
-from blendplan.replay.asked import asked
-from blendplan.replay.logs import Log
-from blendplan.replay.stop import Stop
-from blendplan.replay.tally import Tally
-from blendplan.replay.writer import ResultsWriter
+from blendplan.replaying.asked import asked
+from blendplan.replaying.logs import Log
+from blendplan.replaying.stop import Stop
+from blendplan.replaying.tally import Tally
+from blendplan.replaying.writer import ResultsWriter
 from blendplan.requests.record import BadRecordError
 
 # Deaths without a single finished request in between, after which the engine is hopeless.

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blendplan.errors import BlendplanError
-from blendplan.replay.journal import Journal, Order
+from blendplan.replaying.journal import Journal, Order
 
 RUN = {"plan": "abc", "engine": "sim", "model": "tiny"}
 ORDERS: list[Order] = ["input", "finish"]

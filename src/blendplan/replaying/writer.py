@@ -12,8 +12,8 @@ from blendplan.engines.protocol import Finished, Refused
 from blendplan.errors import BlendplanError
 from blendplan.planfile.plan import Plan
 from blendplan.planfile.rows import Work
-from blendplan.replay import result_lines as results
-from blendplan.replay.journal import Journal
+from blendplan.replaying import result_lines as results
+from blendplan.replaying.journal import Journal
 
 
 class ResultsWriter:

@@ -15,12 +15,12 @@ from blendplan.hardware.engine_settings import EngineSettings
 from blendplan.planfile.check import column_digest
 from blendplan.planfile.plan import Plan
 from blendplan.planfile.rows import Work, work_of
-from blendplan.replay.journal import Journal, Order
-from blendplan.replay.logs import REQUEST_LOG, STEP_LOG, open_log
-from blendplan.replay.loop import ReplayLoop, hopeless
-from blendplan.replay.stop import Stop
-from blendplan.replay.tally import Tally
-from blendplan.replay.writer import ResultsWriter
+from blendplan.replaying.journal import Journal, Order
+from blendplan.replaying.logs import REQUEST_LOG, STEP_LOG, open_log
+from blendplan.replaying.loop import ReplayLoop, hopeless
+from blendplan.replaying.stop import Stop
+from blendplan.replaying.tally import Tally
+from blendplan.replaying.writer import ResultsWriter
 
 
 @dataclass(frozen=True)

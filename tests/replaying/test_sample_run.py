@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.cli_runs import answer, error_line, run
-from tests.replay.replay_jobs import lines_of
+from tests.replaying.replay_jobs import lines_of
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import pytest
 
 from blendplan.engines.protocol import Choice, Finished
-from blendplan.replay.tally import Tally
+from blendplan.replaying.tally import Tally
 
 
 def finished(prompt: int, cached: int, output: int) -> Finished:

@@ -5,7 +5,7 @@ from typing import Any
 
 from blendplan.lengths.sample import choose_sample
 from blendplan.planning.planner import plan
-from blendplan.replay.run import Replayed, replay
+from blendplan.replaying.run import Replayed, replay
 from blendplan.requests.columns import Requests, select
 from blendplan.tree.build import build_tree
 

@@ -1,14 +1,21 @@
-"""``blendplan synth``: a synthetic workload from traces."""
+"""A synthetic request file from traces, with a given density and prefix sharing.
 
+python benchmarks/synth.py trace1 -o trace1.parquet --traces DIR
+"""
+
+import sys
 from pathlib import Path
 
 import click
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from blendplan.cli.answer import Answer, answering
 from blendplan.cli.destination import check_destinations
 from blendplan.cli.names import CatalogueName, Name
 from blendplan.cli.options import FILE
 from blendplan.cli.progress import Progress
+from blendplan.errors import BlendplanError
 
 _DEFAULT_REQUESTS = 400_000
 _PAPER_TRACES = ("trace1", "trace2", "trace3", "trace4")
@@ -103,9 +110,9 @@ def command(
     so.
 
     \b
-    blendplan synth trace1 -o trace1.parquet --traces DIR
-    blendplan synth --compute sharegpt --memory bwb --density 1 --sharing 0.2 --requests 50000 \\
-        -o mixed.parquet --traces DIR
+    python benchmarks/synth.py trace1 -o trace1.parquet --traces DIR
+    python benchmarks/synth.py --compute sharegpt --memory bwb --density 1 --sharing 0.2 \\
+        --requests 50000 -o mixed.parquet --traces DIR
     """
     own = (compute, memory, density, sharing)
     if (trace is None) == (compute is None):
@@ -153,3 +160,10 @@ def command(
     from blendplan.report.summary import facts
 
     answer.tell(values, lambda: facts(rows()))
+
+
+if __name__ == "__main__":
+    try:
+        command()
+    except BlendplanError as error:
+        sys.exit(f"error: {error}")

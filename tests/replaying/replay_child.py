@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 
 from blendplan.planfile.plan import Plan
-from blendplan.replay.journal import Order
-from blendplan.replay.run import replay
+from blendplan.replaying.journal import Order
+from blendplan.replaying.run import replay
 
 
 def session(plan: Plan, number: int, output: str, order: Order) -> None:

@@ -15,11 +15,11 @@ from blendplan.engines.protocol import EngineDiedError, EngineRequest
 from blendplan.engines.registry import simulated_engine
 from blendplan.errors import BlendplanError
 from blendplan.planfile.plan import Plan
-from blendplan.replay.journal import Order
-from blendplan.replay.run import replay
-from blendplan.replay.tally import Tally
-from tests.replay.replay_faults import FaultyEngine, faulty_process, raise_death
-from tests.replay.replay_jobs import assert_each_once, lines_of, small_plan, write_requests_file
+from blendplan.replaying.journal import Order
+from blendplan.replaying.run import replay
+from blendplan.replaying.tally import Tally
+from tests.replaying.replay_faults import FaultyEngine, faulty_process, raise_death
+from tests.replaying.replay_jobs import assert_each_once, lines_of, small_plan, write_requests_file
 
 START = "blendplan.engines.registry.simulated_engine"
 

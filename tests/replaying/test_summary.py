@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from blendplan.planfile.plan import Plan
-from blendplan.replay.run import replay
-from blendplan.replay.tally import Tally
+from blendplan.replaying.run import replay
+from blendplan.replaying.tally import Tally
 from blendplan.report.replayed import replayed_rows
 from tests.cli.cli_runs import run
-from tests.replay.replay_jobs import lines_of, small_plan, write_requests_file
+from tests.replaying.replay_jobs import lines_of, small_plan, write_requests_file
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ import pytest
 
 from blendplan.errors import BlendplanError
 from blendplan.planfile.plan import Plan
-from blendplan.replay.run import replay
+from blendplan.replaying.run import replay
 from blendplan.requests.in_memory import requests_from_lists
-from tests.replay.replay_jobs import (
+from tests.replaying.replay_jobs import (
     assert_each_once,
     ids_of,
     lines_of,

@@ -1,0 +1,84 @@
+"""Names that users type: registries of plug-ins, and the nearest names for one that is unknown."""
+
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Generic, TypeVar, cast
+
+from blendplan.errors import BlendplanError
+
+T = TypeVar("T")
+
+# How alike names must be to be offered for each other, 0 to 1: two typing errors in a short name.
+_ALIKE = 0.5
+
+
+def unknown(kind: str, word: str, known: Iterable[str]) -> str:
+    """``unknown GPU 'a100-80'; did you mean 'a100-80g'?``, or all names where none is near.
+
+    Args:
+        kind: what the word should have named.
+        word: what was typed.
+        known: all names there are.
+    """
+    from difflib import get_close_matches
+
+    names = list(known)
+    near = get_close_matches(str(word).lower(), names, n=3, cutoff=_ALIKE)
+    if near:
+        return f"unknown {kind} {word!r}; did you mean {' or '.join(repr(name) for name in near)}?"
+    return f"unknown {kind} {word!r}; choose from {', '.join(names)}"
+
+
+class Registry(Generic[T]):
+    """Implementations of one kind by name: a row for each of ours, an entry point for others'.
+
+    Nothing is imported until an implementation is asked for, so that the command line can list
+    names at once. Our own names win: an entry point of the same name is left aside.
+
+    Args:
+        kind: what the names name, for messages.
+        group: entry-point group of third parties, such as ``blendplan.policies``.
+        rows: our own, ``"module:object"`` by name; the first is no default.
+    """
+
+    def __init__(self, kind: str, group: str, rows: Mapping[str, str]) -> None:
+        self.kind = kind
+        self.group = group
+        self._rows = dict(rows)
+
+    def names(self) -> list[str]:
+        """All names, ours in the order of their rows, then those of third parties in theirs."""
+        return [*self._rows, *self._foreign()]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._rows or name in self._foreign()
+
+    def check(self, name: str) -> None:
+        """Raise a `BlendplanError` with the nearest names when there is no such implementation."""
+        if name not in self:
+            raise BlendplanError(unknown(self.kind, name, self.names()))
+
+    def get(self, name: str) -> T:
+        """The implementation of that name, imported now.
+
+        Raises:
+            BlendplanError: the name is unknown, or what a third party registered cannot be
+                imported.
+        """
+        self.check(name)
+        if name in self._rows:
+            module, _, attribute = self._rows[name].partition(":")
+            return cast(T, getattr(import_module(module), attribute))
+        entry = self._foreign()[name]
+        try:
+            return cast(T, entry.load())
+        except (ImportError, AttributeError) as error:
+            raise BlendplanError(
+                f"{self.kind} {name!r} is registered as {entry.value!r}, which cannot be imported "
+                f"({error}); mend or remove the package that registers it"
+            ) from None
+
+    def _foreign(self) -> dict[str, EntryPoint]:
+        found: Any = entry_points(group=self.group)
+        return {entry.name: entry for entry in found if entry.name not in self._rows}
