@@ -3,7 +3,7 @@
 import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
@@ -23,7 +23,8 @@ from blendplan.planning.prepare import prepare
 from blendplan.planning.run_policy import run_policy
 from blendplan.policy.blend.start import BlendOptions
 from blendplan.policy.known import PolicyInput
-from blendplan.policy.registry import POLICIES, make_policy
+from blendplan.policy.make import make_policy
+from blendplan.policy.registry import POLICIES
 from blendplan.requests.columns import Requests
 from blendplan.simulator.simulate import simulate_run
 from blendplan.tree.build import build_tree
@@ -74,7 +75,7 @@ def workload(wish: Recipe, data: Path, place: Place, requests: int, seed: int = 
 def run_policies(
     requests: Requests,
     place: Place,
-    policies: Sequence[str] = POLICIES,
+    policies: Sequence[str] = tuple(POLICIES),
     *,
     lengths: str = "auto",
     replicas: int = 1,
@@ -150,7 +151,7 @@ def run_variants(
     found = {}
     for label, variant in variants.items():
         expected = variant.change(prepared.expected)
-        policy = make_policy("blend", expected, target.settings, options=variant.options)
+        policy = make_policy("blend", expected, target.settings, parameters=asdict(variant.options))
         run = simulate_run(truth, policy, target.settings, target.table)
         bound = makespan_bound(
             target.table,

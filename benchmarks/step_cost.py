@@ -20,7 +20,7 @@ import numpy as np
 from blendplan.cost.machine import machine
 from blendplan.cost.step import price_steps
 from blendplan.planning.prepare import prepare
-from blendplan.policy.registry import make_policy
+from blendplan.policy.make import make_policy
 from blendplan.requests.in_memory import requests_from_lists
 from blendplan.simulator.simulate import simulate_run
 

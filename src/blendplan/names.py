@@ -1,6 +1,6 @@
 """Names that users type: registries of plug-ins, and the nearest names for one that is unknown."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar, cast
@@ -50,6 +50,9 @@ class Registry(Generic[T]):
     def names(self) -> list[str]:
         """All names, ours in the order of their rows, then those of third parties in theirs."""
         return [*self._rows, *self._foreign()]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
 
     def __contains__(self, name: object) -> bool:
         return name in self._rows or name in self._foreign()

@@ -6,8 +6,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from blendplan.cli.options import POLICIES
 from blendplan.planfile.plan import Plan
+from blendplan.policy.registry import POLICIES
 from tests.cli.cli_runs import answer, error_line, run, write_job
 
 HEADLINE = [

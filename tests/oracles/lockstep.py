@@ -8,7 +8,8 @@ import pyarrow as pa
 from blendplan.cost.step import StepTable
 from blendplan.hardware.engine_settings import EngineSettings
 from blendplan.policy.known import PolicyInput, StepPrices
-from blendplan.policy.registry import Policy, make_policy
+from blendplan.policy.make import make_policy
+from blendplan.policy.state_machine import Policy
 from blendplan.requests.columns import Requests
 from blendplan.simulator import steps as loop
 from blendplan.simulator.kv_cache import FREE, cached_blocks, empty_cache

@@ -16,7 +16,7 @@ def job() -> blendplan.Requests:
     )
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", POLICIES.names())
 def test_known_lengths_come_out_as_planned(policy: str) -> None:
     plan = blendplan.plan(
         job(), gpu="a100-80g", policy=policy, overlap=2.0, kv_tokens=4_800, max_num_seqs=32

@@ -43,7 +43,7 @@ def refusal(**wish: Any) -> str:
 
 
 @pytest.mark.parametrize("overlap", OVERLAPS)
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", POLICIES.names())
 def test_plan_of_every_policy(policy: str, overlap: float, tmp_path: Path) -> None:
     requests = job()
     made = plan(requests, gpu="a100-80g", policy=policy, overlap=overlap, **ENGINE)
@@ -180,7 +180,7 @@ def test_request_longer_than_the_cache() -> None:
     assert "can never fit the KV cache of 512 tokens, nor can one other;" in line
     assert "line 3 (id '3'): 200 prompt tokens and 900 output tokens" in line
     with pytest.raises(BlendplanError, match="can never fit"):
-        compare(requests, gpu="a100-80g", policies=POLICIES, kv_tokens=512)
+        compare(requests, gpu="a100-80g", policies=POLICIES.names(), kv_tokens=512)
 
 
 def test_progress_names_the_stages() -> None:
@@ -197,7 +197,7 @@ def test_progress_names_the_stages() -> None:
 @pytest.mark.parametrize("overlap", OVERLAPS)
 def test_compare(overlap: float) -> None:
     requests = job()
-    found = compare(requests, gpu="a100-80g", policies=POLICIES, overlap=overlap, **ENGINE)
+    found = compare(requests, gpu="a100-80g", policies=POLICIES.names(), overlap=overlap, **ENGINE)
     assert list(found.outcomes) == list(POLICIES)
     for name, outcome in found.outcomes.items():
         made = plan(requests, gpu="a100-80g", policy=name, overlap=overlap, **ENGINE)
@@ -218,8 +218,10 @@ def test_compare_in_the_order_asked_for() -> None:
 def test_compare_runs_what_really_happens() -> None:
     """Policies see a prediction, the engine generates the known lengths."""
     requests = job()
-    known = compare(requests, gpu="a100-80g", policies=POLICIES, **ENGINE)
-    guessed = compare(requests, gpu="a100-80g", policies=POLICIES, lengths="prior", **ENGINE)
+    known = compare(requests, gpu="a100-80g", policies=POLICIES.names(), **ENGINE)
+    guessed = compare(
+        requests, gpu="a100-80g", policies=POLICIES.names(), lengths="prior", **ENGINE
+    )
     assert np.array_equal(known.prepared.lengths.mean, requests.output_tokens)
     assert not np.array_equal(guessed.prepared.lengths.mean, requests.output_tokens)
     for name in POLICIES:
@@ -244,7 +246,9 @@ def request_sets(draw: st.DrawFn) -> Requests:
     return requests_from_lists(prompts, output_tokens=draw(lengths), max_tokens=draw(lengths))
 
 
-@given(request_sets(), st.sampled_from(POLICIES), st.sampled_from(OVERLAPS), st.integers(1, 8))
+@given(
+    request_sets(), st.sampled_from(POLICIES.names()), st.sampled_from(OVERLAPS), st.integers(1, 8)
+)
 @settings(max_examples=60, deadline=None)
 def test_every_plan_verifies(requests: Requests, policy: str, overlap: float, seqs: int) -> None:
     made = plan(

@@ -31,7 +31,11 @@ def job(requests: int = 200) -> Requests:
 
 
 @settings(max_examples=12, deadline=None)
-@given(replicas=st.integers(2, 5), policy=st.sampled_from(POLICIES), requests=st.integers(5, 60))
+@given(
+    replicas=st.integers(2, 5),
+    policy=st.sampled_from(POLICIES.names()),
+    requests=st.integers(5, 60),
+)
 def test_every_request_is_in_one_part_and_the_file_verifies(
     tmp_path_factory: pytest.TempPathFactory, replicas: int, policy: str, requests: int
 ) -> None:

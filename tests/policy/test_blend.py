@@ -1,6 +1,6 @@
 """The policy `blend`: its parts against obvious ones, and what must hold for every request set."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ from blendplan.policy.blend.normal import normal_quantile, normal_share
 from blendplan.policy.blend.start import BlendOptions, cohorts, efficient_sizes
 from blendplan.policy.blend.timetable import timetable
 from blendplan.policy.known import EFFICIENT, PolicyInput, StepPrices, output_spread, step_prices
-from blendplan.policy.registry import make_policy
+from blendplan.policy.make import make_policy
 from blendplan.requests.columns import Requests
 from blendplan.requests.in_memory import requests_from_lists
 from blendplan.simulator.simulate import simulate_run
@@ -239,7 +239,9 @@ def test_families_may_be_taken_apart() -> None:
     mixed = columns(outputs, prompt_tokens=400.0, family=[0] * 40)
     mixed = replace(mixed, density=np.where(mixed.output_tokens > 100, 0.1, 20.0), root_density=1.0)
     for families, sides in ((True, 1), (False, 2)):
-        policy = make_policy("blend", mixed, GPU.settings, options=BlendOptions(families=families))
+        policy = make_policy(
+            "blend", mixed, GPU.settings, parameters=asdict(BlendOptions(families=families))
+        )
         assert len(np.unique(policy.state.blend.memory_side)) == sides
 
 
@@ -259,7 +261,9 @@ def test_projection_of_unsure_ends_keeps_their_standard_deviation_free() -> None
     limits = EngineSettings(1_000_000, 64, 2048)
     peaks = {}
     for caution in (0.0, 2.0):
-        policy = make_policy("blend", given_columns, limits, options=BlendOptions(caution=caution))
+        policy = make_policy(
+            "blend", given_columns, limits, parameters=asdict(BlendOptions(caution=caution))
+        )
         state, resident = policy.state.blend, policy.state.new_prompt_tokens
         kernels.begin_step(state, resident, policy.state.output_tokens, 0.0)
         for request in range(3):

@@ -36,7 +36,7 @@ def job() -> Requests:
     return requests_of(prompts, outputs)
 
 
-@pytest.fixture(scope="module", params=POLICIES)
+@pytest.fixture(scope="module", params=POLICIES.names())
 def made(request: pytest.FixtureRequest) -> Plan:
     """A plan of each policy."""
     return plan(job(), gpu="a100-80g", policy=request.param, **ENGINE)
@@ -196,7 +196,7 @@ def test_queue_with_ample_memory_admits_as_simulated() -> None:
 
 
 @pytest.mark.parametrize("kv_tokens", [2048, 30_000])
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", POLICIES.names())
 def test_engine_that_keeps_to_the_budget_takes_the_planned_steps(
     policy: str, kv_tokens: int
 ) -> None:

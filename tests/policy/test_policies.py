@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from blendplan.policy.state import COMPUTE, MEMORY, SHARE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,9 +15,10 @@ from blendplan.hardware.engine_settings import EngineSettings
 from blendplan.hardware.lookup import gpu_spec, model_spec
 from blendplan.policy import state_machine as transitions
 from blendplan.policy.known import PolicyInput, StepPrices
+from blendplan.policy.make import make_policy
 from blendplan.policy.paper_scanners import memory_partition, prefill_budget_tokens
-from blendplan.policy.registry import POLICIES, Policy, make_policy
-from blendplan.policy.state import COMPUTE, MEMORY, SHARE
+from blendplan.policy.registry import POLICIES
+from blendplan.policy.state_machine import Policy
 
 ENGINE = EngineSettings(kv_tokens=4096, max_num_seqs=16, max_num_batched_tokens=256)
 PRICES = StepPrices(token_s=1.0, read_s=0.01, least_tokens=8)
@@ -125,7 +127,7 @@ def admissions(policy: Policy, seed: int, preempt: float = 0.0) -> Iterator[int]
 
 
 @given(
-    st.sampled_from(POLICIES),
+    st.sampled_from(POLICIES.names()),
     st.integers(1, 60),
     st.integers(0, 99),
     st.sampled_from([0.0, 0.1]),

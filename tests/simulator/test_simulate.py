@@ -12,7 +12,9 @@ from blendplan.errors import BlendplanError
 from blendplan.hardware.engine_settings import EngineSettings
 from blendplan.planning.bound import least_prefill, makespan_bound
 from blendplan.policy.known import PolicyInput, StepPrices
-from blendplan.policy.registry import POLICIES, Policy, make_policy
+from blendplan.policy.make import make_policy
+from blendplan.policy.registry import POLICIES
+from blendplan.policy.state_machine import Policy
 from blendplan.simulator.series import SERIES
 from blendplan.simulator.simulate import SimulatedRun, simulate_run
 from blendplan.tree.build import build_tree
@@ -177,7 +179,7 @@ def test_what_holds_for_every_run(job: Job, data: st.DataObject) -> None:
     n = len(job.prompts)
     overlap = data.draw(st.sampled_from(OVERLAPS))
     columns = data.draw(beliefs(n))
-    name = data.draw(st.sampled_from(POLICIES))
+    name = data.draw(st.sampled_from(POLICIES.names()))
     run = job.run(make_policy(name, columns, job.engine), overlap)
 
     assert sorted(run.admission.tolist()) == list(range(n))

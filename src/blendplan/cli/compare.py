@@ -10,8 +10,9 @@ from blendplan.cli.answer import Answer, answering, headline
 from blendplan.cli.compilation import compilation_clock
 from blendplan.cli.job import Job, planning
 from blendplan.cli.names import Names
-from blendplan.cli.options import FILE, POLICIES
+from blendplan.cli.options import FILE
 from blendplan.cli.progress import Progress
+from blendplan.policy.registry import POLICIES
 
 if TYPE_CHECKING:
     from blendplan.planning.compare import Comparison
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
 @click.command("compare")
 @click.option(
     "--policies",
-    default=",".join(POLICIES),
+    default=",".join(POLICIES.names()),
     show_default=True,
-    type=Names("policy", POLICIES),
+    type=Names("policy", tuple(POLICIES.names())),
     metavar="A,B,...",
     help="What to compare.",
 )

@@ -52,7 +52,7 @@ def inspection(plan: "Plan") -> dict[str, Any]:
     """The answer under ``--json``: the headline numbers, engine settings and groups."""
     import numpy as np
 
-    from blendplan.policy.state import SIDES
+    from blendplan.policy.state_machine import SIDES
     from blendplan.report.breakdown import COLUMNS, breakdown, families
     from blendplan.simulator.cuda_graphs import graph_padding
 

@@ -9,7 +9,6 @@ import click
 from blendplan.cli.names import CatalogueName, Name, unknown
 
 # Written down here because the modules that own them take too long to import for `--help`.
-POLICIES = ("fcfs", "random", "dfs", "blendserve", "blend")
 COST_MODELS = ("calibrated", "datasheet")
 KV_DTYPES = ("auto", "bf16", "fp16", "fp8")
 

@@ -9,8 +9,9 @@ from blendplan.cli.answer import Answer, answering, headline
 from blendplan.cli.compilation import compilation_clock
 from blendplan.cli.job import Job, planning
 from blendplan.cli.names import Name
-from blendplan.cli.options import FILE, POLICIES
+from blendplan.cli.options import FILE
 from blendplan.cli.progress import Progress
+from blendplan.policy.registry import POLICIES
 
 _DEFAULT_FRACTION = 0.01
 
@@ -21,9 +22,9 @@ _DEFAULT_FRACTION = 0.01
     "--policy",
     default="blend",
     show_default=True,
-    type=Name("policy", POLICIES),
+    type=Name("policy", tuple(POLICIES.names())),
     metavar="NAME",
-    help=f"Which request goes next: {', '.join(POLICIES)}.",
+    help=f"Which request goes next: {', '.join(POLICIES.names())}.",
 )
 @planning
 @click.option(

@@ -6,7 +6,7 @@ Everything here crosses the boundary of a process, so it is plain data.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -214,6 +214,46 @@ class Engine(Protocol):
             requests: to be admitted after those that wait already.
             prefill_tokens: prompt tokens that the step should compute at most, where the engine
                 lets an adapter say so; no limit but the engine's own without it.
+
+        Raises:
+            EngineDiedError: the engine is gone.
+        """
+
+    def close(self) -> None:
+        """Stop the engine and free what it holds."""
+
+
+class Admission(Protocol):
+    """Whom an engine asks inside its scheduler which request goes next."""
+
+    def begin_step(self, used_kv_tokens: float) -> int:
+        """Start a step; returns how many prompt tokens it may compute.
+
+        Args:
+            used_kv_tokens: KV tokens that running requests hold.
+        """
+
+    def next_request(self) -> EngineRequest | None:
+        """The request to try next in this step, None for none; the engine need not take it."""
+
+    def admitted(self, row: int) -> None:
+        """The request of `next_request` was given room, or is refused for good."""
+
+    def preempted(self, row: int) -> None:
+        """A running request lost its KV cache and waits in the engine."""
+
+    def resumed(self, row: int) -> None:
+        """A preempted request was given room again."""
+
+
+@runtime_checkable
+class AskingEngine(Protocol):
+    """An engine in this process that asks for one request after the other."""
+
+    capacity: Capacity
+
+    def step_asking(self, admission: Admission) -> StepReport:
+        """Work for a step and report; what `admission` was told is not in the report.
 
         Raises:
             EngineDiedError: the engine is gone.

@@ -1,5 +1,11 @@
-"""The simulated engine as an engine: it steps, and time on its clock is simulated."""
+"""The simulated engine as an engine: it steps, and time on its clock is simulated.
 
+It takes the very steps of the compiled step loop (`blendplan.simulator.loop`), made of the same
+parts. Only the policy is asked from Python, one request at a time, as a real engine's scheduler
+would: so a replay of a plan takes exactly the planned steps.
+"""
+
+from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,26 +13,25 @@ import numpy as np
 from blendplan import __version__
 from blendplan.cost.step import StepTable
 from blendplan.engines.protocol import (
+    Admission,
     Capacity,
     Choice,
     EngineRequest,
     Finished,
     Refused,
     StepReport,
+    StepWork,
 )
-from blendplan.engines.simulated_steps import Difference, Snapshot, known_tokens
 from blendplan.engines.words import generation_cap
 from blendplan.hardware.engine_settings import EngineSettings
-from blendplan.policy.known import PolicyInput, StepPrices
-from blendplan.policy.registry import make_policy
-from blendplan.simulator import steps as loop
-from blendplan.simulator.kv_cache import FREE, empty_cache
+from blendplan.simulator import steps
+from blendplan.simulator.kv_cache import empty_cache, used_tokens
 from blendplan.simulator.series import empty_series
 from blendplan.simulator.workload import Workload
 
 
 class SimulatedEngine:
-    """The step loop of `blendplan.simulator`, fed request by request.
+    """The steps of `blendplan.simulator`, one at a time.
 
     Args:
         workload: all requests that may be submitted; rows are theirs. They generate the output
@@ -44,9 +49,8 @@ class SimulatedEngine:
         *,
         log_steps: bool = False,
     ) -> None:
-        n = len(workload)
         self.capacity = Capacity(
-            kv_tokens=settings.kv_blocks * settings.block_size,
+            kv_tokens=settings.kv_tokens,
             block_size=settings.block_size,
             max_num_seqs=settings.max_num_seqs,
             max_num_batched_tokens=settings.max_num_batched_tokens,
@@ -56,7 +60,7 @@ class SimulatedEngine:
         )
         self._table = table
         self._log_steps = log_steps
-        self._engine = loop.idle_engine(
+        self._engine = steps.idle_engine(
             workload.prompt_tokens, workload.output_tokens.copy(), settings
         )
         chains = workload.chains
@@ -68,56 +72,90 @@ class SimulatedEngine:
             chains.count,
         )
         self._series = empty_series()
-        # A queue of which only what was submitted is visible to the step loop.
-        self._queue = make_policy("fcfs", _no_expectations(n), settings).state
-        self._queue.cursor[:] = 0, -1
+        self._submitted: deque[EngineRequest] = deque()
 
     def step(
         self, requests: Sequence[EngineRequest], prefill_tokens: int | None = None
     ) -> StepReport:
         """Submit and take one simulated step."""
-        report = StepReport()
-        for request in requests:
-            cap = generation_cap(request)
-            if cap is not None and request.output_tokens > 0:
-                self._engine.output_tokens[request.row] = cap
-            if self._fits(request.row):
-                self._queue.cursor[1] += 1
-                self._queue.order[self._queue.cursor[1]] = request.row
-            else:
-                report.refused.append(_too_long(request.row))
-        before = Snapshot(self._engine)
-        # The step loop asks its queue how much prefill a step may have.
+        self._submitted.extend(requests)
         limit = self.capacity.max_num_batched_tokens if prefill_tokens is None else prefill_tokens
-        queue = self._queue._replace(max_num_batched_tokens=limit)
-        loop.run_steps(self._engine, self._cache, queue, self._table, self._series, 1)
-        after = Snapshot(self._engine)
-        self._report(after, Difference(self._engine, before, after), report)
+        queue = _Submitted(self._submitted, limit)
+        report = self.step_asking(queue)
+        report.preempted, report.resumed = queue.lost, queue.back
+        return report
+
+    def step_asking(self, admission: Admission) -> StepReport:
+        """Take one simulated step, asking inside it which request goes next."""
+        engine, cache, report = self._engine, self._cache, StepReport()
+        now, step = engine.now[0], engine.step[0]
+        steps.begin(engine, admission.begin_step(float(used_tokens(cache))))
+        steps.serve(engine, cache)
+        for row in engine.waiting_again[now.waiting_again - step.lost : now.waiting_again]:
+            admission.preempted(int(row))
+        self._admit(admission, report)
+        report.steps = int(steps.price(engine, cache, self._table, self._series))
+        if report.steps:
+            if self._log_steps:
+                report.work.append(self._work())
+            steps.sample(engine, cache)
+        report.finished = [self._answer(int(row)) for row in engine.done[: step.done]]
+        self._report_load(report)
         return report
 
     def close(self) -> None:
         """Nothing to stop."""
 
-    def _fits(self, row: int) -> bool:
+    def _admit(self, admission: Admission, report: StepReport) -> None:
+        engine, cache, now = self._engine, self._cache, self._engine.now[0]
+        while steps.may_admit(engine):
+            if now.waiting_again > 0:
+                row = int(engine.waiting_again[now.waiting_again - 1])
+                if not steps.admit(engine, cache, row):
+                    return
+                admission.resumed(row)
+                continue
+            request = admission.next_request()
+            if request is None:
+                return
+            cap = generation_cap(request)
+            if cap is not None and request.output_tokens > 0:
+                engine.output_tokens[request.row] = cap
+            if not self._ever_fits(request.row):
+                admission.admitted(request.row)
+                report.refused.append(_too_long(request.row))
+            elif steps.admit(engine, cache, request.row):
+                admission.admitted(request.row)
+            else:
+                return
+
+    def _ever_fits(self, row: int) -> bool:
         total = int(self._engine.prompt_tokens[row]) + int(self._engine.output_tokens[row])
         return total <= self.capacity.context_tokens
 
-    def _report(self, after: Snapshot, step: Difference, report: StepReport) -> None:
-        engine, cache = self._engine, self._cache
-        report.finished = [self._answer(int(row)) for row in step.finished]
-        report.preempted = step.lost.tolist()
-        report.resumed = step.again.tolist()
-        report.free_kv_tokens = int(cache.counts[FREE]) * cache.block_size
-        report.running = len(after.running)
-        queued = int(self._queue.cursor[1] - self._queue.cursor[0]) + 1
-        report.waiting = len(after.waiting_again) + queued
+    def _report_load(self, report: StepReport) -> None:
+        engine, cache, now = self._engine, self._cache, self._engine.now[0]
+        report.free_kv_tokens = int(cache.now[0].free) * cache.block_size
+        report.running = int(now.running)
+        report.waiting = int(now.waiting_again) + len(self._submitted)
         # What is left of prompts; a request that decodes has one token to compute.
-        behind = known_tokens(engine, after.running) - engine.computed[after.running]
-        report.backlog_tokens = int(behind[behind > 1].sum())
-        report.clock_s = after.clock_s
-        report.steps = step.steps
-        if step.steps and self._log_steps:
-            report.work.append(step.work(cache))
+        running = engine.running[: now.running]
+        known = engine.prompt_tokens[running] + engine.generated[running]
+        behind = known - engine.computed[running]
+        report.backlog_tokens = int(behind[behind > 1].sum(dtype=np.int64))
+        report.clock_s = float(now.clock_s)
+
+    def _work(self) -> StepWork:
+        step = self._engine.step[0]
+        return StepWork(
+            prefill_tokens=int(step.prefill_tokens),
+            prefill_sequences=int(step.prefill_sequences),
+            prefill_pairs=float(step.prefill_pairs),
+            decode_tokens=int(step.decode_sequences),
+            kv_tokens_read=int(step.kv_tokens_read),
+            time_s=float(step.time_s),
+            kv_tokens_used=int(used_tokens(self._cache)),
+        )
 
     def _answer(self, row: int) -> Finished:
         return Finished(
@@ -129,24 +167,31 @@ class SimulatedEngine:
         )
 
 
+class _Submitted:
+    """Requests that were submitted, as `Admission`: they go in their order."""
+
+    def __init__(self, queue: deque[EngineRequest], prefill_tokens: int) -> None:
+        self._queue = queue
+        self._prefill_tokens = prefill_tokens
+        self.lost: list[int] = []
+        self.back: list[int] = []
+
+    def begin_step(self, used_kv_tokens: float) -> int:
+        return self._prefill_tokens
+
+    def next_request(self) -> EngineRequest | None:
+        return self._queue[0] if self._queue else None
+
+    def admitted(self, row: int) -> None:
+        self._queue.popleft()
+
+    def preempted(self, row: int) -> None:
+        self.lost.append(row)
+
+    def resumed(self, row: int) -> None:
+        self.back.append(row)
+
+
 def _too_long(row: int) -> Refused:
     message = "prompt and output together are longer than the KV cache"
     return Refused(row, "context_length_exceeded", message, retry=False)
-
-
-def _no_expectations(n: int) -> PolicyInput:
-    """What a plain queue needs to know of n requests: nothing."""
-    nothing = np.zeros(n)
-    rows = np.zeros(n, dtype=np.int64)
-    return PolicyInput(
-        depth_first=rows,
-        family=rows,
-        by_density=rows,
-        prompt_tokens=nothing,
-        new_prompt_tokens=nothing,
-        output_tokens=nothing,
-        output_spread=nothing,
-        density=nothing,
-        root_density=0.0,
-        prices=StepPrices(token_s=1.0, read_s=1.0, least_tokens=1),
-    )

@@ -1,5 +1,6 @@
 """`assemble_plan`: the columns of a plan, put together in admission order."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from blendplan.offsets import offsets_of
 from blendplan.planfile.columns import ROWS_PER_BATCH, SCHEMA
 from blendplan.planfile.plan import Plan
 from blendplan.policy.known import PolicyInput
-from blendplan.policy.state import SIDES
+from blendplan.policy.state_machine import SIDES
 from blendplan.requests.columns import Requests
 from blendplan.simulator.simulate import SimulatedRun
 
@@ -40,10 +41,20 @@ def assemble_plan(
         replica: number of the engine that it is for.
     """
     order = run.admission
+    orders = {"depth_first": expected.depth_first, "by_density": expected.by_density}
+    ranks = {name: rank_in(places) for name, places in orders.items()}
     batches = [
-        _record_batch(requests, run, lengths, expected, replica, start, order[start : start + step])
-        for step in (ROWS_PER_BATCH,)
-        for start in range(0, len(order), step)
+        _record_batch(
+            requests,
+            run,
+            lengths,
+            expected,
+            ranks,
+            replica,
+            start,
+            order[start : start + ROWS_PER_BATCH],
+        )
+        for start in range(0, len(order), ROWS_PER_BATCH)
     ]
     return Plan(pa.Table.from_batches(batches, schema=SCHEMA), metadata)
 
@@ -53,6 +64,7 @@ def _record_batch(
     run: SimulatedRun,
     lengths: Lengths,
     expected: PolicyInput,
+    ranks: Mapping[str, NDArray[np.int64]],
     replica: int,
     start: int,
     rows: NDArray[np.int64],
@@ -77,6 +89,8 @@ def _record_batch(
         "output_tokens_known": _known(requests.output_tokens[rows]),
         "new_prompt_tokens": expected.new_prompt_tokens[rows],
         "density": expected.density[rows],
+        "family": expected.family[rows],
+        **{name: rank[rows] for name, rank in ranks.items()},
         "start_s": run.start_s[rows],
         "finish_s": run.finish_s[rows],
         "prompt_token_ids": _prompt_lists(requests, rows),
@@ -85,6 +99,13 @@ def _record_batch(
     return pa.RecordBatch.from_arrays(
         [pa.array(columns[field.name], type=field.type) for field in SCHEMA], schema=SCHEMA
     )
+
+
+def rank_in(order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Place of each request in an order of all; int64 [n]."""
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    return rank
 
 
 def _prompt_lists(requests: Requests, rows: NDArray[np.int64]) -> pa.Array:

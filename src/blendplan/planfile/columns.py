@@ -9,9 +9,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from blendplan.errors import BlendplanError
-from blendplan.policy.state import SIDES
+from blendplan.policy.state_machine import SIDES
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 METADATA_KEY = b"blendplan"
@@ -40,6 +40,9 @@ SCHEMA = pa.schema(
         ("output_tokens_known", pa.int32()),
         ("new_prompt_tokens", pa.float64()),
         ("density", pa.float64()),
+        ("family", pa.int64()),
+        ("depth_first", pa.int64()),
+        ("by_density", pa.int64()),
         ("start_s", pa.float64()),
         ("finish_s", pa.float64()),
         ("prompt_token_ids", pa.list_(pa.int32())),

@@ -23,7 +23,7 @@ from blendplan.planfile.columns import (
     sides_of,
     unreadable,
 )
-from blendplan.planfile.revive import plan_policy
+from blendplan.planfile.revive import in_file_order, plan_policy
 from blendplan.policy.live import LivePolicy
 from blendplan.whole_file import replacing
 
@@ -103,19 +103,18 @@ class Plan:
         Args:
             settings: limits of that engine where they differ from the plan's; the memory
                 partition follows them.
-            left: rows that have no result yet, rising, at least one; all without it. The policy
-                knows of no others, so nothing is learned from what ran before.
+            left: rows that have no result yet, at least one; all without it. The policy knows of
+                no others, so nothing is learned from what ran before.
         """
         if "parts" in self.metadata:
             raise BlendplanError(
                 f"the plan is for {len(self.metadata['parts'])} replicas; take one with part()"
             )
         settings = settings or self.settings
-        if left is None:
-            left = np.arange(len(self), dtype=np.int64)
-        policy = plan_policy(self.table, self.metadata, settings, left)
+        rows = in_file_order(self.table, left)
+        policy = plan_policy(self.table, self.metadata, settings, rows)
         return LivePolicy(
-            policy, self.column("prompt_tokens"), self.column("cached_tokens"), settings, left
+            policy, self.column("prompt_tokens"), self.column("cached_tokens"), settings, rows
         )
 
     def write(self, path: Path | str) -> None:

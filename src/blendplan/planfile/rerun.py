@@ -11,7 +11,7 @@ from blendplan.hardware.lookup import gpu_from_text
 from blendplan.hardware.model import ModelSpec
 from blendplan.offsets import offsets_of
 from blendplan.planfile.plan import Plan
-from blendplan.planfile.revive import plan_policy
+from blendplan.planfile.revive import in_file_order, plan_policy
 from blendplan.planfile.rows import Work, work_of
 from blendplan.requests.columns import Requests
 from blendplan.requests.record import read_record, utf8
@@ -29,14 +29,13 @@ def simulate(plan: Plan) -> SimulatedRun:
         plan: for one replica; see `Plan.part`.
 
     Returns:
-        What happened, per row of the plan. It is what the plan predicts, except where the requests
-        state output lengths that the plan was not told.
+        What happened, per row of the plan: exactly what the plan predicts.
     """
     target = machine_of(plan)
-    policy = plan_policy(
-        plan.table, plan.metadata, target.settings, np.arange(len(plan), dtype=np.int64)
-    )
-    return simulate_run(workload_of(plan), policy, target.settings, target.table)
+    rows = in_file_order(plan.table)
+    policy = plan_policy(plan.table, plan.metadata, target.settings, rows)
+    run = simulate_run(workload_of(plan, rows), policy, target.settings, target.table)
+    return run.in_order(np.argsort(rows))
 
 
 def machine_of(plan: Plan) -> Machine:
@@ -58,8 +57,15 @@ def machine_of(plan: Plan) -> Machine:
     )
 
 
-def workload_of(plan: Plan) -> Workload:
-    """The requests of a plan, row by row, as the simulated engine sees them."""
+def workload_of(plan: Plan, rows: NDArray[np.int64] | None = None) -> Workload:
+    """The requests of a plan as the simulated engine sees them.
+
+    Args:
+        plan: n requests.
+        rows: in which order; that of the plan without it; int64 [n].
+    """
+    if rows is not None:
+        plan = Plan(plan.table.take(rows), plan.metadata)
     work = work_of(plan)
     requests = _requests(work)
     predicted = np.maximum(1, np.rint(plan.column("output_tokens_mean")))

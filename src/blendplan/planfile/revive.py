@@ -1,4 +1,9 @@
-"""`plan_policy`: the policy that made a plan, in its first state again."""
+"""`plan_policy`: the policy that made a plan, in its first state again.
+
+A plan holds what its policy knew of every request. The policy is made from that by the same
+function as at planning, and from requests in the same order, that of the request file; so it is the
+same policy, to the last bit.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,53 +13,57 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from blendplan.hardware.engine_settings import EngineSettings
-from blendplan.planfile.columns import numbers, sides_of
-from blendplan.policy.blend.start import Arrangement, BlendOptions
-from blendplan.policy.blend.timetable import rearrange
+from blendplan.planfile.columns import numbers
 from blendplan.policy.known import PolicyInput, StepPrices, output_spread
-from blendplan.policy.registry import Policy, initial_state, policy_kind
-from blendplan.policy.state import BLEND, COMPUTE, MEMORY, SCANNERS
+from blendplan.policy.make import make_policy
+from blendplan.policy.state_machine import Policy
+
+
+def in_file_order(table: pa.Table, rows: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+    """Rows of a plan, all or some of them, in the order of the request file; int64 [m]."""
+    source_row = numbers(table, "source_row")
+    if rows is None:
+        return np.argsort(source_row)
+    return rows[np.argsort(source_row[rows])]
 
 
 def plan_policy(
-    table: pa.Table, metadata: Mapping[str, Any], settings: EngineSettings, left: NDArray[np.int64]
+    table: pa.Table, metadata: Mapping[str, Any], settings: EngineSettings, rows: NDArray[np.int64]
 ) -> Policy:
-    """The policy of a plan over the rows that are left, in its first state.
+    """The policy of a plan over some of its rows, in its first state.
 
-    A queue admits in row order. Scanners took the compute side from the front of the sorted order
-    and the memory side from its back, so that order can be read off the plan. The timetable of
-    `blend` is when the simulated run admitted, or a new one when much of the work is done.
+    Args:
+        table, metadata: of the plan.
+        settings: limits of the engine.
+        rows: from `in_file_order`; the policy's request i is the plan's row ``rows[i]``.
     """
-    name = metadata["policy"]
-    parameters = metadata["policy_parameters"]
-    rows = np.arange(len(left), dtype=np.int64)
-    sides = sides_of(table)[left]
-    compute, memory = rows[sides == COMPUTE], rows[sides == MEMORY]
-    kind = policy_kind(name, parameters)
-    order = np.concatenate([compute, memory[::-1]]) if kind == SCANNERS else rows
+    return make_policy(
+        metadata["policy"],
+        _known(table, metadata, rows),
+        settings,
+        parameters=metadata["policy_parameters"],
+    )
 
-    def column(name: str) -> NDArray[np.float64]:
-        return numbers(table, name)[left].astype(np.float64)
 
-    columns = PolicyInput(
-        depth_first=rows,
-        family=rows,
-        by_density=order,
-        prompt_tokens=column("prompt_tokens"),
+def _known(table: pa.Table, metadata: Mapping[str, Any], rows: NDArray[np.int64]) -> PolicyInput:
+    """What the planner knew of the requests in these rows; m of them."""
+
+    def column(name: str) -> NDArray[Any]:
+        values: NDArray[Any] = numbers(table, name)[rows]
+        return values
+
+    mean, p50, p90 = (column(f"output_tokens_{name}") for name in ("mean", "p50", "p90"))
+    # Where rows are left out, families are numbered anew.
+    _, family = np.unique(column("family"), return_inverse=True)
+    return PolicyInput(
+        depth_first=np.argsort(column("depth_first")),
+        family=family.astype(np.int64, copy=False),
+        by_density=np.argsort(column("by_density")),
+        prompt_tokens=column("prompt_tokens").astype(np.float64),
         new_prompt_tokens=column("new_prompt_tokens"),
-        output_tokens=column("output_tokens_mean"),
-        output_spread=output_spread(
-            *(column(f"output_tokens_{name}") for name in ("mean", "p50", "p90"))
-        ),
+        output_tokens=mean.astype(np.float64),
+        output_spread=output_spread(mean, p50, p90),
         density=column("density"),
         root_density=float(metadata["density"]),
         prices=StepPrices(**metadata["step_prices"]),
     )
-    arrangement, options = None, None
-    if kind == BLEND:
-        options = BlendOptions(**parameters)
-        arrangement = Arrangement(compute, memory, column("batch")[memory])
-        if len(left) < table.num_rows:
-            arrangement = rearrange(arrangement, columns, settings, options)
-    state = initial_state(kind, order, columns, settings, arrangement, options)
-    return Policy(name, state, parameters)

@@ -17,7 +17,7 @@ from blendplan.planning.prepare import Prepared, Progress, prepare
 from blendplan.planning.replicas import divide, join_runs, take_part
 from blendplan.planning.run_policy import Prediction, run_policy
 from blendplan.planning.verdict import Circumstances
-from blendplan.policy.registry import check_policy_name
+from blendplan.policy.registry import POLICIES
 from blendplan.requests.columns import Requests
 from blendplan.simulator.simulate import SimulatedRun
 from blendplan.simulator.workload import Workload
@@ -84,7 +84,7 @@ def compare(
     Args: as of `plan`.
     """
     for name in policies:
-        check_policy_name(name)
+        POLICIES.check(name)
     target = machine(gpu, model, **engine)
     started = time.perf_counter()
     seen = requests if lengths in ("auto", "known") else _without_known_lengths(requests)

@@ -12,7 +12,7 @@ from blendplan.planning.describe import describe
 from blendplan.planning.prepare import Progress, prepare
 from blendplan.planning.replicas import plan_replicas
 from blendplan.planning.run_policy import run_policy
-from blendplan.policy.registry import check_policy_name
+from blendplan.policy.registry import POLICIES
 from blendplan.requests.columns import Requests
 
 
@@ -40,14 +40,14 @@ def plan(
         lengths: how output lengths are predicted; see `predict_lengths`.
         preserve_sharing: share of the optimal prefix sharing that sorting may not give up.
         seed: for the policies and predictors that draw random numbers.
-        effort: 0 to 2, how many settings of ``blend`` are tried; see `best_options`.
+        effort: 0 to 2, how many of the policy's parameters are tried; see `best_parameters`.
         progress: called as stages advance.
 
     Raises:
         BlendplanError: impossible wishes: unknown names, no requests, a model or a request that
             does not fit.
     """
-    check_policy_name(policy)
+    POLICIES.check(policy)
     target = machine(gpu, model, **engine)
     prepared = prepare(
         requests, target, lengths=lengths, preserve_sharing=preserve_sharing, progress=progress

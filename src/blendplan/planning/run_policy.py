@@ -1,13 +1,14 @@
-"""`run_policy`: what a policy comes to, by simulation; and all that a plan says of it."""
+"""`run_policy`: what a policy comes to, by simulation."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from blendplan.cost.machine import Machine
 from blendplan.planning.bound import Bound, makespan_bound
 from blendplan.planning.prepare import Prepared, Progress
-from blendplan.planning.search import best_options
-from blendplan.policy.registry import make_policy
+from blendplan.planning.search import best_parameters
+from blendplan.policy.make import make_policy
+from blendplan.policy.registry import POLICIES
+from blendplan.policy.state_machine import Parameters
 from blendplan.simulator.simulate import SimulatedRun, simulate_run
 
 
@@ -24,7 +25,7 @@ class Prediction:
 
     run: SimulatedRun
     bound: Bound
-    parameters: Mapping[str, float | int | str]
+    parameters: Parameters
     replicas: int = 1
 
 
@@ -44,7 +45,7 @@ def run_policy(
         target: the machine.
         policy: name of the policy.
         seed: for policies that draw random numbers.
-        effort: how many settings of ``blend`` are tried; see `best_options`.
+        effort: how many of its candidates are tried; see `best_parameters`.
         progress: called as the simulation advances.
     """
     workload = prepared.workload
@@ -55,10 +56,11 @@ def run_policy(
         def advance(done: int, total: int) -> None:
             report(f"simulating {policy}", done, total)
 
-    options = None
-    if policy == "blend":
-        options = best_options(prepared, target, effort=effort, seed=seed)
-    chosen = make_policy(policy, prepared.expected, target.settings, seed=seed, options=options)
+    kind = POLICIES.get(policy)
+    parameters = best_parameters(prepared, target, kind, effort=effort, seed=seed)
+    chosen = make_policy(
+        policy, prepared.expected, target.settings, seed=seed, parameters=parameters
+    )
     run = simulate_run(workload, chosen, target.settings, target.table, progress=advance)
     bound = makespan_bound(
         target.table,

@@ -1,4 +1,4 @@
-"""`best_options`: which settings of `blend` suit a request set, found by simulating them."""
+"""`best_parameters`: which parameters of a policy suit a request set, found by simulation."""
 
 from dataclasses import replace
 
@@ -8,66 +8,39 @@ from numpy.typing import NDArray
 from blendplan.cost.machine import Machine
 from blendplan.hardware.engine_settings import EngineSettings
 from blendplan.planning.prepare import Prepared
-from blendplan.policy.blend.start import BlendOptions
 from blendplan.policy.known import MOST_SPREAD
-from blendplan.policy.registry import make_policy
+from blendplan.policy.state_machine import Parameters, PolicyKind
 from blendplan.simulator.simulate import simulate_run
 
-# By effort. Plain orders come along so that `blend` is never worse than they are.
-_FEW = [
-    BlendOptions(),
-    BlendOptions(stagger=0.0),
-    BlendOptions(boundary=1.0),
-    BlendOptions(order="dfs"),
-    BlendOptions(order="random"),
-]
-_MORE = [
-    BlendOptions(stagger=0.5),
-    BlendOptions(boundary=0.3),
-    BlendOptions(boundary=6.0),
-    BlendOptions(boundary=6.0, stagger=0.0),
-    BlendOptions(reserve=1.1),
-    BlendOptions(reserve=3.0),
-    BlendOptions(caution=0.0),
-    BlendOptions(families=False),
-    BlendOptions(memory_cap=0.94),
-]
-# By how much a plain order must be faster to be taken where output lengths are uncertain.
-PLAIN_MARGIN = 1.05
-CANDIDATES = {
-    0: _FEW[:1],
-    1: _FEW,
-    2: _FEW + _MORE,
-}
 
-
-def best_options(
-    prepared: Prepared, target: Machine, *, effort: int = 1, seed: int = 0
-) -> BlendOptions:
-    """The settings with the shortest simulated run.
+def best_parameters(
+    prepared: Prepared, target: Machine, kind: PolicyKind, *, effort: int = 1, seed: int = 0
+) -> Parameters:
+    """Those of a policy's candidates that give the shortest simulated run.
 
     Output lengths come as predicted where they are known, and elsewhere as drawn at random from
-    their predictions: what suits a run in which every prediction is right may be fragile. Effort 0
-    takes the defaults and simulates nothing. Effort 1 compares them with an unstaggered start,
-    another boundary between the sides and the plain orders, effort 2 with other settings too. The
-    first of equals wins, so the answer is the same on every machine. A plain order cannot correct
-    itself when lengths turn out otherwise: where they are uncertain it must win by a margin.
+    their predictions: what suits a run in which every prediction is right may be fragile. The first
+    of equals wins, so the result is the same on every machine. A single candidate is taken without
+    simulation.
+
+    Args:
+        prepared: the requests.
+        target: the machine.
+        kind: the policy.
+        effort: 0 to 2, how many candidates it may offer.
+        seed: of the draws, and for policies that draw random numbers.
     """
-    candidates = CANDIDATES[min(effort, max(CANDIDATES))]
+    candidates = kind.candidates(effort, prepared.expected.uncertain)
     if len(candidates) == 1:
-        return candidates[0]
+        return candidates[0].parameters
     outputs = plausible_outputs(prepared, target.settings, seed)
     workload = replace(prepared.workload, output_tokens=outputs)
-    uncertain = bool((prepared.expected.output_spread > 0).any())
     makespans = []
-    for options in candidates:
-        policy = make_policy(
-            "blend", prepared.expected, target.settings, seed=seed, options=options
-        )
+    for parameters, handicap in candidates:
+        policy = kind.make(prepared.expected, target.settings, seed=seed, parameters=parameters)
         run = simulate_run(workload, policy, target.settings, target.table)
-        margin = PLAIN_MARGIN if uncertain and options.order != "blend" else 1.0
-        makespans.append(margin * run.makespan_s)
-    return candidates[int(np.argmin(makespans))]
+        makespans.append(handicap * run.makespan_s)
+    return candidates[int(np.argmin(makespans))].parameters
 
 
 def plausible_outputs(

@@ -74,6 +74,11 @@ class PolicyInput:
         return len(self.depth_first)
 
     @property
+    def uncertain(self) -> bool:
+        """Whether the output length of any request is not known."""
+        return bool((self.output_spread > 0).any())
+
+    @property
     def output_squares(self) -> NDArray[np.float64]:
         """Expected square of the output length, taken as log-normal; float64 [n]."""
         spread = np.minimum(self.output_spread, MOST_SPREAD)

@@ -1,6 +1,8 @@
 """`LivePolicy`: a policy for whoever runs a real engine."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -8,28 +10,29 @@ from numpy.typing import ArrayLike, NDArray
 from blendplan.errors import BlendplanError
 from blendplan.hardware.engine_settings import EngineSettings
 from blendplan.kernel import kernel
-from blendplan.policy import state_machine as transitions
-from blendplan.policy.registry import Policy
-from blendplan.policy.state import SHARE, PolicyState
+from blendplan.policy.state_machine import Policy, Transitions
 
 WAITING, RUNNING, PREEMPTED, DONE = range(4)
 _WORDS = ("waiting", "running", "preempted", "done")
 
 
 class LivePolicy:
-    """Answers what to admit now, given what a running engine reports.
+    """Says what to admit now, given what a running engine reports.
 
     The state machine is the one that the simulated engine drives. Requests are named by their row
-    in the plan. A request that the engine preempted is the engine's to resume: report it with
-    `preempted`, and with `resumed` when it runs again; where an engine does not tell that, the next
-    report of the request will do.
+    in the plan. An engine that asks inside its scheduler calls `begin_step`, then `next_row` and
+    `admitted` until it has no more room; one that takes the requests of a whole step at once is
+    given those of `admit`. A request that the engine preempted is the engine's to resume: report it
+    with `preempted`, and with `resumed` when it runs again; where an engine does not tell that, the
+    next report of the request will do.
 
     Args:
         policy: a fresh policy over the m requests that are left.
         prompt_tokens, cached_tokens: prompt length of the plan's n requests, and how much of it
             the prefix cache is expected to hold; int [n].
         settings: limits of the engine.
-        left: rows of the plan that are left, rising; all without it; int64 [m].
+        left: row of the plan of each of the policy's requests; the policy's own numbers without
+            it; int64 [m].
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class LivePolicy:
         self.name = policy.name
         self.settings = settings
         self._state = policy.state
+        self._transitions = policy.transitions
         prompts = np.asarray(prompt_tokens, dtype=np.int64)
         self._left = np.arange(len(prompts), dtype=np.int64) if left is None else left
         # The policy knows a request by its place among those that are left.
@@ -92,7 +96,7 @@ class LivePolicy:
         """
         step_tokens = self.settings.max_num_batched_tokens if step_tokens is None else step_tokens
         used_kv_tokens = float(max(0, self.settings.kv_tokens - free_kv_tokens))
-        count, self._prefill_tokens = _admit(
+        count, self._prefill_tokens = _admission(self._transitions)(
             self._state,
             self._new_tokens,
             self._chosen,
@@ -109,6 +113,37 @@ class LivePolicy:
         self._unadmitted -= count
         return chosen
 
+    def begin_step(self, used_kv_tokens: float) -> int:
+        """Start a step of an engine that asks for one request after the other.
+
+        Args:
+            used_kv_tokens: KV tokens that its running requests hold.
+
+        Returns:
+            prompt tokens that the step may compute.
+        """
+        self._prefill_tokens = self._transitions.begin_step(
+            self._state, self._running, used_kv_tokens
+        )
+        return self._prefill_tokens
+
+    def next_row(self) -> int:
+        """The row to try next in this step, or -1 for none; the engine need not take it."""
+        place = self._transitions.next_request(self._state, self._running)
+        return -1 if place < 0 else int(self._left[place])
+
+    def admitted(self, row: int) -> None:
+        """Tell the policy that the row of `next_row` was given room.
+
+        Raises:
+            BlendplanError: the row was admitted before.
+        """
+        self._expect(row, "admitted", WAITING)
+        self._transitions.admitted(self._state, int(self._place[row]))
+        self._status[row] = RUNNING
+        self._running += 1
+        self._unadmitted -= 1
+
     def finished(self, rows: Iterable[int]) -> None:
         """Tell the policy that requests are done and hold no KV cache any more.
 
@@ -118,7 +153,7 @@ class LivePolicy:
         for row in rows:
             if self._expect(row, "finished", RUNNING, PREEMPTED) == PREEMPTED:
                 self.resumed([row])
-            transitions.finished(self._state, int(self._place[row]))
+            self._transitions.finished(self._state, int(self._place[row]))
             self._status[row] = DONE
             self._running -= 1
 
@@ -131,7 +166,7 @@ class LivePolicy:
         for row in rows:
             if self._expect(row, "preempted", RUNNING, PREEMPTED) == PREEMPTED:
                 continue
-            transitions.preempted(self._state, int(self._place[row]))
+            self._transitions.preempted(self._state, int(self._place[row]))
             self._status[row] = PREEMPTED
             self._preempted += 1
             self._running -= 1
@@ -144,7 +179,7 @@ class LivePolicy:
         """
         for row in rows:
             self._expect(row, "resumed", PREEMPTED)
-            transitions.admitted(self._state, int(self._place[row]))
+            self._transitions.admitted(self._state, int(self._place[row]))
             self._status[row] = RUNNING
             self._preempted -= 1
             self._running += 1
@@ -165,35 +200,42 @@ class LivePolicy:
 
     def shares(self) -> tuple[int, int]:
         """The memory partition in force: KV tokens of the compute and of the memory side."""
-        level = self._state.level
-        return round(level[SHARE]), round(level[SHARE + 1])
+        compute, memory = self._transitions.shares(self._state)
+        return round(compute), round(memory)
 
 
-@kernel
-def _admit(
-    state: PolicyState,
-    new_tokens: NDArray[np.int64],
-    chosen: NDArray[np.int64],
-    free_kv_tokens: int,
-    used_kv_tokens: float,
-    running: int,
-    preempted: int,
-    step_tokens: int,
-    backlog_tokens: int,
-) -> tuple[int, int]:
-    prefill_tokens = min(transitions.begin_step(state, running, used_kv_tokens), step_tokens)
-    budget = prefill_tokens - backlog_tokens
-    count = 0
-    # A preempted request keeps its seat: the engine resumes it before it takes another.
-    while running + preempted + count < len(chosen) and budget > 0:
-        request = transitions.next_request(state, running + count)
-        if request < 0:
-            break
-        if new_tokens[request] > free_kv_tokens and running + count > 0:
-            break
-        transitions.admitted(state, request)
-        chosen[count] = request
-        count += 1
-        free_kv_tokens -= new_tokens[request]
-        budget -= new_tokens[request]
-    return count, prefill_tokens
+@cache
+def _admission(transitions: Transitions) -> Callable[..., tuple[int, int]]:
+    """Admission of all requests of a step at once, compiled for one kind of policy."""
+    begin_step, next_request, admitted = transitions[:3]
+
+    @kernel
+    def admit(
+        state: Any,
+        new_tokens: NDArray[np.int64],
+        chosen: NDArray[np.int64],
+        free_kv_tokens: int,
+        used_kv_tokens: float,
+        running: int,
+        preempted: int,
+        step_tokens: int,
+        backlog_tokens: int,
+    ) -> tuple[int, int]:
+        prefill_tokens = min(begin_step(state, running, used_kv_tokens), step_tokens)
+        budget = prefill_tokens - backlog_tokens
+        count = 0
+        # A preempted request keeps its seat: the engine resumes it before it takes another.
+        while running + preempted + count < len(chosen) and budget > 0:
+            request = next_request(state, running + count)
+            if request < 0:
+                break
+            if new_tokens[request] > free_kv_tokens and running + count > 0:
+                break
+            admitted(state, request)
+            chosen[count] = request
+            count += 1
+            free_kv_tokens -= new_tokens[request]
+            budget -= new_tokens[request]
+        return count, prefill_tokens
+
+    return admit

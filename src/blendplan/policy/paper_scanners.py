@@ -4,52 +4,107 @@ Two ends of the density-sorted order are read at once, the compute-heavy left on
 memory-heavy right one, each kept inside its share of the KV cache and of the prefill tokens.
 """
 
-import numpy as np
+from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from blendplan.hardware.engine_settings import EngineSettings
 from blendplan.kernel import kernel
-from blendplan.policy.state import COMPUTE, CREDIT, HOLDERS, MEMORY, SHARE, USED, PolicyState
+from blendplan.policy.known import PolicyInput
+from blendplan.policy.state_machine import (
+    COMPUTE,
+    MEMORY,
+    Parameters,
+    Policy,
+    PolicyKind,
+    Transitions,
+    sides_by_density,
+)
+from blendplan.scalars import scalars
+
+_NOW = np.dtype([("left", "i8"), ("right", "i8")])
+_SIDE = np.dtype(
+    [("share_tokens", "f8"), ("held_tokens", "f8"), ("credit_tokens", "f8"), ("holders", "i8")]
+)
+
+
+class ScannerState(NamedTuple):
+    """State of both scanners over n requests.
+
+    Attributes:
+        order: requests by density, compute-heavy first; int64 [n].
+        now: ``left`` and ``right``, places in ``order`` of the next request of either scanner; one
+            record.
+        sides: of the compute and of the memory side ``share_tokens``, KV tokens that it may hold;
+            ``held_tokens``, that it is expected to hold on average; ``credit_tokens``, prefill
+            tokens that it may admit; ``holders``, its running requests; two records.
+        side: COMPUTE or MEMORY, per request, set when a scanner offers it; int8 [n].
+        held_tokens: KV tokens that each request holds on average, expected; float64 [n].
+        new_prompt_tokens: prompt tokens it must compute, its share of a common prefix counted;
+            float64 [n].
+        output_tokens: expected output length; float64 [n].
+        density: compute seconds per memory second, prefix sharing counted; float64 [n].
+        kv_tokens, root_density: capacity M and density of the whole workload.
+        max_num_batched_tokens: most tokens of one step.
+    """
+
+    order: NDArray[np.int64]
+    now: NDArray[np.void]
+    sides: NDArray[np.void]
+    side: NDArray[np.int8]
+    held_tokens: NDArray[np.float64]
+    new_prompt_tokens: NDArray[np.float64]
+    output_tokens: NDArray[np.float64]
+    density: NDArray[np.float64]
+    kv_tokens: float
+    root_density: float
+    max_num_batched_tokens: int
 
 
 @kernel
-def begin_step(state: PolicyState, running: int) -> int:
-    """Start a step with ``running`` requests; answers how many prefill tokens it may compute."""
-    if state.cursor[0] > state.cursor[1]:
+def _begin_step(state: ScannerState, running: int, used_tokens: float) -> int:
+    now = state.now[0]
+    if now.left > now.right:
         return state.max_num_batched_tokens
-    level = state.level
-    left = state.order[state.cursor[0]]
-    right = state.order[state.cursor[1]]
-    level[SHARE], level[SHARE + 1] = memory_partition(
+    left, right = state.order[now.left], state.order[now.right]
+    shares = memory_partition(
         state.kv_tokens, state.root_density, state.density[left], state.density[right]
     )
     budget = 0.0
     for side, request in ((COMPUTE, left), (MEMORY, right)):
+        mine = state.sides[side]
+        mine.share_tokens = shares[side]
         output = state.output_tokens[request]
         flow = prefill_budget_tokens(
-            level[SHARE + side],
-            state.resident_tokens[request] - output / 2,
+            mine.share_tokens,
+            state.held_tokens[request] - output / 2,
             state.new_prompt_tokens[request],
             output,
         )
         budget += flow
         # A side may fall behind by at most one request, or one step's flow where that is more.
         cap = max(flow, state.new_prompt_tokens[request])
-        level[CREDIT + side] = min(level[CREDIT + side] + flow, cap)
+        mine.credit_tokens = min(mine.credit_tokens + flow, cap)
     if running == 0:
         return state.max_num_batched_tokens
-    return max(1, int(np.ceil(budget)))
+    return min(state.max_num_batched_tokens, max(1, int(np.ceil(budget))))
 
 
 @kernel
-def next_request(state: PolicyState, running: int) -> int:
-    """The waiting request to try next, or -1 when none should be admitted now."""
-    left = state.order[state.cursor[0]]
-    right = state.order[state.cursor[1]]
+def _next_request(state: ScannerState, running: int) -> int:
+    now = state.now[0]
+    if now.left > now.right:
+        return -1
+    left, right = state.order[now.left], state.order[now.right]
     left_fits = _side_has_room(state, COMPUTE, left)
     right_fits = _side_has_room(state, MEMORY, right)
     if left_fits and right_fits:
         # Fill both sides evenly, so that neither waits for the other at the start.
-        level = state.level
-        right_fits = level[USED + 1] * level[SHARE] <= level[USED] * level[SHARE + 1]
+        compute, memory = state.sides[COMPUTE], state.sides[MEMORY]
+        right_fits = (
+            memory.held_tokens * compute.share_tokens <= compute.held_tokens * memory.share_tokens
+        )
     if right_fits:
         state.side[right] = MEMORY
         return right
@@ -60,41 +115,46 @@ def next_request(state: PolicyState, running: int) -> int:
 
 
 @kernel
-def _side_has_room(state: PolicyState, side: int, request: int) -> bool:
-    level = state.level
-    if level[CREDIT + side] <= 0.0:
+def _side_has_room(state: ScannerState, side: int, request: int) -> bool:
+    mine = state.sides[side]
+    if mine.credit_tokens <= 0.0:
         return False
     # An empty side takes a request of any size: a share smaller than one request must not starve.
-    if level[HOLDERS + side] == 0.0:
+    if mine.holders == 0:
         return True
-    return level[USED + side] + state.resident_tokens[request] <= level[SHARE + side]
+    return mine.held_tokens + state.held_tokens[request] <= mine.share_tokens
 
 
 @kernel
-def admitted(state: PolicyState, request: int) -> None:
-    """Record that ``request`` was admitted, for the first time or again after a preemption."""
-    cursor = state.cursor
+def _admitted(state: ScannerState, request: int) -> None:
+    now = state.now[0]
     side = state.side[request]
-    if cursor[0] <= cursor[1]:
-        if side == COMPUTE and state.order[cursor[0]] == request:
-            cursor[0] += 1
-            state.level[CREDIT + COMPUTE] -= state.new_prompt_tokens[request]
-        elif side == MEMORY and state.order[cursor[1]] == request:
-            cursor[1] -= 1
-            state.level[CREDIT + MEMORY] -= state.new_prompt_tokens[request]
-    state.level[USED + side] += state.resident_tokens[request]
-    state.level[HOLDERS + side] += 1
+    mine = state.sides[side]
+    if now.left <= now.right:
+        if side == COMPUTE and state.order[now.left] == request:
+            now.left += 1
+            mine.credit_tokens -= state.new_prompt_tokens[request]
+        elif side == MEMORY and state.order[now.right] == request:
+            now.right -= 1
+            mine.credit_tokens -= state.new_prompt_tokens[request]
+    mine.held_tokens += state.held_tokens[request]
+    mine.holders += 1
 
 
 @kernel
-def released(state: PolicyState, request: int) -> None:
-    """Record that ``request`` gave its KV cache back: it is done, or was preempted."""
-    level, side = state.level, state.side[request]
-    level[HOLDERS + side] -= 1
-    level[USED + side] -= state.resident_tokens[request]
-    if level[HOLDERS + side] == 0.0:
+def _released(state: ScannerState, request: int) -> None:
+    """It gave its KV cache back: it is done, or was preempted."""
+    mine = state.sides[state.side[request]]
+    mine.holders -= 1
+    mine.held_tokens -= state.held_tokens[request]
+    if mine.holders == 0:
         # Rounding must not be left over as use.
-        level[USED + side] = 0.0
+        mine.held_tokens = 0.0
+
+
+@kernel
+def _shares(state: ScannerState) -> tuple[float, float]:
+    return state.sides[COMPUTE].share_tokens, state.sides[MEMORY].share_tokens
 
 
 @kernel
@@ -139,3 +199,30 @@ def prefill_budget_tokens(
         output_tokens: d, expected.
     """
     return side_tokens / (prompt_tokens + output_tokens / 2) * new_prompt_tokens / output_tokens
+
+
+SCANNERS = Transitions(_begin_step, _next_request, _admitted, _released, _released, _shares)
+
+
+def _make(
+    known: PolicyInput, limits: EngineSettings, *, seed: int, parameters: Parameters
+) -> Policy:
+    sides = np.zeros(2, _SIDE).view(np.recarray)
+    sides.share_tokens[COMPUTE] = limits.kv_tokens
+    state = ScannerState(
+        order=np.ascontiguousarray(known.by_density, dtype=np.int64),
+        now=scalars(_NOW, right=len(known) - 1),
+        sides=sides,
+        side=sides_by_density(known),
+        held_tokens=known.new_prompt_tokens + known.output_tokens / 2,
+        new_prompt_tokens=known.new_prompt_tokens,
+        output_tokens=known.output_tokens,
+        density=known.density,
+        kv_tokens=float(limits.kv_tokens),
+        root_density=known.root_density,
+        max_num_batched_tokens=limits.max_num_batched_tokens,
+    )
+    return Policy("blendserve", SCANNERS, state, state.side, {})
+
+
+BLENDSERVE = PolicyKind("the paper's two scanners over the density-sorted order", _make)

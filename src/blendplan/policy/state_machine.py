@@ -1,84 +1,126 @@
-"""The state machine of every policy: one function per event, whatever the policy.
+"""What a policy is: a state of its own, and one kernel for each event.
 
 Whoever runs the steps calls
 
-    begin_step      once per step; answers the prefill tokens allowed in it
+    begin_step      once per step; returns the prefill tokens allowed in it
     next_request    which waiting request to try next, -1 for none; changes nothing that counts
     admitted        that request, or a preempted one again, was given room
     preempted       it lost its room and waits in the engine
     finished        it is done
 
-The functions assume, and the callers guarantee, that the engine itself checks real room: the
-policy only knows predictions.
+and asks `shares` for the memory partition in force. A policy knows predictions only: that a request
+really fits is checked, and guaranteed, by the engine. The simulated engine compiles these kernels
+into its step loop, so only those of the policy at hand are ever compiled.
 """
 
-from blendplan.kernel import kernel
-from blendplan.policy import paper_scanners as scanners
-from blendplan.policy.blend import steps as blend
-from blendplan.policy.state import BLEND, QUEUE, SCANNERS, SHARE, PolicyState
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.policy.known import PolicyInput
+
+COMPUTE, MEMORY = 0, 1
+SIDES = ("compute", "memory")
+
+Parameters = Mapping[str, float | int | str]
 
 
-@kernel
-def begin_step(state: PolicyState, running: int, used_tokens: float) -> int:
-    """Start a step; answers how many prefill tokens it may compute.
+class Transitions(NamedTuple):
+    """The kernels of a policy; ``state`` is its own named tuple of arrays.
 
-    Args:
-        state: of the policy.
-        running: requests that run.
-        used_tokens: KV tokens that they hold.
+    Attributes:
+        begin_step: (state, running requests, KV tokens that they hold) -> prefill tokens.
+        next_request: (state, running requests) -> request or -1.
+        admitted, preempted, finished: (state, request) -> None.
+        shares: (state) -> KV tokens for the compute and for the memory side.
     """
-    if state.kind == QUEUE:
-        return state.max_num_batched_tokens
-    if state.kind == BLEND:
-        budget = blend.begin_step(
-            state.blend, state.new_prompt_tokens, state.output_tokens, used_tokens
-        )
-        memory = blend.memory_share(state.blend)
-        state.level[SHARE], state.level[SHARE + 1] = state.kv_tokens - memory, memory
-    else:
-        budget = scanners.begin_step(state, running)
-    return min(budget, state.max_num_batched_tokens)
+
+    begin_step: Callable[[Any, int, float], int]
+    next_request: Callable[[Any, int], int]
+    admitted: Callable[[Any, int], None]
+    preempted: Callable[[Any, int], None]
+    finished: Callable[[Any, int], None]
+    shares: Callable[[Any], tuple[float, float]]
 
 
-@kernel
-def next_request(state: PolicyState, running: int) -> int:
-    """The waiting request to try next, or -1 when none should be admitted now."""
-    if state.kind == BLEND:
-        return blend.next_request(
-            state.blend, state.new_prompt_tokens, state.output_tokens, running
-        )
-    if state.cursor[0] > state.cursor[1]:
-        return -1
-    if state.kind == QUEUE:
-        return state.order[state.cursor[0]]
-    return scanners.next_request(state, running)
+@dataclass(frozen=True)
+class Policy:
+    """A policy over n requests before its first step.
+
+    The state's arrays change as it runs: make one policy per run.
+
+    Attributes:
+        name: as it was asked for.
+        transitions: its kernels.
+        state: what they change.
+        side: COMPUTE or MEMORY, per request, final once a request is admitted; int8 [n].
+        parameters: what it was made with; `PolicyKind.make` takes them back.
+    """
+
+    name: str
+    transitions: Transitions
+    state: Any
+    side: NDArray[np.int8]
+    parameters: Parameters
 
 
-@kernel
-def admitted(state: PolicyState, request: int) -> None:
-    """Record that ``request`` was admitted, for the first time or again after a preemption."""
-    if state.kind == BLEND:
-        blend.admitted(state.blend, state.new_prompt_tokens, state.output_tokens, request)
-    elif state.kind == QUEUE:
-        if state.cursor[0] <= state.cursor[1] and state.order[state.cursor[0]] == request:
-            state.cursor[0] += 1
-    else:
-        scanners.admitted(state, request)
+class Make(Protocol):
+    """How a policy is made."""
+
+    def __call__(
+        self, known: PolicyInput, limits: EngineSettings, *, seed: int, parameters: Parameters
+    ) -> Policy:
+        """A fresh policy.
+
+        The same arguments give the same policy, on every machine: a plan is replayed under the
+        policy that is made from what the plan says of its requests.
+
+        Args:
+            known: what is known of n requests.
+            limits: of the engine.
+            seed: for policies that draw random numbers.
+            parameters: of this policy's own; defaults for those that are left out.
+        """
 
 
-@kernel
-def preempted(state: PolicyState, request: int) -> None:
-    """Record that ``request`` lost its KV cache and waits in the engine to be admitted again."""
-    if state.kind == BLEND:
-        blend.released(state.blend, state.new_prompt_tokens, state.output_tokens, request, False)
-    elif state.kind == SCANNERS:
-        scanners.released(state, request)
+class Candidate(NamedTuple):
+    """Parameters to try.
+
+    Attributes:
+        parameters: of the policy.
+        handicap: factor on the simulated makespan, for what must win by a margin.
+    """
+
+    parameters: Parameters
+    handicap: float = 1.0
 
 
-@kernel
-def finished(state: PolicyState, request: int) -> None:
-    """Record that ``request`` is done and has freed its KV cache."""
-    if state.kind == BLEND:
-        blend.released(state.blend, state.new_prompt_tokens, state.output_tokens, request, True)
-    elif state.kind == SCANNERS:
-        scanners.released(state, request)
+def no_choice(effort: int, uncertain: bool) -> Sequence[Candidate]:
+    """One candidate, the defaults: for policies without parameters."""
+    return [Candidate({})]
+
+
+@dataclass(frozen=True)
+class PolicyKind:
+    """A policy as the registry knows it.
+
+    Attributes:
+        summary: what it does, in a few words.
+        make: a fresh one.
+        candidates: parameters to choose from by simulation, the default first: (effort from 0 to
+            2, whether output lengths are uncertain) -> candidates.
+    """
+
+    summary: str
+    make: Make
+    candidates: Callable[[int, bool], Sequence[Candidate]] = no_choice
+
+
+def sides_by_density(known: PolicyInput) -> NDArray[np.int8]:
+    """Side of each request by its density against that of the whole; int8 [n]."""
+    compute_heavy = known.density >= known.root_density
+    return np.where(compute_heavy, COMPUTE, MEMORY).astype(np.int8)

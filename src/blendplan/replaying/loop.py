@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blendplan.engines.protocol import (
+    AskingEngine,
     Engine,
     EngineDiedError,
     EngineRequest,
@@ -23,7 +24,7 @@ from blendplan.engines.protocol import (
 from blendplan.errors import BlendplanError
 from blendplan.planfile.rows import Work
 from blendplan.policy.live import LivePolicy
-from blendplan.replaying.asked import asked
+from blendplan.replaying.asked import Asked, asked
 from blendplan.replaying.logs import Log
 from blendplan.replaying.stop import Stop
 from blendplan.replaying.tally import Tally
@@ -65,8 +66,8 @@ class ReplayLoop:
         self,
         work: Work,
         policy: LivePolicy,
-        engine: Engine,
-        restart: Callable[[], Engine],
+        engine: Engine | AskingEngine,
+        restart: Callable[[], Engine | AskingEngine],
         writer: ResultsWriter,
         tally: Tally,
         stop: Stop,
@@ -96,6 +97,7 @@ class ReplayLoop:
         self._deaths_in_a_row = 0
         self._started_s = 0.0
         self._clock_s: float | None = None
+        self._offered: Asked | None = None
 
     def run(self) -> None:
         """Run until every request has a line, or until asked to stop.
@@ -107,18 +109,60 @@ class ReplayLoop:
         self._started_s = time.monotonic()
         try:
             while True:
-                submitted = self._choose(report)
-                if not self._in_flight:
-                    break
                 try:
-                    report = self._engine.step(submitted, self._policy.prefill_tokens)
+                    if isinstance(self._engine, AskingEngine):
+                        report = self._engine.step_asking(self)
+                        idle = not (report.steps or report.refused or self._in_flight)
+                    else:
+                        submitted = self._choose(report)
+                        idle = not self._in_flight
+                        if not idle:
+                            report = self._engine.step(submitted, self._policy.prefill_tokens)
                 except EngineDiedError as death:
                     report = self._bury(death)
-                else:
-                    self._take(report)
+                    continue
+                if idle:
+                    break
+                self._take(report)
                 self._progress(self._tally)
         finally:
             self._engine.close()
+
+    def begin_step(self, used_kv_tokens: float) -> int:
+        """As `Admission`: start a step."""
+        return self._policy.begin_step(used_kv_tokens)
+
+    def next_request(self) -> EngineRequest | None:
+        """As `Admission`: the request to try next, those that failed once first."""
+        while not self._stop.asked:
+            row = self._again[0] if self._again else self._policy.next_row()
+            if row < 0:
+                return None
+            if self._offered is None or self._offered.request.row != row:
+                self._offered = self._asked(row)
+            if self._offered is not None:
+                return self._offered.request
+            # It cannot be asked of any engine: it is past, and has its error line.
+            self._policy.admitted(row)
+            self._policy.finished([row])
+        return None
+
+    def admitted(self, row: int) -> None:
+        """As `Admission`: the request that was offered is on the engine."""
+        assert self._offered is not None
+        if self._again and self._again[0] == row:
+            self._policy.resumed([self._again.popleft()])
+        else:
+            self._policy.admitted(row)
+        self._in_flight[row] = _Flight(self._now(), self._offered.chat, self._offered.model)
+
+    def preempted(self, row: int) -> None:
+        """As `Admission`: a request lost its KV cache."""
+        self._note_preemptions([row], [])
+
+    def resumed(self, row: int) -> None:
+        """As `Admission`: a request has its KV cache again."""
+        self._note_preemptions([], [row])
 
     def _choose(self, report: StepReport) -> list[EngineRequest]:
         """What to submit before the next step."""
@@ -154,13 +198,20 @@ class ReplayLoop:
         return rows
 
     def _launch(self, row: int) -> EngineRequest | None:
-        try:
-            request, chat, model = asked(self._work, row)
-        except (BadRecordError, ValueError) as error:
-            self._give_up(Refused(row, "invalid_request", str(error), retry=False))
+        found = self._asked(row)
+        if found is None:
+            self._policy.finished([row])
             return None
-        self._in_flight[row] = _Flight(self._now(), chat, model)
-        return request
+        self._in_flight[row] = _Flight(self._now(), found.chat, found.model)
+        return found.request
+
+    def _asked(self, row: int) -> Asked | None:
+        """The request in a row; None where there is none, which is then written down."""
+        try:
+            return asked(self._work, row)
+        except (BadRecordError, ValueError) as error:
+            self._write_error(Refused(row, "invalid_request", str(error), retry=False))
+            return None
 
     def _take(self, report: StepReport) -> None:
         """Tell the policy and the user what happened in a step."""
@@ -252,6 +303,9 @@ class ReplayLoop:
         self._in_flight.pop(refused.row, None)
         self._resume(row for row in [refused.row] if row in self._preempted)
         self._policy.finished([refused.row])
+        self._write_error(refused)
+
+    def _write_error(self, refused: Refused) -> None:
         self._tally.failed += 1
         self._writer.write_error(refused)
 

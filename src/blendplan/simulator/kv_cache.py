@@ -23,8 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blendplan.kernel import kernel
+from blendplan.scalars import scalars
 
-FREE, UNHASHED = 0, 1
+NOW = np.dtype([("free", "i8"), ("unhashed", "i8")])
 # Where the duplicate that a request filled is.
 NO_DUPLICATE, HELD, PARKED = 0, 1, 2
 
@@ -36,7 +37,7 @@ class KvCache(NamedTuple):
         blocks: capacity in blocks.
         block_size: tokens per block.
         chain_ids, chain_offsets: content blocks at the start of each prompt; see `BlockChains`.
-        resident: 1 where a content block is in the cache; int8 [c].
+        cached: 1 where a content block is in the cache; int8 [c].
         references: running requests that hold it; int32 [c].
         following, preceding: the doubly linked list of free hashed blocks, least recently freed
             first. Entry b < c is a content block, c + r the private blocks of request r, c + n + r
@@ -49,14 +50,14 @@ class KvCache(NamedTuple):
         newest_duplicate, next_duplicate: circular list of the requests that filled duplicates of a
             content block, those evicted since included: the one that filled last, -1 for none,
             leads to the one that filled first; int32 [c], int32 [n].
-        counts: free blocks, and those of them that are unhashed; int64 [2].
+        now: blocks that are ``free``, and those of them that are ``unhashed``; one record.
     """
 
     blocks: int
     block_size: int
     chain_ids: NDArray[np.int32]
     chain_offsets: NDArray[np.int64]
-    resident: NDArray[np.int8]
+    cached: NDArray[np.int8]
     references: NDArray[np.int32]
     following: NDArray[np.int64]
     preceding: NDArray[np.int64]
@@ -66,7 +67,7 @@ class KvCache(NamedTuple):
     duplicate: NDArray[np.int8]
     newest_duplicate: NDArray[np.int32]
     next_duplicate: NDArray[np.int32]
-    counts: NDArray[np.int64]
+    now: NDArray[np.void]
 
 
 def empty_cache(
@@ -85,7 +86,7 @@ def empty_cache(
         block_size=block_size,
         chain_ids=chain_ids,
         chain_offsets=chain_offsets,
-        resident=np.zeros(content_blocks, dtype=np.int8),
+        cached=np.zeros(content_blocks, dtype=np.int8),
         references=np.zeros(content_blocks, dtype=np.int32),
         following=links,
         preceding=links.copy(),
@@ -95,8 +96,14 @@ def empty_cache(
         duplicate=np.zeros(requests, dtype=np.int8),
         newest_duplicate=np.full(content_blocks, -1, dtype=np.int32),
         next_duplicate=np.zeros(requests, dtype=np.int32),
-        counts=np.array([blocks, blocks], dtype=np.int64),
+        now=scalars(NOW, free=blocks, unhashed=blocks),
     )
+
+
+@kernel
+def used_tokens(cache: KvCache) -> int:
+    """KV tokens in blocks that running requests hold."""
+    return (cache.blocks - cache.now[0].free) * cache.block_size
 
 
 @kernel
@@ -112,7 +119,7 @@ def cached_blocks(cache: KvCache, request: int, tokens: int) -> tuple[int, int]:
     free_hits = 0
     while hits < min(chain, most):
         block = cache.chain_ids[start + hits]
-        if cache.resident[block] == 0:
+        if cache.cached[block] == 0:
             return hits, free_hits
         if cache.references[block] == 0:
             free_hits += 1
@@ -133,11 +140,11 @@ def hold_cached(cache: KvCache, request: int, hits: int) -> None:
         block = cache.chain_ids[start + position]
         if cache.references[block] == 0:
             _unlink(cache, block)
-            cache.counts[FREE] -= 1
+            cache.now[0].free -= 1
         cache.references[block] += 1
     if hits > content:
-        _unlink(cache, len(cache.resident) + request)
-        cache.counts[FREE] -= cache.parked[request]
+        _unlink(cache, len(cache.cached) + request)
+        cache.now[0].free -= cache.parked[request]
         cache.parked[request] = 0
     cache.held[request] = hits
     cache.private_from[request] = chain
@@ -146,13 +153,13 @@ def hold_cached(cache: KvCache, request: int, hits: int) -> None:
 @kernel
 def allocate(cache: KvCache, request: int, blocks: int) -> None:
     """Give ``blocks`` more blocks to a request; the caller has checked that they are free."""
-    counts = cache.counts
-    counts[FREE] -= blocks
+    now = cache.now[0]
+    now.free -= blocks
     cache.held[request] += blocks
-    unhashed = min(blocks, counts[UNHASHED])
-    counts[UNHASHED] -= unhashed
+    unhashed = min(blocks, now.unhashed)
+    now.unhashed -= unhashed
     end = len(cache.following) - 1
-    private = len(cache.resident)
+    private = len(cache.cached)
     duplicates = private + len(cache.parked)
     for _ in range(blocks - unhashed):
         oldest = cache.following[end]
@@ -184,11 +191,11 @@ def _pass_on(cache: KvCache, block: int) -> None:
             cache.private_from[heir] += 1
             return
         if place == PARKED:
-            entry = len(cache.resident) + len(cache.parked) + heir
+            entry = len(cache.cached) + len(cache.parked) + heir
             _link_before(cache, block, entry)
             _unlink(cache, entry)
             return
-    cache.resident[block] = 0
+    cache.cached[block] = 0
 
 
 @kernel
@@ -199,7 +206,7 @@ def register(cache: KvCache, request: int, computed_before: int, computed_after:
     start = cache.chain_offsets[request]
     for position in range(first, last):
         block = cache.chain_ids[start + position]
-        if cache.resident[block] == 1:
+        if cache.cached[block] == 1:
             cache.private_from[request] = position
             cache.duplicate[request] = HELD
             newest = cache.newest_duplicate[block]
@@ -210,7 +217,7 @@ def register(cache: KvCache, request: int, computed_before: int, computed_after:
             cache.next_duplicate[newest] = request
             cache.newest_duplicate[block] = request
             return
-        cache.resident[block] = 1
+        cache.cached[block] = 1
         cache.references[block] = 1
 
 
@@ -220,25 +227,25 @@ def release(cache: KvCache, request: int, computed: int) -> None:
     full = computed // cache.block_size
     content = min(full, cache.private_from[request])
     unhashed = cache.held[request] - full
-    cache.counts[FREE] += unhashed
-    cache.counts[UNHASHED] += unhashed
+    cache.now[0].free += unhashed
+    cache.now[0].unhashed += unhashed
     end = len(cache.following) - 1
     own = full - content
-    cache.counts[FREE] += own
+    cache.now[0].free += own
     if cache.duplicate[request] == HELD:
         own -= 1
     if own > 0:
         cache.parked[request] = own
-        _link_before(cache, len(cache.resident) + request, end)
+        _link_before(cache, len(cache.cached) + request, end)
     if cache.duplicate[request] == HELD:
         cache.duplicate[request] = PARKED
-        _link_before(cache, len(cache.resident) + len(cache.parked) + request, end)
+        _link_before(cache, len(cache.cached) + len(cache.parked) + request, end)
     start = cache.chain_offsets[request]
     for position in range(content - 1, -1, -1):
         block = cache.chain_ids[start + position]
         cache.references[block] -= 1
         if cache.references[block] == 0:
-            cache.counts[FREE] += 1
+            cache.now[0].free += 1
             _link_before(cache, block, end)
     cache.held[request] = 0
 

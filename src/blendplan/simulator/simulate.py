@@ -1,7 +1,7 @@
 """`simulate_run`: drive the simulated engine to the end and gather what happened."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,17 +9,28 @@ from numpy.typing import NDArray
 from blendplan.cost.step import StepTable
 from blendplan.errors import BlendplanError
 from blendplan.hardware.engine_settings import EngineSettings
-from blendplan.policy.registry import Policy
-from blendplan.simulator import steps as loop
+from blendplan.policy.state_machine import Policy
 from blendplan.simulator.kv_cache import empty_cache
+from blendplan.simulator.loop import step_loop
 from blendplan.simulator.series import empty_series, means
-from blendplan.simulator.steps import idle_engine, run_steps
+from blendplan.simulator.steps import idle_engine
 from blendplan.simulator.workload import Workload
 
 Progress = Callable[[int, int], None]
 
 # Steps between two returns from compiled code: often enough for Ctrl-C and a progress bar.
 _STEPS_PER_CALL = 20_000
+
+# Columns of `SimulatedRun` with one entry per request.
+PER_REQUEST = (
+    "admission_step",
+    "start_s",
+    "finish_s",
+    "cached_tokens",
+    "side",
+    "share_tokens",
+    "prefill_budget",
+)
 
 
 @dataclass(frozen=True)
@@ -79,6 +90,17 @@ class SimulatedRun:
         """Time from the last first admission to the end: nothing new fills the steps any more."""
         return self.makespan_s - float(self.start_s.max(initial=0.0))
 
+    def in_order(self, requests: NDArray[np.int64]) -> "SimulatedRun":
+        """The same run with its requests numbered anew.
+
+        Args:
+            requests: present number of each request, in the new order; int64 [n].
+        """
+        number = np.empty(len(requests), dtype=np.int64)
+        number[requests] = np.arange(len(requests))
+        per_request = {name: getattr(self, name)[requests] for name in PER_REQUEST}
+        return replace(self, admission=number[self.admission], **per_request)
+
     def turnaround_s(self) -> dict[str, float]:
         """P50, P95 and P99 of the time from the start of the run to a request's end."""
         if not len(self.finish_s):
@@ -118,34 +140,35 @@ def simulate_run(
         chains.count,
     )
     series = empty_series()
+    run_steps = step_loop(policy.transitions)
+    now = engine.now[0]
     steps_before = -1
     while not run_steps(engine, cache, policy.state, table, series, _STEPS_PER_CALL):
-        steps, finished = int(engine.counts[loop.STEPS]), int(engine.counts[loop.FINISHED])
-        if steps == steps_before:
+        if now.steps == steps_before:
             raise BlendplanError(
-                f"policy {policy.name!r} admits none of the {len(workload) - finished} waiting "
+                f"policy {policy.name!r} admits none of the {len(workload) - now.finished} waiting "
                 f"requests to an idle engine; please report this with the request file"
             )
-        steps_before = steps
+        steps_before = int(now.steps)
         if progress is not None:
-            progress(finished, len(workload))
+            progress(int(now.finished), len(workload))
     return SimulatedRun(
         admission=engine.admission,
         admission_step=engine.admission_step,
         start_s=engine.start_s,
         finish_s=engine.finish_s,
         cached_tokens=engine.cached_tokens,
-        side=policy.state.side,
+        side=policy.side,
         share_tokens=engine.share_tokens,
         prefill_budget=engine.prefill_budget,
-        makespan_s=float(engine.seconds[loop.CLOCK]),
-        compute_s=float(engine.seconds[loop.COMPUTE_S]),
-        memory_s=float(engine.seconds[loop.MEMORY_S]),
-        steps=int(engine.counts[loop.STEPS]),
-        preemptions=int(engine.counts[loop.PREEMPTIONS]),
-        prefill_tokens=int(engine.counts[loop.PREFILL]),
+        makespan_s=float(now.clock_s),
+        compute_s=float(now.compute_s),
+        memory_s=float(now.memory_s),
+        steps=int(now.steps),
+        preemptions=int(now.preemptions),
+        prefill_tokens=int(now.prefill_tokens),
         prompt_tokens=int(workload.prompt_tokens.sum(dtype=np.int64)),
         output_tokens=int(workload.output_tokens.sum(dtype=np.int64)),
         decode_batches=engine.decode_batches,
-        series=means(series, int(engine.counts[loop.STEPS])),
+        series=means(series, int(now.steps)),
     )

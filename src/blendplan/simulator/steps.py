@@ -1,4 +1,4 @@
-"""The step loop of the simulated engine: vLLM V1's scheduler with a policy at its waiting queue.
+"""One step of the simulated engine, in three parts: serve, admit, price.
 
 Rules of vllm/v1/core/sched/scheduler.py (0.32, fcfs, synchronous scheduling): a step serves the
 running requests first, in admission order, then admits; tokens per step and running requests are
@@ -8,6 +8,13 @@ and none is free, the one admitted last loses its blocks and waits at the front 
 the step admits nobody.
 
 One thing is the policy's: a limit on the prefill tokens of a step, below the engine's own limit.
+Nothing here asks a policy: whoever runs the steps calls
+
+    begin           with the limit
+    serve           then `lost` are the requests that were preempted
+    may_admit, admit, as long as there is a request to try
+    price           the time of the step, and its place in the series
+    sample          then `done` are the requests that finished
 """
 
 from typing import NamedTuple
@@ -18,23 +25,48 @@ from numpy.typing import NDArray
 from blendplan.cost.step import StepTable, step_times
 from blendplan.hardware.engine_settings import EngineSettings
 from blendplan.kernel import kernel
-from blendplan.policy import state_machine as policy
-from blendplan.policy.state import SHARE, PolicyState
+from blendplan.scalars import scalars
 from blendplan.simulator.kv_cache import (
-    FREE,
     KvCache,
     allocate,
     cached_blocks,
     hold_cached,
     register,
     release,
+    used_tokens,
 )
 from blendplan.simulator.series import Series, record
 
-# Entries of Engine.counts.
-RUNNING, WAITING_AGAIN, ADMITTED, FINISHED, STEPS, PREEMPTIONS, PREFILL = range(7)
-# Entries of Engine.seconds.
-CLOCK, COMPUTE_S, MEMORY_S = range(3)
+NOW = np.dtype(
+    [
+        ("running", "i8"),
+        ("waiting_again", "i8"),
+        ("admitted", "i8"),
+        ("finished", "i8"),
+        ("steps", "i8"),
+        ("preemptions", "i8"),
+        ("prefill_tokens", "i8"),
+        ("clock_s", "f8"),
+        ("compute_s", "f8"),
+        ("memory_s", "f8"),
+    ]
+)
+STEP = np.dtype(
+    [
+        ("prefill_budget", "i8"),
+        ("tokens_left", "i8"),
+        ("prefill_left", "i8"),
+        ("prefill_tokens", "i8"),
+        ("prefill_pairs", "f8"),
+        ("prefill_sequences", "i8"),
+        ("decode_sequences", "i8"),
+        ("kv_tokens_read", "i8"),
+        ("sampling", "i8"),
+        ("lost", "i8"),
+        ("done", "i8"),
+        ("time_s", "f8"),
+    ]
+)
 
 
 class Engine(NamedTuple):
@@ -46,9 +78,14 @@ class Engine(NamedTuple):
         running: requests in the order of their admission; int64 [max_num_seqs].
         waiting_again: preempted requests, the next to be admitted last; int64 [n].
         computed, generated: tokens in the cache and tokens sampled, per request; int32 [n].
-        counts: RUNNING, WAITING_AGAIN, ADMITTED, FINISHED, STEPS, PREEMPTIONS, PREFILL (prompt
-            tokens computed, again after a preemption included); int64 [7].
-        seconds: CLOCK, and the sums of compute and memory time; float64 [3].
+        now: numbers of requests ``running``, ``waiting_again``, ``admitted`` once and
+            ``finished``; ``steps`` and ``preemptions``; ``prefill_tokens`` computed, again after a
+            preemption included; ``clock_s``, and the sums of compute and memory time; one record.
+        step: of the step at hand the prefill tokens allowed, what is left of them and of all
+            tokens, and what it computes: ``prefill_pairs`` are (query, key) pairs of causal
+            attention, ``sampling`` the requests that get a token; ``lost`` and ``done``, how many
+            requests were preempted in it and finished; ``time_s``; one record.
+        done: the requests that finished in this step; int64 [max_num_seqs].
         admission: requests in the order of their first admission; int64 [n].
         admission_step, start_s, finish_s: per request; int64 [n], float64 [n], float64 [n].
         cached_tokens: prompt tokens hit at the first admission; int32 [n].
@@ -65,8 +102,9 @@ class Engine(NamedTuple):
     waiting_again: NDArray[np.int64]
     computed: NDArray[np.int32]
     generated: NDArray[np.int32]
-    counts: NDArray[np.int64]
-    seconds: NDArray[np.float64]
+    now: NDArray[np.void]
+    step: NDArray[np.void]
+    done: NDArray[np.int64]
     admission: NDArray[np.int64]
     admission_step: NDArray[np.int64]
     start_s: NDArray[np.float64]
@@ -91,8 +129,9 @@ def idle_engine(
         waiting_again=np.zeros(n, dtype=np.int64),
         computed=np.zeros(n, dtype=np.int32),
         generated=np.zeros(n, dtype=np.int32),
-        counts=np.zeros(7, dtype=np.int64),
-        seconds=np.zeros(3, dtype=np.float64),
+        now=scalars(NOW),
+        step=scalars(STEP),
+        done=np.zeros(settings.max_num_seqs, dtype=np.int64),
         admission=np.zeros(n, dtype=np.int64),
         admission_step=np.zeros(n, dtype=np.int64),
         start_s=np.zeros(n, dtype=np.float64),
@@ -105,192 +144,189 @@ def idle_engine(
 
 
 @kernel
-def run_steps(
-    engine: Engine,
-    cache: KvCache,
-    state: PolicyState,
-    table: StepTable,
-    series: Series,
-    most_steps: int,
-) -> bool:
-    """Run up to ``most_steps`` steps; True when every request has finished.
-
-    Returns early, with False and without a step taken, when the engine is idle and the policy
-    admits nothing: the caller turns that into an error.
-    """
-    counts = engine.counts
-    for _ in range(most_steps):
-        if counts[FINISHED] == len(engine.prompt_tokens):
-            return True
-        if not _step(engine, cache, state, table, series):
-            return False
-    return counts[FINISHED] == len(engine.prompt_tokens)
+def known_tokens(engine: Engine, request: int) -> int:
+    """Prompt and generated tokens of a request."""
+    return engine.prompt_tokens[request] + engine.generated[request]
 
 
 @kernel
-def _step(
-    engine: Engine, cache: KvCache, state: PolicyState, table: StepTable, series: Series
-) -> bool:
-    counts = engine.counts
-    computed = engine.computed
-    tokens_left = engine.max_num_batched_tokens
-    used_tokens = (cache.blocks - cache.counts[FREE]) * float(cache.block_size)
-    prefill_budget = policy.begin_step(state, counts[RUNNING], used_tokens)
-    prefill_left = min(prefill_budget, tokens_left)
-    prefill_tokens = 0
-    prefill_pairs = 0.0
-    decode_sequences = 0
-    kv_tokens = 0
-    sampling = 0
-    nobody_preempted = True
+def begin(engine: Engine, prefill_budget: int) -> None:
+    """Start a step that may compute so many prefill tokens."""
+    step = engine.step[0]
+    step.prefill_budget = prefill_budget
+    step.tokens_left = engine.max_num_batched_tokens
+    step.prefill_left = min(prefill_budget, engine.max_num_batched_tokens)
+    step.prefill_tokens = 0
+    step.prefill_pairs = 0.0
+    step.prefill_sequences = 0
+    step.decode_sequences = 0
+    step.kv_tokens_read = 0
+    step.sampling = 0
+    step.lost = 0
+    step.done = 0
 
-    position = 0
-    while position < counts[RUNNING] and tokens_left > 0:
-        request = engine.running[position]
-        known = engine.prompt_tokens[request] + engine.generated[request]
-        before = computed[request]
-        new = known - before
+
+@kernel
+def serve(engine: Engine, cache: KvCache) -> None:
+    """Give the running requests their tokens, and preempt from the end where blocks run out.
+
+    The requests that lost their blocks are the last ``step.lost`` of ``waiting_again``.
+    """
+    now, step = engine.now[0], engine.step[0]
+    place = 0
+    while place < now.running and step.tokens_left > 0:
+        request = engine.running[place]
+        before = engine.computed[request]
+        new = known_tokens(engine, request) - before
         decoding = new == 1 and engine.generated[request] > 0
         if not decoding:
-            new = min(new, prefill_left)
-        new = min(new, tokens_left)
+            new = min(new, step.prefill_left)
+        new = min(new, step.tokens_left)
         if new == 0:
-            position += 1
+            place += 1
             continue
         if before + new > cache.held[request] * cache.block_size:
             blocks = -(-(before + new) // cache.block_size) - cache.held[request]
-            while blocks > cache.counts[FREE]:
-                nobody_preempted = False
-                if _preempt_last(engine, cache, state) == request:
+            while blocks > cache.now[0].free:
+                if _preempt_last(engine, cache) == request:
                     break
-            if position == counts[RUNNING]:
+            if place == now.running:
                 break
             allocate(cache, request, blocks)
-        computed[request] = before + new
-        tokens_left -= new
-        position += 1
-        if before + new == known:
-            sampling += 1
         if decoding:
-            decode_sequences += 1
-            kv_tokens += known
+            step.decode_sequences += 1
+            step.kv_tokens_read += before + new
+            step.sampling += 1
+            step.tokens_left -= new
+            engine.computed[request] = before + new
         else:
-            register(cache, request, before, before + new)
-            prefill_left -= new
-            prefill_tokens += new
-            prefill_pairs += new * float(before) + new * (new + 1) / 2
-
-    while (
-        nobody_preempted
-        and tokens_left > 0
-        and prefill_left > 0
-        and counts[RUNNING] < engine.max_num_seqs
-    ):
-        again = counts[WAITING_AGAIN] > 0
-        if again:
-            request = engine.waiting_again[counts[WAITING_AGAIN] - 1]
-        else:
-            request = policy.next_request(state, counts[RUNNING])
-            if request < 0:
-                break
-        known = engine.prompt_tokens[request] + engine.generated[request]
-        hits, free_hits = cached_blocks(cache, request, known)
-        if -(-known // cache.block_size) - hits + free_hits > cache.counts[FREE]:
-            break
-        before = hits * cache.block_size
-        new = min(known - before, min(tokens_left, prefill_left))
-        hold_cached(cache, request, hits)
-        allocate(cache, request, -(-(before + new) // cache.block_size) - hits)
-        register(cache, request, before, before + new)
-        computed[request] = before + new
-        engine.running[counts[RUNNING]] = request
-        counts[RUNNING] += 1
-        if before + new == known:
-            sampling += 1
-        tokens_left -= new
-        prefill_left -= new
-        prefill_tokens += new
-        prefill_pairs += new * float(before) + new * (new + 1) / 2
-        policy.admitted(state, request)
-        if again:
-            counts[WAITING_AGAIN] -= 1
-        else:
-            _write_admission(engine, state, request, before, prefill_budget)
-
-    if prefill_tokens + decode_sequences == 0:
-        # Everybody was preempted to make room for nobody, or nobody may enter an idle engine.
-        return not nobody_preempted
-
-    compute_s, memory_s, step_s = step_times(
-        table, prefill_tokens, prefill_pairs, decode_sequences, float(kv_tokens), sampling
-    )
-    engine.seconds[CLOCK] += step_s
-    engine.seconds[COMPUTE_S] += compute_s
-    engine.seconds[MEMORY_S] += memory_s
-    counts[PREFILL] += prefill_tokens
-    engine.decode_batches[decode_sequences] += 1
-    record(
-        series,
-        counts[STEPS],
-        engine.seconds[CLOCK],
-        step_s,
-        compute_s,
-        memory_s,
-        (cache.blocks - cache.counts[FREE]) * cache.block_size,
-        counts[RUNNING],
-        prefill_tokens,
-        decode_sequences,
-    )
-    counts[STEPS] += 1
-    _sample(engine, cache, state)
-    return True
+            _prefill(engine, cache, request, before, new)
+        place += 1
 
 
 @kernel
-def _preempt_last(engine: Engine, cache: KvCache, state: PolicyState) -> int:
-    counts = engine.counts
-    counts[RUNNING] -= 1
-    victim = engine.running[counts[RUNNING]]
+def _prefill(engine: Engine, cache: KvCache, request: int, before: int, new: int) -> None:
+    """Compute ``new`` tokens of a request that has ``before`` in the cache."""
+    step = engine.step[0]
+    register(cache, request, before, before + new)
+    engine.computed[request] = before + new
+    step.tokens_left -= new
+    step.prefill_left -= new
+    step.prefill_tokens += new
+    step.prefill_sequences += 1
+    step.prefill_pairs += new * float(before) + new * (new + 1) / 2
+    if before + new == known_tokens(engine, request):
+        step.sampling += 1
+
+
+@kernel
+def _preempt_last(engine: Engine, cache: KvCache) -> int:
+    now = engine.now[0]
+    now.running -= 1
+    victim = engine.running[now.running]
     release(cache, victim, engine.computed[victim])
     engine.computed[victim] = 0
-    engine.waiting_again[counts[WAITING_AGAIN]] = victim
-    counts[WAITING_AGAIN] += 1
-    counts[PREEMPTIONS] += 1
-    policy.preempted(state, victim)
+    engine.waiting_again[now.waiting_again] = victim
+    now.waiting_again += 1
+    now.preemptions += 1
+    engine.step[0].lost += 1
     return victim
 
 
 @kernel
-def _write_admission(
-    engine: Engine, state: PolicyState, request: int, cached_tokens: int, prefill_budget: int
-) -> None:
-    counts = engine.counts
-    engine.admission[counts[ADMITTED]] = request
-    counts[ADMITTED] += 1
-    engine.admission_step[request] = counts[STEPS]
-    engine.start_s[request] = engine.seconds[CLOCK]
-    engine.cached_tokens[request] = cached_tokens
-    engine.share_tokens[request, 0] = round(state.level[SHARE])
-    engine.share_tokens[request, 1] = round(state.level[SHARE + 1])
-    engine.prefill_budget[request] = prefill_budget
+def may_admit(engine: Engine) -> bool:
+    """Whether the step may admit another request, if its prompt fits the KV cache."""
+    step = engine.step[0]
+    return (
+        step.lost == 0
+        and step.tokens_left > 0
+        and step.prefill_left > 0
+        and engine.now[0].running < engine.max_num_seqs
+    )
 
 
 @kernel
-def _sample(engine: Engine, cache: KvCache, state: PolicyState) -> None:
-    """Every request whose known tokens are all computed gets its next one; the done ones leave."""
-    counts = engine.counts
+def admit(engine: Engine, cache: KvCache, request: int) -> bool:
+    """Admit a waiting request, for the first time or again; False where it does not fit now."""
+    now, step = engine.now[0], engine.step[0]
+    known = known_tokens(engine, request)
+    hits, free_hits = cached_blocks(cache, request, known)
+    if -(-known // cache.block_size) - hits + free_hits > cache.now[0].free:
+        return False
+    before = hits * cache.block_size
+    new = min(known - before, min(step.tokens_left, step.prefill_left))
+    hold_cached(cache, request, hits)
+    allocate(cache, request, -(-(before + new) // cache.block_size) - hits)
+    _prefill(engine, cache, request, before, new)
+    engine.running[now.running] = request
+    now.running += 1
+    if now.waiting_again > 0 and engine.waiting_again[now.waiting_again - 1] == request:
+        now.waiting_again -= 1
+        return True
+    engine.admission[now.admitted] = request
+    now.admitted += 1
+    engine.admission_step[request] = now.steps
+    engine.start_s[request] = now.clock_s
+    engine.cached_tokens[request] = before
+    engine.prefill_budget[request] = step.prefill_budget
+    return True
+
+
+@kernel
+def price(engine: Engine, cache: KvCache, table: StepTable, series: Series) -> bool:
+    """Let the time of the step pass; False where it computes nothing and takes no time."""
+    now, step = engine.now[0], engine.step[0]
+    if step.prefill_tokens + step.decode_sequences == 0:
+        return False
+    compute_s, memory_s, step_s = step_times(
+        table,
+        step.prefill_tokens,
+        step.prefill_pairs,
+        step.decode_sequences,
+        float(step.kv_tokens_read),
+        step.sampling,
+    )
+    step.time_s = step_s
+    now.clock_s += step_s
+    now.compute_s += compute_s
+    now.memory_s += memory_s
+    now.prefill_tokens += step.prefill_tokens
+    engine.decode_batches[step.decode_sequences] += 1
+    record(
+        series,
+        now.steps,
+        now.clock_s,
+        step_s,
+        compute_s,
+        memory_s,
+        used_tokens(cache),
+        now.running,
+        step.prefill_tokens,
+        step.decode_sequences,
+    )
+    now.steps += 1
+    return True
+
+
+@kernel
+def sample(engine: Engine, cache: KvCache) -> None:
+    """Every request whose known tokens are all computed gets its next one; the done ones leave.
+
+    They are the first ``step.done`` of ``engine.done``.
+    """
+    now, step = engine.now[0], engine.step[0]
     kept = 0
-    for position in range(counts[RUNNING]):
-        request = engine.running[position]
-        known = engine.prompt_tokens[request] + engine.generated[request]
-        if engine.computed[request] == known:
+    for place in range(now.running):
+        request = engine.running[place]
+        if engine.computed[request] == known_tokens(engine, request):
             engine.generated[request] += 1
             if engine.generated[request] == engine.output_tokens[request]:
                 release(cache, request, engine.computed[request])
-                engine.finish_s[request] = engine.seconds[CLOCK]
-                counts[FINISHED] += 1
-                policy.finished(state, request)
+                engine.finish_s[request] = now.clock_s
+                now.finished += 1
+                engine.done[step.done] = request
+                step.done += 1
                 continue
         engine.running[kept] = request
         kept += 1
-    counts[RUNNING] = kept
+    now.running = kept

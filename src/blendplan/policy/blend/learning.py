@@ -8,23 +8,10 @@ have finished are the short ones.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
 from blendplan.kernel import kernel
 from blendplan.policy.blend.normal import normal_hazard, normal_share
-from blendplan.policy.blend.state import (
-    CLOCK,
-    ERROR_SQUARES,
-    ERRORS,
-    LIKELY_READS,
-    LONG_RUNNING,
-    SEEN,
-    SEEN_SQUARES,
-    SEEN_SUM,
-    SHIFT,
-    WIDTH,
-    BlendState,
-)
+from blendplan.policy.blend.state import BlendState
 from blendplan.policy.known import MOST_SPREAD
 
 # Spread of a prediction's logarithm under which it is taken at its word.
@@ -37,88 +24,96 @@ LEAST_WIDTH = 0.2
 
 
 @kernel
-def belief(state: BlendState, request: int, output: float) -> tuple[float, float]:
+def belief(state: BlendState, request: int) -> tuple[float, float]:
     """Mean and standard deviation of the logarithm of the length that a request will reach."""
-    spread = state.spread[request]
+    output, spread = state.output_tokens[request], state.spread[request]
     if spread < CERTAIN:
         # It claims to be known. Such claims are trusted until they turn out wrong.
-        error = np.sqrt(state.now[ERROR_SQUARES] / (state.now[ERRORS] + PRIOR_COUNT))
+        now = state.now[0]
+        error = np.sqrt(now.known_error_squares / (now.known_seen + PRIOR_COUNT))
         error = min(error, MOST_SPREAD)
         return np.log(output) - error * error / 2, error
     middle = np.log(output) - spread * spread / 2
-    shift, width = state.learned[state.cohort[request]][SHIFT : WIDTH + 1]
-    return middle + shift * spread, min(MOST_SPREAD, width * spread)
+    cohort = state.learned[state.cohort[request]]
+    return middle + cohort.shift * spread, min(MOST_SPREAD, cohort.width * spread)
 
 
 @kernel
 def elapsed_steps(state: BlendState, request: int) -> float:
     """Tokens that a running request has generated, give or take its prefill."""
-    return state.now[CLOCK] - state.started[request] + state.generated[request]
+    return state.now[0].clock - state.started[request] + state.generated[request]
 
 
 @kernel
-def learn_from(state: BlendState, request: int, expected: float, actual: float) -> None:
+def learn_from(state: BlendState, request: int, actual: float) -> None:
     """Note how far the prediction of a finished request was off."""
-    spread = state.spread[request]
-    if spread < CERTAIN:
-        error = np.log(actual / expected)
-        state.now[ERRORS] += 1
-        state.now[ERROR_SQUARES] += error * error
+    if state.spread[request] < CERTAIN:
+        now = state.now[0]
+        error = np.log(actual / state.output_tokens[request])
+        now.known_seen += 1
+        now.known_error_squares += error * error
         return
-    off = _standardised(state, request, expected, actual)
+    off = _standardised(state, request, actual)
     cohort = state.cohort[request]
     for row in range(0, cohort + 1, max(1, cohort)):
-        state.learned[row, SEEN] += 1.0
-        state.learned[row, SEEN_SUM] += off
-        state.learned[row, SEEN_SQUARES] += off * off
+        learned = state.learned[row]
+        learned.seen += 1.0
+        learned.seen_sum += off
+        learned.seen_squares += off * off
 
 
 @kernel
-def _standardised(state: BlendState, request: int, expected: float, length: float) -> float:
+def _standardised(state: BlendState, request: int, length: float) -> float:
     """A length as a number of predicted spreads above the middle of its prediction."""
-    spread = state.spread[request]
+    expected, spread = state.output_tokens[request], state.spread[request]
     return (np.log(length / expected) + spread * spread / 2) / spread
 
 
 @kernel
-def learn(state: BlendState, output: NDArray[np.float64]) -> None:
+def learn(state: BlendState) -> None:
     """One step of expectation maximisation, over all that has finished or runs."""
     learned = state.learned
-    sums = learned[:, SEEN:].copy()
-    for position in range(state.cursor[LONG_RUNNING]):
+    counts = np.empty(len(learned))
+    sums = np.empty(len(learned))
+    squares = np.empty(len(learned))
+    for row in range(len(learned)):
+        counts[row] = learned[row].seen
+        sums[row] = learned[row].seen_sum
+        squares[row] = learned[row].seen_squares
+    for position in range(state.now[0].long_running):
         request = state.long_running[position]
         elapsed = elapsed_steps(state, request)
         if state.spread[request] < CERTAIN or elapsed < 1.0:
             continue
         cohort = state.cohort[request]
-        shift, width = learned[cohort, SHIFT], learned[cohort, WIDTH]
-        passed = (_standardised(state, request, output[request], elapsed) - shift) / width
+        shift, width = learned[cohort].shift, learned[cohort].width
+        passed = (_standardised(state, request, elapsed) - shift) / width
         hazard = normal_hazard(passed)
         expected = shift + width * hazard
         variance = max(0.0, width**2 * (1.0 + passed * hazard - hazard**2))
         for row in range(0, cohort + 1, max(1, cohort)):
-            sums[row, 0] += 1.0
-            sums[row, 1] += expected
-            sums[row, 2] += expected**2 + variance
+            counts[row] += 1.0
+            sums[row] += expected
+            squares[row] += expected**2 + variance
     shift, width = 0.0, 1.0
     for row in range(len(learned)):
-        count = sums[row, 0] + PRIOR_COUNT
-        mean = (sums[row, 1] + PRIOR_COUNT * shift) / count
-        square = (sums[row, 2] + PRIOR_COUNT * (width**2 + shift**2)) / count
-        learned[row, SHIFT] = min(MOST_SHIFT, max(-MOST_SHIFT, mean))
-        learned[row, WIDTH] = max(LEAST_WIDTH, np.sqrt(max(0.0, square - mean * mean)))
+        count = counts[row] + PRIOR_COUNT
+        mean = (sums[row] + PRIOR_COUNT * shift) / count
+        square = (squares[row] + PRIOR_COUNT * (width**2 + shift**2)) / count
+        learned[row].shift = min(MOST_SHIFT, max(-MOST_SHIFT, mean))
+        learned[row].width = max(LEAST_WIDTH, np.sqrt(max(0.0, square - mean * mean)))
         if row == 0:
             # What every other cohort leans on.
-            shift, width = learned[0, SHIFT], learned[0, WIDTH]
+            shift, width = learned[0].shift, learned[0].width
 
 
 @kernel
-def expect_reads(state: BlendState, request: int, output: float) -> None:
+def expect_reads(state: BlendState, request: int) -> None:
     """Bring up to date what a running long request reads in all, given how long it has run."""
     elapsed = elapsed_steps(state, request)
-    middle, spread = belief(state, request, output)
+    middle, spread = belief(state, request)
     if spread < CERTAIN:
-        mean = max(output, elapsed)
+        mean = max(state.output_tokens[request], elapsed)
         square = mean * mean
     else:
         mean = np.exp(middle + spread * spread / 2)
@@ -135,13 +130,15 @@ def expect_reads(state: BlendState, request: int, output: float) -> None:
         most = state.parameters.kv_tokens
         mean, square = min(mean, most), min(square, most * most)
     reads = state.prompt_tokens[request] * mean + square / 2
-    state.now[LIKELY_READS + int(state.memory_side[request])] += reads - state.likely_reads[request]
+    side = int(state.memory_side[request])
+    state.now[0].reads_likely[side] += reads - state.likely_reads[request]
     state.likely_reads[request] = reads
 
 
 @kernel
-def predicted_reads(state: BlendState, request: int, output: float) -> float:
+def predicted_reads(state: BlendState, request: int) -> float:
     """KV tokens that a request was expected to read before it ran."""
+    output = state.output_tokens[request]
     square = output * output * np.exp(state.spread[request] ** 2)
     return state.prompt_tokens[request] * output + square / 2
 

@@ -10,17 +10,21 @@ from numpy.typing import NDArray
 from blendplan.hardware.engine_settings import EngineSettings
 from blendplan.policy.blend.state import (
     BUCKETS,
+    COHORT,
     NOW,
     QUANTILES,
-    READS_LEFT,
-    TOKENS_LEFT,
+    UNSURE,
     BlendParameters,
     BlendState,
 )
 from blendplan.policy.known import MOST_SPREAD, PolicyInput
+from blendplan.scalars import scalars
 
 # Spread of a prediction's logarithm up to which it is taken at its word.
 SURE = 0.3
+# Cohorts smaller than this learn nothing of their own, and no more than these are told apart.
+COHORT_REQUESTS = 8
+COHORTS = 64
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,7 @@ def blend_parameters(
         tokens=tokens,
         reads=reads,
         least_tokens=least_tokens,
+        most_tokens=settings.max_num_batched_tokens,
         caution=options.caution,
     )
 
@@ -141,19 +146,20 @@ def blend_state(
     memory[arrangement.memory_order] = True
     parameters = blend_parameters(columns, memory, settings, options)
     below, above = efficient_sizes(columns.prices.efficient_tokens, settings.max_num_batched_tokens)
-    now = np.zeros(NOW)
-    now[TOKENS_LEFT] = parameters.tokens
-    now[READS_LEFT : READS_LEFT + 2] = parameters.reads
+    learned = np.zeros(COHORTS, COHORT).view(np.recarray)
+    learned.width[:] = 1.0
     return BlendState(
         parameters=parameters,
         compute_order=arrangement.compute_order,
         memory_order=arrangement.memory_order,
         start_step=arrangement.start_step,
         prompt_tokens=columns.prompt_tokens,
+        new_prompt_tokens=columns.new_prompt_tokens,
+        output_tokens=columns.output_tokens,
+        spread=np.minimum(columns.output_spread, MOST_SPREAD),
         memory_side=memory,
         started=np.zeros(n, dtype=np.int64),
         generated=np.zeros(n, dtype=np.int64),
-        spread=np.minimum(columns.output_spread, MOST_SPREAD),
         bucket=np.zeros((n, QUANTILES), dtype=np.int64),
         long_running=np.zeros(n, dtype=np.int64),
         long_position=np.zeros(n, dtype=np.int64),
@@ -161,53 +167,14 @@ def blend_state(
         offsets=np.zeros(2 * BUCKETS),
         belief_counts=np.zeros(2 * BUCKETS),
         belief_offsets=np.zeros(2 * BUCKETS),
-        unsure=np.zeros((2 * BUCKETS, 3)),
+        unsure=np.zeros(2 * BUCKETS, UNSURE).view(np.recarray),
         likely_reads=np.zeros(n),
         cohort=cohorts(columns),
         size_below=below,
         size_above=above,
-        learned=np.tile([0.0, 1.0, 0.0, 0.0, 0.0], (COHORTS, 1)),
-        cursor=np.zeros(4, dtype=np.int64),
-        now=now,
+        learned=learned,
+        now=scalars(NOW, tokens_left=parameters.tokens, reads_left=parameters.reads),
     )
-
-
-def no_blend_state() -> BlendState:
-    """A placeholder for the other policies: compiled code knows one type of state."""
-    rows, values = np.empty(0, dtype=np.int64), np.empty(0)
-    return BlendState(
-        parameters=BlendParameters(0.0, 0.0, 0.0, 0.0, 1, 0.0, 0.0, (0.0, 0.0), 0, 0.0),
-        compute_order=rows,
-        memory_order=rows,
-        start_step=values,
-        prompt_tokens=values,
-        memory_side=np.empty(0, dtype=np.bool_),
-        started=rows,
-        generated=rows,
-        spread=values,
-        bucket=np.empty((0, QUANTILES), dtype=np.int64),
-        long_running=rows,
-        long_position=rows,
-        counts=values,
-        offsets=values,
-        belief_counts=values,
-        belief_offsets=values,
-        unsure=np.empty((0, 3)),
-        likely_reads=values,
-        cohort=rows,
-        size_below=rows,
-        size_above=rows,
-        learned=np.empty((0, 5)),
-        cursor=rows,
-        now=values,
-    )
-
-
-# Cohorts smaller than this learn nothing of their own, and no more than these are told apart.
-COHORT_REQUESTS = 8
-
-
-COHORTS = 64
 
 
 def efficient_sizes(

@@ -9,17 +9,39 @@ from numpy.typing import NDArray
 BUCKETS = 128
 # A long request is expected to end in three equally likely ways.
 QUANTILES = 3
-# Entries of BlendState.now.
-CLOCK, TIMETABLE, SHORT_TOKENS, COMPUTE_TOKENS, READ_COUNT, READ_OFFSET = range(6)
-TOKENS_LEFT, BLOCKED, UNEXPECTED, ERRORS, ERROR_SQUARES, READS_RUNNING = range(6, 12)
-# Two entries each, compute side first.
-READS_LEFT, READS_DONE, READS_EXPECTED, LIKELY_READS = 12, 14, 16, 18
-CREDIT = 20
-NOW = 21
-# Entries of BlendState.learned.
-SHIFT, WIDTH, SEEN, SEEN_SUM, SEEN_SQUARES = range(5)
-# Entries of BlendState.cursor.
-NEXT_COMPUTE, NEXT_MEMORY, LONG_RUNNING, BUCKET = range(4)
+
+# Numbers that change from step to step; two are of both sides, compute side first.
+NOW = np.dtype(
+    [
+        ("clock", "f8"),
+        ("timetable", "f8"),
+        ("blocked", "?"),
+        ("next_compute", "i8"),
+        ("next_memory", "i8"),
+        ("long_running", "i8"),
+        ("bucket", "i8"),
+        ("running", "f8"),
+        ("running_offset", "f8"),
+        ("short_tokens", "f8"),
+        ("compute_tokens", "f8"),
+        ("unexpected_tokens", "f8"),
+        ("credit_tokens", "f8"),
+        ("tokens_left", "f8"),
+        ("reads_running", "f8"),
+        ("reads_left", "f8", (2,)),
+        ("reads_done", "f8", (2,)),
+        ("reads_expected", "f8", (2,)),
+        ("reads_likely", "f8", (2,)),
+        ("known_seen", "f8"),
+        ("known_error_squares", "f8"),
+    ]
+)
+# Sums over requests whose end is unsure.
+UNSURE = np.dtype([("count", "f8"), ("offset", "f8"), ("square", "f8")])
+# What a cohort's lengths are like, in units of the predicted spread.
+COHORT = np.dtype(
+    [("shift", "f8"), ("width", "f8"), ("seen", "f8"), ("seen_sum", "f8"), ("seen_squares", "f8")]
+)
 
 
 class BlendParameters(NamedTuple):
@@ -35,6 +57,7 @@ class BlendParameters(NamedTuple):
         tokens: tokens to compute in the whole run, prefixes once.
         reads: KV tokens to read in the whole run, by the compute and by the memory side.
         least_tokens: tokens that a step needs for its compute time to be worth its weights.
+        most_tokens: most tokens of one step.
         caution: standard deviations of the projected KV tokens that are kept free.
     """
 
@@ -47,6 +70,7 @@ class BlendParameters(NamedTuple):
     tokens: float
     reads: tuple[float, float]
     least_tokens: int
+    most_tokens: int
     caution: float
 
 
@@ -58,37 +82,43 @@ class BlendState(NamedTuple):
         compute_order, memory_order: the two queues; int64.
         start_step: timetable of ``memory_order``, ascending; float64.
         prompt_tokens: prompt length, which every decode step reads; float64 [n].
+        new_prompt_tokens: prompt tokens to compute and to hold, the request's share of a common
+            prefix counted; float64 [n].
+        output_tokens: expected output length; float64 [n].
+        spread: standard deviation of its logarithm; float64 [n].
         memory_side: True for requests of ``memory_order``; bool [n].
         started: step of admission; int64 [n].
         generated: tokens generated before a preemption; int64 [n].
-        spread: standard deviation of the logarithm of the output length; float64 [n].
         bucket: buckets that hold a long request's predicted end, one for each of `QUANTILES`;
             int64 [n, 3].
         long_running, long_position: the running long requests and where each stands there;
             int64 [n].
-        counts, offsets: per bucket, number of requests that end in it, and sum of resident prompt
+        counts, offsets: per bucket, number of requests that end in it, and sum of their prompt
             tokens less their step of admission; float64 [BUCKETS * 2].
         belief_counts, belief_offsets: the same, of all requests as if they ended when predicted,
             whether they have or not; float64 [BUCKETS * 2].
         unsure: per bucket, of the requests whose first likely end lies before it and the last one
             not: their number, and the sums of the offset and of its square, as differences to the
-            bucket before; float64 [BUCKETS * 2, 3].
+            bucket before; UNSURE [BUCKETS * 2].
         likely_reads: KV tokens that a request that has run is expected to read in all; float64 [n].
         cohort: number of the requests with the same prediction, 0 for none; int64 [n].
         size_below, size_above: next efficient step at or under, and at or over, each number of
             tokens; int64 [most tokens of a step + 1].
-        learned: per cohort, how its lengths differ from the prediction, row 0 over all: SHIFT and
-            WIDTH of their distribution in units of the predicted spread, and of those that have
-            finished the number, the sum and the sum of squares; float64 [COHORTS, 5].
-        cursor: NEXT_COMPUTE, NEXT_MEMORY, LONG_RUNNING, BUCKET; int64 [4].
-        now: CLOCK and TIMETABLE in steps; SHORT_TOKENS and COMPUTE_TOKENS, KV tokens that running
-            short and compute-heavy requests hold at their ends; READ_COUNT and READ_OFFSET, running
-            requests and the sum of their prompts less their steps of admission; TOKENS_LEFT and
-            READS_LEFT; BLOCKED, 1 while the next memory-heavy request is known not to fit;
-            UNEXPECTED, KV tokens in use that no prediction accounts for; ERRORS and ERROR_SQUARES,
-            number and sum of squares of the logarithm of actual over predicted output length;
-            CREDIT, tokens that earlier steps were kept short of what they should have had;
-            float64 [NOW].
+        learned: per cohort, how its lengths differ from the prediction, row 0 over all: ``shift``
+            and ``width`` of their distribution in units of the predicted spread, and of those that
+            have finished the number, the sum and the sum of squares; COHORT [COHORTS].
+        now: one record of NOW. ``clock`` and ``timetable`` in steps; ``blocked`` while the next
+            memory-heavy request is known not to fit; ``next_compute`` and ``next_memory``, places
+            in the queues; ``long_running``, how many there are; ``bucket`` of the clock;
+            ``running`` requests and ``running_offset``, the sum of their prompts less their steps
+            of admission; ``short_tokens`` and ``compute_tokens``, KV tokens that running short and
+            compute-heavy requests hold at their ends; ``unexpected_tokens``, KV tokens in use that
+            no prediction accounts for; ``credit_tokens``, tokens that earlier steps were kept short
+            of; ``tokens_left`` to compute; ``reads_running``, KV tokens that running requests have
+            read; ``reads_left`` of waiting requests, ``reads_done`` of finished ones, and
+            ``reads_expected`` and ``reads_likely`` of those that have been admitted, by side;
+            ``known_seen`` and ``known_error_squares``, number and sum of squares of the logarithm
+            of actual over stated length.
     """
 
     parameters: BlendParameters
@@ -96,10 +126,12 @@ class BlendState(NamedTuple):
     memory_order: NDArray[np.int64]
     start_step: NDArray[np.float64]
     prompt_tokens: NDArray[np.float64]
+    new_prompt_tokens: NDArray[np.float64]
+    output_tokens: NDArray[np.float64]
+    spread: NDArray[np.float64]
     memory_side: NDArray[np.bool_]
     started: NDArray[np.int64]
     generated: NDArray[np.int64]
-    spread: NDArray[np.float64]
     bucket: NDArray[np.int64]
     long_running: NDArray[np.int64]
     long_position: NDArray[np.int64]
@@ -107,11 +139,10 @@ class BlendState(NamedTuple):
     offsets: NDArray[np.float64]
     belief_counts: NDArray[np.float64]
     belief_offsets: NDArray[np.float64]
-    unsure: NDArray[np.float64]
+    unsure: NDArray[np.void]
     likely_reads: NDArray[np.float64]
     cohort: NDArray[np.int64]
     size_below: NDArray[np.int64]
     size_above: NDArray[np.int64]
-    learned: NDArray[np.float64]
-    cursor: NDArray[np.int64]
-    now: NDArray[np.float64]
+    learned: NDArray[np.void]
+    now: NDArray[np.void]

@@ -32,30 +32,6 @@ def arrange(columns: PolicyInput, settings: EngineSettings, options: BlendOption
     return Arrangement(order[~memory[order]], memory_order, options.stagger * start_step)
 
 
-def rearrange(
-    planned: Arrangement, columns: PolicyInput, settings: EngineSettings, options: BlendOptions
-) -> Arrangement:
-    """What is left of an arrangement when a part of the job is done.
-
-    The planned starts hold as long as the run is nearly as long as planned; else the requests that
-    are left would start too late, and are spread anew.
-
-    Args:
-        planned: sides, order and starts of the requests that are left.
-        columns: those requests.
-        settings: limits of the engine.
-        options: tuning.
-    """
-    memory = np.zeros(len(columns), dtype=np.bool_)
-    memory[planned.memory_order] = True
-    steps = blend_parameters(columns, memory, settings, options).steps
-    start = planned.start_step
-    if not len(start) or (start[0] <= 0.1 * steps and start[-1] <= 1.1 * steps):
-        return planned
-    memory_order, start = timetable(planned.memory_order, columns, steps)
-    return Arrangement(planned.compute_order, memory_order, options.stagger * start)
-
-
 def timetable(
     requests: NDArray[np.int64], columns: PolicyInput, steps: float
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

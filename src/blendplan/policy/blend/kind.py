@@ -1,0 +1,79 @@
+"""`BLEND`: the policy by its name, its parameters, and which of them are tried."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+
+import numpy as np
+
+from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.policy.blend.start import BlendOptions, blend_state
+from blendplan.policy.blend.steps import TRANSITIONS
+from blendplan.policy.blend.timetable import arrange
+from blendplan.policy.known import PolicyInput
+from blendplan.policy.queue import queue_policy, shuffled
+from blendplan.policy.state_machine import (
+    COMPUTE,
+    MEMORY,
+    Candidate,
+    Parameters,
+    Policy,
+    PolicyKind,
+)
+
+# By how much a plain order must be faster to be taken where output lengths are uncertain: it cannot
+# correct itself when they turn out otherwise. Chosen on the paper's four workloads with log-normal
+# noise of sigma 0.5 and 1 (benchmarks/paper.py goals).
+PLAIN_MARGIN = 1.05
+
+_DEFAULTS = BlendOptions()
+# Plain orders come along so that `blend` is never worse than they are.
+_FEW = (
+    _DEFAULTS,
+    replace(_DEFAULTS, stagger=0.0),
+    replace(_DEFAULTS, boundary=1.0),
+    replace(_DEFAULTS, order="dfs"),
+    replace(_DEFAULTS, order="random"),
+)
+_MORE = (
+    replace(_DEFAULTS, stagger=0.5),
+    replace(_DEFAULTS, boundary=0.3),
+    replace(_DEFAULTS, boundary=6.0),
+    replace(_DEFAULTS, boundary=6.0, stagger=0.0),
+    replace(_DEFAULTS, reserve=1.1),
+    replace(_DEFAULTS, reserve=3.0),
+    replace(_DEFAULTS, caution=0.0),
+    replace(_DEFAULTS, families=False),
+    replace(_DEFAULTS, memory_cap=0.94),
+)
+_BY_EFFORT = (_FEW[:1], _FEW, _FEW + _MORE)
+
+
+def _make(
+    known: PolicyInput, limits: EngineSettings, *, seed: int, parameters: Parameters
+) -> Policy:
+    own = {name: value for name, value in parameters.items() if name != "seed"}
+    options = BlendOptions(**own)  # type: ignore[arg-type]
+    if options.order == "dfs":
+        return queue_policy("blend", known.depth_first, known, limits, asdict(options))
+    if options.order == "random":
+        seed = int(parameters.get("seed", seed))
+        written = asdict(options) | {"seed": seed}
+        return queue_policy("blend", shuffled(known, seed), known, limits, written)
+    state = blend_state(known, arrange(known, limits, options), limits, options)
+    side = np.where(state.memory_side, MEMORY, COMPUTE).astype(np.int8)
+    return Policy("blend", TRANSITIONS, state, side, asdict(options))
+
+
+def _candidates(effort: int, uncertain: bool) -> Sequence[Candidate]:
+    """Effort 0 takes the defaults; 1 compares them with an unstaggered start, another boundary
+    between the sides and the plain orders; 2 with other settings too.
+    """
+    return [
+        Candidate(asdict(options), PLAIN_MARGIN if uncertain and options.order != "blend" else 1.0)
+        for options in _BY_EFFORT[min(effort, len(_BY_EFFORT) - 1)]
+    ]
+
+
+BLEND = PolicyKind(
+    "both kinds of work over the whole run, no memory overcommitted", _make, _candidates
+)

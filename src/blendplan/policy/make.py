@@ -1,0 +1,32 @@
+"""`make_policy`: a policy by its name."""
+
+from dataclasses import replace
+
+from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.policy.known import PolicyInput
+from blendplan.policy.registry import POLICIES
+from blendplan.policy.state_machine import Parameters, Policy
+
+
+def make_policy(
+    name: str,
+    known: PolicyInput,
+    limits: EngineSettings,
+    *,
+    seed: int = 0,
+    parameters: Parameters | None = None,
+) -> Policy:
+    """A fresh policy of the given name over n requests.
+
+    Args:
+        name: one of `POLICIES`.
+        known: what is known of the requests.
+        limits: of the engine.
+        seed: for policies that draw random numbers.
+        parameters: of the policy's own; its defaults without them.
+
+    Raises:
+        BlendplanError: the name is unknown.
+    """
+    made = POLICIES.get(name).make(known, limits, seed=seed, parameters=parameters or {})
+    return replace(made, name=name)

@@ -1,0 +1,121 @@
+"""Queues: requests in a fixed order, whatever the engine has room for."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.kernel import kernel
+from blendplan.policy.known import PolicyInput
+from blendplan.policy.state_machine import (
+    Parameters,
+    Policy,
+    PolicyKind,
+    Transitions,
+    sides_by_density,
+)
+from blendplan.scalars import scalars
+
+_NOW = np.dtype([("next", "i8")])
+
+
+class QueueState(NamedTuple):
+    """State of a queue over n requests.
+
+    Attributes:
+        order: requests in order of admission; int64 [n].
+        now: ``next``, place in ``order`` of the next request; one record.
+        kv_tokens: capacity of the KV cache, which is not divided.
+        max_num_batched_tokens: most tokens of one step.
+    """
+
+    order: NDArray[np.int64]
+    now: NDArray[np.void]
+    kv_tokens: float
+    max_num_batched_tokens: int
+
+
+@kernel
+def _begin_step(state: QueueState, running: int, used_tokens: float) -> int:
+    return state.max_num_batched_tokens
+
+
+@kernel
+def _next_request(state: QueueState, running: int) -> int:
+    place = state.now[0].next
+    return state.order[place] if place < len(state.order) else -1
+
+
+@kernel
+def _admitted(state: QueueState, request: int) -> None:
+    now = state.now[0]
+    if now.next < len(state.order) and state.order[now.next] == request:
+        now.next += 1
+
+
+@kernel
+def _released(state: QueueState, request: int) -> None:
+    """A queue keeps no account of who holds what."""
+
+
+@kernel
+def _shares(state: QueueState) -> tuple[float, float]:
+    return state.kv_tokens, 0.0
+
+
+QUEUE = Transitions(_begin_step, _next_request, _admitted, _released, _released, _shares)
+
+
+def queue_policy(
+    name: str,
+    order: NDArray[np.int64],
+    known: PolicyInput,
+    limits: EngineSettings,
+    parameters: Parameters,
+) -> Policy:
+    """A policy that admits in a given order.
+
+    Args:
+        name: of the policy.
+        order: all n requests, each once; int64 [n].
+        known: what is known of them.
+        limits: of the engine.
+        parameters: what the order was made with.
+    """
+    state = QueueState(
+        order=np.ascontiguousarray(order, dtype=np.int64),
+        now=scalars(_NOW),
+        kv_tokens=float(limits.kv_tokens),
+        max_num_batched_tokens=limits.max_num_batched_tokens,
+    )
+    return Policy(name, QUEUE, state, sides_by_density(known), parameters)
+
+
+def _fcfs(
+    known: PolicyInput, limits: EngineSettings, *, seed: int, parameters: Parameters
+) -> Policy:
+    return queue_policy("fcfs", np.arange(len(known)), known, limits, {})
+
+
+def _random(
+    known: PolicyInput, limits: EngineSettings, *, seed: int, parameters: Parameters
+) -> Policy:
+    seed = int(parameters.get("seed", seed))
+    return queue_policy("random", shuffled(known, seed), known, limits, {"seed": seed})
+
+
+def _dfs(
+    known: PolicyInput, limits: EngineSettings, *, seed: int, parameters: Parameters
+) -> Policy:
+    return queue_policy("dfs", known.depth_first, known, limits, {})
+
+
+def shuffled(known: PolicyInput, seed: int) -> NDArray[np.int64]:
+    """All requests in a seeded random order; int64 [n]."""
+    return np.random.default_rng(seed).permutation(len(known))
+
+
+FCFS = PolicyKind("the order of the request file", _fcfs)
+RANDOM = PolicyKind("a seeded shuffle, the paper's Balance", _random)
+DFS = PolicyKind("depth-first order of the prefix tree, what engines do at best", _dfs)
