@@ -1,19 +1,46 @@
-"""``@kernel``: compile a numeric loop with numba, cached on disk."""
+"""``@kernel``: compile a numeric loop with numba, cached on disk under what it depends on.
+
+One file holds the machine code of one function for one list of argument types. Its name carries a
+digest of the function's code, of all that it calls, of the constants in it, of the types, and of
+numba, Python and the processor (see `fingerprint`). So an entry is right as long as it exists, an
+edit elsewhere leaves it in use, and nothing ever has to be deleted.
+"""
 
 import atexit
 import hashlib
 import os
+import pickle
+import platform
+import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, Any, TypeVar
 
 import numba
+import numpy as np
+from numba.core import caching, sigutils
+from numba.core.compiler import Compiler, CompileResult
+from numba.core.serialize import dumps
+
+from blendplan.fingerprint import NotIdentifiedError, fingerprint
+
+try:
+    import fcntl
+except ImportError:  # No such thing on Windows: two processes may compile the same kernel there.
+    fcntl = None  # type: ignore[assignment]
 
 F = TypeVar("F", bound=Callable[..., object])
 
-_PACKAGE = Path(__file__).parent
+FOLDER = "blendplan-kernels"
+# Two processes that wait for each other's kernels would wait forever.
+LONGEST_WAIT_S = 120.0
+POLL_S = 0.02
+DIGEST_BYTES = 32
 
 
 def kernel(function: F) -> F:
@@ -22,48 +49,208 @@ def kernel(function: F) -> F:
     The GIL is released while it runs. Fast-math stays off, so that the same input gives the same
     floating-point results on every machine.
     """
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(_FOLDER)
-    try:
-        compiled: F = numba.njit(cache=True, nogil=True)(function)
-    finally:
-        numba.config.CACHE_DIR = before
+    compiled: Any = numba.njit(nogil=True, pipeline_class=_Pipeline)(function)
+    compiled._cache = KernelCache(compiled)
     return compiled
 
 
-def code_version(package: Path) -> str:
-    """Digest of all sources that machine code of ``package`` may come from.
+class KernelCache(caching._Cache):
+    """Where numba asks for the machine code of one kernel, and leaves it."""
 
-    Numba compares a function with its own file only. Code of the functions that it calls, and
-    constants from other files, are part of its machine code too: without this, it would run on
-    unchanged after an update of one of those.
+    def __init__(self, compiled: Any) -> None:
+        self._compiled = compiled
+        self._enabled = True
+
+    @property
+    def cache_path(self) -> str:
+        """The folder of all entries."""
+        return str(cache_folder())
+
+    def enable(self) -> None:
+        """Read and write entries."""
+        self._enabled = True
+
+    def disable(self) -> None:
+        """Compile everything anew and keep nothing."""
+        self._enabled = False
+
+    def flush(self) -> None:
+        """Nothing is outdated, so nothing is removed."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Machine code for one signature, or None where numba has to compile it.
+
+        While another process compiles the same, this waits for it.
+        """
+        target_context.refresh()
+        entry = self._entry(sig, target_context.codegen())
+        if entry is None:
+            return None
+        loaded = entry.load(target_context)
+        if loaded is None and entry.lock():
+            loaded = entry.load(target_context)
+        if loaded is not None:
+            entry.unlock()
+            return loaded
+        _IN_PROGRESS[self._place(sig)] = entry
+        return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep what numba has compiled; where that is impossible, it serves this process only."""
+        entry = _IN_PROGRESS.pop(self._place(sig), None)
+        if entry is None:
+            return
+        try:
+            if not data.lifted and not data.library.has_dynamic_globals:
+                entry.save(data)
+        finally:
+            entry.unlock()
+
+    def _place(self, sig: Any) -> tuple[Any, tuple[Any, ...]]:
+        return self._compiled.py_func, tuple(sigutils.normalize_signature(sig)[0])
+
+    def _entry(self, sig: Any, codegen: Any) -> "Entry | None":
+        if not self._enabled:
+            return None
+        types, returned = sigutils.normalize_signature(sig)
+        try:
+            digest = fingerprint(self._compiled, types, returned, _machine(codegen))
+        except NotIdentifiedError:
+            return None
+        return Entry(self._compiled.py_func, digest)
+
+
+class Entry:
+    """The file of one kernel for one signature, and the lock on it while it is compiled.
+
+    The file begins with the digest that it belongs to and the digest of what follows, so that a
+    damaged file is told from a good one before any of it is believed.
     """
-    sources = {source: source.read_bytes() for source in sorted(package.rglob("*.py"))}
-    folders = {source.parent for source, text in sources.items() if b"\n@kernel\n" in text}
-    digest = hashlib.sha256()
-    for source, text in sources.items():
-        if source.parent in folders:
-            digest.update(f"{source.relative_to(package).as_posix()}:{len(text)}\0".encode())
-            digest.update(text)
-    return digest.hexdigest()[:16]
+
+    def __init__(self, function: Any, digest: str) -> None:
+        self.digest = digest
+        name = re.sub(r"[^A-Za-z0-9_.]", "", f"{function.__module__}.{function.__qualname__}")
+        self.path = cache_folder() / f"{name[-80:]}-{digest[:32]}.nbc"
+        self._lock_path = self.path.with_suffix(".lock")
+        self._lock: IO[bytes] | None = None
+
+    def load(self, target_context: Any) -> Any:
+        """The compiled function, ready to be called; None where there is none."""
+        head = bytes.fromhex(self.digest)
+        try:
+            data = self.path.read_bytes()
+            body = data[2 * DIGEST_BYTES :]
+            if data[: 2 * DIGEST_BYTES] != head + hashlib.sha256(body).digest():
+                return None
+            return CompileResult._rebuild(target_context, *pickle.loads(body))
+        except OSError:
+            return None
+        except (pickle.PickleError, AttributeError, ImportError, TypeError):
+            # A class in the signature has gone where nobody finds it.
+            return None
+
+    def save(self, compiled: Any) -> None:
+        """Write it in one go: another process sees all of it or nothing."""
+        body = dumps(compiled._reduce())
+        data = bytes.fromhex(self.digest) + hashlib.sha256(body).digest() + body
+        with suppress(OSError):
+            file, name = tempfile.mkstemp(dir=self.path.parent, prefix=self.path.stem, suffix=".tmp")
+            try:
+                with os.fdopen(file, "wb") as stream:
+                    stream.write(data)
+                # As readable as any other file of this user; mkstemp hides it from all others.
+                Path(name).chmod(0o666 & ~_umask())
+                Path(name).replace(self.path)
+            except BaseException:
+                Path(name).unlink(missing_ok=True)
+                raise
+
+    def lock(self) -> bool:
+        """Keep other processes from compiling the same; True when one of them just has."""
+        if fcntl is None:
+            return False
+        try:
+            self._lock = self._lock_path.open("wb")
+        except OSError:
+            return False
+        deadline = time.monotonic() + LONGEST_WAIT_S
+        waited = False
+        while time.monotonic() < deadline:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                waited = True
+                time.sleep(POLL_S)
+            except OSError:
+                # A file system without locks.
+                break
+            else:
+                return waited or self.path.exists()
+        return False
+
+    def unlock(self) -> None:
+        """Let the others look; the lock of a process that dies is released by the system."""
+        if self._lock is not None:
+            self._lock_path.unlink(missing_ok=True)
+            self._lock.close()
+            self._lock = None
 
 
-def _folder() -> Path:
-    """Where the machine code of this version is kept; other versions beside it are removed."""
-    name = f"blendplan-kernels-{code_version(_PACKAGE)}"
+# What this process compiles just now, by Python function and argument types; numba compiles under
+# a lock, and from the inside out.
+_IN_PROGRESS: dict[tuple[Any, tuple[Any, ...]], Entry] = {}
+
+
+class _Pipeline(Compiler):
+    """Numba's own pipeline, with names of symbols that follow from what is compiled.
+
+    Numba numbers functions as they are compiled in a process. Two processes give the same number,
+    and with it the same symbol, to different inner functions of one factory; a third one that
+    loads both would run one in place of the other.
+    """
+
+    def _compile_bytecode(self) -> Any:
+        identity = self.state.func_id
+        entry = _IN_PROGRESS.get((identity.func, tuple(self.state.args)))
+        if entry is not None:
+            identity.unique_id = entry.digest[:32]
+            identity.unique_name = f"{identity.func_qualname}${entry.digest[:32]}"
+        try:
+            return super()._compile_bytecode()
+        except BaseException:
+            if entry is not None:
+                _IN_PROGRESS.pop((identity.func, tuple(self.state.args)), None)
+                entry.unlock()
+            raise
+
+
+def _machine(codegen: Any) -> str:
+    """All that decides on machine code beside the function, as text."""
+    config = numba.config
+    versions = (numba.__version__, np.__version__, platform.python_version())
+    options = (
+        f"{config.OPT!s} {getattr(config.OPT, 'is_opt_max', False)}",
+        *(config.LOOP_VECTORIZE, config.SLP_VECTORIZE, config.LLVM_REFPRUNE_FLAGS),
+        *(config.LLVM_REFPRUNE_PASS, config.BOUNDSCHECK, config.DEBUGINFO_DEFAULT),
+    )
+    return repr((versions, codegen.magic_tuple(), options))
+
+
+@lru_cache(maxsize=1)
+def cache_folder() -> Path:
+    """Where machine code is kept, found at the first need: the first place that can be written."""
+    places = [Path(__file__).parent / "__pycache__"]
     if numba.config.CACHE_DIR:
-        return Path(numba.config.CACHE_DIR) / name
-    beside = _PACKAGE / "__pycache__"
-    if _writable(beside / name):
-        for other in beside.glob("blendplan-kernels-*"):
-            if other.name != name:
-                shutil.rmtree(other, ignore_errors=True)
-        return beside / name
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path(os.environ.get("HOME", "/"), ".cache"))
-    if _writable(cache / name):
-        return cache / name
+        places.insert(0, Path(numba.config.CACHE_DIR))
+    if os.environ.get("XDG_CACHE_HOME"):
+        places.append(Path(os.environ["XDG_CACHE_HOME"]))
+    elif os.environ.get("HOME"):
+        places.append(Path(os.environ["HOME"], ".cache"))
+    for place in places:
+        if _writable(place / FOLDER):
+            return place / FOLDER
     # Nowhere to keep it: for this process only.
-    temporary = Path(tempfile.mkdtemp(prefix="blendplan-kernels-"))
+    temporary = Path(tempfile.mkdtemp(prefix=f"{FOLDER}-"))
     atexit.register(shutil.rmtree, temporary, ignore_errors=True)
     return temporary
 
@@ -76,4 +263,7 @@ def _writable(folder: Path) -> bool:
     return os.access(folder, os.W_OK)
 
 
-_FOLDER = _folder()
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
