@@ -28,6 +28,7 @@ KNOWN_BY_VERSION = {"builtins", "cmath", "llvmlite", "math", "numba", "numpy", "
 # Bits of `co_flags` that say how a function is called; those above are `from __future__` imports.
 CALL_FLAGS = 0xFFF
 SILENT = {"CACHE", "EXTENDED_ARG", "NOP"}
+IN_CONSTANTS = {"KW_NAMES", "LOAD_CONST", "RETURN_CONST"}
 
 
 class NotIdentifiedError(Exception):
@@ -80,7 +81,8 @@ class _Description:
         for name in global_names:
             value = function.__globals__.get(name, getattr(builtins, name, NotIdentifiedError))
             parts.append(f"{name}={self.of(value, attributes)}")
-        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        cells = function.__closure__ or ()
+        for name, cell in zip(function.__code__.co_freevars, cells, strict=True):
             try:
                 value = cell.cell_contents
             except ValueError:
@@ -160,8 +162,10 @@ class _Description:
             layout = f"{value.shape}{value.flags.c_contiguous}{value.flags.f_contiguous}"
             content = hashlib.sha256(value.tobytes()).hexdigest()
             return f"{self.of(type(value))}{self.of(value.dtype)}{layout}{content}"
-        if isinstance(value, np.ufunc) and getattr(np, value.__name__, None) is value:
-            return f"ufunc:{value.__name__}"
+        if isinstance(value, np.ufunc):
+            name = str(getattr(value, "__name__", ""))
+            if getattr(np, name, None) is value:
+                return f"ufunc:{name}"
         if isinstance(value, CodeType):
             return _code(value)[0]
         if isinstance(value, BuiltinFunctionType):
@@ -189,10 +193,13 @@ def _code(code: CodeType) -> tuple[str, tuple[str, ...], frozenset[str]]:
             if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
                 global_names[step.argval] = None
             continue
-        # By value: a docstring takes a place among the constants and shifts the others.
-        parts.append(f"{step.opcode} {constants.of(step.argval)}")
-        if isinstance(step.argval, CodeType):
-            _, inner_names, inner_attributes = _code(step.argval)
+        # By value: a docstring takes a place among the constants and shifts the others. `argval`
+        # lacks the names of keyword arguments.
+        listed = step.opname in IN_CONSTANTS
+        constant = code.co_consts[step.arg or 0] if listed else step.argval
+        parts.append(f"{step.opcode} {constants.of(constant)}")
+        if isinstance(constant, CodeType):
+            _, inner_names, inner_attributes = _code(constant)
             global_names |= dict.fromkeys(inner_names)
             attributes |= inner_attributes
     return "\n".join(parts), tuple(global_names), frozenset(attributes)

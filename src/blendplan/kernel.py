@@ -1,46 +1,22 @@
-"""``@kernel``: compile a numeric loop with numba, cached on disk under what it depends on.
+"""``@kernel``: compile a numeric loop with numba; see `kernel_cache` for where the code is kept.
 
-One file holds the machine code of one function for one list of argument types. Its name carries a
-digest of the function's code, of all that it calls, of the constants in it, of the types, and of
-numba, Python and the processor (see `fingerprint`). So an entry is right as long as it exists, an
-edit elsewhere leaves it in use, and nothing ever has to be deleted.
+A kernel that Python calls and the kernels that it calls in turn become one piece of machine code,
+optimised as a whole and once. Numba alone would compile each of them ready to run, with a way in
+from Python, only to optimise its code again within its caller, and again within the caller's
+caller; with arguments of many arrays, that is most of the time.
 """
 
-import atexit
-import hashlib
-import os
-import pickle
-import platform
-import re
-import shutil
-import tempfile
-import time
 from collections.abc import Callable
-from contextlib import suppress
-from functools import lru_cache
-from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 import numba
-import numpy as np
-from numba.core import caching, sigutils
-from numba.core.compiler import Compiler, CompileResult
-from numba.core.serialize import dumps
+from numba import _dynfunc
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import Compiler
 
-from blendplan.fingerprint import NotIdentifiedError, fingerprint
-
-try:
-    import fcntl
-except ImportError:  # No such thing on Windows: two processes may compile the same kernel there.
-    fcntl = None  # type: ignore[assignment]
+from blendplan.kernel_cache import IN_PROGRESS, CalleeCache, KernelCache
 
 F = TypeVar("F", bound=Callable[..., object])
-
-FOLDER = "blendplan-kernels"
-# Two processes that wait for each other's kernels would wait forever.
-LONGEST_WAIT_S = 120.0
-POLL_S = 0.02
-DIGEST_BYTES = 32
 
 
 def kernel(function: F) -> F:
@@ -50,158 +26,29 @@ def kernel(function: F) -> F:
     floating-point results on every machine.
     """
     compiled: Any = numba.njit(nogil=True, pipeline_class=_Pipeline)(function)
-    compiled._cache = KernelCache(compiled)
+    callee: Any = numba.njit(nogil=True, pipeline_class=_CalleePipeline)(function)
+    compiled._cache = cache = KernelCache(compiled)
+    callee._cache = CalleeCache(callee)
+    # One call stack, so that a kernel that calls itself is found on it.
+    callee._compiling_counter = compiled._compiling_counter
+    as_any_other = compiled.get_call_template, compiled.get_overload
+
+    def get_call_template(args: Any, kws: Any) -> Any:
+        """Compile for a caller that is a kernel."""
+        if cache.identified:
+            return callee.get_call_template(args, kws)
+        return as_any_other[0](args, kws)
+
+    def get_overload(sig: Any) -> Any:
+        """The name under which numba finds the code for a caller that is a kernel."""
+        return callee.get_overload(sig) if cache.identified else as_any_other[1](sig)
+
+    compiled.get_call_template = get_call_template
+    compiled.get_overload = get_overload
     return compiled
 
 
-class KernelCache(caching._Cache):
-    """Where numba asks for the machine code of one kernel, and leaves it."""
-
-    def __init__(self, compiled: Any) -> None:
-        self._compiled = compiled
-        self._enabled = True
-
-    @property
-    def cache_path(self) -> str:
-        """The folder of all entries."""
-        return str(cache_folder())
-
-    def enable(self) -> None:
-        """Read and write entries."""
-        self._enabled = True
-
-    def disable(self) -> None:
-        """Compile everything anew and keep nothing."""
-        self._enabled = False
-
-    def flush(self) -> None:
-        """Nothing is outdated, so nothing is removed."""
-
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """Machine code for one signature, or None where numba has to compile it.
-
-        While another process compiles the same, this waits for it.
-        """
-        target_context.refresh()
-        entry = self._entry(sig, target_context.codegen())
-        if entry is None:
-            return None
-        loaded = entry.load(target_context)
-        if loaded is None and entry.lock():
-            loaded = entry.load(target_context)
-        if loaded is not None:
-            entry.unlock()
-            return loaded
-        _IN_PROGRESS[self._place(sig)] = entry
-        return None
-
-    def save_overload(self, sig: Any, data: Any) -> None:
-        """Keep what numba has compiled; where that is impossible, it serves this process only."""
-        entry = _IN_PROGRESS.pop(self._place(sig), None)
-        if entry is None:
-            return
-        try:
-            if not data.lifted and not data.library.has_dynamic_globals:
-                entry.save(data)
-        finally:
-            entry.unlock()
-
-    def _place(self, sig: Any) -> tuple[Any, tuple[Any, ...]]:
-        return self._compiled.py_func, tuple(sigutils.normalize_signature(sig)[0])
-
-    def _entry(self, sig: Any, codegen: Any) -> "Entry | None":
-        if not self._enabled:
-            return None
-        types, returned = sigutils.normalize_signature(sig)
-        try:
-            digest = fingerprint(self._compiled, types, returned, _machine(codegen))
-        except NotIdentifiedError:
-            return None
-        return Entry(self._compiled.py_func, digest)
-
-
-class Entry:
-    """The file of one kernel for one signature, and the lock on it while it is compiled.
-
-    The file begins with the digest that it belongs to and the digest of what follows, so that a
-    damaged file is told from a good one before any of it is believed.
-    """
-
-    def __init__(self, function: Any, digest: str) -> None:
-        self.digest = digest
-        name = re.sub(r"[^A-Za-z0-9_.]", "", f"{function.__module__}.{function.__qualname__}")
-        self.path = cache_folder() / f"{name[-80:]}-{digest[:32]}.nbc"
-        self._lock_path = self.path.with_suffix(".lock")
-        self._lock: IO[bytes] | None = None
-
-    def load(self, target_context: Any) -> Any:
-        """The compiled function, ready to be called; None where there is none."""
-        head = bytes.fromhex(self.digest)
-        try:
-            data = self.path.read_bytes()
-            body = data[2 * DIGEST_BYTES :]
-            if data[: 2 * DIGEST_BYTES] != head + hashlib.sha256(body).digest():
-                return None
-            return CompileResult._rebuild(target_context, *pickle.loads(body))
-        except OSError:
-            return None
-        except (pickle.PickleError, AttributeError, ImportError, TypeError):
-            # A class in the signature has gone where nobody finds it.
-            return None
-
-    def save(self, compiled: Any) -> None:
-        """Write it in one go: another process sees all of it or nothing."""
-        body = dumps(compiled._reduce())
-        data = bytes.fromhex(self.digest) + hashlib.sha256(body).digest() + body
-        with suppress(OSError):
-            file, name = tempfile.mkstemp(dir=self.path.parent, prefix=self.path.stem, suffix=".tmp")
-            try:
-                with os.fdopen(file, "wb") as stream:
-                    stream.write(data)
-                # As readable as any other file of this user; mkstemp hides it from all others.
-                Path(name).chmod(0o666 & ~_umask())
-                Path(name).replace(self.path)
-            except BaseException:
-                Path(name).unlink(missing_ok=True)
-                raise
-
-    def lock(self) -> bool:
-        """Keep other processes from compiling the same; True when one of them just has."""
-        if fcntl is None:
-            return False
-        try:
-            self._lock = self._lock_path.open("wb")
-        except OSError:
-            return False
-        deadline = time.monotonic() + LONGEST_WAIT_S
-        waited = False
-        while time.monotonic() < deadline:
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                waited = True
-                time.sleep(POLL_S)
-            except OSError:
-                # A file system without locks.
-                break
-            else:
-                return waited or self.path.exists()
-        return False
-
-    def unlock(self) -> None:
-        """Let the others look; the lock of a process that dies is released by the system."""
-        if self._lock is not None:
-            self._lock_path.unlink(missing_ok=True)
-            self._lock.close()
-            self._lock = None
-
-
-# What this process compiles just now, by Python function and argument types; numba compiles under
-# a lock, and from the inside out.
-_IN_PROGRESS: dict[tuple[Any, tuple[Any, ...]], Entry] = {}
-
-
-class _Pipeline(Compiler):
+class _Pipeline(Compiler):  # type: ignore[misc]
     """Numba's own pipeline, with names of symbols that follow from what is compiled.
 
     Numba numbers functions as they are compiled in a process. Two processes give the same number,
@@ -211,59 +58,64 @@ class _Pipeline(Compiler):
 
     def _compile_bytecode(self) -> Any:
         identity = self.state.func_id
-        entry = _IN_PROGRESS.get((identity.func, tuple(self.state.args)))
+        place = identity.func, tuple(self.state.args)
+        entry = IN_PROGRESS.get(place)
         if entry is not None:
             identity.unique_id = entry.digest[:32]
             identity.unique_name = f"{identity.func_qualname}${entry.digest[:32]}"
         try:
-            return super()._compile_bytecode()
+            return self._compile()
         except BaseException:
             if entry is not None:
-                _IN_PROGRESS.pop((identity.func, tuple(self.state.args)), None)
+                IN_PROGRESS.pop(place, None)
                 entry.unlock()
             raise
 
-
-def _machine(codegen: Any) -> str:
-    """All that decides on machine code beside the function, as text."""
-    config = numba.config
-    versions = (numba.__version__, np.__version__, platform.python_version())
-    options = (
-        f"{config.OPT!s} {getattr(config.OPT, 'is_opt_max', False)}",
-        *(config.LOOP_VECTORIZE, config.SLP_VECTORIZE, config.LLVM_REFPRUNE_FLAGS),
-        *(config.LLVM_REFPRUNE_PASS, config.BOUNDSCHECK, config.DEBUGINFO_DEFAULT),
-    )
-    return repr((versions, codegen.magic_tuple(), options))
+    def _compile(self) -> Any:
+        # The way in from C; nobody takes it.
+        self.state.flags.no_cfunc_wrapper = True
+        compiled = super()._compile_bytecode()
+        # What callees need to raise an error.
+        codegen = compiled.library.codegen
+        for environment in compiled._find_referenced_environments():
+            codegen.set_env(environment.env_name, environment)
+        return compiled
 
 
-@lru_cache(maxsize=1)
-def cache_folder() -> Path:
-    """Where machine code is kept, found at the first need: the first place that can be written."""
-    places = [Path(__file__).parent / "__pycache__"]
-    if numba.config.CACHE_DIR:
-        places.insert(0, Path(numba.config.CACHE_DIR))
-    if os.environ.get("XDG_CACHE_HOME"):
-        places.append(Path(os.environ["XDG_CACHE_HOME"]))
-    elif os.environ.get("HOME"):
-        places.append(Path(os.environ["HOME"], ".cache"))
-    for place in places:
-        if _writable(place / FOLDER):
-            return place / FOLDER
-    # Nowhere to keep it: for this process only.
-    temporary = Path(tempfile.mkdtemp(prefix=f"{FOLDER}-"))
-    atexit.register(shutil.rmtree, temporary, ignore_errors=True)
-    return temporary
+class _CalleePipeline(_Pipeline):
+    """Compiles a kernel for other kernels: to be made part of them, not to be run."""
+
+    def _compile(self) -> Any:
+        state = self.state
+        state.flags.no_compile = True
+        state.flags.no_cpython_wrapper = True
+        state.flags.no_cfunc_wrapper = True
+        state.library = _CalleeLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
+        compiled = Compiler._compile_bytecode(self)
+        # A function that nobody calls: numba finds the code by it.
+        described = compiled.fndesc
+        name = _dynfunc.make_function(
+            described.lookup_module(),
+            described.qualname.split(".")[-1],
+            "",
+            0,
+            compiled.environment,
+            (compiled.library,),
+        )
+        state.targetctx.insert_user_function(name, described, [compiled.library])
+        return compiled._replace(entry_point=name)
 
 
-def _writable(folder: Path) -> bool:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return False
-    return os.access(folder, os.W_OK)
+class _CalleeLibrary(JITCodeLibrary):  # type: ignore[misc]
+    """Code as numba wrote it; whoever links it in optimises it."""
 
+    def _optimize_functions(self, ll_module: Any) -> None:
+        ll_module.data_layout = self._codegen._data_layout
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    def _optimize_final_module(self) -> None:
+        pass
+
+    def _finalize_final_module(self) -> None:
+        self._finalize_dynamic_globals()
+        self._verify_declare_only_symbols()
+        self._finalized = True
