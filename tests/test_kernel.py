@@ -3,13 +3,19 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
 from typing import Any
 
 import pytest
+from numba.core.dispatcher import Dispatcher
 
+import blendplan.compile_ahead
 import blendplan.kernel
+from blendplan.fingerprint import fingerprint
 from blendplan.kernel_cache import cache_folder
 from blendplan.simulator.engine import run_steps
 
@@ -122,7 +128,7 @@ def answers(process: "subprocess.Popen[str]") -> list[tuple[int, bool]]:
 
 
 @pytest.fixture
-def pack(tmp_path: Path) -> Iterator[Pack]:
+def pack(tmp_path: Path) -> Pack:
     return Pack(tmp_path)
 
 
@@ -236,3 +242,79 @@ def test_the_cache_is_found_in_the_first_place_that_can_be_written(tmp_path: Pat
 def test_the_step_loop_is_cached() -> None:
     compiled: Any = run_steps
     assert str(cache_folder()) == compiled.stats.cache_path
+
+
+def test_every_kernel_has_a_digest() -> None:
+    found = 0
+    for package in walk_packages(blendplan.__path__, "blendplan."):
+        if package.name.endswith("__main__"):
+            continue
+        with suppress(ImportError):
+            for value in vars(import_module(package.name)).values():
+                if isinstance(value, Dispatcher):
+                    assert len(fingerprint(value)) == 64
+                    found += 1
+    assert found > 50
+
+
+AHEAD = """\
+import sys, time
+from blendplan.compile_ahead import compile_ahead
+from pathlib import Path
+from pack.constants import Pair
+from pack.outer import difference, other_twice, outer
+with compile_ahead(["pack.ahead:work"]):
+    difference(Pair(2, 1))
+    deadline = time.monotonic() + 60
+    while len(list(Path(sys.argv[1]).rglob("*.nbc"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.05)
+for compiled in (outer, other_twice):
+    print(compiled(1), sum(compiled.stats.cache_hits.values()))
+"""
+
+
+@pytest.mark.skipif(blendplan.compile_ahead._cores() < 2, reason="needs a second core")
+def test_a_second_process_compiles_ahead(pack: Pack) -> None:
+    work = "from pack.outer import other_twice, outer\n\ndef work():\n    print('here')\n"
+    (pack.folder / "pack" / "ahead.py").write_text(f"{work}    other_twice(1)\n    outer(1)\n")
+    process = pack.start(str(pack.cache), script=AHEAD)
+    assert answers(process) == [(3011, True), (10000, True)]
+
+
+def test_a_second_process_that_fails_does_no_harm(pack: Pack) -> None:
+    script = AHEAD.replace('"pack.ahead:work"', '"pack.nowhere:work"').replace("+ 60", "+ 0.5")
+    process = pack.start(str(pack.cache), script=script)
+    assert answers(process) == [(3011, False), (10000, False)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_second_process_ends_with_the_first(pack: Pack) -> None:
+    (pack.folder / "pack" / "ahead.py").write_text(
+        "import os, sys, time\n\ndef work():\n"
+        f"    open({str(pack.cache) + '.pid'!r}, 'w').write(str(os.getpid()))\n"
+        "    time.sleep(300)\n"
+    )
+    script = """\
+import os, sys, time
+from blendplan.compile_ahead import compile_ahead
+from pack.outer import outer
+with compile_ahead(["pack.ahead:work"]):
+    outer(1)
+    while not os.path.exists(sys.argv[1]) or not os.path.getsize(sys.argv[1]):
+        time.sleep(0.05)
+    os._exit(0)
+"""
+    noted = Path(f"{pack.cache}.pid")
+    pack.start(str(noted), script=script).communicate(timeout=60)
+    child = Path("/proc", noted.read_text())
+    deadline = time.monotonic() + 20
+    while _runs(child) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _runs(child)
+
+
+def _runs(process: Path) -> bool:
+    try:
+        return process.joinpath("stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

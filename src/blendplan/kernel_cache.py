@@ -15,6 +15,7 @@ import re
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -88,6 +89,8 @@ class KernelCache(caching._Cache):  # type: ignore[misc]
             entry.unlock()
             return loaded
         IN_PROGRESS[self._place(sig)] = entry
+        while WHEN_MISSING:
+            WHEN_MISSING.pop()()
         return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
@@ -210,6 +213,8 @@ class Entry:
 # What this process compiles just now, by Python function and argument types; numba compiles under
 # a lock, and from the inside out.
 IN_PROGRESS: dict[tuple[Any, tuple[Any, ...]], Entry] = {}
+# What is to be done when the first kernel has to be compiled.
+WHEN_MISSING: list[Callable[[], None]] = []
 
 
 def _machine(codegen: Any) -> str:
@@ -241,6 +246,11 @@ def cache_folder() -> Path:
     temporary = Path(tempfile.mkdtemp(prefix=f"{FOLDER}-"))
     atexit.register(shutil.rmtree, temporary, ignore_errors=True)
     return temporary
+
+
+def cache_is_kept() -> bool:
+    """Whether another process finds what this one compiles."""
+    return cache_folder().name == FOLDER
 
 
 def _writable(folder: Path) -> bool:
