@@ -13,7 +13,9 @@ PACKAGE = Path(blendplan.__file__).parent
 # A room may import from itself and from rooms above it; rooms of one row do not know each other.
 ORDER = (
     ("errors",),
-    ("kernel", "whole_file", "names", "offsets"),
+    ("fingerprint",),
+    ("kernel_cache",),
+    ("kernel", "compile_ahead", "whole_file", "names", "offsets", "scalars"),
     ("hardware",),
     ("requests",),
     ("tree",),

@@ -1,19 +1,22 @@
-"""``@kernel``: compile a numeric loop with numba, cached on disk."""
+"""``@kernel``: compile a numeric loop with numba; see `kernel_cache` for where the code is kept.
 
-import atexit
-import hashlib
-import os
-import shutil
-import tempfile
+A kernel that Python calls and the kernels that it calls in turn become one piece of machine code,
+optimised as a whole and once. Numba alone would compile each of them ready to run, with a way in
+from Python, only to optimise its code again within its caller, and again within the caller's
+caller; with arguments of many arrays, that is most of the time.
+"""
+
 from collections.abc import Callable
-from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numba
+from numba import _dynfunc
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import Compiler
+
+from blendplan.kernel_cache import IN_PROGRESS, CalleeCache, KernelCache
 
 F = TypeVar("F", bound=Callable[..., object])
-
-_PACKAGE = Path(__file__).parent
 
 
 def kernel(function: F) -> F:
@@ -22,58 +25,97 @@ def kernel(function: F) -> F:
     The GIL is released while it runs. Fast-math stays off, so that the same input gives the same
     floating-point results on every machine.
     """
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(_FOLDER)
-    try:
-        compiled: F = numba.njit(cache=True, nogil=True)(function)
-    finally:
-        numba.config.CACHE_DIR = before
+    compiled: Any = numba.njit(nogil=True, pipeline_class=_Pipeline)(function)
+    callee: Any = numba.njit(nogil=True, pipeline_class=_CalleePipeline)(function)
+    compiled._cache = cache = KernelCache(compiled)
+    callee._cache = CalleeCache(callee)
+    # One call stack, so that a kernel that calls itself is found on it.
+    callee._compiling_counter = compiled._compiling_counter
+    as_any_other = compiled.get_call_template, compiled.get_overload
+
+    def get_call_template(args: Any, kws: Any) -> Any:
+        """Compile for a caller that is a kernel."""
+        if cache.identified:
+            return callee.get_call_template(args, kws)
+        return as_any_other[0](args, kws)
+
+    def get_overload(sig: Any) -> Any:
+        """The name under which numba finds the code for a caller that is a kernel."""
+        return callee.get_overload(sig) if cache.identified else as_any_other[1](sig)
+
+    compiled.get_call_template = get_call_template
+    compiled.get_overload = get_overload
     return compiled
 
 
-def code_version(package: Path) -> str:
-    """Digest of all sources that machine code of ``package`` may come from.
+class _Pipeline(Compiler):  # type: ignore[misc]
+    """Numba's own pipeline, with names of symbols that follow from what is compiled.
 
-    Numba compares a function with its own file only. Code of the functions that it calls, and
-    constants from other files, are part of its machine code too: without this, it would run on
-    unchanged after an update of one of those.
+    Numba numbers functions as they are compiled in a process. Two processes give the same number,
+    and with it the same symbol, to different inner functions of one factory; a third one that
+    loads both would run one in place of the other.
     """
-    sources = {source: source.read_bytes() for source in sorted(package.rglob("*.py"))}
-    folders = {source.parent for source, text in sources.items() if b"\n@kernel\n" in text}
-    digest = hashlib.sha256()
-    for source, text in sources.items():
-        if source.parent in folders:
-            digest.update(f"{source.relative_to(package).as_posix()}:{len(text)}\0".encode())
-            digest.update(text)
-    return digest.hexdigest()[:16]
+
+    def _compile_bytecode(self) -> Any:
+        identity = self.state.func_id
+        place = identity.func, tuple(self.state.args)
+        entry = IN_PROGRESS.get(place)
+        if entry is not None:
+            identity.unique_id = entry.digest[:32]
+            identity.unique_name = f"{identity.func_qualname}${entry.digest[:32]}"
+        try:
+            return self._compile()
+        except BaseException:
+            if entry is not None:
+                IN_PROGRESS.pop(place, None)
+                entry.unlock()
+            raise
+
+    def _compile(self) -> Any:
+        # The way in from C; nobody takes it.
+        self.state.flags.no_cfunc_wrapper = True
+        compiled = super()._compile_bytecode()
+        # What callees need to raise an error.
+        codegen = compiled.library.codegen
+        for environment in compiled._find_referenced_environments():
+            codegen.set_env(environment.env_name, environment)
+        return compiled
 
 
-def _folder() -> Path:
-    """Where the machine code of this version is kept; other versions beside it are removed."""
-    name = f"blendplan-kernels-{code_version(_PACKAGE)}"
-    if numba.config.CACHE_DIR:
-        return Path(numba.config.CACHE_DIR) / name
-    beside = _PACKAGE / "__pycache__"
-    if _writable(beside / name):
-        for other in beside.glob("blendplan-kernels-*"):
-            if other.name != name:
-                shutil.rmtree(other, ignore_errors=True)
-        return beside / name
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path(os.environ.get("HOME", "/"), ".cache"))
-    if _writable(cache / name):
-        return cache / name
-    # Nowhere to keep it: for this process only.
-    temporary = Path(tempfile.mkdtemp(prefix="blendplan-kernels-"))
-    atexit.register(shutil.rmtree, temporary, ignore_errors=True)
-    return temporary
+class _CalleePipeline(_Pipeline):
+    """Compiles a kernel for other kernels: to be made part of them, not to be run."""
+
+    def _compile(self) -> Any:
+        state = self.state
+        state.flags.no_compile = True
+        state.flags.no_cpython_wrapper = True
+        state.flags.no_cfunc_wrapper = True
+        state.library = _CalleeLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
+        compiled = Compiler._compile_bytecode(self)
+        # A function that nobody calls: numba finds the code by it.
+        described = compiled.fndesc
+        name = _dynfunc.make_function(
+            described.lookup_module(),
+            described.qualname.split(".")[-1],
+            "",
+            0,
+            compiled.environment,
+            (compiled.library,),
+        )
+        state.targetctx.insert_user_function(name, described, [compiled.library])
+        return compiled._replace(entry_point=name)
 
 
-def _writable(folder: Path) -> bool:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return False
-    return os.access(folder, os.W_OK)
+class _CalleeLibrary(JITCodeLibrary):  # type: ignore[misc]
+    """Code as numba wrote it; whoever links it in optimises it."""
 
+    def _optimize_functions(self, ll_module: Any) -> None:
+        ll_module.data_layout = self._codegen._data_layout
 
-_FOLDER = _folder()
+    def _optimize_final_module(self) -> None:
+        pass
+
+    def _finalize_final_module(self) -> None:
+        self._finalize_dynamic_globals()
+        self._verify_declare_only_symbols()
+        self._finalized = True
