@@ -165,9 +165,7 @@ def test_catalogues_as_table_and_as_json(name: str) -> None:
 def test_option_values_are_those_of_the_library() -> None:
     from blendplan.cost.registry import COST_MODELS
     from blendplan.hardware.model import KV_BITS
-    from blendplan.policy.registry import POLICIES
 
-    assert planning_options.POLICIES == POLICIES
     assert planning_options.COST_MODELS == COST_MODELS
     assert set(planning_options.KV_DTYPES) <= {"auto", *KV_BITS}
 

@@ -13,15 +13,16 @@ from blendplan.cost.machine import machine
 from blendplan.hardware.engine_settings import EngineSettings
 from blendplan.planning.prepare import Prepared, prepare
 from blendplan.planning.run_policy import run_policy
-from blendplan.planning.search import best_options, plausible_outputs
-from blendplan.policy.blend import steps as kernels
+from blendplan.planning.search import best_parameters, plausible_outputs
 from blendplan.policy.blend.calendar import likely_length, projected_peak
 from blendplan.policy.blend.learning import LEAST_WIDTH, PRIOR_COUNT, belief, learn
 from blendplan.policy.blend.normal import normal_quantile, normal_share
 from blendplan.policy.blend.start import BlendOptions, cohorts, efficient_sizes
+from blendplan.policy.blend.steps import _step_size
 from blendplan.policy.blend.timetable import timetable
 from blendplan.policy.known import EFFICIENT, PolicyInput, StepPrices, output_spread, step_prices
 from blendplan.policy.make import make_policy
+from blendplan.policy.registry import POLICIES
 from blendplan.requests.columns import Requests
 from blendplan.requests.in_memory import requests_from_lists
 from blendplan.simulator.simulate import simulate_run
@@ -106,13 +107,13 @@ def test_projected_peak_is_that_of_the_known_ends(
     given_columns = columns(outputs)
     limits = EngineSettings(1_000_000, 64, 2048)
     policy = make_policy("blend", given_columns, limits)
-    state, resident = policy.state.blend, policy.state.new_prompt_tokens
+    state, kernels = policy.state, policy.transitions
     clock = 0
     for request, (step, _) in enumerate(admissions):
         while clock < step:
-            kernels.begin_step(state, resident, policy.state.output_tokens, 0.0)
+            kernels.begin_step(state, 0, 0.0)
             clock += 1
-        kernels.admitted(state, resident, policy.state.output_tokens, request)
+        kernels.admitted(state, request)
         # A request that has ended by now would have been released.
     now = admissions[-1][0]
     if any(step + length <= now for step, length in admissions):
@@ -132,7 +133,7 @@ def test_projected_peak_is_that_of_the_known_ends(
         own_end = now + output if known_ends else rounded(now + output)
         return sum(held) + (10.0 + time - now if time <= own_end else 0.0)
 
-    found = projected_peak(state, len(admissions), 10.0, float(output))
+    found = projected_peak(state, len(admissions))
     assert max(used(time, True) for time in range(now, now + output + 1)) - 1e-6 <= found
     assert found <= max(used(time, False) for time in range(now, rounded(now + output) + 1)) + 1e-6
 
@@ -242,12 +243,13 @@ def test_families_may_be_taken_apart() -> None:
         policy = make_policy(
             "blend", mixed, GPU.settings, parameters=asdict(BlendOptions(families=families))
         )
-        assert len(np.unique(policy.state.blend.memory_side)) == sides
+        assert len(np.unique(policy.state.memory_side)) == sides
 
 
 def test_effort_widens_the_search_and_zero_takes_the_defaults() -> None:
     prepared = prepare(job(0), GPU)
-    assert best_options(prepared, GPU, effort=0) == BlendOptions()
+    defaults = best_parameters(prepared, GPU, POLICIES.get("blend"), effort=0)
+    assert defaults == asdict(BlendOptions())
     times = [
         run_policy(prepared, GPU, "blend", effort=effort).run.makespan_s for effort in (0, 1, 2)
     ]
@@ -264,23 +266,21 @@ def test_projection_of_unsure_ends_keeps_their_standard_deviation_free() -> None
         policy = make_policy(
             "blend", given_columns, limits, parameters=asdict(BlendOptions(caution=caution))
         )
-        state, resident = policy.state.blend, policy.state.new_prompt_tokens
-        kernels.begin_step(state, resident, policy.state.output_tokens, 0.0)
+        state, kernels = policy.state, policy.transitions
+        kernels.begin_step(state, 0, 0.0)
         for request in range(3):
-            kernels.admitted(state, resident, policy.state.output_tokens, request)
-        peaks[caution] = projected_peak(state, 3, 10.0, outputs[3])
+            kernels.admitted(state, request)
+        peaks[caution] = projected_peak(state, 3)
     width, now = state.parameters.bucket_steps, 1
 
     def held(request: int, time: int, start: int) -> NDArray[np.float64]:
         own = request == 3
-        ends = [
-            now + likely_length(state, request, outputs[request], 0.0, third) for third in range(3)
-        ]
+        ends = [now + likely_length(state, request, 0.0, third) for third in range(3)]
         alive = [start <= end if own else start // width <= int(end // width) for end in ends]
         last = min(float(time), ends[2]) if own else float(time)
         return np.array(alive, dtype=np.float64) * (10.0 + last - now)
 
-    last_end = now + likely_length(state, 3, outputs[3], 0.0, 2)
+    last_end = now + likely_length(state, 3, 0.0, 2)
     for caution, peak in peaks.items():
         found = 0.0
         for bucket in range(int(last_end // width) + 1):
@@ -298,11 +298,11 @@ def test_projection_of_unsure_ends_keeps_their_standard_deviation_free() -> None
 def test_a_long_request_is_not_held_up_by_a_peak_after_its_end() -> None:
     outputs = [50_000.0, 50_000.0, 500.0]
     policy = make_policy("blend", columns(outputs), EngineSettings(100_000, 64, 2048))
-    state, resident = policy.state.blend, policy.state.new_prompt_tokens
+    state, kernels = policy.state, policy.transitions
     for request in range(2):
-        kernels.admitted(state, resident, policy.state.output_tokens, request)
-    assert projected_peak(state, 0, 10.0, 50_000.0) > 100_000
-    assert projected_peak(state, 2, 10.0, 500.0) < 5_000
+        kernels.admitted(state, request)
+    assert projected_peak(state, 0) > 100_000
+    assert projected_peak(state, 2) < 5_000
 
 
 @given(
@@ -318,23 +318,19 @@ def test_learning_is_expectation_maximisation(
     # No two predictions are equal, so all lean on the same cohort.
     expected = np.arange(1_000.0, 1_000.0 + n)
     policy = make_policy("blend", columns(expected, spread=spread), GPU.settings)
-    state, resident, output = (
-        policy.state.blend,
-        policy.state.new_prompt_tokens,
-        policy.state.output_tokens,
-    )
+    state, kernels = policy.state, policy.transitions
     lengths = np.maximum(1.0, np.rint([factor for factor, _ in factors] * expected))
     for request in range(n):
-        kernels.admitted(state, resident, output, request)
+        kernels.admitted(state, request)
     for request, (_, finished) in enumerate(factors):
         state.generated[request] = int(lengths[request])
         if finished:
-            kernels.released(state, resident, output, request, True)
+            kernels.finished(state, request)
     observed = (np.log(lengths / expected) + spread**2 / 2) / spread
     done = np.array([finished for _, finished in factors])
     shift, width = 0.0, 1.0
     for _ in range(rounds):
-        learn(state, output)
+        learn(state)
         first, second = observed.copy(), observed**2
         for i in np.flatnonzero(~done):
             law = truncnorm((observed[i] - shift) / width, np.inf, loc=shift, scale=width)
@@ -345,24 +341,21 @@ def test_learning_is_expectation_maximisation(
         width = max(LEAST_WIDTH, np.sqrt(square - shift**2))
         if abs(shift) > 2.9:
             return
-        assert state.learned[0, :2] == pytest.approx([shift, width], rel=1e-3, abs=1e-3)
+        found = state.learned[0].shift, state.learned[0].width
+        assert found == pytest.approx((shift, width), rel=1e-3, abs=1e-3)
 
 
 def test_a_cohort_learns_of_itself_and_leans_on_the_others_before() -> None:
     """Twenty requests of one prediction turn out four times as long, those of another as told."""
     outputs = [1_000.0] * 40 + [3_000.0] * 40 + [700.0]
     policy = make_policy("blend", columns(outputs, spread=0.5), GPU.settings)
-    state, resident, output = (
-        policy.state.blend,
-        policy.state.new_prompt_tokens,
-        policy.state.output_tokens,
-    )
+    state, kernels = policy.state, policy.transitions
     for request, factor in [(i, 4.0) for i in range(20)] + [(i, 1.0) for i in range(40, 60)]:
-        kernels.admitted(state, resident, output, request)
-        state.generated[request] = int(factor * output[request])
-        kernels.released(state, resident, output, request, True)
-    learn(state, output)
-    middles = {i: np.exp(belief(state, i, output[i])[0]) / output[i] for i in (30, 70, 80)}
+        kernels.admitted(state, request)
+        state.generated[request] = int(factor * outputs[request])
+        kernels.finished(state, request)
+    learn(state)
+    middles = {i: np.exp(belief(state, i)[0]) / outputs[i] for i in (30, 70, 80)}
     assert middles[30] > 3.0
     assert middles[70] < 1.3
     assert middles[70] < middles[80] < middles[30]
@@ -435,6 +428,6 @@ def test_steps_have_efficient_sizes_and_the_wanted_average(wanted: float) -> Non
     prices = StepPrices(5e-5, 6e-8, 300, [[1, 128], [256, 256], [512, 512], [2_048, 2_048]])
     given_columns = replace(columns([3_000.0] * 4), prices=prices)
     policy = make_policy("blend", given_columns, EngineSettings(1_000_000, 64, 2048))
-    sizes = [kernels.step_size(policy.state.blend, wanted) for _ in range(2_000)]
+    sizes = [_step_size(policy.state, wanted) for _ in range(2_000)]
     assert set(sizes) <= {100.0, 256.0, 512.0, 2_048.0}
     assert np.mean(sizes) == pytest.approx(min(wanted, 2_048.0), abs=1.0)

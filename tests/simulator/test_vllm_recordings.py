@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from blendplan.hardware.engine_settings import EngineSettings
-from blendplan.simulator import steps as loop
 from tests.oracles.lockstep import (
     FastEngine,
     assert_same_state,
@@ -99,5 +98,5 @@ def test_simulated_engine_takes_the_recorded_steps(recorded: dict[str, Any]) -> 
         assert fast.running == [r for r in step["running"] if r not in ended]
         assert done == (number + 1 == len(recorded["steps"]))
     preempted = sum(len(step["preempted"]) for step in recorded["steps"])
-    assert fast.count(loop.PREEMPTIONS) == preempted
+    assert fast.count("preemptions") == preempted
     assert fast.engine.cached_tokens.tolist() == [end["cached"] for end in recorded["finished"]]
