@@ -5,7 +5,7 @@ from pathlib import Path
 
 from blendplan.cost.registry import CostModel, cost_model
 from blendplan.cost.step import StepTable
-from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.hardware.gpu import GpuSpec
 from blendplan.hardware.kv_capacity import kv_capacity_tokens
 from blendplan.hardware.lookup import gpu_spec, model_spec
@@ -28,7 +28,7 @@ class Machine:
     model: ModelSpec
     tp: int
     costs: CostModel
-    settings: EngineSettings
+    settings: EngineLimits
     table: StepTable
     kv_dtype: str = "auto"
 
@@ -76,7 +76,7 @@ def machine(
             kv_dtype=kv_dtype,
             block_size=block_size,
         )
-    settings = EngineSettings(kv_tokens, max_num_seqs, max_num_batched_tokens, block_size)
+    settings = EngineLimits(kv_tokens, max_num_seqs, max_num_batched_tokens, block_size)
     costs = cost_model(cost, model, gpu, tp)
     table = costs.step_table(max_num_batched_tokens, max_num_seqs, overlap)
     return Machine(gpu, model, tp, costs, settings, table, kv_dtype)

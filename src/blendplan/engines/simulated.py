@@ -23,7 +23,7 @@ from blendplan.engines.protocol import (
     StepWork,
 )
 from blendplan.engines.words import generation_cap
-from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.simulator import steps
 from blendplan.simulator.kv_cache import empty_cache, used_tokens
 from blendplan.simulator.series import empty_series
@@ -44,7 +44,7 @@ class SimulatedEngine:
     def __init__(
         self,
         workload: Workload,
-        settings: EngineSettings,
+        settings: EngineLimits,
         table: StepTable,
         *,
         log_steps: bool = False,

@@ -11,7 +11,7 @@ import numpy as np
 from blendplan.engines.protocol import Capacity, EngineDiedError, Refused
 from blendplan.engines.registry import Remark, check_engine_name, engine_starter, model_to_load
 from blendplan.errors import BlendplanError
-from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.planfile.check import column_digest
 from blendplan.planfile.plan import Plan
 from blendplan.planfile.rows import Work, work_of
@@ -197,10 +197,10 @@ def _open_journal(
         journal.begin()
 
 
-def _settings(plan: Plan, capacity: Capacity, remark: Remark) -> EngineSettings:
+def _settings(plan: Plan, capacity: Capacity, remark: Remark) -> EngineLimits:
     """The started engine's limits; where they are not the plan's, the partition follows them."""
     planned = plan.settings
-    actual = EngineSettings(
+    actual = EngineLimits(
         capacity.kv_tokens,
         capacity.max_num_seqs,
         capacity.max_num_batched_tokens,

@@ -1,4 +1,4 @@
-"""`EngineSettings`: the limits of an engine that a schedule must respect."""
+"""`EngineLimits`: the limits of an engine that a schedule must respect."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ from blendplan.errors import BlendplanError
 
 
 @dataclass(frozen=True)
-class EngineSettings:
+class EngineLimits:
     """Limits of one engine replica; the names are vLLM's.
 
     Attributes:
