@@ -50,10 +50,7 @@ class SimulatedEngine:
         log_steps: bool = False,
     ) -> None:
         self.capacity = Capacity(
-            kv_tokens=settings.kv_tokens,
-            block_size=settings.block_size,
-            max_num_seqs=settings.max_num_seqs,
-            max_num_batched_tokens=settings.max_num_batched_tokens,
+            limits=settings,
             context_tokens=settings.kv_blocks * settings.block_size + 1,
             graph_sizes=[],
             version=f"simulated by blendplan {__version__}",
@@ -79,7 +76,8 @@ class SimulatedEngine:
     ) -> StepReport:
         """Submit and take one simulated step."""
         self._submitted.extend(requests)
-        limit = self.capacity.max_num_batched_tokens if prefill_tokens is None else prefill_tokens
+        most = self.capacity.limits.max_num_batched_tokens
+        limit = most if prefill_tokens is None else prefill_tokens
         queue = _Submitted(self._submitted, limit)
         report = self.step_asking(queue)
         report.preempted, report.resumed = queue.lost, queue.back

@@ -46,13 +46,7 @@ class Plan:
     @property
     def settings(self) -> EngineLimits:
         """Limits of the engine that the plan was made for."""
-        engine = self.metadata["engine"]
-        return EngineLimits(
-            engine["kv_tokens"],
-            engine["max_num_seqs"],
-            engine["max_num_batched_tokens"],
-            engine["block_size"],
-        )
+        return EngineLimits.from_metadata(self.metadata["engine"])
 
     def column(self, name: str) -> NDArray[Any]:
         """A numeric column as a numpy array [n]."""
