@@ -168,7 +168,7 @@ def test_option_values_are_those_of_the_library() -> None:
     from blendplan.policy.registry import POLICIES
 
     assert planning_options.POLICIES == POLICIES
-    assert planning_options.COST_MODELS == COST_MODELS
+    assert list(planning_options.COST_MODELS) == COST_MODELS.names()
     assert set(planning_options.KV_DTYPES) <= {"auto", *KV_BITS}
 
 

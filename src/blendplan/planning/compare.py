@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from blendplan.cost.machine import Machine, machine
 from blendplan.hardware.gpu import GpuSpec
 from blendplan.hardware.model import ModelSpec
+from blendplan.lengths.registry import AUTO
 from blendplan.planning.bound import Bound
 from blendplan.planning.prepare import Prepared, Progress, prepare
 from blendplan.planning.replicas import divide, join_runs, take_part
@@ -87,7 +88,7 @@ def compare(
         POLICIES.check(name)
     target = machine(gpu, model, **engine)
     started = time.perf_counter()
-    seen = requests if lengths in ("auto", "known") else _without_known_lengths(requests)
+    seen = requests if lengths in (AUTO, "known") else _without_known_lengths(requests)
     prepared = prepare(
         seen, target, lengths=lengths, preserve_sharing=preserve_sharing, progress=progress
     )
