@@ -23,19 +23,21 @@ class Always:
 
     takes_file = False
 
-    def __init__(self, *columns: list[float]) -> None:
-        self.columns = columns
+    def __init__(self, mean: list[float], p50: list[float], p90: list[float]) -> None:
+        self.lengths = Lengths.predicted(mean, p50, p90, note="always")
 
     def fit(self, requests: Requests, tree: PrefixTree, results: Results | None) -> "Always":
         return self
 
     def predict(self, requests: Requests, tree: PrefixTree) -> Lengths:
-        return Lengths.predicted(*self.columns, note="always")
+        return self.lengths
 
 
-def always(monkeypatch: pytest.MonkeyPatch, *columns: list[float]) -> None:
+def always(
+    monkeypatch: pytest.MonkeyPatch, mean: list[float], p50: list[float], p90: list[float]
+) -> None:
     """Put `Always` in the place of the prior."""
-    monkeypatch.setattr(LENGTH_PREDICTORS, "get", lambda name: lambda: Always(*columns))
+    monkeypatch.setattr(LENGTH_PREDICTORS, "get", lambda name: lambda: Always(mean, p50, p90))
 
 
 def test_methods_are_the_names_and_auto() -> None:
