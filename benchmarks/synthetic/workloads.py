@@ -11,7 +11,7 @@ from benchmarks.synthetic.prompts import write_prompts
 from numpy.typing import NDArray
 
 from blendplan.cost.datasheet import datasheet_cost
-from blendplan.cost.registry import CostModel
+from blendplan.cost.protocol import CostModel
 from blendplan.errors import BlendplanError
 from blendplan.hardware.lookup import gpu_spec, model_spec
 from blendplan.requests.columns import Requests

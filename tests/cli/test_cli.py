@@ -163,11 +163,23 @@ def test_catalogues_as_table_and_as_json(name: str) -> None:
 
 
 def test_option_values_are_those_of_the_library() -> None:
-    from blendplan.cost.registry import COST_MODELS
     from blendplan.hardware.model import KV_BITS
 
-    assert planning_options.COST_MODELS == COST_MODELS
     assert set(planning_options.KV_DTYPES) <= {"auto", *KV_BITS}
+
+
+@pytest.mark.parametrize("command", ["plan", "compare", "replay", "sample"])
+def test_help_lists_the_names_of_every_registry(command: str) -> None:
+    from blendplan.cost.registry import COST_MODELS
+    from blendplan.engines.registry import ENGINES
+    from blendplan.lengths.registry import length_methods
+    from blendplan.policy.registry import POLICIES
+
+    shown = " ".join(run(command, "--help").stdout.split())
+    if command in ("replay", "sample"):
+        assert all(f"{name}, {ENGINES.get(name).summary}" in shown for name in ENGINES)
+    else:
+        assert all(", ".join(names) in shown for names in (POLICIES, COST_MODELS, length_methods()))
 
 
 def test_options_have_the_defaults_of_the_library() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from blendplan.cost.step import StepTable
-from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.policy.known import PolicyInput, StepPrices
 from blendplan.policy.make import make_policy
 from blendplan.policy.state_machine import Policy
@@ -49,14 +49,14 @@ def workload_of(
     return Workload(requests.prompt_tokens, requests.output_tokens, chains)
 
 
-def input_order(n: int, settings: EngineSettings) -> Policy:
+def input_order(n: int, settings: EngineLimits) -> Policy:
     """The policy ``fcfs`` over n requests."""
     rows, ones = np.arange(n, dtype=np.int64), np.ones(n)
     columns = PolicyInput(rows, rows, rows, ones, ones, ones, 0 * ones, ones, 1.0, PRICES)
     return make_policy("fcfs", columns, settings)
 
 
-def odd_prices(settings: EngineSettings, overlap: float) -> StepTable:
+def odd_prices(settings: EngineLimits, overlap: float) -> StepTable:
     """Prices in which every number that a step has counts, and none twice alike."""
     tokens = np.arange(settings.max_num_batched_tokens + 1, dtype=np.float64)
     sequences = np.arange(settings.max_num_seqs + 1, dtype=np.float64)
@@ -93,7 +93,7 @@ class FastEngine:
     """The simulated engine, stepped by hand."""
 
     def __init__(
-        self, workload: Workload, settings: EngineSettings, policy: Policy, table: StepTable
+        self, workload: Workload, settings: EngineLimits, policy: Policy, table: StepTable
     ) -> None:
         self.policy = policy
         self.table = table

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm, truncnorm
 
 from blendplan.cost.machine import machine
-from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.planning.prepare import Prepared, prepare
 from blendplan.planning.run_policy import run_policy
 from blendplan.planning.search import best_parameters, plausible_outputs
@@ -105,7 +105,7 @@ def test_projected_peak_is_that_of_the_known_ends(
     admissions.sort()
     outputs = [float(length) for _, length in admissions] + [float(output)]
     given_columns = columns(outputs)
-    limits = EngineSettings(1_000_000, 64, 2048)
+    limits = EngineLimits(1_000_000, 64, 2048)
     policy = make_policy("blend", given_columns, limits)
     state, kernels = policy.state, policy.transitions
     clock = 0
@@ -260,7 +260,7 @@ def test_projection_of_unsure_ends_keeps_their_standard_deviation_free() -> None
     """Against the three equally likely ends of every request, each request by itself."""
     outputs = [1_000.0, 2_500.0, 1_600.0, 2_000.0]
     given_columns = columns(outputs, spread=0.8)
-    limits = EngineSettings(1_000_000, 64, 2048)
+    limits = EngineLimits(1_000_000, 64, 2048)
     peaks = {}
     for caution in (0.0, 2.0):
         policy = make_policy(
@@ -297,7 +297,7 @@ def test_projection_of_unsure_ends_keeps_their_standard_deviation_free() -> None
 
 def test_a_long_request_is_not_held_up_by_a_peak_after_its_end() -> None:
     outputs = [50_000.0, 50_000.0, 500.0]
-    policy = make_policy("blend", columns(outputs), EngineSettings(100_000, 64, 2048))
+    policy = make_policy("blend", columns(outputs), EngineLimits(100_000, 64, 2048))
     state, kernels = policy.state, policy.transitions
     for request in range(2):
         kernels.admitted(state, request)
@@ -427,7 +427,7 @@ def test_efficient_steps_cost_nearly_what_mixtures_of_others_do(cost: str) -> No
 def test_steps_have_efficient_sizes_and_the_wanted_average(wanted: float) -> None:
     prices = StepPrices(5e-5, 6e-8, 300, [[1, 128], [256, 256], [512, 512], [2_048, 2_048]])
     given_columns = replace(columns([3_000.0] * 4), prices=prices)
-    policy = make_policy("blend", given_columns, EngineSettings(1_000_000, 64, 2048))
+    policy = make_policy("blend", given_columns, EngineLimits(1_000_000, 64, 2048))
     sizes = [_step_size(policy.state, wanted) for _ in range(2_000)]
     assert set(sizes) <= {100.0, 256.0, 512.0, 2_048.0}
     assert np.mean(sizes) == pytest.approx(min(wanted, 2_048.0), abs=1.0)

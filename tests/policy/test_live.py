@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from blendplan.errors import BlendplanError
-from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.planfile.plan import Plan
 from blendplan.planning.planner import plan
 from blendplan.policy.live import LivePolicy
@@ -69,9 +69,9 @@ class Submitted:
 def drive(
     made: Plan,
     outputs: list[int],
-    settings: EngineSettings,
+    settings: EngineLimits,
     *,
-    live_settings: EngineSettings | None = None,
+    live_settings: EngineLimits | None = None,
     tells_resumed: bool = True,
 ) -> tuple[list[tuple[int, int]], SlowEngine]:
     """Run a plan live to its end: (step, row) of each admission, and the engine afterwards."""
@@ -320,5 +320,5 @@ def test_name_and_settings(made: Plan) -> None:
     live = made.live_policy()
     assert isinstance(live, LivePolicy)
     assert live.name == made.metadata["policy"]
-    assert live.settings == made.settings == EngineSettings(2048, 12, 128, 16)
+    assert live.settings == made.settings == EngineLimits(2048, 12, 128, 16)
     assert not live.done

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from blendplan.cost.datasheet import datasheet_cost
 from blendplan.errors import BlendplanError
-from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.hardware.lookup import gpu_spec, model_spec
 from blendplan.policy.known import PolicyInput, StepPrices
 from blendplan.policy.make import make_policy
@@ -18,7 +18,7 @@ from blendplan.policy.paper_scanners import memory_partition, prefill_budget_tok
 from blendplan.policy.registry import POLICIES
 from blendplan.policy.state_machine import COMPUTE, MEMORY, Policy
 
-ENGINE = EngineSettings(kv_tokens=4096, max_num_seqs=16, max_num_batched_tokens=256)
+ENGINE = EngineLimits(kv_tokens=4096, max_num_seqs=16, max_num_batched_tokens=256)
 PRICES = StepPrices(token_s=1.0, read_s=0.01, least_tokens=8)
 DENSITIES = st.floats(0.01, 100.0)
 
@@ -269,8 +269,8 @@ def test_unknown_policy(name: str, hint: str) -> None:
 )
 def test_impossible_settings(wrong: dict[str, int], line: str) -> None:
     with pytest.raises(BlendplanError, match=line):
-        EngineSettings(**wrong)
+        EngineLimits(**wrong)
 
 
 def test_settings_count_whole_blocks() -> None:
-    assert EngineSettings(kv_tokens=100, block_size=16).kv_blocks == 6
+    assert EngineLimits(kv_tokens=100, block_size=16).kv_blocks == 6

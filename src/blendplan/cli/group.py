@@ -17,7 +17,7 @@ from blendplan.cli.failure import (
     system_line,
     usage_line,
 )
-from blendplan.cli.names import unknown
+from blendplan.names import unknown
 
 # Name of the command = name of its module in this package; `--help` lists them in this order.
 COMMANDS = (

@@ -8,9 +8,8 @@ import click
 from blendplan.cli.answer import Answer, answering
 from blendplan.cli.compilation import compilation_clock
 from blendplan.cli.destination import check_destinations
-from blendplan.cli.engine_options import ENGINES, engine_options
 from blendplan.cli.names import Name
-from blendplan.cli.options import FILE
+from blendplan.cli.options import FILE, engine_option, engine_options
 from blendplan.cli.outcome import resumable, tell_outcome
 from blendplan.cli.progress import Progress
 
@@ -28,13 +27,7 @@ from blendplan.cli.progress import Progress
     help="Share of the requests to run.",
 )
 @click.option("--seed", default=0, show_default=True, help="For the choice of the requests.")
-@click.option(
-    "--engine",
-    required=True,
-    type=Name("engine", ENGINES),
-    metavar="NAME",
-    help=f"What runs the requests: {', '.join(ENGINES)}.",
-)
+@engine_option(required=True)
 @click.option(
     "--on-error",
     default="fail",

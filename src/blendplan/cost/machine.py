@@ -3,9 +3,10 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from blendplan.cost.registry import CostModel, cost_model
+from blendplan.cost.protocol import CostModel, step_table
+from blendplan.cost.registry import cost_model
 from blendplan.cost.step import StepTable
-from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.hardware.gpu import GpuSpec
 from blendplan.hardware.kv_capacity import kv_capacity_tokens
 from blendplan.hardware.lookup import gpu_spec, model_spec
@@ -28,7 +29,7 @@ class Machine:
     model: ModelSpec
     tp: int
     costs: CostModel
-    settings: EngineSettings
+    settings: EngineLimits
     table: StepTable
     kv_dtype: str = "auto"
 
@@ -41,9 +42,9 @@ def machine(
     overlap: float = 1.0,
     cost: str = "calibrated",
     kv_tokens: int | None = None,
-    max_num_seqs: int = 1024,
-    max_num_batched_tokens: int = 2048,
-    block_size: int = 16,
+    max_num_seqs: int = EngineLimits.max_num_seqs,
+    max_num_batched_tokens: int = EngineLimits.max_num_batched_tokens,
+    block_size: int = EngineLimits.block_size,
     gpu_memory_utilization: float = 0.9,
     kv_dtype: str = "auto",
 ) -> Machine:
@@ -54,7 +55,7 @@ def machine(
         tp: tensor-parallel degree.
         overlap: overlap exponent q of the engine; 1 for stock vLLM and SGLang, ``inf`` for perfect
             overlap of compute and memory.
-        cost: name of the cost model, ``calibrated`` or ``datasheet``.
+        cost: name of the cost model; see `COST_MODELS`.
         kv_tokens: capacity of the KV cache; worked out from the memory of the GPU without it.
         max_num_seqs, max_num_batched_tokens, block_size, gpu_memory_utilization, kv_dtype:
             engine settings, by vLLM's names.
@@ -76,7 +77,7 @@ def machine(
             kv_dtype=kv_dtype,
             block_size=block_size,
         )
-    settings = EngineSettings(kv_tokens, max_num_seqs, max_num_batched_tokens, block_size)
+    settings = EngineLimits(kv_tokens, max_num_seqs, max_num_batched_tokens, block_size)
     costs = cost_model(cost, model, gpu, tp)
-    table = costs.step_table(max_num_batched_tokens, max_num_seqs, overlap)
+    table = step_table(costs, settings, overlap)
     return Machine(gpu, model, tp, costs, settings, table, kv_dtype)

@@ -23,7 +23,7 @@ from blendplan.engines.protocol import (
     StepWork,
 )
 from blendplan.engines.words import generation_cap
-from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.simulator import steps
 from blendplan.simulator.kv_cache import empty_cache, used_tokens
 from blendplan.simulator.series import empty_series
@@ -44,16 +44,13 @@ class SimulatedEngine:
     def __init__(
         self,
         workload: Workload,
-        settings: EngineSettings,
+        settings: EngineLimits,
         table: StepTable,
         *,
         log_steps: bool = False,
     ) -> None:
         self.capacity = Capacity(
-            kv_tokens=settings.kv_tokens,
-            block_size=settings.block_size,
-            max_num_seqs=settings.max_num_seqs,
-            max_num_batched_tokens=settings.max_num_batched_tokens,
+            limits=settings,
             context_tokens=settings.kv_blocks * settings.block_size + 1,
             graph_sizes=[],
             version=f"simulated by blendplan {__version__}",
@@ -79,7 +76,8 @@ class SimulatedEngine:
     ) -> StepReport:
         """Submit and take one simulated step."""
         self._submitted.extend(requests)
-        limit = self.capacity.max_num_batched_tokens if prefill_tokens is None else prefill_tokens
+        most = self.capacity.limits.max_num_batched_tokens
+        limit = most if prefill_tokens is None else prefill_tokens
         queue = _Submitted(self._submitted, limit)
         report = self.step_asking(queue)
         report.preempted, report.resumed = queue.lost, queue.back

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from blendplan.errors import BlendplanError
-from blendplan.hardware.catalogue import catalogue, fitted_tables, nearest, spec_from_table
+from blendplan.hardware.catalogue import catalogue, entry_named, fitted_tables, spec_from_table
 from blendplan.hardware.gpu import GpuSpec
 from blendplan.hardware.model import ModelSpec
+from blendplan.names import unknown
 
 
 def gpu_names() -> list[str]:
@@ -27,16 +28,14 @@ def gpu_spec(name: str | Path) -> GpuSpec:
     text = str(name)
     if text.endswith(".toml"):
         return _from_profile(Path(text))
-    tables = catalogue("gpus")
-    key = text.strip().lower().replace("_", "-").replace(" ", "-")
-    for entry, table in tables.items():
-        if key == entry or key in table.get("aliases", ()):
-            measured = {"fitted": fitted_tables(entry)}
-            return _from_table(entry, table | measured, f"GPU {entry}")
-    raise BlendplanError(
-        f"unknown GPU {text!r}: {nearest(key, tables)}; "
-        "`blendplan gpus` lists all, and a path to a profile in TOML works too"
-    )
+    entry = entry_named("gpus", text)
+    if entry is None:
+        raise BlendplanError(
+            f"{unknown('GPU', text, gpu_names())} (`blendplan gpus` lists all, and a path to a "
+            "profile in TOML works too)"
+        )
+    measured = {"fitted": fitted_tables(entry)}
+    return _from_table(entry, catalogue("gpus")[entry] | measured, f"GPU {entry}")
 
 
 def _from_profile(path: Path) -> GpuSpec:
@@ -94,12 +93,11 @@ def model_spec(name: str | Path) -> ModelSpec:
         from blendplan.hardware.hf_config import read_config
 
         return read_config(path)
-    tables = catalogue("models")
-    key = str(name).strip().lower().replace("_", "-").rsplit("/", 1)[-1]
-    for entry, table in tables.items():
-        if key == entry or key in table.get("aliases", ()):
-            return spec_from_table(ModelSpec, {"name": entry, **table}, f"model {entry}")
-    raise BlendplanError(
-        f"unknown model {str(name)!r}: {nearest(key, tables)}; "
-        "`blendplan models` lists all, and a folder with config.json works too"
-    )
+    entry = entry_named("models", str(name))
+    if entry is None:
+        raise BlendplanError(
+            f"{unknown('model', str(name), model_names())} (`blendplan models` lists all, and a "
+            "folder with config.json works too)"
+        )
+    table = {"name": entry, **catalogue("models")[entry]}
+    return spec_from_table(ModelSpec, table, f"model {entry}")

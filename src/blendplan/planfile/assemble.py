@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.kernel import kernel
 from blendplan.lengths.predicted import Lengths
 from blendplan.offsets import offsets_of
@@ -25,7 +25,7 @@ def assemble_plan(
     *,
     lengths: Lengths,
     expected: PolicyInput,
-    settings: EngineSettings,
+    settings: EngineLimits,
     metadata: dict[str, Any],
     replica: int = 0,
 ) -> Plan:

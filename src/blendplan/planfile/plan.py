@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from blendplan.errors import BlendplanError
-from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.planfile.check import check_columns, column_digest, metadata_digest
 from blendplan.planfile.columns import (
     FORMAT_VERSION,
@@ -44,15 +44,9 @@ class Plan:
         return int(self.table.num_rows)
 
     @property
-    def settings(self) -> EngineSettings:
+    def settings(self) -> EngineLimits:
         """Limits of the engine that the plan was made for."""
-        engine = self.metadata["engine"]
-        return EngineSettings(
-            engine["kv_tokens"],
-            engine["max_num_seqs"],
-            engine["max_num_batched_tokens"],
-            engine["block_size"],
-        )
+        return EngineLimits.from_metadata(self.metadata["engine"])
 
     def column(self, name: str) -> NDArray[Any]:
         """A numeric column as a numpy array [n]."""
@@ -94,7 +88,7 @@ class Plan:
 
     def live_policy(
         self,
-        settings: EngineSettings | None = None,
+        settings: EngineLimits | None = None,
         *,
         left: NDArray[np.int64] | None = None,
     ) -> LivePolicy:

@@ -40,7 +40,6 @@ def simulate(plan: Plan) -> SimulatedRun:
 
 def machine_of(plan: Plan) -> Machine:
     """The machine that a plan was made for."""
-    engine = plan.metadata["engine"]
     name, profile = plan.metadata["gpu"], plan.metadata.get("gpu_profile")
     shape = plan.metadata.get("model_shape")
     return machine(
@@ -49,11 +48,8 @@ def machine_of(plan: Plan) -> Machine:
         tp=plan.metadata["tp"],
         overlap=float(plan.metadata["overlap"]),
         cost=plan.metadata["cost_model"]["name"],
-        kv_tokens=engine["kv_tokens"],
-        max_num_seqs=engine["max_num_seqs"],
-        max_num_batched_tokens=engine["max_num_batched_tokens"],
-        block_size=engine["block_size"],
-        kv_dtype=engine["kv_dtype"],
+        **plan.settings.as_metadata(),
+        kv_dtype=plan.metadata["engine"]["kv_dtype"],
     )
 
 

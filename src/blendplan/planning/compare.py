@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ from numpy.typing import NDArray
 from blendplan.cost.machine import Machine, machine
 from blendplan.hardware.gpu import GpuSpec
 from blendplan.hardware.model import ModelSpec
+from blendplan.lengths.registry import AUTO
 from blendplan.planning.bound import Bound
 from blendplan.planning.prepare import Prepared, Progress, prepare
 from blendplan.planning.replicas import divide, join_runs, take_part
 from blendplan.planning.run_policy import Prediction, run_policy
-from blendplan.planning.verdict import Circumstances
+from blendplan.planning.verdict import Circumstances, Verdict, verdict
 from blendplan.policy.registry import POLICIES
 from blendplan.requests.columns import Requests
 from blendplan.simulator.simulate import SimulatedRun
@@ -60,6 +62,12 @@ class Comparison:
     prepared: Prepared
     outcomes: dict[str, Outcome]
 
+    @cached_property
+    def verdict(self) -> Verdict:
+        """What the comparison comes to, in words."""
+        makespan_s = {name: outcome.run.makespan_s for name, outcome in self.outcomes.items()}
+        return verdict(makespan_s, circumstances(self))
+
 
 def compare(
     requests: Requests,
@@ -87,7 +95,7 @@ def compare(
         POLICIES.check(name)
     target = machine(gpu, model, **engine)
     started = time.perf_counter()
-    seen = requests if lengths in ("auto", "known") else _without_known_lengths(requests)
+    seen = requests if lengths in (AUTO, "known") else _without_known_lengths(requests)
     prepared = prepare(
         seen, target, lengths=lengths, preserve_sharing=preserve_sharing, progress=progress
     )
@@ -145,7 +153,7 @@ def _with_known_lengths(workload: Workload, requests: Requests) -> Workload:
     return replace(workload, output_tokens=output_tokens)
 
 
-def circumstances(result: "Comparison") -> Circumstances:
+def circumstances(result: Comparison) -> Circumstances:
     """What decides whether order matters, from a comparison of at least one policy."""
     prepared, target = result.prepared, result.target
     bound = next(iter(result.outcomes.values())).bound

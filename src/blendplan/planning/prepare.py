@@ -1,15 +1,15 @@
 """`prepare`: the stages of planning before any policy, and what they find."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blendplan.cost.machine import Machine
 from blendplan.errors import BlendplanError
+from blendplan.lengths.predict import predict_lengths
 from blendplan.lengths.predicted import Lengths
-from blendplan.lengths.registry import predict_lengths
 from blendplan.planning.bound import LeastPrefill, least_prefill
 from blendplan.policy.known import PolicyInput, output_spread, step_prices
 from blendplan.requests.columns import Requests
@@ -74,7 +74,9 @@ def prepare(
     predicted = lengths
     if not isinstance(predicted, Lengths):
         predicted = predict_lengths(requests, tree, predicted)
-    predicted = _within(predicted, target.settings.kv_tokens - requests.prompt_tokens + 1)
+    # No longer than what the KV cache has room for after the prompt.
+    room = np.maximum(1, target.settings.kv_tokens - requests.prompt_tokens + 1)
+    predicted = predicted.within(0.0, room)
     report("sorting by density", 0, n)
     prompt_tokens = requests.prompt_tokens
     compute_s, memory_s = target.costs.demand(prompt_tokens, predicted.mean)
@@ -110,13 +112,6 @@ def prepare(
     return Prepared(
         requests, tree, predicted, expected, least_prefill(tree), optimal_sharing(tree), workload
     )
-
-
-def _within(lengths: Lengths, room: NDArray[np.int32]) -> Lengths:
-    """Predictions cut to what the KV cache has room for after the prompt."""
-    most = np.maximum(1, room).astype(np.float32)
-    cut = {name: np.minimum(getattr(lengths, name), most) for name in ("mean", "p50", "p90")}
-    return replace(lengths, **cut)
 
 
 def _float(values: NDArray[np.float32] | NDArray[np.int32]) -> NDArray[np.float64]:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blendplan.cost.machine import Machine
-from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.planning.prepare import Prepared
 from blendplan.policy.known import MOST_SPREAD
 from blendplan.policy.state_machine import Parameters, PolicyKind
@@ -44,7 +44,7 @@ def best_parameters(
 
 
 def plausible_outputs(
-    prepared: Prepared, settings: EngineSettings, seed: int = 0
+    prepared: Prepared, settings: EngineLimits, seed: int = 0
 ) -> NDArray[np.int32]:
     """Output lengths as they may well turn out: known ones, and draws of log-normal ones; [n].
 

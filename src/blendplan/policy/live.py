@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from blendplan.errors import BlendplanError
-from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.kernel import kernel
 from blendplan.policy.state_machine import Policy, Transitions
 
@@ -40,7 +40,7 @@ class LivePolicy:
         policy: Policy,
         prompt_tokens: ArrayLike,
         cached_tokens: ArrayLike,
-        settings: EngineSettings,
+        settings: EngineLimits,
         left: NDArray[np.int64] | None = None,
     ) -> None:
         self.name = policy.name

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.kernel import kernel
 from blendplan.policy.known import PolicyInput
 from blendplan.policy.state_machine import (
@@ -71,7 +71,7 @@ def queue_policy(
     name: str,
     order: NDArray[np.int64],
     known: PolicyInput,
-    limits: EngineSettings,
+    limits: EngineLimits,
     parameters: Parameters,
 ) -> Policy:
     """A policy that admits in a given order.
@@ -92,22 +92,18 @@ def queue_policy(
     return Policy(name, QUEUE, state, sides_by_density(known), parameters)
 
 
-def _fcfs(
-    known: PolicyInput, limits: EngineSettings, *, seed: int, parameters: Parameters
-) -> Policy:
+def _fcfs(known: PolicyInput, limits: EngineLimits, *, seed: int, parameters: Parameters) -> Policy:
     return queue_policy("fcfs", np.arange(len(known)), known, limits, {})
 
 
 def _random(
-    known: PolicyInput, limits: EngineSettings, *, seed: int, parameters: Parameters
+    known: PolicyInput, limits: EngineLimits, *, seed: int, parameters: Parameters
 ) -> Policy:
     seed = int(parameters.get("seed", seed))
     return queue_policy("random", shuffled(known, seed), known, limits, {"seed": seed})
 
 
-def _dfs(
-    known: PolicyInput, limits: EngineSettings, *, seed: int, parameters: Parameters
-) -> Policy:
+def _dfs(known: PolicyInput, limits: EngineLimits, *, seed: int, parameters: Parameters) -> Policy:
     return queue_policy("dfs", known.depth_first, known, limits, {})
 
 

@@ -3,15 +3,17 @@
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from blendplan.engines.launch import Remark, check_wishes, launch_of, model_to_load
 from blendplan.engines.protocol import Capacity, EngineDiedError, Refused
-from blendplan.engines.registry import Remark, check_engine_name, engine_starter, model_to_load
+from blendplan.engines.registry import ENGINES
 from blendplan.errors import BlendplanError
-from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.planfile.check import column_digest
 from blendplan.planfile.plan import Plan
 from blendplan.planfile.rows import Work, work_of
@@ -60,7 +62,7 @@ class Replayed:
             "steps": tally.steps or None,
             "preemptions": tally.preemptions,
             "restarts": tally.restarts,
-            "kv_tokens": None if self.capacity is None else self.capacity.kv_tokens,
+            "kv_tokens": None if self.capacity is None else self.capacity.limits.kv_tokens,
             "predicted": self.planned,
         }
 
@@ -90,7 +92,7 @@ def replay(
 
     Args:
         plan: what to run.
-        engine: ``sim``, ``vllm`` or ``sglang``.
+        engine: its name; see `ENGINES`.
         output: results file, OpenAI batch output lines; None writes none.
         model: name or directory of the model, as the engine knows it; by default the published
             model that the plan's numbers come from.
@@ -100,7 +102,7 @@ def replay(
         resume: continue an interrupted run, or begin one where there is none.
         retries: further attempts of a request that failed or whose engine died.
         already: a results file with answers to take over, such as a sampling run's.
-        pdmux: SGLang: share the GPU in space between prefill and decode.
+        pdmux: share the GPU in space between prefill and decode, where the engine can.
         own_capacity: the plan was made for no engine in particular: do not compare with it.
         step_log, request_log: Parquet files for what each step computed and each request took.
         remark: called with a line on anything that the user should know.
@@ -111,17 +113,15 @@ def replay(
             written, or a journal or results are in the way.
         KeyboardInterrupt: a second Ctrl-C, or SIGTERM; the run can be resumed.
     """
-    check_engine_name(engine)
-    if pdmux and engine != "sglang":
-        raise BlendplanError(f"spatial sharing is SGLang's, not that of {engine!r}; drop --pdmux")
-    if step_log is not None and engine == "sglang":
-        raise BlendplanError("SGLang does not tell what its steps compute; drop --step-log")
+    kind, log_steps = ENGINES.get(engine), step_log is not None
+    arguments = engine_args or {}
+    check_wishes(engine, kind, arguments=arguments, pdmux=pdmux, log_steps=log_steps)
     path = None if output is None else Path(output)
     if path is None and (resume or already is not None):
         raise BlendplanError("only a run with a results file can be resumed; give an output path")
     if not len(plan):
         raise BlendplanError("the plan holds no requests; there is nothing to replay")
-    model = model_to_load(plan, engine, model, remark)
+    model = model_to_load(plan, engine, kind, model, remark)
     work = work_of(plan)
     tally = Tally(len(plan), _predicted(plan, own_capacity))
     journal = None if path is None else Journal(path, order, _identity(plan, engine, model))
@@ -141,7 +141,10 @@ def replay(
                 writer.complete()
             return Replayed(engine, tally, False, None, tally.predicted)
 
-        start = engine_starter(plan, engine, model, engine_args or {}, pdmux, bool(step_log), path)
+        launch = launch_of(plan, model, arguments, pdmux=pdmux, log_steps=log_steps, output=path)
+        if launch.log is not None:
+            launch.log.unlink(missing_ok=True)  # an earlier session's
+        start = partial(kind.start, plan, launch)
         stop = open_things.enter_context(Stop(lambda: remark(_stopping(path))))
         try:
             running = start()
@@ -197,15 +200,9 @@ def _open_journal(
         journal.begin()
 
 
-def _settings(plan: Plan, capacity: Capacity, remark: Remark) -> EngineSettings:
+def _settings(plan: Plan, capacity: Capacity, remark: Remark) -> EngineLimits:
     """The started engine's limits; where they are not the plan's, the partition follows them."""
-    planned = plan.settings
-    actual = EngineSettings(
-        capacity.kv_tokens,
-        capacity.max_num_seqs,
-        capacity.max_num_batched_tokens,
-        capacity.block_size,
-    )
+    planned, actual = plan.settings, capacity.limits
     if planned.kv_blocks * planned.block_size != actual.kv_tokens:
         remark(
             f"the plan was made for a KV cache of {planned.kv_tokens:,} tokens, the engine has "

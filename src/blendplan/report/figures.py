@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from blendplan.planning.compare import Comparison, Outcome, circumstances
-from blendplan.planning.verdict import Verdict, verdict
+from blendplan.planning.compare import Comparison, Outcome
+from blendplan.planning.verdict import Verdict
 from blendplan.report.figures_map import DensityMap, density_map
 from blendplan.report.figures_tree import TreeBlock, tree_blocks
 from blendplan.simulator.simulate import SimulatedRun
@@ -139,7 +139,7 @@ def draw_figures(
         policies=policies,
         map=density_map(prompts, outputs, compute_s, memory_s),
         tree=tree_blocks(prepared.tree, totals),
-        verdict=verdict({one.name: one.makespan_s for one in policies}, circumstances(result)),
+        verdict=result.verdict,
         notes=notes,
     )
 

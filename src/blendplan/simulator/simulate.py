@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from blendplan.cost.step import StepTable
 from blendplan.errors import BlendplanError
-from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.policy.state_machine import Policy
 from blendplan.simulator.kv_cache import empty_cache
 from blendplan.simulator.loop import step_loop
@@ -112,7 +112,7 @@ class SimulatedRun:
 def simulate_run(
     workload: Workload,
     policy: Policy,
-    settings: EngineSettings,
+    settings: EngineLimits,
     table: StepTable,
     *,
     progress: Progress | None = None,

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blendplan.cost.step import StepTable, step_times
-from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.kernel import kernel
 from blendplan.scalars import scalars
 from blendplan.simulator.kv_cache import (
@@ -116,7 +116,7 @@ class Engine(NamedTuple):
 
 
 def idle_engine(
-    prompt_tokens: NDArray[np.int32], output_tokens: NDArray[np.int32], settings: EngineSettings
+    prompt_tokens: NDArray[np.int32], output_tokens: NDArray[np.int32], settings: EngineLimits
 ) -> Engine:
     """An engine that has not started."""
     n = len(prompt_tokens)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blendplan.errors import BlendplanError
-from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.tree.blocks import BlockChains
 
 
@@ -27,7 +27,7 @@ class Workload:
     def __len__(self) -> int:
         return len(self.prompt_tokens)
 
-    def check_fits(self, settings: EngineSettings) -> None:
+    def check_fits(self, settings: EngineLimits) -> None:
         """Raise a BlendplanError when a request can never run within the KV cache alone."""
         total = self.prompt_tokens.astype(np.int64) + self.output_tokens
         # The last generated token is never written to the cache.

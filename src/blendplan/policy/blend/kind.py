@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 
-from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.policy.blend.start import BlendOptions, blend_state
 from blendplan.policy.blend.steps import TRANSITIONS
 from blendplan.policy.blend.timetable import arrange
@@ -48,9 +48,7 @@ _MORE = (
 _BY_EFFORT = (_FEW[:1], _FEW, _FEW + _MORE)
 
 
-def _make(
-    known: PolicyInput, limits: EngineSettings, *, seed: int, parameters: Parameters
-) -> Policy:
+def _make(known: PolicyInput, limits: EngineLimits, *, seed: int, parameters: Parameters) -> Policy:
     own = {name: value for name, value in parameters.items() if name != "seed"}
     options = BlendOptions(**own)  # type: ignore[arg-type]
     if options.order == "dfs":

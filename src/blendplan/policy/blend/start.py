@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.policy.blend.state import (
     BUCKETS,
     COHORT,
@@ -73,7 +73,7 @@ class Arrangement(NamedTuple):
 def blend_parameters(
     columns: PolicyInput,
     memory: NDArray[np.bool_],
-    settings: EngineSettings,
+    settings: EngineLimits,
     options: BlendOptions,
 ) -> BlendParameters:
     """Constants of a run, from the totals of both sides.
@@ -137,7 +137,7 @@ def blend_parameters(
 def blend_state(
     columns: PolicyInput,
     arrangement: Arrangement,
-    settings: EngineSettings,
+    settings: EngineLimits,
     options: BlendOptions,
 ) -> BlendState:
     """The state of `blend` over n requests before the first step."""

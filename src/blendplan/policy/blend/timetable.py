@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.policy.blend.start import Arrangement, BlendOptions, blend_parameters
 from blendplan.policy.known import Z90, PolicyInput
 
@@ -13,7 +13,7 @@ from blendplan.policy.known import Z90, PolicyInput
 STRATA = 16
 
 
-def arrange(columns: PolicyInput, settings: EngineSettings, options: BlendOptions) -> Arrangement:
+def arrange(columns: PolicyInput, settings: EngineLimits, options: BlendOptions) -> Arrangement:
     """Sort requests into the two queues, and set the timetable of the memory-heavy ones.
 
     A family goes to one side as a whole: its common prefix is worth more than a finer balance.

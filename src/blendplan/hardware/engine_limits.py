@@ -1,12 +1,14 @@
-"""`EngineSettings`: the limits of an engine that a schedule must respect."""
+"""`EngineLimits`: the limits of an engine that a schedule must respect."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from blendplan.errors import BlendplanError
 
 
 @dataclass(frozen=True)
-class EngineSettings:
+class EngineLimits:
     """Limits of one engine replica; the names are vLLM's.
 
     Attributes:
@@ -22,7 +24,7 @@ class EngineSettings:
     block_size: int = 16
 
     def __post_init__(self) -> None:
-        for name in ("kv_tokens", "max_num_seqs", "max_num_batched_tokens", "block_size"):
+        for name in LIMITS:
             if getattr(self, name) < 1:
                 raise BlendplanError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.kv_tokens < self.block_size:
@@ -34,3 +36,16 @@ class EngineSettings:
     def kv_blocks(self) -> int:
         """Capacity of the KV cache in whole blocks."""
         return self.kv_tokens // self.block_size
+
+    @classmethod
+    def from_metadata(cls, engine: Mapping[str, Any]) -> "EngineLimits":
+        """The limits in the ``engine`` object of a plan's metadata, which holds more than these."""
+        return cls(**{name: engine[name] for name in LIMITS})
+
+    def as_metadata(self) -> dict[str, int]:
+        """The same as JSON values, by their names here."""
+        return asdict(self)
+
+
+LIMITS = tuple(item.name for item in fields(EngineLimits))
+"""Names of all limits, those of the keyword arguments of `machine` too."""

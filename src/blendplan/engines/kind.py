@@ -1,0 +1,39 @@
+"""`EngineKind`: what is known of an engine before it is started."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from blendplan.engines.protocol import Engine, Launch
+
+if TYPE_CHECKING:
+    from blendplan.planfile.plan import Plan
+
+
+@dataclass(frozen=True)
+class EngineKind:
+    """One engine of the registry: how it is started, and what may be asked of it.
+
+    Whatever the rest of blendplan decides by which engine it is, it decides by these.
+
+    Attributes:
+        title: what messages call the engine.
+        summary: what ``--help`` says of it, a few words.
+        start: starts it for a plan of one replica, any number of times. An engine that may die
+            runs in a process of its own: see `blendplan.engines.process.EngineProcess`.
+        needs_results: whether a run without a results file makes no sense.
+        loads_model: whether it loads the weights of a model, by their published name or from a
+            folder.
+        takes_arguments: whether users may give it arguments of its own.
+        spatial_sharing: whether it can share the GPU in space between prefill and decode.
+        step_log: whether it tells what each step computes.
+    """
+
+    title: str
+    summary: str
+    start: Callable[["Plan", Launch], Engine]
+    needs_results: bool = True
+    loads_model: bool = True
+    takes_arguments: bool = True
+    spatial_sharing: bool = False
+    step_log: bool = True
