@@ -151,14 +151,14 @@ def run_variants(
     found = {}
     for label, variant in variants.items():
         expected = variant.change(prepared.expected)
-        policy = make_policy("blend", expected, target.settings, parameters=asdict(variant.options))
-        run = simulate_run(truth, policy, target.settings, target.table)
+        policy = make_policy("blend", expected, target.limits, parameters=asdict(variant.options))
+        run = simulate_run(truth, policy, target.limits, target.table)
         bound = makespan_bound(
             target.table,
             prompt_tokens=truth.prompt_tokens,
             output_tokens=truth.output_tokens,
             prefill=prepared.prefill,
-            kv_capacity_tokens=target.settings.kv_tokens,
+            kv_capacity_tokens=target.limits.kv_tokens,
             preemptions=run.preemptions,
         )
         found[label] = {

@@ -81,7 +81,7 @@ def stages(path: Path, output: Path, policy: str) -> Clock:
             prediction.run,
             lengths=prepared.lengths,
             expected=prepared.expected,
-            settings=target.settings,
+            limits=target.limits,
             metadata=describe(prepared, target, policy, prediction),
         ),
     )

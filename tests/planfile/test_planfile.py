@@ -129,7 +129,7 @@ def test_round_trip(made: Plan, path: Path) -> None:
     assert found.table.schema == SCHEMA
     digests = {key: found.metadata[key] for key in ("columns_sha256", "metadata_sha256")}
     assert found.metadata == made.metadata | digests
-    assert found.settings == made.settings
+    assert found.limits == made.limits
     assert len(found) == len(made) == 60
     assert len(found.verify()) == len(made.verify()) == 5
 

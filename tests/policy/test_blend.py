@@ -193,8 +193,8 @@ def test_every_run_ends_however_wrong_predictions_are(seed: int, spread: float) 
         np.full(len(prepared.workload), 50.0),
     ):
         wrong = predicted(prepared, factors, spread)
-        policy = make_policy("blend", wrong.expected, GPU.settings)
-        run = simulate_run(prepared.workload, policy, GPU.settings, GPU.table)
+        policy = make_policy("blend", wrong.expected, GPU.limits)
+        run = simulate_run(prepared.workload, policy, GPU.limits, GPU.table)
         assert np.array_equal(np.sort(run.admission), np.arange(len(prepared.workload)))
         assert (run.finish_s > run.start_s).all()
 
@@ -241,7 +241,7 @@ def test_families_may_be_taken_apart() -> None:
     mixed = replace(mixed, density=np.where(mixed.output_tokens > 100, 0.1, 20.0), root_density=1.0)
     for families, sides in ((True, 1), (False, 2)):
         policy = make_policy(
-            "blend", mixed, GPU.settings, parameters=asdict(BlendOptions(families=families))
+            "blend", mixed, GPU.limits, parameters=asdict(BlendOptions(families=families))
         )
         assert len(np.unique(policy.state.memory_side)) == sides
 
@@ -317,7 +317,7 @@ def test_learning_is_expectation_maximisation(
     spread, n = 0.6, len(factors)
     # No two predictions are equal, so all lean on the same cohort.
     expected = np.arange(1_000.0, 1_000.0 + n)
-    policy = make_policy("blend", columns(expected, spread=spread), GPU.settings)
+    policy = make_policy("blend", columns(expected, spread=spread), GPU.limits)
     state, kernels = policy.state, policy.transitions
     lengths = np.maximum(1.0, np.rint([factor for factor, _ in factors] * expected))
     for request in range(n):
@@ -348,7 +348,7 @@ def test_learning_is_expectation_maximisation(
 def test_a_cohort_learns_of_itself_and_leans_on_the_others_before() -> None:
     """Twenty requests of one prediction turn out four times as long, those of another as told."""
     outputs = [1_000.0] * 40 + [3_000.0] * 40 + [700.0]
-    policy = make_policy("blend", columns(outputs, spread=0.5), GPU.settings)
+    policy = make_policy("blend", columns(outputs, spread=0.5), GPU.limits)
     state, kernels = policy.state, policy.transitions
     for request, factor in [(i, 4.0) for i in range(20)] + [(i, 1.0) for i in range(40, 60)]:
         kernels.admitted(state, request)
@@ -380,16 +380,14 @@ def test_cohorts_are_requests_with_one_uncertain_prediction() -> None:
 
 def test_plausible_outputs_have_the_predicted_mean_and_keep_to_the_caps() -> None:
     prepared = prepare(job(0, 4_000), GPU)
-    assert np.array_equal(
-        plausible_outputs(prepared, GPU.settings), prepared.requests.output_tokens
-    )
+    assert np.array_equal(plausible_outputs(prepared, GPU.limits), prepared.requests.output_tokens)
     unsure = predicted(prepared, np.ones(4_000), 0.8)
-    drawn = plausible_outputs(unsure, GPU.settings)
+    drawn = plausible_outputs(unsure, GPU.limits)
     assert drawn.mean() == pytest.approx(prepared.requests.output_tokens.mean(), rel=0.1)
-    assert np.array_equal(drawn, plausible_outputs(unsure, GPU.settings))
+    assert np.array_equal(drawn, plausible_outputs(unsure, GPU.limits))
     caps = np.full(4_000, 300, dtype=np.int32)
     capped = replace(unsure, requests=replace(unsure.requests, max_tokens=caps))
-    assert plausible_outputs(capped, GPU.settings).max() == 300
+    assert plausible_outputs(capped, GPU.limits).max() == 300
     assert ((drawn >= 1) & (drawn + prepared.requests.prompt_tokens <= 48_001)).all()
 
 

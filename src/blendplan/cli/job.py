@@ -72,7 +72,7 @@ class Job:
             return requests
         from blendplan.requests.fitting import leave_out_too_long
 
-        return leave_out_too_long(requests, self.target.settings.kv_tokens, self.rejects)
+        return leave_out_too_long(requests, self.target.limits.kv_tokens, self.rejects)
 
     def notes(self, requests: "Requests", metadata: dict[str, Any]) -> list[str]:
         """What the user should know of the input, one line each."""

@@ -194,7 +194,7 @@ _PLANNING = (
         default=1,
         show_default=True,
         type=click.IntRange(0, 2),
-        help="How many settings of the policy to simulate before one is chosen.",
+        help="How many sets of parameters of the policy to simulate before one is chosen.",
     ),
 )
 

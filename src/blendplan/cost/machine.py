@@ -20,7 +20,7 @@ class Machine:
     Attributes:
         gpu, model, tp: hardware, model and tensor-parallel degree.
         costs: what requests and steps cost.
-        settings: limits of the engine.
+        limits: limits of the engine.
         table: price of a step within these limits.
         kv_dtype: data type of the KV cache as it was asked for; ``model`` has it.
     """
@@ -29,7 +29,7 @@ class Machine:
     model: ModelSpec
     tp: int
     costs: CostModel
-    settings: EngineLimits
+    limits: EngineLimits
     table: StepTable
     kv_dtype: str = "auto"
 
@@ -58,7 +58,7 @@ def machine(
         cost: name of the cost model; see `COST_MODELS`.
         kv_tokens: capacity of the KV cache; worked out from the memory of the GPU without it.
         max_num_seqs, max_num_batched_tokens, block_size, gpu_memory_utilization, kv_dtype:
-            engine settings, by vLLM's names.
+            engine limits, by vLLM's names.
 
     Raises:
         BlendplanError: an unknown name, or a model that does not fit the GPU.
@@ -77,7 +77,7 @@ def machine(
             kv_dtype=kv_dtype,
             block_size=block_size,
         )
-    settings = EngineLimits(kv_tokens, max_num_seqs, max_num_batched_tokens, block_size)
+    limits = EngineLimits(kv_tokens, max_num_seqs, max_num_batched_tokens, block_size)
     costs = cost_model(cost, model, gpu, tp)
-    table = step_table(costs, settings, overlap)
-    return Machine(gpu, model, tp, costs, settings, table, kv_dtype)
+    table = step_table(costs, limits, overlap)
+    return Machine(gpu, model, tp, costs, limits, table, kv_dtype)

@@ -83,7 +83,7 @@ def launch_of(
         pdmux, log_steps: as in `Launch`.
         output: the results file, beside which the engine prints.
     """
-    limits, engine = plan.settings, plan.metadata["engine"]
+    limits, engine = plan.limits, plan.metadata["engine"]
     batch_steps = engine.get("decode_batch_steps", {})
     return Launch(
         model=model,

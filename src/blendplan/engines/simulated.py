@@ -36,7 +36,7 @@ class SimulatedEngine:
     Args:
         workload: all requests that may be submitted; rows are theirs. They generate the output
             lengths that it says, unless a request knows its own.
-        settings: limits of the engine.
+        limits: limits of the engine.
         table: price of a step.
         log_steps: report the work of each step.
     """
@@ -44,26 +44,26 @@ class SimulatedEngine:
     def __init__(
         self,
         workload: Workload,
-        settings: EngineLimits,
+        limits: EngineLimits,
         table: StepTable,
         *,
         log_steps: bool = False,
     ) -> None:
         self.capacity = Capacity(
-            limits=settings,
-            context_tokens=settings.kv_blocks * settings.block_size + 1,
+            limits=limits,
+            context_tokens=limits.kv_blocks * limits.block_size + 1,
             graph_sizes=[],
             version=f"simulated by blendplan {__version__}",
         )
         self._table = table
         self._log_steps = log_steps
         self._engine = steps.idle_engine(
-            workload.prompt_tokens, workload.output_tokens.copy(), settings
+            workload.prompt_tokens, workload.output_tokens.copy(), limits
         )
         chains = workload.chains
         self._cache = empty_cache(
-            settings.kv_blocks,
-            settings.block_size,
+            limits.kv_blocks,
+            limits.block_size,
             chains.chain_ids,
             chains.chain_offsets,
             chains.count,

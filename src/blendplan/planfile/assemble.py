@@ -25,7 +25,7 @@ def assemble_plan(
     *,
     lengths: Lengths,
     expected: PolicyInput,
-    settings: EngineLimits,
+    limits: EngineLimits,
     metadata: dict[str, Any],
     replica: int = 0,
 ) -> Plan:
@@ -36,7 +36,7 @@ def assemble_plan(
         run: the simulated run of the chosen policy.
         lengths: predicted output lengths.
         expected: what the policy knew.
-        settings: limits of the engine.
+        limits: limits of the engine.
         metadata: everything else that the plan says of itself.
         replica: number of the engine that it is for.
     """

@@ -44,7 +44,7 @@ class Plan:
         return int(self.table.num_rows)
 
     @property
-    def settings(self) -> EngineLimits:
+    def limits(self) -> EngineLimits:
         """Limits of the engine that the plan was made for."""
         return EngineLimits.from_metadata(self.metadata["engine"])
 
@@ -88,14 +88,14 @@ class Plan:
 
     def live_policy(
         self,
-        settings: EngineLimits | None = None,
+        limits: EngineLimits | None = None,
         *,
         left: NDArray[np.int64] | None = None,
     ) -> LivePolicy:
         """The plan's policy in its first state, to be asked by a real engine what to admit.
 
         Args:
-            settings: limits of that engine where they differ from the plan's; the memory
+            limits: limits of that engine where they differ from the plan's; the memory
                 partition follows them.
             left: rows that have no result yet, at least one; all without it. The policy knows of
                 no others, so nothing is learned from what ran before.
@@ -104,11 +104,11 @@ class Plan:
             raise BlendplanError(
                 f"the plan is for {len(self.metadata['parts'])} replicas; take one with part()"
             )
-        settings = settings or self.settings
+        limits = limits or self.limits
         rows = in_file_order(self.table, left)
-        policy = plan_policy(self.table, self.metadata, settings, rows)
+        policy = plan_policy(self.table, self.metadata, limits, rows)
         return LivePolicy(
-            policy, self.column("prompt_tokens"), self.column("cached_tokens"), settings, rows
+            policy, self.column("prompt_tokens"), self.column("cached_tokens"), limits, rows
         )
 
     def write(self, path: Path | str) -> None:

@@ -33,8 +33,8 @@ def simulate(plan: Plan) -> SimulatedRun:
     """
     target = machine_of(plan)
     rows = in_file_order(plan.table)
-    policy = plan_policy(plan.table, plan.metadata, target.settings, rows)
-    run = simulate_run(workload_of(plan, rows), policy, target.settings, target.table)
+    policy = plan_policy(plan.table, plan.metadata, target.limits, rows)
+    run = simulate_run(workload_of(plan, rows), policy, target.limits, target.table)
     return run.in_order(np.argsort(rows))
 
 
@@ -48,7 +48,7 @@ def machine_of(plan: Plan) -> Machine:
         tp=plan.metadata["tp"],
         overlap=float(plan.metadata["overlap"]),
         cost=plan.metadata["cost_model"]["name"],
-        **plan.settings.as_metadata(),
+        **plan.limits.as_metadata(),
         kv_dtype=plan.metadata["engine"]["kv_dtype"],
     )
 

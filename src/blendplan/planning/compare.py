@@ -161,10 +161,10 @@ def circumstances(result: Comparison) -> Circumstances:
     needed = prepared.prefill.tokens + outputs - len(prepared.requests)
     return Circumstances(
         requests=len(prepared.requests),
-        max_num_seqs=target.settings.max_num_seqs,
+        max_num_seqs=target.limits.max_num_seqs,
         # Every request's last block is half empty on average.
-        needed_kv_tokens=needed + len(prepared.requests) * target.settings.block_size / 2,
-        kv_tokens=target.settings.kv_tokens,
+        needed_kv_tokens=needed + len(prepared.requests) * target.limits.block_size / 2,
+        kv_tokens=target.limits.kv_tokens,
         compute_s=bound.compute_s,
         memory_s=bound.memory_s,
         overlap=target.table.overlap,

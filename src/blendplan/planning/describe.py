@@ -40,7 +40,7 @@ def describe(
             "note": target.costs.note,
         },
         "engine": {
-            **target.settings.as_metadata(),
+            **target.limits.as_metadata(),
             "kv_dtype": target.kv_dtype,
             "enable_prefix_caching": True,
             "decode_batch_steps": {str(size): int(run.decode_batches[size]) for size in batches},

@@ -69,6 +69,6 @@ def plan(
         prediction.run,
         lengths=prepared.lengths,
         expected=prepared.expected,
-        settings=target.settings,
+        limits=target.limits,
         metadata=describe(prepared, target, policy, prediction),
     )

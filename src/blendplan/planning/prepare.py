@@ -67,7 +67,7 @@ def prepare(
     if n == 0:
         source = requests.source or "the request set"
         raise BlendplanError(f"{source} holds no requests; give at least one to plan")
-    check_fits(requests, target.settings.kv_tokens)
+    check_fits(requests, target.limits.kv_tokens)
     report("prefix tree", 0, n)
     tree = build_tree(requests)
     report("output lengths", 0, n)
@@ -75,7 +75,7 @@ def prepare(
     if not isinstance(predicted, Lengths):
         predicted = predict_lengths(requests, tree, predicted)
     # No longer than what the KV cache has room for after the prompt.
-    room = np.maximum(1, target.settings.kv_tokens - requests.prompt_tokens + 1)
+    room = np.maximum(1, target.limits.kv_tokens - requests.prompt_tokens + 1)
     predicted = predicted.within(0.0, room)
     report("sorting by density", 0, n)
     prompt_tokens = requests.prompt_tokens
@@ -107,7 +107,7 @@ def prepare(
     workload = Workload(
         prompt_tokens,
         np.maximum(1, np.rint(predicted.mean)).astype(np.int32),
-        block_chains(tree, requests, target.settings.block_size),
+        block_chains(tree, requests, target.limits.block_size),
     )
     return Prepared(
         requests, tree, predicted, expected, least_prefill(tree), optimal_sharing(tree), workload

@@ -53,7 +53,7 @@ def plan_replicas(
             prediction.run,
             lengths=part.lengths,
             expected=part.expected,
-            settings=target.settings,
+            limits=target.limits,
             metadata=metadata,
             replica=number,
         )
@@ -147,7 +147,7 @@ def _bound(prepared: Prepared, target: Machine, preemptions: int, replicas: int)
     One engine could run the parts one after the other, in at most replicas times the makespan. And
     the request with the longest output takes its time wherever it runs.
     """
-    workload, kv_tokens = prepared.workload, target.settings.kv_tokens
+    workload, kv_tokens = prepared.workload, target.limits.kv_tokens
     one = makespan_bound(
         target.table,
         prompt_tokens=workload.prompt_tokens,

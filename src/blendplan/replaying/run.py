@@ -152,13 +152,13 @@ def replay(
             where = "" if Path(model).is_dir() else f" ({model!r} is no folder here)"
             raise BlendplanError(f"{engine} did not start{where}: {error}") from None
         capacity = running.capacity
-        settings = _settings(plan, capacity, (lambda line: None) if own_capacity else remark)
+        limits = _limits(plan, capacity, (lambda line: None) if own_capacity else remark)
         steps = open_things.enter_context(open_log(step_log, STEP_LOG))
         requests = open_things.enter_context(open_log(request_log, REQUEST_LOG))
         _refuse_hopeless(work, writer, tally, capacity, remark)
         loop = ReplayLoop(
             work,
-            plan.live_policy(settings, left=np.flatnonzero(~writer.done)),
+            plan.live_policy(limits, left=np.flatnonzero(~writer.done)),
             running,
             start,
             writer,
@@ -200,9 +200,9 @@ def _open_journal(
         journal.begin()
 
 
-def _settings(plan: Plan, capacity: Capacity, remark: Remark) -> EngineLimits:
+def _limits(plan: Plan, capacity: Capacity, remark: Remark) -> EngineLimits:
     """The started engine's limits; where they are not the plan's, the partition follows them."""
-    planned, actual = plan.settings, capacity.limits
+    planned, actual = plan.limits, capacity.limits
     if planned.kv_blocks * planned.block_size != actual.kv_tokens:
         remark(
             f"the plan was made for a KV cache of {planned.kv_tokens:,} tokens, the engine has "

@@ -119,7 +119,7 @@ def draw_figures(
     )
     bound_s = min(outcome.bound.makespan_s for outcome in result.outcomes.values())
     policies = tuple(
-        _policy(name, outcome, prompts, outputs, target.settings.kv_tokens)
+        _policy(name, outcome, prompts, outputs, target.limits.kv_tokens)
         for name, outcome in result.outcomes.items()
     )
     return Figures(
@@ -134,7 +134,7 @@ def draw_figures(
         cost_model=target.costs.name,
         density=float(totals.density[0]),
         optimal_sharing=prepared.sharing,
-        kv_tokens=target.settings.kv_tokens,
+        kv_tokens=target.limits.kv_tokens,
         bound_s=bound_s,
         policies=policies,
         map=density_map(prompts, outputs, compute_s, memory_s),

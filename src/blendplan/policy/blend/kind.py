@@ -64,7 +64,7 @@ def _make(known: PolicyInput, limits: EngineLimits, *, seed: int, parameters: Pa
 
 def _candidates(effort: int, uncertain: bool) -> Sequence[Candidate]:
     """Effort 0 takes the defaults; 1 compares them with an unstaggered start, another boundary
-    between the sides and the plain orders; 2 with other settings too.
+    between the sides and the plain orders; 2 with other parameters too.
     """
     return [
         Candidate(asdict(options), PLAIN_MARGIN if uncertain and options.order != "blend" else 1.0)
