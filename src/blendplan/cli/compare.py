@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 )
 @planning
 @click.option(
-    "--html", type=FILE, metavar="FILE", help="Write a report with pictures, one file for all."
+    "--html",
+    type=FILE,
+    metavar="FILE",
+    help="Write a report with pictures, one file for all; needs the extra 'plots'.",
 )
 @click.option(
     "--png",
@@ -50,6 +53,10 @@ def command(
     blendplan compare requests.jsonl --gpu a100-80g --html report.html
     """
     policies = policies or tuple(POLICIES)
+    if html is not None:
+        from blendplan.report.drawing import require_matplotlib
+
+        require_matplotlib()
     if png is not None:
         from blendplan.report.figures_png import check_png_folder
 

@@ -1,6 +1,6 @@
 """`draw_figures`: the numbers behind the pictures of a comparison, as plain columns.
 
-Two back ends draw them: `blendplan.report.html` and `blendplan.report.figures_png`.
+`blendplan.report.charts` draws them.
 """
 
 from dataclasses import dataclass

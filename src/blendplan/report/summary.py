@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 
 from blendplan.report.quantities import count, duration, rounded, share
+from blendplan.report.tables import Column, Columns
 
 # Orders that engines follow by themselves: what a plan has to beat.
 _BASELINES = {"fcfs": "input order", "dfs": "depth-first"}
@@ -63,25 +63,32 @@ def comparison(policies: Mapping[str, Mapping[str, Any]], sentences: Sequence[st
         sentences: what it comes to, printed below.
     """
     baselines = [name for name in _BASELINES if name in policies]
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    table.add_column("policy", no_wrap=True)
-    titles = ["makespan", "tokens/s", *(f"over {name}" for name in baselines)]
-    titles += ["of the optimum", "sharing", "preemptions", "planned in"]
-    for title in titles:
-        table.add_column(title, justify="right")
-    for name, plan in policies.items():
-        predicted = plan["predicted"]
-        table.add_row(
-            f"{name} ({_BASELINES[name]})" if name in _BASELINES else name,
-            duration(predicted["makespan_s"]),
-            rounded(predicted["throughput_tokens_per_s"]),
+    columns = [
+        Column("policy", text=True),
+        Column("order", text=True, spare=3),
+        Column("makespan"),
+        Column("tokens/s"),
+        *(Column(f"over {name}") for name in baselines),
+        Column("of the optimum", narrow="of the\noptimum"),
+        Column("sharing"),
+        Column("preemptions", narrow="preemp-\ntions", spare=1),
+        Column("planned in", spare=2),
+    ]
+    rows = [
+        (
+            name,
+            _BASELINES.get(name, ""),
+            duration(plan["predicted"]["makespan_s"]),
+            rounded(plan["predicted"]["throughput_tokens_per_s"]),
             *(_gain(plan, policies[baseline]) for baseline in baselines),
             share(plan["bound_ratio"]),
             share(plan["prefix_sharing"]["planned"]),
-            count(predicted["preemptions"]),
+            count(plan["predicted"]["preemptions"]),
             duration(plan["plan_wall_s"]),
         )
-    return Group(table, *(("", *sentences) if sentences else ()))
+        for name, plan in policies.items()
+    ]
+    return Group(Columns(columns, rows), *(("", *sentences) if sentences else ()))
 
 
 def _gain(plan: Mapping[str, Any], baseline: Mapping[str, Any]) -> str:
