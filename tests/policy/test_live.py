@@ -49,7 +49,7 @@ class Submitted:
         self.waiting: deque[int] = deque()
         self.max_num_batched_tokens = max_num_batched_tokens
 
-    def begin_step(self, running: int) -> int:
+    def begin_step(self, running: int, used_tokens: float) -> int:
         return self.max_num_batched_tokens
 
     def next_request(self, running: int) -> int:
@@ -127,7 +127,7 @@ class KeepsToBudget(Submitted):
 
     live: LivePolicy
 
-    def begin_step(self, running: int) -> int:
+    def begin_step(self, running: int, used_tokens: float) -> int:
         return self.live.prefill_tokens
 
 
