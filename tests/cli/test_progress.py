@@ -58,6 +58,11 @@ def test_lines_are_printed_above_the_bar(monkeypatch: pytest.MonkeyPatch) -> Non
         _until_drawn(terminal, "planning")
         progress.line("a remark [of note]")
         _until_drawn(terminal, "a remark [of note]")
+        remark = terminal.getvalue().rindex("a remark [of note]")
+        while "planning" not in terminal.getvalue()[remark:]:
+            time.sleep(0.01)
+    # On a line of its own, and the bar again below it.
+    assert terminal.getvalue()[remark:].startswith("a remark [of note]\n")
 
 
 def test_short_work_shows_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:

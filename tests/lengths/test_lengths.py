@@ -115,12 +115,9 @@ def test_sample_is_even_over_every_subtree_of_a_main_branch(
     known = data.draw(
         st.lists(st.sampled_from([None, None, 5]), min_size=len(prompts), max_size=len(prompts))
     )
+    known[data.draw(st.integers(0, len(prompts) - 1))] = None
     requests, tree = with_tree(requests_from_lists(prompts, output_tokens=known))
     unknown = [row for row, length in enumerate(known) if length is None]
-    if not unknown:
-        with pytest.raises(BlendplanError, match="nothing to sample"):
-            choose_sample(tree, requests, fraction, seed)
-        return
     rows = choose_sample(tree, requests, fraction, seed).tolist()
     assert rows == sorted(set(rows))
     assert set(rows) <= set(unknown)
@@ -130,11 +127,21 @@ def test_sample_is_even_over_every_subtree_of_a_main_branch(
     sizes = np.bincount(branch[unknown])
     each = np.zeros(len(sizes))
     each[sizes > 0] = branch_shares(sizes[sizes > 0], len(rows)) / sizes[sizes > 0]
-    for start, end in zip(tree.request_start, tree.request_end, strict=True):
-        below = sorted(set(tree.order[start:end].tolist()) & set(unknown))
-        if len(set(branch[below].tolist())) == 1:
-            share = each[branch[below]].sum()
-            assert abs(len(set(below) & set(rows)) - share) < 1 + 1e-6
+    subtrees = [
+        sorted(set(tree.order[start:end].tolist()) & set(unknown))
+        for start, end in zip(tree.request_start, tree.request_end, strict=True)
+    ]
+    in_one_branch = [below for below in subtrees if len(set(branch[below].tolist())) == 1]
+    assert in_one_branch
+    for below in in_one_branch:
+        share = each[branch[below]].sum()
+        assert abs(len(set(below) & set(rows)) - share) < 1 + 1e-6
+
+
+def test_nothing_is_sampled_where_every_length_is_known() -> None:
+    requests, tree = with_tree(requests_from_lists([[1], [2, 3]], output_tokens=[5, 5]))
+    with pytest.raises(BlendplanError, match="nothing to sample"):
+        choose_sample(tree, requests, 0.5, 0)
 
 
 def test_a_rare_kind_of_request_is_sampled_often_enough() -> None:

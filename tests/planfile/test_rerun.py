@@ -81,10 +81,8 @@ def test_parts_of_several_replicas_too(policy: str) -> None:
 
 def test_requests_given_as_text_too(tmp_path: Path) -> None:
     path = tmp_path / "requests.jsonl"
-    lines = [
-        f'{{"prompt": "{"Tell me about " * (i % 7)}{i}", "max_tokens": 40}}' for i in range(90)
-    ]
-    path.write_text("\n".join(lines))
+    prompts = [f"{'Tell me about ' * (i % 7)}{i}" for i in range(90)]
+    path.write_text("".join(f'{{"prompt": "{text}", "max_tokens": 40}}\n' for text in prompts))
     plan = blendplan.plan(blendplan.read_requests(path), gpu="l4", kv_tokens=1_024)
     run = blendplan.simulate(plan)
     assert run.makespan_s == plan.metadata["predicted"]["makespan_s"]
