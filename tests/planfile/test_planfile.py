@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -439,7 +440,7 @@ def test_unwritable_path_leaves_nothing(made: Plan, tmp_path: Path) -> None:
         (tmp_path, "it is a folder; give the path of a file"),
         (tmp_path / "file" / "plan.arrow", f"{tmp_path}/file is not a folder; create it"),
     ):
-        line = refusal(lambda place=place: made.write(place))
+        line = refusal(partial(made.write, place))
         assert f"cannot write {place}: " in line and why in line
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_text() == "not a folder"
