@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 
 from blendplan.report.breakdown import breakdown, families
-from blendplan.report.quantities import binary_size, count, duration, rounded, share
-from blendplan.report.summary import comparison
+from blendplan.report.quantities import binary_size, count, duration, gain, rounded, share
+from blendplan.report.summary import comparison, headline_rows
 from blendplan.report.tables import Column, Columns
 from blendplan.report.timeline import Row, Timeline, bars, resample
 
@@ -67,6 +67,7 @@ def test_rounded_is_within_half_a_percent(value: float) -> None:
 def test_counts_shares_and_sizes() -> None:
     assert count(1_000_000) == "1,000,000"
     assert share(0.8642) == "86.4 %"
+    assert [gain(value) for value in (0.054, 0.0, -0.081)] == ["+5.4 %", "+0.0 %", "-8.1 %"]
     assert binary_size(80 * 2**30) == "80.0 GiB"
 
 
@@ -204,3 +205,29 @@ def test_the_time_line_shrinks_to_its_terminal() -> None:
     assert len(wide[0].rstrip()) == len("compute side") + 1 + 72 + 1 + len("of the KV cache")
     assert len(narrow[0].rstrip()) == 80
     assert narrow[0].rstrip().endswith("of the KV cache")
+
+
+@pytest.mark.parametrize(
+    ("policy", "order", "words"),
+    [
+        ("blend", "dfs", "blend; nothing beats depth-first order here"),
+        ("blend", "random", "blend; nothing beats random order here"),
+        ("blend", "two queues", "blend"),
+        ("dfs", "dfs", "dfs"),
+    ],
+)
+def test_a_headline_says_what_blend_comes_down_to(policy: str, order: str, words: str) -> None:
+    told = plan(1.0) | {
+        "requests": 1,
+        "policy": policy,
+        "order": order,
+        "gpu": "l4",
+        "model": "phi-4",
+        "cost_model": "datasheet",
+        "overlap": 1,
+        "density": 1.0,
+        "bound_s": 50.0,
+    }
+    told["prefix_sharing"]["optimal"] = 0.5
+    told["predicted"]["steps"] = 10
+    assert headline_rows(told)["policy"] == words

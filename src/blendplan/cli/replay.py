@@ -9,7 +9,7 @@ from blendplan.cli.answer import Answer, answering
 from blendplan.cli.compilation import compilation_clock
 from blendplan.cli.destination import check_destinations
 from blendplan.cli.options import FILE, engine_option, engine_options
-from blendplan.cli.outcome import resumable, tell_outcome
+from blendplan.cli.outcome import resumable, showing, tell_outcome
 from blendplan.cli.progress import Progress
 from blendplan.engines.registry import ENGINES
 from blendplan.errors import BlendplanError
@@ -54,12 +54,6 @@ def command(plan_file: Path, replica: int | None, answer: Answer, **options: Any
     with Progress(quiet=answer.quiet) as progress, compilation_clock(progress.line) as clock:
         from blendplan.planfile.plan import Plan
         from blendplan.replaying.run import replay
-        from blendplan.replaying.tally import Tally
-
-        def advance(tally: Tally) -> None:
-            progress.report(
-                f"{engine}: {tally.line()}", tally.requests - tally.left, tally.requests
-            )
 
         whole = Plan.read(plan_file)
         # An altered prompt would be paid for.
@@ -67,7 +61,9 @@ def command(plan_file: Path, replica: int | None, answer: Answer, **options: Any
         plan = _part(whole, replica)
         progress.stage(f"starting {engine}")
         with resumable(output):
-            replayed = replay(plan, remark=progress.line, progress=advance, **options)
+            replayed = replay(
+                plan, remark=progress.line, progress=showing(progress, engine), **options
+            )
 
     tell_outcome(answer, replayed, output, clock.seconds)
 
