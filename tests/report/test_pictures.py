@@ -17,7 +17,8 @@ from matplotlib.text import Text
 
 from blendplan.errors import BlendplanError
 from blendplan.planning.compare import Comparison, compare
-from blendplan.report.charts import charts, density_colour
+from blendplan.report.charts import charts
+from blendplan.report.charts_workload import density_colour
 from blendplan.report.drawing import hint, house_style, new_figure, svg, time_axis
 from blendplan.report.figures import Figures, draw_figures
 from blendplan.report.figures_map import density_map

@@ -7,6 +7,7 @@ the same numbers give the same bytes.
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from html import escape
 from importlib.util import find_spec
 from io import StringIO
@@ -51,8 +52,28 @@ _STYLE: dict[Any, Any] = {
     "xtick.color": MUTED,
     "ytick.color": MUTED,
 }
+WIDTH = 6.3  # inches; a picture is as wide as half a page of the report
 _UNITS = ((3600.0, "h"), (60.0, "min"), (1.0, "s"), (1e-3, "ms"))
 _HINT = "hint: "
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One picture.
+
+    Attributes:
+        name: of its file.
+        title: of the picture.
+        caption: how to read it.
+        label: what it says, for those who cannot see it.
+        figure: the drawing, without title and caption.
+    """
+
+    name: str
+    title: str
+    caption: str
+    label: str
+    figure: "Figure"
 
 
 def require_matplotlib() -> None:
