@@ -17,8 +17,8 @@ from blendplan.lengths.predicted import Lengths
 from blendplan.lengths.shrinkage import ShrinkagePredictor
 from blendplan.requests.in_memory import requests_from_lists
 from blendplan.tree.build import build_tree
+from blendplan.tree.graph import to_networkx
 from blendplan.tree.prefix_tree import PrefixTree
-from tests.oracles.graph import to_networkx
 from tests.oracles.tree import PROMPTS
 
 Sample = tuple[list[list[int]], list[int], list[int]]

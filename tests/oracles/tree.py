@@ -4,8 +4,8 @@ import networkx as nx
 from hypothesis import strategies as st
 
 from blendplan.requests.in_memory import requests_from_lists
+from blendplan.tree.graph import to_networkx
 from blendplan.tree.prefix_tree import PrefixTree
-from tests.oracles.graph import to_networkx
 
 # Few distinct tokens, and repeated parts longer than the vector width of the comparison.
 TOKENS = st.sampled_from([0, 1, 7, 2**31 - 1])

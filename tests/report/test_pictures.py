@@ -29,8 +29,8 @@ from blendplan.report.quantities import duration, rounded, share
 from blendplan.requests.read import read_requests
 from blendplan.tree.annotate import annotate
 from blendplan.tree.build import build_tree
+from blendplan.tree.graph import to_networkx
 from tests.cli.cli_runs import error_line, run, write_job
-from tests.oracles.graph import to_networkx
 
 POLICIES = ("fcfs", "dfs", "blendserve", "blend")
 

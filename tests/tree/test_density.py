@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from blendplan.requests.in_memory import requests_from_lists
 from blendplan.tree.annotate import annotate
 from blendplan.tree.build import build_tree
+from blendplan.tree.graph import to_networkx
 from blendplan.tree.layout import sort_tree
 from blendplan.tree.prefix_tree import PrefixTree
-from tests.oracles.graph import to_networkx
 from tests.oracles.tree import PROMPTS, check_structure
 
 DEMANDS = st.floats(0, 8, allow_subnormal=False).map(lambda x: round(x, 3))

@@ -1,11 +1,12 @@
-"""`to_networkx`: the prefix tree as a graph, for what networkx knows how to check."""
+"""`to_networkx`: the prefix tree as a graph, for library users."""
 
-from typing import Any
-
-import networkx as nx
+from typing import TYPE_CHECKING, Any
 
 from blendplan.requests.columns import Requests
 from blendplan.tree.prefix_tree import PrefixTree
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 
 def to_networkx(tree: PrefixTree, requests: Requests | None = None) -> "nx.DiGraph[int]":
@@ -16,6 +17,8 @@ def to_networkx(tree: PrefixTree, requests: Requests | None = None) -> "nx.DiGra
     in its subtree. With ``requests`` also ``segment``, the node's own token ids, and ``ids``, the
     ids of the requests that end at it. Successors keep the order of the children.
     """
+    import networkx as nx
+
     graph: nx.DiGraph[int] = nx.DiGraph()
     for node in range(tree.node_count):
         parent = int(tree.parent[node])
