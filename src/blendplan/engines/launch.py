@@ -100,6 +100,27 @@ def launch_of(
     )
 
 
+def launch_unplanned(
+    model: str,
+    arguments: Mapping[str, Any],
+    *,
+    pdmux: bool,
+    log_steps: bool,
+    output: Path | None,
+) -> Launch:
+    """How an engine is started for requests without a plan: as it would by itself.
+
+    Args: as of `launch_of`.
+    """
+    return Launch(
+        model=model,
+        arguments=dict(arguments),
+        pdmux=pdmux,
+        log_steps=log_steps,
+        log=None if output is None else engine_log(output),
+    )
+
+
 def engine_log(output: Path) -> Path:
     """Where the engines of a run print to; kept when one of them died."""
     return output.with_name(output.name + ".engine.log")

@@ -173,8 +173,8 @@ class Launch:
 
     Attributes:
         model: name or directory of the model.
-        limits: those that the plan was made for. The size of the KV cache is the engine's to find
-            out; its `Capacity` tells.
+        limits: those that the plan was made for, None for the engine's own. The size of the KV
+            cache is the engine's to find out; its `Capacity` tells.
         tp: tensor-parallel degree.
         kv_dtype: element type of the KV cache, ``auto`` for the model's.
         graph_sizes: CUDA-graph batch sizes to capture, None for the engine's own choice.
@@ -185,7 +185,7 @@ class Launch:
     """
 
     model: str
-    limits: EngineLimits
+    limits: EngineLimits | None = None
     tp: int = 1
     kv_dtype: str = "auto"
     graph_sizes: list[int] | None = None

@@ -22,7 +22,8 @@ def simulated_engine(plan: "Plan", *, log_steps: bool = False) -> "SimulatedEngi
     return SimulatedEngine(workload_of(plan), target.limits, target.table, log_steps=log_steps)
 
 
-def _start(plan: "Plan", launch: Launch) -> "SimulatedEngine":
+def _start(plan: "Plan | None", launch: Launch) -> "SimulatedEngine":
+    assert plan is not None, "the simulated engine needs a plan"
     return simulated_engine(plan, log_steps=launch.log_steps)
 
 
@@ -31,6 +32,7 @@ SIMULATED = EngineKind(
     summary="simulates the steps of the engine that was planned for, without a GPU",
     start=_start,
     needs_results=False,
+    needs_plan=True,
     loads_model=False,
     takes_arguments=False,
 )

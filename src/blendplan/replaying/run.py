@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from blendplan.engines.launch import Remark, check_wishes, launch_of, model_to_load
-from blendplan.engines.protocol import Capacity, EngineDiedError, Refused
+from blendplan.engines.protocol import Capacity, EngineDiedError, Launch, Refused
 from blendplan.engines.registry import ENGINES
 from blendplan.errors import BlendplanError
 from blendplan.hardware.engine_limits import EngineLimits
-from blendplan.planfile.check import column_digest
 from blendplan.planfile.plan import Plan
-from blendplan.planfile.rows import Work, work_of
+from blendplan.planfile.rows import Work
+from blendplan.replaying.job import Job, job_of_plan
 from blendplan.replaying.journal import Journal, Order
 from blendplan.replaying.logs import REQUEST_LOG, STEP_LOG, open_log
 from blendplan.replaying.loop import ReplayLoop, hopeless
@@ -34,8 +34,8 @@ class Replayed:
         tally: counts of this session.
         interrupted: True when the run was asked to stop before its end.
         capacity: limits of the engine; None when nothing was left to run.
-        planned: the ``predicted`` object of the plan's metadata, with its prefix sharing; only
-            totals of tokens where the plan was made for no engine in particular.
+        planned: the ``predicted`` object of the plan's metadata, with its prefix sharing; empty
+            where nothing was planned.
     """
 
     engine: str
@@ -79,7 +79,6 @@ def replay(
     retries: int = 2,
     already: Path | None = None,
     pdmux: bool = False,
-    own_capacity: bool = False,
     step_log: Path | None = None,
     request_log: Path | None = None,
     remark: Remark = lambda line: None,
@@ -103,7 +102,6 @@ def replay(
         retries: further attempts of a request that failed or whose engine died.
         already: a results file with answers to take over, such as a sampling run's.
         pdmux: share the GPU in space between prefill and decode, where the engine can.
-        own_capacity: the plan was made for no engine in particular: do not compare with it.
         step_log, request_log: Parquet files for what each step computed and each request took.
         remark: called with a line on anything that the user should know.
         progress: called after each step with the state of the run.
@@ -116,16 +114,58 @@ def replay(
     kind, log_steps = ENGINES.get(engine), step_log is not None
     arguments = engine_args or {}
     check_wishes(engine, kind, arguments=arguments, pdmux=pdmux, log_steps=log_steps)
-    path = None if output is None else Path(output)
-    if path is None and (resume or already is not None):
-        raise BlendplanError("only a run with a results file can be resumed; give an output path")
     if not len(plan):
         raise BlendplanError("the plan holds no requests; there is nothing to replay")
     model = model_to_load(plan, engine, kind, model, remark)
-    work = work_of(plan)
-    tally = Tally(len(plan), _predicted(plan, own_capacity))
-    journal = None if path is None else Journal(path, order, _identity(plan, engine, model))
-    writer = ResultsWriter(plan, work, model, journal)
+    path = None if output is None else Path(output)
+    return run_job(
+        job_of_plan(plan, kind),
+        engine,
+        path,
+        launch_of(plan, model, arguments, pdmux=pdmux, log_steps=log_steps, output=path),
+        order=order,
+        resume=resume,
+        retries=retries,
+        already=already,
+        step_log=step_log,
+        request_log=request_log,
+        remark=remark,
+        progress=progress,
+    )
+
+
+def run_job(
+    job: Job,
+    engine: str,
+    path: Path | None,
+    launch: Launch,
+    *,
+    order: Order = "input",
+    resume: bool = False,
+    retries: int = 2,
+    already: Path | None = None,
+    step_log: Path | None = None,
+    request_log: Path | None = None,
+    remark: Remark = lambda line: None,
+    progress: Callable[[Tally], None] = lambda tally: None,
+) -> Replayed:
+    """Run the requests of a job on an engine and write their results.
+
+    Args:
+        job: what to run.
+        engine: name of the engine.
+        path: results file, None for none.
+        launch: how to start the engine.
+        order, resume, retries, already, step_log, request_log, remark, progress: as of `replay`.
+
+    Raises: as `replay`.
+    """
+    if path is None and (resume or already is not None):
+        raise BlendplanError("only a run with a results file can be resumed; give an output path")
+    tally = Tally(len(job.rows), dict(job.predicted))
+    identity = {"plan": job.digest, "engine": engine, "model": launch.model}
+    journal = None if path is None else Journal(path, order, identity)
+    writer = ResultsWriter(job, launch.model, journal)
     with ExitStack() as open_things:
         open_things.callback(writer.close)
         if already is not None:
@@ -141,24 +181,24 @@ def replay(
                 writer.complete()
             return Replayed(engine, tally, False, None, tally.predicted)
 
-        launch = launch_of(plan, model, arguments, pdmux=pdmux, log_steps=log_steps, output=path)
         if launch.log is not None:
             launch.log.unlink(missing_ok=True)  # an earlier session's
-        start = partial(kind.start, plan, launch)
+        start = partial(job.start, launch)
         stop = open_things.enter_context(Stop(lambda: remark(_stopping(path))))
         try:
             running = start()
         except EngineDiedError as error:
-            where = "" if Path(model).is_dir() else f" ({model!r} is no folder here)"
+            where = "" if Path(launch.model).is_dir() else f" ({launch.model!r} is no folder here)"
             raise BlendplanError(f"{engine} did not start{where}: {error}") from None
         capacity = running.capacity
-        limits = _limits(plan, capacity, (lambda line: None) if own_capacity else remark)
+        if job.limits is not None:
+            _compare(job.limits, capacity.limits, remark)
         steps = open_things.enter_context(open_log(step_log, STEP_LOG))
         requests = open_things.enter_context(open_log(request_log, REQUEST_LOG))
-        _refuse_hopeless(work, writer, tally, capacity, remark)
+        _refuse_hopeless(job.rows, writer, tally, capacity, remark)
         loop = ReplayLoop(
-            work,
-            plan.live_policy(limits, left=np.flatnonzero(~writer.done)),
+            job.rows,
+            job.live_policy(capacity.limits, np.flatnonzero(~writer.done)),
             running,
             start,
             writer,
@@ -175,18 +215,6 @@ def replay(
     return Replayed(engine, tally, tally.left > 0, capacity, tally.predicted)
 
 
-def _identity(plan: Plan, engine: str, model: str) -> dict[str, str]:
-    digest = plan.metadata.get("columns_sha256") or column_digest(plan.table)
-    return {"plan": str(digest), "engine": engine, "model": model}
-
-
-def _predicted(plan: Plan, own_capacity: bool) -> dict[str, Any]:
-    predicted = plan.metadata["predicted"]
-    if own_capacity:  # the times are those of another engine
-        return {name: predicted[name] for name in ("prompt_tokens", "output_tokens")}
-    return {**predicted, "prefix_sharing": plan.metadata["prefix_sharing"]["planned"]}
-
-
 def _open_journal(
     journal: Journal, writer: ResultsWriter, tally: Tally, *, resume: bool, remark: Remark
 ) -> None:
@@ -200,10 +228,9 @@ def _open_journal(
         journal.begin()
 
 
-def _limits(plan: Plan, capacity: Capacity, remark: Remark) -> EngineLimits:
-    """The started engine's limits; where they are not the plan's, the partition follows them."""
-    planned, actual = plan.limits, capacity.limits
-    if planned.kv_blocks * planned.block_size != actual.kv_tokens:
+def _compare(planned: EngineLimits, actual: EngineLimits, remark: Remark) -> None:
+    """Remark on limits of the started engine that are not the plan's; its own are kept to."""
+    if planned.kv_blocks * planned.block_size != actual.kv_blocks * actual.block_size:
         remark(
             f"the plan was made for a KV cache of {planned.kv_tokens:,} tokens, the engine has "
             f"{actual.kv_tokens:,}: the memory partition follows the engine"
@@ -215,7 +242,6 @@ def _limits(plan: Plan, capacity: Capacity, remark: Remark) -> EngineLimits:
             f"{planned.max_num_batched_tokens} tokens a step, the engine takes "
             f"{actual.max_num_seqs} and {actual.max_num_batched_tokens}"
         )
-    return actual
 
 
 def _refuse_hopeless(

@@ -132,7 +132,7 @@ def _capacity(info: dict[str, Any]) -> Capacity:
     )
 
 
-def _start(plan: "Plan", launch: Launch) -> EngineProcess:
+def _start(plan: "Plan | None", launch: Launch) -> EngineProcess:
     return EngineProcess(partial(SglangEngine, launch), log=launch.log)
 
 

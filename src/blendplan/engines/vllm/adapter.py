@@ -158,7 +158,7 @@ def _logprob(token: int, entries: Any) -> TokenLogprob:
     )
 
 
-def _start(plan: "Plan", launch: Launch) -> EngineProcess:
+def _start(plan: "Plan | None", launch: Launch) -> EngineProcess:
     return EngineProcess(partial(VllmEngine, launch), log=launch.log)
 
 
