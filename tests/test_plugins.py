@@ -1,6 +1,6 @@
 """Plug-ins of every kind from a package outside the source tree, found by their entry points.
 
-The engine, the cost model and the length predictor are those of docs/extending.md.
+They are the examples of docs/extending.md.
 """
 
 import json
@@ -18,20 +18,6 @@ from blendplan.planfile.plan import Plan
 from tests.cli.cli_runs import SOURCES, write_job
 
 GUIDE = (Path(__file__).parent.parent / "docs" / "extending.md").read_text()
-POLICY = """
-import numpy as np
-
-from blendplan.policy.queue import queue_policy
-from blendplan.policy.state_machine import PolicyKind
-
-
-def make(known, limits, *, seed, parameters):
-    order = np.argsort(known.prompt_tokens, kind="stable")
-    return queue_policy("shortest", order, known, limits, {})
-
-
-SHORTEST = PolicyKind("short prompts first", make)
-"""
 ENTRY_POINTS = """
 [blendplan.policies]
 shortest = shortest_first:SHORTEST
@@ -55,7 +41,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
     for name, text in re.findall(r"```python\n# (\w+\.py)\n(.*?)```", GUIDE, re.DOTALL):
         (folder / name).write_text(text)
-    (folder / "shortest_first.py").write_text(POLICY)
     installed = folder / "toys-1.0.dist-info"
     installed.mkdir()
     (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: toys\nVersion: 1.0\n")
@@ -124,6 +109,18 @@ def test_replay_runs_a_foreign_engine_in_a_process_of_its_own(site: Path, plan_f
     lines = [json.loads(line) for line in output.read_text().splitlines()]
     assert {line["response"]["body"]["system_fingerprint"] for line in lines} == {"echo 1"}
     assert {line["response"]["body"]["choices"][0]["text"] for line in lines} == {"echo"}
+
+
+def test_a_sample_needs_no_plan(site: Path, job: Path) -> None:
+    output = job.with_name("sample.jsonl")
+    words = ("sample", job, "--engine", "echo", "--fraction", "0.5", "-o", output)
+    assert "give --model NAME" in error_line(site, *words)
+    told = answer(site, *words, "--model", "any")
+    assert (told["requests"], told["finished"], told["predicted"]) == (15, 15, {})
+    # Nothing was planned for: the limits are the engine's own.
+    assert told["kv_tokens"] == 100_000
+    again = answer(site, *words, "--model", "any", "--resume")
+    assert (again["already_done"], again["finished"]) == (15, 0)
 
 
 def test_simulation_brings_foreign_policy_and_prices_back(site: Path, plan_file: Path) -> None:

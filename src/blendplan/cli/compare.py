@@ -61,7 +61,10 @@ def command(
         from blendplan.report.figures_png import check_png_folder
 
         check_png_folder(png)
-    with Progress(quiet=answer.quiet) as progress, compilation_clock(progress.line) as clock:
+    with (
+        Progress(quiet=answer.quiet) as progress,
+        compilation_clock(progress.line, policies=policies) as clock,
+    ):
         job.check(html)
         from blendplan.planning.compare import compare
         from blendplan.planning.describe import describe

@@ -74,7 +74,10 @@ def command(
 
 def _plan(job: Job, policy: str, output: Path, answer: Answer) -> None:
     started = perf_counter()
-    with Progress(quiet=answer.quiet) as progress, compilation_clock(progress.line) as clock:
+    with (
+        Progress(quiet=answer.quiet) as progress,
+        compilation_clock(progress.line, policies=[policy]) as clock,
+    ):
         job.check(output)
         from blendplan.planning.planner import plan
 
