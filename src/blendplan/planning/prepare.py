@@ -75,7 +75,7 @@ def prepare(
     if not isinstance(predicted, Lengths):
         predicted = predict_lengths(requests, tree, predicted)
     # No longer than what the KV cache has room for after the prompt.
-    room = np.maximum(1, target.limits.kv_tokens - requests.prompt_tokens + 1)
+    room = np.maximum(1, target.limits.room_for_output(requests.prompt_tokens))
     predicted = predicted.within(0.0, room)
     report("sorting by density", 0, n)
     prompt_tokens = requests.prompt_tokens

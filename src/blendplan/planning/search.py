@@ -53,7 +53,7 @@ def plausible_outputs(prepared: Prepared, limits: EngineLimits, seed: int = 0) -
     draws = np.random.default_rng(seed).standard_normal(len(expected))
     lengths = np.rint(mean * np.exp(spread * draws - spread**2 / 2))
     caps = prepared.requests.max_tokens.astype(np.float64)
-    room = limits.kv_tokens - expected.prompt_tokens + 1
+    room = limits.room_for_output(expected.prompt_tokens)
     most = np.minimum(np.where(caps < 0, np.inf, caps), room)
     # A prediction above its cap would not be one: known lengths stay as they are.
     lengths = np.where(spread > 0, np.minimum(lengths, most), np.rint(mean))
