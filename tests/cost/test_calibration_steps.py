@@ -98,9 +98,9 @@ def test_noisy_log_predicts_the_total_of_another_run(
         time_s[rng.random(len(time_s)) < stalls] *= slowdown
         return time_s
 
-    steps = _steps(rng, 16_000)
+    steps = _steps(rng, 8_000)
     profile = calibrate_steps(_log(steps, measured(steps)), unknown_machine("mine"), MODEL)
-    other = _steps(rng, 16_000, sequences=12)
+    other = _steps(rng, 8_000, sequences=12)
     log, true_s = _log(other, measured(other)), _true_time_s(other)
     predicted_s = _predicted_s(log, profile).sum()
     here, there = standard_error(_true_time_s(steps)), standard_error(true_s)
