@@ -94,9 +94,9 @@ class SimulatedEngine:
         self._admit(admission, report)
         report.steps = int(steps.price(engine, cache, self._table, self._series))
         if report.steps:
+            steps.sample(engine, cache)
             if self._log_steps:
                 report.work.append(self._work())
-            steps.sample(engine, cache)
         report.finished = [self._answer(int(row)) for row in engine.done[: step.done]]
         self._report_load(report)
         return report

@@ -173,18 +173,20 @@ def serve(engine: Engine, cache: KvCache) -> None:
     The requests that lost their blocks are the last ``step.lost`` of ``waiting_again``.
     """
     now, step = engine.now[0], engine.step[0]
+    # Most requests decode: what that changes stays in local variables.
+    tokens_left = step.tokens_left
+    decoding = kv_tokens_read = 0
     place = 0
-    while place < now.running and step.tokens_left > 0:
+    while place < now.running and tokens_left > 0:
         request = engine.running[place]
         before = engine.computed[request]
         new = known_tokens(engine, request) - before
-        decoding = new == 1 and engine.generated[request] > 0
-        if not decoding:
-            new = min(new, step.prefill_left)
-        new = min(new, step.tokens_left)
-        if new == 0:
-            place += 1
-            continue
+        decodes = new == 1 and engine.generated[request] > 0
+        if not decodes:
+            new = min(new, step.prefill_left, tokens_left)
+            if new == 0:
+                place += 1
+                continue
         if before + new > cache.held[request] * cache.block_size:
             blocks = -(-(before + new) // cache.block_size) - cache.held[request]
             while blocks > cache.now[0].free:
@@ -193,24 +195,26 @@ def serve(engine: Engine, cache: KvCache) -> None:
             if place == now.running:
                 break
             allocate(cache, request, blocks)
-        if decoding:
-            step.decode_sequences += 1
-            step.kv_tokens_read += before + new
-            step.sampling += 1
-            step.tokens_left -= new
+        if decodes:
+            decoding += 1
+            kv_tokens_read += before + new
             engine.computed[request] = before + new
         else:
             _prefill(engine, cache, request, before, new)
+        tokens_left -= new
         place += 1
+    step.tokens_left = tokens_left
+    step.decode_sequences = decoding
+    step.kv_tokens_read = kv_tokens_read
+    step.sampling += decoding
 
 
 @kernel
 def _prefill(engine: Engine, cache: KvCache, request: int, before: int, new: int) -> None:
-    """Compute ``new`` tokens of a request that has ``before`` in the cache."""
+    """Compute ``new`` prompt tokens of a request that has ``before`` in the cache."""
     step = engine.step[0]
     register(cache, request, before, before + new)
     engine.computed[request] = before + new
-    step.tokens_left -= new
     step.prefill_left -= new
     step.prefill_tokens += new
     step.prefill_sequences += 1
@@ -258,6 +262,7 @@ def admit(engine: Engine, cache: KvCache, request: int) -> bool:
     hold_cached(cache, request, hits)
     allocate(cache, request, -(-(before + new) // cache.block_size) - hits)
     _prefill(engine, cache, request, before, new)
+    step.tokens_left -= new
     engine.running[now.running] = request
     now.running += 1
     if now.waiting_again > 0 and engine.waiting_again[now.waiting_again - 1] == request:
@@ -315,12 +320,13 @@ def sample(engine: Engine, cache: KvCache) -> None:
     They are the first ``step.done`` of ``engine.done``.
     """
     now, step = engine.now[0], engine.step[0]
-    kept = 0
-    for place in range(now.running):
+    running, kept = now.running, 0
+    for place in range(running):
         request = engine.running[place]
         if engine.computed[request] == known_tokens(engine, request):
-            engine.generated[request] += 1
-            if engine.generated[request] == engine.output_tokens[request]:
+            generated = engine.generated[request] + 1
+            engine.generated[request] = generated
+            if generated == engine.output_tokens[request]:
                 release(cache, request, engine.computed[request])
                 engine.finish_s[request] = now.clock_s
                 now.finished += 1
