@@ -18,6 +18,8 @@ def test_names_that_differ_by_a_few_letters_are_near_whatever_their_case() -> No
     assert near("a100-80", known)[0] == "a100-80g"
     assert near("h20", known) == ["H200"]
     assert near("xyzzy", known) == []
+    assert near("fp32", ["auto", "bf16", "fp16"]) == ["fp16"]
+    assert near("oracle", ["known", "prior", "sample"]) == []
     assert did_you_mean("h20", known) == "did you mean 'H200'?"
     assert did_you_mean("a100-80", known, 1) == "did you mean 'a100-80g'?"
     assert did_you_mean("xyzzy", known) == ""

@@ -11,8 +11,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# How alike names must be to be offered for each other, 0 to 1: two typing errors in a short name.
-_ALIKE = 0.5
+# How alike names must be to be offered for each other, 0 to 1. In a short one, such as fp16, half
+# the letters may be wrong.
+_ALIKE, _ALIKE_IN_SHORT = 0.6, 0.5
+_SHORT = 4
 
 
 def near(word: str, known: Iterable[str], count: int = 3) -> list[str]:
@@ -20,7 +22,9 @@ def near(word: str, known: Iterable[str], count: int = 3) -> list[str]:
     from difflib import get_close_matches
 
     names = {name.lower(): name for name in known}
-    alike = get_close_matches(str(word).lower(), names, n=count, cutoff=_ALIKE)
+    text = str(word).lower()  # a library is given whatever
+    cutoff = _ALIKE_IN_SHORT if len(text) <= _SHORT else _ALIKE
+    alike = get_close_matches(text, names, n=count, cutoff=cutoff)
     return [names[name] for name in alike]
 
 
