@@ -162,7 +162,7 @@ def test_no_requests() -> None:
 
 
 def test_impossible_wishes() -> None:
-    assert "unknown policy 'blendserv'; did you mean blendserve?" in refusal(policy="blendserv")
+    assert "unknown policy 'blendserv'; did you mean 'blendserve'" in refusal(policy="blendserv")
     assert "a100-80g" in refusal(gpu="a100-8g")
     assert "llama-3.1-8b" in refusal(model="lama-3.1-8b")
     assert "llama-3.1-70b" in refusal(model="llama-3.1-70b")
@@ -170,10 +170,11 @@ def test_impossible_wishes() -> None:
     assert "max_num_seqs is 0" in refusal(max_num_seqs=0, kv_tokens=64)
     assert "kv_tokens is 3, less than one block" in refusal(kv_tokens=3)
     line = refusal(lengths="oracle")
-    assert "'oracle'; give auto, known, prior, sample:FILE, history:FILE" in line
+    assert "unknown length method 'oracle'; did you mean 'sample'?" in line
+    assert "give auto, known, prior, sample:FILE, history:FILE" in line
     line = refusal(lengths="sample:/nowhere/results.jsonl")
     assert "'/nowhere/results.jsonl' does not exist" in line and "check the path" in line
-    assert "cost model 'guess': known are calibrated, datasheet" in refusal(cost="guess")
+    assert "cost model 'guess'; choose from calibrated, datasheet" in refusal(cost="guess")
 
 
 def test_request_longer_than_the_cache() -> None:
