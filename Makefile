@@ -26,7 +26,7 @@ demo: $(VENV)/run.stamp
 	examples/demo.sh $(BIN)
 
 test: lint
-	$(BIN)/python -m pytest --quiet --cov=blendplan --cov-report=term:skip-covered
+	$(BIN)/python -m pytest --quiet --numprocesses=2 --dist=loadfile --cov=blendplan --cov-report=term:skip-covered
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check --quiet $(CODE)

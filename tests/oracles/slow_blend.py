@@ -171,7 +171,7 @@ class SlowBlend:
 
     def projected_peak(self, new: Request) -> float:
         """Most that long requests hold, with ``caution`` deviations, while a new one runs."""
-        width = self.constants.width
+        width, long = self.constants.width, self.long()
         own_ends = [self.clock + self.likely_length(new, 0, third) for third in range(3)]
         peak = 0.0
         for bucket in range(self.bucket, self.bucket + 2 * BUCKETS):
@@ -180,7 +180,7 @@ class SlowBlend:
             if not self.reaches(own_ends[2], start):
                 break
             mean = variance = 0.0
-            for request in self.long():
+            for request in long:
                 holds = self.holds(request) + end - self.clock
                 mean += holds * sum(last >= bucket for last in request.ends) / 3
                 if request.ends[0] < bucket <= request.ends[2]:

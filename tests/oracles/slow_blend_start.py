@@ -7,6 +7,7 @@ Written from the definitions in DESIGN 8 and the docstrings of `BlendOptions`, `
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 
 from blendplan.hardware.engine_limits import EngineLimits
@@ -84,7 +85,7 @@ class Request:
         """Expected square of a log-normal length of that mean."""
         return self.output**2 * math.exp(self.spread**2)
 
-    @property
+    @cached_property
     def predicted_reads(self) -> float:
         """KV tokens that all its decode steps together are expected to read."""
         return self.prompt * self.output + self.output_square / 2

@@ -59,7 +59,7 @@ def columns(
     )
 
 
-def job(seed: int, n: int = 600) -> Requests:
+def job(seed: int, n: int = 300) -> Requests:
     """A mixture of short answers after a common prefix, and of long outputs."""
     rng = np.random.default_rng(seed)
     prefixes = [rng.integers(0, 50_000, 400).tolist() for _ in range(5)]
@@ -97,7 +97,7 @@ def test_normal_distribution_agrees_with_scipy(share: float) -> None:
     st.lists(st.tuples(st.integers(0, 400), st.integers(1, 700)), min_size=1, max_size=12),
     st.integers(201, 900),
 )
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 def test_projected_peak_is_that_of_the_known_ends(
     starts_and_rests: list[tuple[int, int]], output: int
 ) -> None:
@@ -184,8 +184,7 @@ def test_families_are_runs_of_the_depth_first_order(seed: int) -> None:
     assert family[0] == 0
 
 
-@pytest.mark.parametrize("spread", [0.0, 0.5, 1.5])
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(("seed", "spread"), [(0, 0.0), (1, 0.5), (2, 1.5)])
 def test_every_run_ends_however_wrong_predictions_are(seed: int, spread: float) -> None:
     prepared = prepare(job(seed), GPU)
     rng = np.random.default_rng(seed)
@@ -206,7 +205,7 @@ def test_known_lengths_need_hardly_a_preemption_and_gain_over_plain_orders(
     seed: int, overlap: float
 ) -> None:
     target = machine("a100-80g", cost=PRICES, overlap=overlap, kv_tokens=48_000, max_num_seqs=128)
-    prepared = prepare(job(seed), target)
+    prepared = prepare(job(seed, 600), target)
     blend = run_policy(prepared, target, "blend").run
     plain = [run_policy(prepared, target, name).run for name in ("dfs", "random")]
     assert blend.preemptions < 0.2 * min(run.preemptions for run in plain)
@@ -333,10 +332,10 @@ def test_learning_is_expectation_maximisation(
     shift, width = 0.0, 1.0
     for _ in range(rounds):
         learn(state)
-        first, second = observed.copy(), observed**2
-        for i in np.flatnonzero(~done):
-            law = truncnorm((observed[i] - shift) / width, np.inf, loc=shift, scale=width)
-            first[i], second[i] = law.mean(), law.var() + law.mean() ** 2
+        least = (observed - shift) / width
+        mean, variance = truncnorm.stats(least, np.inf, shift, width, moments="mv")
+        first = np.where(done, observed, mean)
+        second = np.where(done, observed**2, variance + mean**2)
         count = n + PRIOR_COUNT
         shift = first.sum() / count
         square = (second.sum() + PRIOR_COUNT) / count

@@ -34,24 +34,27 @@ class Case:
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> Case:
+def cases(draw: st.DrawFn, tight: bool) -> Case:
     """Requests in families, with short and long outputs, of which more or less is known.
 
-    Only what makes cases different in kind is drawn one by one; numbers come from a seed.
+    In ``tight`` ones outputs are longer than predicted in a small KV cache that the policy fills,
+    so that the engine preempts. Only what makes cases different in kind is drawn one by one;
+    numbers come from a seed.
     """
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     n = draw(st.integers(5, 60))
     stems = [rng.integers(0, 3, rng.integers(0, 24)).tolist() for _ in range(1 + n // 8)]
     stem = np.sort(rng.integers(0, len(stems), n))
     prompts = [stems[s] + rng.integers(0, 3, rng.integers(1, 20)).tolist() for s in stem]
-    long = rng.random(n) < draw(st.sampled_from([0.1, 0.5, 0.9]))
+    long = rng.random(n) < draw(st.sampled_from([0.5, 0.9] if tight else [0.1, 0.5]))
     outputs = np.where(long, rng.integers(9, 50, n), rng.integers(1, 9, n))
-    expected, spread = _beliefs(draw, rng, stem, outputs)
+    expected, spread = _beliefs(draw, rng, stem, outputs, tight)
     prompt_tokens = np.array([float(len(prompt)) for prompt in prompts])
     block = draw(st.integers(1, 6))
+    room = draw(st.sampled_from([1.0, 1.3, 1.7] if tight else [1.5, 4.0, 12.0]))
     longest = -(-int((prompt_tokens + outputs).max()) // block)
     engine = EngineLimits(
-        kv_tokens=block * int(longest * draw(st.sampled_from([1.0, 1.5, 2.5, 12.0]))),
+        kv_tokens=block * int(longest * room),
         max_num_seqs=draw(st.integers(2, 16)),
         max_num_batched_tokens=draw(st.integers(16, 160)),
         block_size=block,
@@ -74,7 +77,7 @@ def cases(draw: st.DrawFn) -> Case:
             efficient_tokens=draw(st.sampled_from([(), ([1, 9], [16, 16], [33, 40], [96, 300])])),
         ),
     )
-    return Case(prompts, outputs.tolist(), columns, engine, draw(blend_options()))
+    return Case(prompts, outputs.tolist(), columns, engine, draw(blend_options(tight)))
 
 
 def _beliefs(
@@ -82,17 +85,18 @@ def _beliefs(
     rng: np.random.Generator,
     stem: NDArray[np.int64],
     outputs: NDArray[np.int64],
+    low: bool,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Expected outputs and their spread: of each family known, said to be known, or uncertain."""
     n = len(stem)
     expected, spread = outputs.astype(np.float64), np.zeros(n)
     for number in range(stem.max() + 1):
         mine = stem == number
-        kind = draw(st.sampled_from(["known", "wrong", "unsure", "cohort"]))
+        kind = draw(st.sampled_from(["wrong", "unsure", "cohort", "known"][: 3 if low else 4]))
         if kind == "known":
             continue
         spread[mine] = 0.005 if kind == "wrong" else draw(st.sampled_from([0.1, 0.4, 0.8, 1.5]))
-        noise = np.exp(rng.normal(draw(st.sampled_from([-1.5, 0.0])), rng.choice([0.2, 1.0]), n))
+        noise = np.exp(rng.normal(-1.5 if low else 0.0, draw(st.sampled_from([0.2, 1.0])), n))
         expected[mine] *= noise[mine]
         if kind == "cohort":
             expected[mine] = expected[mine].mean() if mine.any() else 0.0
@@ -101,13 +105,13 @@ def _beliefs(
     return np.maximum(1.0, np.ceil(GRAIN * expected) / GRAIN), spread
 
 
-def blend_options() -> st.SearchStrategy[BlendOptions]:
+def blend_options(full: bool) -> st.SearchStrategy[BlendOptions]:
     """Options at their ends, and caps that no sum of token counts hits exactly."""
     return st.builds(
         BlendOptions,
         boundary=st.sampled_from([0.3071, 1.0173, 3.0391]),
-        memory_cap=st.sampled_from([0.4917, 0.9803]),
-        compute_cap=st.sampled_from([0.6013, 0.9907]),
+        memory_cap=st.sampled_from([0.9803] if full else [0.4917, 0.9803]),
+        compute_cap=st.sampled_from([0.9907] if full else [0.6013, 0.9907]),
         reserve=st.sampled_from([0.0, 0.507, 2.003]),
         stagger=st.sampled_from([0.0, 0.5, 1.0]),
         caution=st.sampled_from([0.0, 0.5, 1.0, 2.0]),
@@ -201,17 +205,18 @@ def run_case(case: Case, tally: Tally) -> bool:
     return True
 
 
-def test_every_decision_is_that_of_the_slow_policy() -> None:
+@pytest.mark.parametrize(("tight", "least_preemptions"), [(False, 0), (True, 20)])
+def test_every_decision_is_that_of_the_slow_policy(tight: bool, least_preemptions: int) -> None:
     tally = Tally()
 
-    @given(cases())
-    @settings(max_examples=60, deadline=None)
+    @given(cases(tight))
+    @settings(max_examples=20, deadline=None)
     def decide(case: Case) -> None:
         event(f"came to the end: {run_case(case, tally)}")
 
     decide()
     # What the comparison rests on.
-    assert tally.too_close <= 0.05 * tally.cases
+    assert tally.too_close <= 3
     assert tally.decisions["budget"] > 1_000
-    assert tally.decisions["request"] > 1_000
-    assert tally.decisions["preemption"] > 20
+    assert tally.decisions["request"] > 500
+    assert tally.decisions["preemption"] >= least_preemptions
