@@ -1,5 +1,6 @@
 """``blendplan calibrate``: a GPU profile from measurements."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +95,7 @@ def command(
             profile, fitted = _from_steps(steps, base, output.stem, model, tp, progress)
         write_profile(profile, output)
     values = {"profile": str(output), "gpu": profile.name, **fitted}
-    answer.tell(values, lambda: _lines(values))
+    answer.tell(values, _lines)
 
 
 def _from_kernels(
@@ -132,7 +133,7 @@ def _from_steps(
     return profile, {"steps": dict(profile.fitted["steps"])}
 
 
-def _lines(values: dict[str, Any]) -> str:
+def _lines(values: Mapping[str, Any]) -> str:
     lines = [
         f"{fit['operator']:18} {fit['dtype']:12} {fit['kernel']:30} {fit['rows']:>7,} rows  "
         f"{fit['mape']:5.1f} %"

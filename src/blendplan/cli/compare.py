@@ -88,7 +88,7 @@ def command(
         "rejected": job.rejected(),
         "compile_s": compile_s,
     }
-    answer.give(values, lambda: comparison(by_policy, said.sentences))
+    answer.give(values, lambda shown: comparison(shown["policies"], said.sentences))
 
 
 def _draw(result: "Comparison", job: Job, html: Path | None, png: Path | None) -> None:

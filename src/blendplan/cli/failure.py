@@ -9,6 +9,7 @@ from typing import NoReturn
 import click
 
 from blendplan.errors import BlendplanError
+from blendplan.printable import printable
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
@@ -57,7 +58,7 @@ def leave(line: str, code: int) -> NoReturn:
     """Print ``error: line`` on standard error and exit with `code`; nothing where it is empty."""
     if line:
         with suppress(OSError):
-            click.echo(f"error: {line}", err=True)
+            click.echo(f"error: {printable(line)}", err=True)
     abandon_unwritable_output()
     sys.exit(code)
 

@@ -92,7 +92,7 @@ def _plan(job: Job, policy: str, output: Path, answer: Answer) -> None:
         "plan_wall_s": perf_counter() - started - clock.seconds,
         "compile_s": clock.seconds,
     }
-    answer.tell(values, lambda: facts(headline_rows(values) | {"plan file": str(output)}))
+    answer.tell(values, lambda shown: facts(headline_rows(shown) | {"plan file": shown["output"]}))
 
 
 def _sample(job: Job, sample_out: Path, fraction: float, answer: Answer) -> None:
@@ -109,8 +109,8 @@ def _sample(job: Job, sample_out: Path, fraction: float, answer: Answer) -> None
     values = {"requests": len(requests), "sampled": len(rows), "sample_out": str(sample_out)}
     answer.tell(
         values,
-        lambda: (
-            f"{len(rows):,} of {len(requests):,} requests written to {sample_out}; run them, "
-            f"then plan with --lengths sample:RESULTS"
+        lambda shown: (
+            f"{len(rows):,} of {len(requests):,} requests written to {shown['sample_out']}; "
+            "run them, then plan with --lengths sample:RESULTS"
         ),
     )

@@ -7,6 +7,8 @@ from types import TracebackType
 
 import click
 
+from blendplan.printable import printable
+
 _PATIENCE_S = 1.0
 _FRAME_S = 0.1
 
@@ -46,7 +48,7 @@ class Progress:
 
     def stage(self, name: str) -> None:
         """Begin a piece of work of unknown size."""
-        self._stage, self._done, self._total = name, 0, 0
+        self._stage, self._done, self._total = printable(name), 0, 0
 
     def report(self, stage: str, done: int, total: int) -> None:
         """Both at once, for work that tells its stages itself."""
@@ -60,7 +62,7 @@ class Progress:
         """Print a line above the bar."""
         if self._quiet:
             return
-        self._lines.append(text)
+        self._lines.append(printable(text))
         if not self._drawing:
             self._flush()
 

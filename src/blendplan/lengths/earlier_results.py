@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from blendplan.errors import BlendplanError
-from blendplan.requests.record import MOST_TOKENS, BadRecordError, parse_line, show
+from blendplan.printable import show
+from blendplan.requests.record import MOST_TOKENS, BadRecordError, parse_line
 from blendplan.requests.source import Source
 
 _RIGHT = 'give OpenAI batch output lines or {"id": "...", "output_tokens": 12}'

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from blendplan.errors import BlendplanError
 from blendplan.offsets import offsets_of
+from blendplan.printable import show
 from blendplan.requests.columns import Requests, repeated_ids
-from blendplan.requests.record import LARGEST_TOKEN_ID, MOST_TOKENS, show
+from blendplan.requests.record import LARGEST_TOKEN_ID, MOST_TOKENS
 
 
 def requests_from_lists(

@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 
 from blendplan.errors import BlendplanError
+from blendplan.printable import show
 from blendplan.requests.collect import Block, Collector
 from blendplan.requests.columns import Requests, repeated_ids, select
 from blendplan.requests.lines import read_lines
-from blendplan.requests.record import show
 from blendplan.requests.rejects import Failing, Rejecting, rejecting
 from blendplan.requests.rows import read_rows
 from blendplan.requests.source import Progress, Source
