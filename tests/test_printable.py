@@ -37,7 +37,7 @@ def test_values_within_values() -> None:
 
 def test_errors_travel_between_processes() -> None:
     error = pickle.loads(pickle.dumps(BlendplanError("one\nline")))
-    assert str(error) == "one\\nline"
+    assert str(error) == "one line"
 
 
 def test_a_number_of_any_size_is_shown_shortly() -> None:

@@ -12,11 +12,12 @@ PACKAGE = Path(blendplan.__file__).parent
 
 # A room may import from itself and from rooms above it; rooms of one row do not know each other.
 ORDER = (
-    ("printable",),
+    ("printable", "limits"),
     ("errors",),
     ("fingerprint",),
     ("kernel_cache",),
     ("kernel", "compile_ahead", "whole_file", "names", "offsets", "scalars"),
+    ("arguments",),
     ("hardware",),
     ("requests",),
     ("tree",),

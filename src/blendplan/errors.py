@@ -12,4 +12,4 @@ class BlendplanError(ValueError):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(printable(message))
+        super().__init__(printable(" ".join(map(str.strip, message.splitlines()))))

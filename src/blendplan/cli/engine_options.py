@@ -8,6 +8,7 @@ import click
 
 from blendplan.cli.names import Name
 from blendplan.cli.options import FILE
+from blendplan.cli.ranges import within
 
 # Written down here because `blendplan.engines` takes too long to import for `--help`.
 ENGINES = ("sim", "vllm", "sglang")
@@ -57,7 +58,7 @@ _OPTIONS = (
         "--retries",
         default=2,
         show_default=True,
-        type=click.IntRange(min=0),
+        type=within("retries"),
         metavar="N",
         help="Further attempts of a request that failed.",
     ),

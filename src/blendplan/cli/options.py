@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from blendplan.cli.names import CatalogueName, Name, unknown
+from blendplan.cli.ranges import Share, within
 
 # Written down here because the modules that own them take too long to import for `--help`.
 COST_MODELS = ("calibrated", "datasheet")
@@ -69,7 +70,7 @@ _OPTIONS = (
         "--tp",
         default=1,
         show_default=True,
-        type=click.IntRange(min=1),
+        type=within("tp"),
         metavar="N",
         help="GPUs that share the model (tensor parallel).",
     ),
@@ -77,7 +78,7 @@ _OPTIONS = (
         "--replicas",
         default=1,
         show_default=True,
-        type=click.IntRange(min=1),
+        type=within("replicas"),
         metavar="N",
         help="Engines that share the requests (data parallel), each with GPUs of its own.",
     ),
@@ -124,7 +125,7 @@ _OPTIONS = (
     ),
     click.option(
         "--kv-tokens",
-        type=click.IntRange(min=1),
+        type=within("kv_tokens"),
         metavar="N",
         help="Capacity of the KV cache.  [default: what the GPU's memory leaves]",
     ),
@@ -132,7 +133,7 @@ _OPTIONS = (
         "--max-num-seqs",
         default=1024,
         show_default=True,
-        type=click.IntRange(min=1),
+        type=within("max_num_seqs"),
         metavar="N",
         help="Most requests that run at once.",
     ),
@@ -140,7 +141,7 @@ _OPTIONS = (
         "--max-num-batched-tokens",
         default=2048,
         show_default=True,
-        type=click.IntRange(min=1),
+        type=within("max_num_batched_tokens"),
         metavar="N",
         help="Most tokens in one step.",
     ),
@@ -148,7 +149,7 @@ _OPTIONS = (
         "--block-size",
         default=16,
         show_default=True,
-        type=click.IntRange(min=1),
+        type=within("block_size"),
         metavar="N",
         help="Tokens in one block of the KV cache.",
     ),
@@ -156,7 +157,7 @@ _OPTIONS = (
         "--gpu-memory-utilization",
         default=0.9,
         show_default=True,
-        type=click.FloatRange(0, 1, min_open=True),
+        type=Share(above_zero=True),
         metavar="SHARE",
         help="Share of the GPU's memory that the engine may use.",
     ),
@@ -172,18 +173,23 @@ _OPTIONS = (
         "--preserve-sharing",
         default=0.99,
         show_default=True,
-        type=click.FloatRange(0, 1),
+        type=Share(),
         metavar="SHARE",
         help="Share of the possible prefix sharing that sorting by density must keep.",
     ),
     click.option(
-        "--seed", default=0, show_default=True, metavar="N", help="Seed of all that is random."
+        "--seed",
+        default=0,
+        show_default=True,
+        type=within("seed"),
+        metavar="N",
+        help="Seed of all that is random.",
     ),
     click.option(
         "--effort",
         default=1,
         show_default=True,
-        type=click.IntRange(0, 2),
+        type=within("effort"),
         help="How many settings of the policy blend to simulate before one is chosen.",
     ),
 )

@@ -11,6 +11,7 @@ from blendplan.cli.job import Job, planning
 from blendplan.cli.names import Name
 from blendplan.cli.options import FILE
 from blendplan.cli.progress import Progress
+from blendplan.cli.ranges import Share
 from blendplan.policy.registry import POLICIES
 
 _DEFAULT_FRACTION = 0.01
@@ -36,7 +37,7 @@ _DEFAULT_FRACTION = 0.01
 )
 @click.option(
     "--fraction",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=Share(above_zero=True),
     metavar="SHARE",
     help=f"Share of the requests that --sample-out takes.  [default: {_DEFAULT_FRACTION}]",
 )

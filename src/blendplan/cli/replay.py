@@ -13,6 +13,7 @@ from blendplan.cli.names import Name
 from blendplan.cli.options import FILE
 from blendplan.cli.outcome import resumable, tell_outcome
 from blendplan.cli.progress import Progress
+from blendplan.cli.ranges import within
 from blendplan.errors import BlendplanError
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--replica",
-    type=click.IntRange(min=0),
+    type=within("replica"),
     metavar="I",
     help="Which part to run of a plan for several replicas, from 0.",
 )

@@ -13,6 +13,7 @@ from blendplan.cli.names import Name
 from blendplan.cli.options import FILE
 from blendplan.cli.outcome import resumable, tell_outcome
 from blendplan.cli.progress import Progress
+from blendplan.cli.ranges import Share, within
 
 
 @click.command("sample")
@@ -24,10 +25,17 @@ from blendplan.cli.progress import Progress
     "--fraction",
     default=0.01,
     show_default=True,
-    type=click.FloatRange(0, 1, min_open=True),
+    type=Share(above_zero=True),
     help="Share of the requests to run.",
 )
-@click.option("--seed", default=0, show_default=True, help="For the choice of the requests.")
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    type=within("seed"),
+    metavar="N",
+    help="For the choice of the requests.",
+)
 @click.option(
     "--engine",
     required=True,

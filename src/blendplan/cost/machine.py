@@ -1,15 +1,20 @@
 """`Machine`: the hardware, model and engine limits that requests are planned for."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from inspect import signature
 from pathlib import Path
+from typing import Any
 
-from blendplan.cost.registry import CostModel, cost_model
+from blendplan.arguments import keywords, number, one_of, whole
+from blendplan.cost.registry import COST_MODELS, CostModel, cost_model
 from blendplan.cost.step import StepTable
 from blendplan.hardware.engine_settings import EngineSettings
 from blendplan.hardware.gpu import GpuSpec
 from blendplan.hardware.kv_capacity import kv_capacity_tokens
 from blendplan.hardware.lookup import gpu_spec, model_spec
-from blendplan.hardware.model import ModelSpec, kv_bits
+from blendplan.hardware.model import KV_BITS, ModelSpec, kv_bits
 
 
 @dataclass(frozen=True)
@@ -60,8 +65,19 @@ def machine(
             engine settings, by vLLM's names.
 
     Raises:
-        BlendplanError: an unknown name, or a model that does not fit the GPU.
+        BlendplanError: an unknown name, a number out of its range (`blendplan.limits.LIMITS`),
+            or a model that does not fit the GPU.
     """
+    tp = whole("tp", tp)
+    overlap = number("overlap", overlap, 1.0, math.inf)
+    cost = one_of("cost", cost, COST_MODELS)
+    max_num_seqs = whole("max_num_seqs", max_num_seqs)
+    max_num_batched_tokens = whole("max_num_batched_tokens", max_num_batched_tokens)
+    block_size = whole("block_size", block_size)
+    gpu_memory_utilization = number(
+        "gpu_memory_utilization", gpu_memory_utilization, 0.0, 1.0, above_least=True
+    )
+    kv_dtype = one_of("kv_dtype", kv_dtype, ("auto", *KV_BITS))
     gpu = gpu if isinstance(gpu, GpuSpec) else gpu_spec(gpu)
     model = model if isinstance(model, ModelSpec) else model_spec(model)
     model = replace(model, kv_bits=kv_bits(model, kv_dtype))
@@ -80,3 +96,12 @@ def machine(
     costs = cost_model(cost, model, gpu, tp)
     table = costs.step_table(max_num_batched_tokens, max_num_seqs, overlap)
     return Machine(gpu, model, tp, costs, settings, table, kv_dtype)
+
+
+def check_engine_arguments(of: str, given: Mapping[str, Any]) -> None:
+    """Refuse keyword arguments of a planning function that `machine` does not take.
+
+    Raises:
+        BlendplanError: an unknown name, with the nearest ones.
+    """
+    keywords(of, given, list(signature(machine).parameters)[2:])

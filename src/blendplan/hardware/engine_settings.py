@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from blendplan.arguments import whole
 from blendplan.errors import BlendplanError
 
 
@@ -14,6 +15,9 @@ class EngineSettings:
         max_num_seqs: most requests that may run at once.
         max_num_batched_tokens: most tokens that one step may compute.
         block_size: tokens in one block of the KV cache.
+
+    Raises:
+        BlendplanError: a limit is out of `blendplan.limits.LIMITS`, or no block fits.
     """
 
     kv_tokens: int
@@ -23,8 +27,7 @@ class EngineSettings:
 
     def __post_init__(self) -> None:
         for name in ("kv_tokens", "max_num_seqs", "max_num_batched_tokens", "block_size"):
-            if getattr(self, name) < 1:
-                raise BlendplanError(f"{name} is {getattr(self, name)}; it must be at least 1")
+            object.__setattr__(self, name, whole(name, getattr(self, name)))
         if self.kv_tokens < self.block_size:
             raise BlendplanError(
                 f"kv_tokens is {self.kv_tokens}, less than one block of {self.block_size} tokens"

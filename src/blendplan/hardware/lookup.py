@@ -5,10 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from blendplan.arguments import LONGEST_PATH
 from blendplan.errors import BlendplanError
 from blendplan.hardware.catalogue import catalogue, fitted_tables, nearest, spec_from_table
 from blendplan.hardware.gpu import GpuSpec
 from blendplan.hardware.model import ModelSpec
+from blendplan.printable import show
 
 
 def gpu_names() -> list[str]:
@@ -24,7 +26,11 @@ def gpu_spec(name: str | Path) -> GpuSpec:
     Raises:
         BlendplanError: unknown name, unreadable file, wrong fields.
     """
+    if not isinstance(name, str | Path):
+        raise BlendplanError(f"gpu is {show(name)}; give a name, or the path of a profile in TOML")
     text = str(name)
+    if len(text) > LONGEST_PATH:
+        raise BlendplanError(f"gpu is {show(text)}; no name is as long as that")
     if text.endswith(".toml"):
         return _from_profile(Path(text))
     tables = catalogue("gpus")
@@ -89,8 +95,12 @@ def model_spec(name: str | Path) -> ModelSpec:
     Raises:
         BlendplanError: unknown name, no or bad ``config.json``.
     """
+    if not isinstance(name, str | Path):
+        raise BlendplanError(f"model is {show(name)}; give a name, or a folder with config.json")
     path = Path(name)
-    if isinstance(name, Path) or path.is_dir() or path.suffix == ".json":
+    if len(str(name)) > LONGEST_PATH:
+        raise BlendplanError(f"model is {show(str(name))}; no name is as long as that")
+    if isinstance(name, Path) or _is_folder(path) or path.suffix == ".json":
         from blendplan.hardware.hf_config import read_config
 
         return read_config(path)
@@ -103,3 +113,10 @@ def model_spec(name: str | Path) -> ModelSpec:
         f"unknown model {str(name)!r}: {nearest(key, tables)}; "
         "`blendplan models` lists all, and a folder with config.json works too"
     )
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # no name that a folder can have
+        return False

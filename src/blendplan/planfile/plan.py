@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from blendplan.arguments import instance, whole, whole_numbers
+from blendplan.arguments import path as argument_path
 from blendplan.errors import BlendplanError
 from blendplan.hardware.engine_settings import EngineSettings
 from blendplan.planfile.check import check_columns, column_digest, metadata_digest
@@ -79,6 +81,7 @@ class Plan:
             BlendplanError: there is no such replica.
         """
         parts = self.metadata.get("parts", [self.metadata])
+        replica = whole("replica", replica, -1, 1 << 31)
         if not 0 <= replica < len(parts):
             raise BlendplanError(
                 f"the plan has no replica {replica}; give 0 to {len(parts) - 1}"
@@ -91,6 +94,17 @@ class Plan:
         series: dict[str, list[float]] = {name: [] for name in self.metadata["series"]}
         table = self.table.slice(rows[0], len(rows)) if len(rows) else self.table.slice(0, 0)
         return Plan(table, {**parts[replica], "series": series})
+
+    def refuse_parts(self) -> None:
+        """Refuse the plan of several replicas, where one engine is meant.
+
+        Raises:
+            BlendplanError: it has parts.
+        """
+        if "parts" in self.metadata:
+            raise BlendplanError(
+                f"the plan is for {len(self.metadata['parts'])} replicas; take one with part()"
+            )
 
     def live_policy(
         self,
@@ -106,11 +120,14 @@ class Plan:
             left: rows that have no result yet, at least one; all without it. The policy knows of
                 no others, so nothing is learned from what ran before.
         """
-        if "parts" in self.metadata:
-            raise BlendplanError(
-                f"the plan is for {len(self.metadata['parts'])} replicas; take one with part()"
-            )
-        settings = settings or self.settings
+        self.refuse_parts()
+        if settings is None:
+            settings = self.settings
+        instance("settings", settings, EngineSettings, "give EngineSettings, or None")
+        if left is not None:
+            left = whole_numbers("left", left, 0, len(self) - 1)
+            if not len(left) or len(np.unique(left)) < len(left):
+                raise BlendplanError("left is no list of different rows, at least one")
         rows = in_file_order(self.table, left)
         policy = plan_policy(self.table, self.metadata, settings, rows)
         return LivePolicy(
@@ -130,7 +147,7 @@ class Plan:
         schema = SCHEMA.with_metadata({METADATA_KEY: text.encode()})
         options = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=1))
         with (
-            replacing(Path(path)) as temporary,
+            replacing(argument_path("path", path)) as temporary,
             pa.OSFile(str(temporary), "wb") as sink,
             pa.ipc.new_file(sink, schema, options=options) as writer,
         ):
@@ -144,7 +161,7 @@ class Plan:
         Raises:
             BlendplanError: no such file, or not a whole plan file of a version known here.
         """
-        path = Path(path)
+        path = argument_path("path", path)
         try:
             with pa.OSFile(str(path), "rb") as source, pa.ipc.open_file(source) as reader:
                 schema = reader.schema

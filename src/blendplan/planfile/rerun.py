@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from blendplan.arguments import instance
 from blendplan.cost.machine import Machine, machine
 from blendplan.hardware.lookup import gpu_from_text
 from blendplan.hardware.model import ModelSpec
@@ -31,6 +32,8 @@ def simulate(plan: Plan) -> SimulatedRun:
     Returns:
         What happened, per row of the plan: exactly what the plan predicts.
     """
+    instance("plan", plan, Plan, "give what plan() or Plan.read() returns")
+    plan.refuse_parts()
     target = machine_of(plan)
     rows = in_file_order(plan.table)
     policy = plan_policy(plan.table, plan.metadata, target.settings, rows)

@@ -74,7 +74,8 @@ def prepare(
     predicted = lengths
     if not isinstance(predicted, Lengths):
         predicted = predict_lengths(requests, tree, predicted)
-    predicted = _within(predicted, target.settings.kv_tokens - requests.prompt_tokens + 1)
+    room = target.settings.kv_tokens - requests.prompt_tokens.astype(np.int64) + 1
+    predicted = _within(predicted, room)
     report("sorting by density", 0, n)
     prompt_tokens = requests.prompt_tokens
     compute_s, memory_s = target.costs.demand(prompt_tokens, predicted.mean)
@@ -112,7 +113,7 @@ def prepare(
     )
 
 
-def _within(lengths: Lengths, room: NDArray[np.int32]) -> Lengths:
+def _within(lengths: Lengths, room: NDArray[np.int64]) -> Lengths:
     """Predictions cut to what the KV cache has room for after the prompt."""
     most = np.maximum(1, room).astype(np.float32)
     cut = {name: np.minimum(getattr(lengths, name), most) for name in ("mean", "p50", "p90")}

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from blendplan.arguments import dictionary, flag, function, instance, one_of, text, whole
+from blendplan.arguments import path as argument_path
 from blendplan.engines.protocol import Capacity, EngineDiedError, Refused
 from blendplan.engines.registry import Remark, check_engine_name, engine_starter, model_to_load
 from blendplan.errors import BlendplanError
@@ -21,6 +23,8 @@ from blendplan.replaying.loop import ReplayLoop, hopeless
 from blendplan.replaying.stop import Stop
 from blendplan.replaying.tally import Tally
 from blendplan.replaying.writer import ResultsWriter
+
+_OWN_NAMES = "give a dictionary of the engine's own arguments by name"
 
 
 @dataclass(frozen=True)
@@ -111,12 +115,30 @@ def replay(
             written, or a journal or results are in the way.
         KeyboardInterrupt: a second Ctrl-C, or SIGTERM; the run can be resumed.
     """
-    check_engine_name(engine)
+    instance("plan", plan, Plan, "give what plan() or Plan.read() returns")
+    check_engine_name(text("engine", engine, "give the name of an engine"))
+    output, already, step_log, request_log = (
+        None if value is None else argument_path(name, value)
+        for name, value in (
+            ("output", output),
+            ("already", already),
+            ("step_log", step_log),
+            ("request_log", request_log),
+        )
+    )
+    model = None if model is None else text("model", model, "give a model's name or its folder")
+    engine_args = {} if engine_args is None else dictionary("engine_args", engine_args, _OWN_NAMES)
+    order = "finish" if one_of("order", order, ("input", "finish")) == "finish" else "input"
+    resume, pdmux = flag("resume", resume), flag("pdmux", pdmux)
+    own_capacity = flag("own_capacity", own_capacity)
+    retries = whole("retries", retries)
+    function("remark", remark)
+    function("progress", progress)
     if pdmux and engine != "sglang":
         raise BlendplanError(f"spatial sharing is SGLang's, not that of {engine!r}; drop --pdmux")
     if step_log is not None and engine == "sglang":
         raise BlendplanError("SGLang does not tell what its steps compute; drop --step-log")
-    path = None if output is None else Path(output)
+    path = output
     if path is None and (resume or already is not None):
         raise BlendplanError("only a run with a results file can be resumed; give an output path")
     if not len(plan):
@@ -141,7 +163,7 @@ def replay(
                 writer.complete()
             return Replayed(engine, tally, False, None, tally.predicted)
 
-        start = engine_starter(plan, engine, model, engine_args or {}, pdmux, bool(step_log), path)
+        start = engine_starter(plan, engine, model, engine_args, pdmux, bool(step_log), path)
         stop = open_things.enter_context(Stop(lambda: remark(_stopping(path))))
         try:
             running = start()

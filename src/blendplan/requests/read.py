@@ -11,6 +11,8 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
+from blendplan.arguments import function, one_of
+from blendplan.arguments import path as argument_path
 from blendplan.errors import BlendplanError
 from blendplan.printable import show
 from blendplan.requests.collect import Block, Collector
@@ -52,8 +54,10 @@ def read_requests(
     Raises:
         BlendplanError: the file cannot be read, holds no request, or (with ``fail``) a bad one.
     """
-    if on_error not in ("fail", "skip"):
-        raise BlendplanError(f"on_error is {on_error!r}; give 'fail' or 'skip'")
+    path = argument_path("path", path)
+    on_error = "skip" if one_of("on_error", on_error, ("fail", "skip")) == "skip" else "fail"
+    if progress is not None:
+        function("progress", progress)
     tokens = _tokens(model_dir)
     with Source(path, progress) as source:
         rejects_path = _rejects_path(source, rejects)
@@ -77,7 +81,7 @@ def read_requests(
 def _tokens(model_dir: Path | str | None) -> Tokens:
     if model_dir is None:
         return Estimate()
-    directory = Path(model_dir)
+    directory = argument_path("model_dir", model_dir)
     if not directory.is_dir():
         raise BlendplanError(f"{directory} is not a folder; give the folder of a model")
     return Tokenizer(directory) if (directory / "tokenizer.json").is_file() else Estimate()
@@ -86,7 +90,7 @@ def _tokens(model_dir: Path | str | None) -> Tokens:
 def _rejects_path(source: Source, rejects: Path | str | None) -> Path:
     if rejects is None:
         return source.path.with_name(f"{source.path.name}.rejects.jsonl")
-    path = Path(rejects)
+    path = argument_path("rejects", rejects)
     if path.exists() and path.samefile(source.path):
         raise BlendplanError(f"{path} is the request file itself; write the rejects elsewhere")
     return path
