@@ -17,7 +17,7 @@ ORDER = (
     ("fingerprint",),
     ("kernel_cache",),
     ("kernel", "compile_ahead", "whole_file", "names", "offsets", "scalars"),
-    ("arguments",),
+    ("arguments", "json_files"),
     ("hardware",),
     ("requests",),
     ("tree",),

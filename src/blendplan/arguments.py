@@ -137,6 +137,8 @@ def path(name: str, value: object) -> Path:
     words = os.fspath(value)
     if not isinstance(words, str):
         raise _wrong(name, words, "give the path of a file, as a text or a Path")
+    if "\0" in words:
+        raise _wrong(name, words, "a path holds no null character")
     try:
         Path(words).stat()
     except (FileNotFoundError, NotADirectoryError, PermissionError):

@@ -27,6 +27,8 @@ def _engine_args(
             arguments[name] = json.loads(value)
         except ValueError:
             arguments[name] = value
+        except RecursionError:
+            raise click.BadParameter(f"{name} is nested too deeply", ctx, param) from None
     return arguments
 
 

@@ -7,9 +7,12 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from blendplan.arguments import keywords, number, one_of, whole
 from blendplan.cost.registry import COST_MODELS, CostModel, cost_model
 from blendplan.cost.step import StepTable
+from blendplan.errors import BlendplanError
 from blendplan.hardware.engine_settings import EngineSettings
 from blendplan.hardware.gpu import GpuSpec
 from blendplan.hardware.kv_capacity import kv_capacity_tokens
@@ -93,9 +96,31 @@ def machine(
             block_size=block_size,
         )
     settings = EngineSettings(kv_tokens, max_num_seqs, max_num_batched_tokens, block_size)
-    costs = cost_model(cost, model, gpu, tp)
-    table = costs.step_table(max_num_batched_tokens, max_num_seqs, overlap)
+    try:
+        costs = cost_model(cost, model, gpu, tp)
+        table = costs.step_table(max_num_batched_tokens, max_num_seqs, overlap)
+    except BlendplanError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise BlendplanError(
+            f"what was fitted for GPU {gpu.name} gives no prices "
+            f"({type(error).__name__}: {error}); calibrate it again, or plan with "
+            "the cost model datasheet"
+        ) from error
+    _check_prices(table, gpu)
     return Machine(gpu, model, tp, costs, settings, table, kv_dtype)
+
+
+def _check_prices(table: StepTable, gpu: GpuSpec) -> None:
+    """Refuse prices under which a simulated run would never end."""
+    prices = (*table[:4], np.array(table.step_s))
+    if not all(np.all((price >= 0) & (price < np.inf)) for price in prices) or not np.all(
+        table.linear_s[1:] + table.step_s > 0
+    ):
+        raise BlendplanError(
+            f"by what is known of GPU {gpu.name}, steps take no time, or take it back; check the "
+            "profile, or calibrate it again"
+        )
 
 
 def check_engine_arguments(of: str, given: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from blendplan.errors import BlendplanError
 from blendplan.hardware.catalogue import catalogue, fitted_tables, nearest, spec_from_table
 from blendplan.hardware.gpu import GpuSpec
 from blendplan.hardware.model import ModelSpec
+from blendplan.json_files import read_text
 from blendplan.printable import show
 
 
@@ -46,14 +47,8 @@ def gpu_spec(name: str | Path) -> GpuSpec:
 
 
 def _from_profile(path: Path) -> GpuSpec:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        reason = error.strerror or "cannot be read"
-        raise BlendplanError(f"GPU profile {path}: {reason}; give a TOML file") from None
-    except UnicodeDecodeError as error:
-        raise BlendplanError(f"GPU profile {path} is not TOML: {error}") from None
-    return gpu_from_text(text, f"GPU profile {path}", path.stem)
+    where = f"GPU profile {path}"
+    return gpu_from_text(read_text(path, where, "give a TOML file", "TOML"), where, path.stem)
 
 
 def gpu_from_text(text: str, where: str, name: str) -> GpuSpec:
@@ -69,7 +64,9 @@ def gpu_from_text(text: str, where: str, name: str) -> GpuSpec:
     """
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError:
+        raise BlendplanError(f"{where} is nested too deeply; that is no profile") from None
+    except ValueError as error:
         raise BlendplanError(f"{where} is not TOML: {error}") from None
     base = table.pop("base", None)
     if base is not None:
@@ -77,10 +74,10 @@ def gpu_from_text(text: str, where: str, name: str) -> GpuSpec:
             raise BlendplanError(f"{where}: base is {base!r}; give a catalogue name")
         known = gpu_spec(base)
         table = {item: getattr(known, item) for item in GpuSpec.__dataclass_fields__} | table
-    return _from_table(str(table.pop("name", name)), table, where)
+    return _from_table(table.pop("name", name), table, where)
 
 
-def _from_table(name: str, table: Mapping[str, Any], where: str) -> GpuSpec:
+def _from_table(name: object, table: Mapping[str, Any], where: str) -> GpuSpec:
     return spec_from_table(GpuSpec, {"name": name, **table}, where)
 
 

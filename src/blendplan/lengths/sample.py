@@ -32,7 +32,12 @@ def choose_sample(
     Raises:
         BlendplanError: ``fraction`` is out of range, or all output lengths are known.
     """
-    fraction = number("fraction", fraction, 0.0, 1.0, above_least=True)
+    try:
+        fraction = number("fraction", fraction, 0.0, 1.0, above_least=True)
+    except BlendplanError as error:
+        raise BlendplanError(
+            f"the sampled fraction must be over 0 and at most 1: {error}"
+        ) from None
     seed = whole("seed", seed)
     unknown = tree.order[requests.output_tokens[tree.order] < 0]
     if not len(unknown):

@@ -29,6 +29,8 @@ from blendplan.planfile.revive import in_file_order, plan_policy
 from blendplan.policy.live import LivePolicy
 from blendplan.whole_file import replacing
 
+_MAGIC_BYTES = 8  # before the first schema of an Arrow file
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -165,6 +167,7 @@ class Plan:
         try:
             with pa.OSFile(str(path), "rb") as source, pa.ipc.open_file(source) as reader:
                 schema = reader.schema
+                _check_head(source, schema)
                 text = (schema.metadata or {}).get(METADATA_KEY)
                 table = reader.read_all() if text is not None else pa.table({})
             # Damaged offsets and codes would crash whoever uses the columns.
@@ -195,3 +198,17 @@ class Plan:
             return check_columns(self.table, self.metadata)
         except BlendplanError as error:
             raise BlendplanError(f"{path}: {error}" if path else str(error)) from None
+
+
+def _check_head(source: pa.NativeFile, schema: pa.Schema) -> None:
+    """The schema stands at both ends of an Arrow file, and readers look at the last only.
+
+    Raises:
+        pa.ArrowInvalid: the first is damaged, so the file is not what was written.
+    """
+    place = source.tell()
+    source.seek(_MAGIC_BYTES)
+    first = pa.ipc.read_schema(pa.ipc.read_message(source))
+    source.seek(place)
+    if not first.equals(schema, check_metadata=True):
+        raise pa.ArrowInvalid("its head and its foot differ")

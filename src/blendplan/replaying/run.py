@@ -212,6 +212,13 @@ def _open_journal(
     if resume and journal.path.exists():
         tally.already_done = writer.recover()
         remark(f"resuming: {tally.already_done} of {tally.requests} requests are done")
+        if journal.damaged:
+            lines = ", ".join(map(str, journal.damaged[:5]))
+            more = f" and {len(journal.damaged) - 5} more" if len(journal.damaged) > 5 else ""
+            remark(
+                f"{journal.lines_path} was damaged in line {lines}{more}: what stood there runs "
+                "again, all other answers are kept"
+            )
     elif resume and journal.output.exists():
         tally.already_done, tally.failed = writer.recognise(journal.output)
         remark(f"{journal.output} is complete: nothing to resume")

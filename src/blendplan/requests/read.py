@@ -11,13 +11,13 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from blendplan.arguments import function, one_of
+from blendplan.arguments import function
 from blendplan.arguments import path as argument_path
 from blendplan.errors import BlendplanError
 from blendplan.printable import show
 from blendplan.requests.collect import Block, Collector
 from blendplan.requests.columns import Requests, repeated_ids, select
-from blendplan.requests.lines import read_lines
+from blendplan.requests.lines import count_lines, read_lines
 from blendplan.requests.rejects import Failing, Rejecting, rejecting
 from blendplan.requests.rows import read_rows
 from blendplan.requests.source import Progress, Source
@@ -55,7 +55,8 @@ def read_requests(
         BlendplanError: the file cannot be read, holds no request, or (with ``fail``) a bad one.
     """
     path = argument_path("path", path)
-    on_error = "skip" if one_of("on_error", on_error, ("fail", "skip")) == "skip" else "fail"
+    if on_error not in ("fail", "skip"):
+        raise BlendplanError(f"on_error is {show(on_error)}; give 'fail' or 'skip'")
     if progress is not None:
         function("progress", progress)
     tokens = _tokens(model_dir)
@@ -108,7 +109,7 @@ def _read(source: Source, tokens: Tokens, reject: Failing | Rejecting) -> Reques
     with ThreadPoolExecutor(1) as parser:
         for text in source.line_blocks():
             blocks.append(parser.submit(read_lines, text, first_row, tokens, reject))
-            first_row += text.count(b"\n")
+            first_row += count_lines(text)
             if len(blocks) > 1:
                 collector.add(blocks.popleft().result())
         while blocks:
