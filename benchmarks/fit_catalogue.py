@@ -10,9 +10,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import tomli_w
+
 from blendplan.cost.calibration.from_kernels import calibrate_kernels
 from blendplan.hardware.lookup import gpu_spec
-from blendplan.hardware.profile import toml_text
 
 GPUS = ("a100-80g", "h100-80g", "h200", "b200", "l40s")
 CATALOGUE = Path(__file__).parents[1] / "src" / "blendplan" / "hardware" / "catalogue" / "kernels"
@@ -39,7 +40,7 @@ def main() -> int:
         )
         head = "# Operator parameters by dtype and kernel; made by benchmarks/fit_catalogue.py.\n\n"
         (CATALOGUE / f"{name}.toml").write_text(
-            head + toml_text(fitted_gpu.fitted), encoding="utf-8"
+            head + tomli_w.dumps(fitted_gpu.fitted), encoding="utf-8"
         )
     return 0
 

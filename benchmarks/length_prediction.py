@@ -38,9 +38,9 @@ from benchmarks.trace_requests import gsm8k_lines, requests_of_blocks
 
 from blendplan.cost.machine import machine
 from blendplan.errors import BlendplanError
-from blendplan.lengths.nearest_subtree import SamplePredictor
-from blendplan.lengths.predicted import SOURCES, Lengths, Summary
-from blendplan.lengths.registry import predict_lengths
+from blendplan.lengths.nearest_subtree import NearestSubtreePredictor
+from blendplan.lengths.predict import predict_lengths
+from blendplan.lengths.predicted import Lengths
 from blendplan.lengths.sample import choose_sample
 from blendplan.lengths.shrinkage import ShrinkagePredictor
 from blendplan.planning.prepare import Prepared, prepare
@@ -138,11 +138,11 @@ def sources_of(requests: Requests) -> NDArray[np.str_]:
 
 def predicted(
     predictor: str, tree: PrefixTree, requests: Requests, rows: NDArray[np.int64]
-) -> Summary:
+) -> Lengths:
     """What a predictor says of all requests when it has seen those of `rows`."""
     outputs = requests.output_tokens[rows]
     if predictor == "nearest":
-        return SamplePredictor().fit(tree, rows, outputs).predict(tree.node_of)
+        return NearestSubtreePredictor().fit(tree, rows, outputs).predict(tree.node_of)
     never = {"group_samples": len(requests)} if predictor == TREE_ONLY else {}
     shrinkage = ShrinkagePredictor(**never).fit(tree, rows, outputs, requests.max_tokens[rows])
     return shrinkage.predict(tree.node_of, requests.max_tokens)
@@ -180,11 +180,11 @@ def all_errors(requests: Requests, seeds: int) -> list[Row]:
     return found
 
 
-def errors(requests: Requests, summary: Summary, chosen: NDArray[np.bool_]) -> Row:
+def errors(requests: Requests, lengths: Lengths, chosen: NDArray[np.bool_]) -> Row:
     """Errors over the chosen requests."""
     truth = requests.output_tokens[chosen].astype(np.float64)
     prompt = requests.prompt_tokens[chosen].astype(np.float64)
-    mean, p50, p90 = (column[chosen] for column in summary)
+    mean, p50, p90 = (column[chosen].astype(np.float64) for column in lengths.columns)
     error = mean - truth
     read = (prompt * truth + truth**2 / 2).sum()
     # E[d^2] of a log-normal length with these quantiles.
@@ -237,12 +237,8 @@ def _lengths(
     predictor: str, tree: PrefixTree, requests: Requests, rows: NDArray[np.int64]
 ) -> Lengths:
     """What a planner believes; the sampled requests are known."""
-    columns = []
-    for column in predicted(predictor, tree, requests, rows):
-        column[rows] = requests.output_tokens[rows]
-        columns.append(np.maximum(1.0, column).astype(np.float32))
-    sampled = np.full(len(requests), SOURCES.index("sample"), np.int8)
-    return Lengths(columns[0], columns[1], columns[2], sampled)
+    lengths = predicted(predictor, tree, requests, rows)
+    return lengths.certain(rows, requests.output_tokens[rows]).within(1.0, np.inf)
 
 
 def _plan(prepared: Prepared, overlap: float, effort: int) -> Row:

@@ -14,8 +14,8 @@ from benchmarks.synthetic.workloads import Recipe, synthesize
 from numpy.typing import NDArray
 
 from blendplan.cost.machine import Machine, machine
+from blendplan.lengths.predict import predict_lengths
 from blendplan.lengths.predicted import Lengths
-from blendplan.lengths.registry import predict_lengths
 from blendplan.lengths.sample import choose_sample
 from blendplan.planning.bound import makespan_bound
 from blendplan.planning.compare import Comparison, compare
@@ -151,14 +151,14 @@ def run_variants(
     found = {}
     for label, variant in variants.items():
         expected = variant.change(prepared.expected)
-        policy = make_policy("blend", expected, target.settings, parameters=asdict(variant.options))
-        run = simulate_run(truth, policy, target.settings, target.table)
+        policy = make_policy("blend", expected, target.limits, parameters=asdict(variant.options))
+        run = simulate_run(truth, policy, target.limits, target.table)
         bound = makespan_bound(
             target.table,
             prompt_tokens=truth.prompt_tokens,
             output_tokens=truth.output_tokens,
             prefill=prepared.prefill,
-            kv_capacity_tokens=target.settings.kv_tokens,
+            kv_capacity_tokens=target.limits.kv_tokens,
             preemptions=run.preemptions,
         )
         found[label] = {
@@ -236,12 +236,7 @@ def log_normal(mean: NDArray[np.float64], spread: float) -> Lengths:
     """Log-normal beliefs with that mean."""
     p50 = mean * np.exp(-(spread**2) / 2)
     p90 = p50 * np.exp(1.2815515655446004 * spread)
-    return Lengths(
-        np.maximum(1.0, mean).astype(np.float32),
-        np.maximum(1.0, p50).astype(np.float32),
-        np.maximum(1.0, p90).astype(np.float32),
-        np.zeros(len(mean), dtype=np.int8),
-    )
+    return Lengths.predicted(mean, p50, p90).within(1.0, np.inf)
 
 
 def sampled(requests: Requests, fraction: float, folder: Path, seed: int = 0) -> str:

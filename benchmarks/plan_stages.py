@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import million
 from blendplan.cost.machine import machine
-from blendplan.lengths.registry import predict_lengths
+from blendplan.lengths.predict import predict_lengths
 from blendplan.planfile.assemble import assemble_plan
 from blendplan.planning.bound import least_prefill
 from blendplan.planning.describe import describe
@@ -81,7 +81,7 @@ def stages(path: Path, output: Path, policy: str) -> Clock:
             prediction.run,
             lengths=prepared.lengths,
             expected=prepared.expected,
-            settings=target.settings,
+            limits=target.limits,
             metadata=describe(prepared, target, policy, prediction),
         ),
     )

@@ -18,7 +18,7 @@ import numpy as np
 from blendplan import plan, replay, requests_from_lists
 from blendplan.engines.process import EngineProcess
 from blendplan.engines.protocol import EngineRequest
-from blendplan.engines.registry import simulated_engine
+from blendplan.engines.simulated_kind import simulated_engine
 from blendplan.planfile.plan import Plan
 
 

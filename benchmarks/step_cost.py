@@ -47,10 +47,10 @@ def main() -> int:
         for cost in ("datasheet", "calibrated"):
             target, table_s = _timed(machine, "a100-80g", cost=cost)
             prepared = prepare(requests, target)
-            policy = make_policy("fcfs", prepared.expected, target.settings)
+            policy = make_policy("fcfs", prepared.expected, target.limits)
             _, priced_s = _timed(price_steps, target.table, *work)
             run, run_s = _timed(
-                simulate_run, prepared.workload, policy, target.settings, target.table
+                simulate_run, prepared.workload, policy, target.limits, target.table
             )
             if turn:  # the first compiles
                 price_ns.setdefault(cost, []).append(1e9 * priced_s / STEPS)

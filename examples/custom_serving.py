@@ -100,7 +100,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of how long outputs turn out")
     arguments = parser.parse_args()
     plan = blendplan.Plan.read(arguments.plan)
-    engine = CountingEngine(plan.settings.kv_tokens, plan.settings.max_num_seqs)
+    engine = CountingEngine(plan.limits.kv_tokens, plan.limits.max_num_seqs)
     count = serve(plan, engine, random.Random(arguments.seed))
     print(
         f"{count['finished']} of {len(plan)} requests in {count['steps']} steps, "

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import blendplan
-from blendplan import BlendplanError, EngineSettings, Plan, Requests
+from blendplan import BlendplanError, EngineLimits, Plan, Requests
 from blendplan.arguments import number, one_of, path, whole, whole_numbers
 from blendplan.lengths.sample import choose_sample
-from blendplan.limits import LIMITS
+from blendplan.ranges import RANGES
 from blendplan.tree.build import build_tree
 
 VALUES: dict[str, object] = {
@@ -74,13 +74,13 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "simulate": ("plan",),
     "replay": (
         *("plan", "engine", "output", "model", "engine_args", "order", "resume", "retries"),
-        *("already", "pdmux", "own_capacity", "step_log", "request_log", "remark", "progress"),
+        *("already", "pdmux", "step_log", "request_log", "remark", "progress"),
     ),
-    "EngineSettings": ("kv_tokens", "max_num_seqs", "max_num_batched_tokens", "block_size"),
+    "EngineLimits": ("kv_tokens", "max_num_seqs", "max_num_batched_tokens", "block_size"),
     "choose_sample": ("fraction", "seed"),
     "Plan.read": ("path",),
     "part": ("replica",),
-    "live_policy": ("settings", "left"),
+    "live_policy": ("limits", "left"),
     "write": ("path",),
 }
 
@@ -105,7 +105,7 @@ def _calls(plan: Plan, folder: Path) -> dict[str, Callable[..., Any]]:
         ),
         "simulate": with_defaults(blendplan.simulate, plan=plan),
         "replay": with_defaults(blendplan.replay, plan=plan),
-        "EngineSettings": with_defaults(EngineSettings, kv_tokens=64),
+        "EngineLimits": with_defaults(EngineLimits, kv_tokens=64),
         "choose_sample": lambda **given: choose_sample(tree, requests, **given),
         "Plan.read": Plan.read,
         "part": plan.part,
@@ -135,9 +135,9 @@ def test_only_one_line_comes_out(
     assert refused > len(VALUES) / 3
 
 
-@pytest.mark.parametrize("name", LIMITS)
+@pytest.mark.parametrize("name", RANGES)
 def test_whole_numbers_within_their_limits(name: str) -> None:
-    least, most = LIMITS[name]
+    least, most = RANGES[name]
     for good in (least, most, np.int64(most), np.uint8(max(least, 1))):
         assert type(whole(name, good)) is int
     for bad in (least - 1, most + 1, float(most), str(least), True, None):

@@ -12,7 +12,7 @@ PACKAGE = Path(blendplan.__file__).parent
 
 # A room may import from itself and from rooms above it; rooms of one row do not know each other.
 ORDER = (
-    ("printable", "limits"),
+    ("printable", "ranges"),
     ("errors",),
     ("fingerprint",),
     ("kernel_cache",),

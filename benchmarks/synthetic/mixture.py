@@ -7,7 +7,7 @@ import numpy as np
 from benchmarks.synthetic.rows import Rows
 from numpy.typing import NDArray
 
-from blendplan.cost.registry import CostModel
+from blendplan.cost.protocol import CostModel
 
 # Each source has a system prompt of its own, so that sources share nothing with each other. One KV
 # block of the usual size, so that engines that cache whole blocks can share it.

@@ -1,6 +1,5 @@
 """`load_pool`: where request lengths come from, real traces and stated distributions."""
 
-import difflib
 import gzip
 import json
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from benchmarks.synthetic.rows import Rows, plain_rows
 from numpy.typing import NDArray
 
 from blendplan.errors import BlendplanError
+from blendplan.names import unknown
 
 _TRACE_FILES = {
     "azure-code": "azure_llm_2023_code.parquet",
@@ -85,9 +85,7 @@ def load_pool(name: str, traces: Path) -> Pool:
         return _repeated(name, _trace_rows(traces / _TRACE_FILES[name]))
     if name.endswith(".parquet"):
         return _repeated(Path(name).stem, _trace_rows(Path(name)))
-    near = difflib.get_close_matches(name, POOL_NAMES, n=2)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(POOL_NAMES)}"
-    raise BlendplanError(f"unknown trace {name!r}; {hint}")
+    raise BlendplanError(unknown("trace", name, POOL_NAMES))
 
 
 def _repeated(name: str, rows: Rows) -> Pool:

@@ -1,6 +1,5 @@
 """`synthesize`: a workload from trace names and two numbers; the paper's four by name."""
 
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +10,10 @@ from benchmarks.synthetic.prompts import write_prompts
 from numpy.typing import NDArray
 
 from blendplan.cost.datasheet import datasheet_cost
-from blendplan.cost.registry import CostModel
+from blendplan.cost.protocol import CostModel
 from blendplan.errors import BlendplanError
 from blendplan.hardware.lookup import gpu_spec, model_spec
+from blendplan.names import unknown
 from blendplan.requests.columns import Requests
 
 # Density and sharing may miss the wish by this share of it.
@@ -56,9 +56,7 @@ def recipe(name: str) -> Recipe:
     """
     if name in PAPER_TRACES:
         return PAPER_TRACES[name]
-    near = difflib.get_close_matches(name, PAPER_TRACES, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(PAPER_TRACES)}"
-    raise BlendplanError(f"unknown workload {name!r}; {hint}")
+    raise BlendplanError(unknown("workload", name, PAPER_TRACES))
 
 
 def paper_trace(

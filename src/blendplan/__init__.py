@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from blendplan.errors import BlendplanError as BlendplanError
-    from blendplan.hardware.engine_settings import EngineSettings as EngineSettings
+    from blendplan.hardware.engine_limits import EngineLimits as EngineLimits
     from blendplan.planfile.plan import Plan as Plan
     from blendplan.planfile.rerun import simulate as simulate
     from blendplan.planning.compare import Comparison as Comparison
@@ -28,7 +28,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "BlendplanError": "blendplan.errors",
     "Comparison": "blendplan.planning.compare",
-    "EngineSettings": "blendplan.hardware.engine_settings",
+    "EngineLimits": "blendplan.hardware.engine_limits",
     "LivePolicy": "blendplan.policy.live",
     "Plan": "blendplan.planfile.plan",
     "Requests": "blendplan.requests.columns",

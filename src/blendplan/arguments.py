@@ -9,15 +9,16 @@ import os
 from collections.abc import Iterable, Mapping
 from numbers import Real
 from pathlib import Path
-from typing import Any, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from blendplan.errors import BlendplanError
-from blendplan.limits import LIMITS
 from blendplan.names import unknown
 from blendplan.printable import show
+from blendplan.ranges import RANGES
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 T = TypeVar("T")
 
@@ -26,7 +27,7 @@ LONGEST_PATH = 4096
 
 
 def whole(name: str, value: object, least: int | None = None, most: int | None = None) -> int:
-    """A whole number within its bounds; by default those of that name in `LIMITS`.
+    """A whole number within its bounds; by default those of that name in `RANGES`.
 
     Raises:
         BlendplanError: a truth value, a fraction, no number, or out of bounds.
@@ -35,7 +36,7 @@ def whole(name: str, value: object, least: int | None = None, most: int | None =
     2
     """
     if least is None or most is None:
-        least, most = LIMITS[name]
+        least, most = RANGES[name]
     try:
         if isinstance(value, bool):
             raise TypeError
@@ -47,12 +48,14 @@ def whole(name: str, value: object, least: int | None = None, most: int | None =
     return number
 
 
-def whole_numbers(name: str, values: object, least: int, most: int) -> NDArray[np.int64]:
+def whole_numbers(name: str, values: object, least: int, most: int) -> "NDArray[np.int64]":
     """A flat array of whole numbers within their bounds; int64 [k].
 
     Raises:
         BlendplanError: no flat list or array, or a number that is no whole one or out of bounds.
     """
+    import numpy as np  # the command line checks options without it
+
     right = f"give a flat list or array of whole numbers from {least} to {most}"
     if isinstance(values, np.ndarray):
         if values.ndim == 1 and values.dtype.kind in "iu":

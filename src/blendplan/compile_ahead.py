@@ -24,9 +24,9 @@ def watch():
 threading.Thread(target=watch, daemon=True).start()
 from importlib import import_module
 sys.path[:] = sys.argv[2:]
-for name in sys.argv[1].split(","):
-    module, _, function = name.partition(":")
-    getattr(import_module(module), function)()
+for work in sys.argv[1].split(";"):
+    module, function, *arguments = work.split(":")
+    getattr(import_module(module), function)(*arguments)
 """
 
 
@@ -39,10 +39,11 @@ def compile_ahead(work: Sequence[str]) -> Iterator[None]:
     cache, where nobody else would see what it compiles, or on a single core.
 
     Args:
-        work: functions without arguments that call kernels, as ``package.module:function``, in
-            the order in which they run: best those first that the block needs last.
+        work: functions that call kernels, as ``package.module:function``, and ``:argument`` for
+            one text that they are called with, in the order in which they run: best those first
+            that the block needs last.
     """
-    if MARK in os.environ or _cores() == 1:
+    if not work or MARK in os.environ or _cores() == 1:
         yield
         return
     children: list[subprocess.Popen[bytes]] = []
@@ -70,7 +71,7 @@ def _cores() -> int:
 
 def _started(work: Sequence[str]) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
-        [sys.executable, "-c", CHILD, ",".join(work), *sys.path],
+        [sys.executable, "-c", CHILD, ";".join(work), *sys.path],
         env={**os.environ, MARK: "1"},
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,

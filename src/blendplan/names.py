@@ -2,15 +2,32 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from blendplan.errors import BlendplanError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 T = TypeVar("T")
 
 # How alike names must be to be offered for each other, 0 to 1: two typing errors in a short name.
 _ALIKE = 0.5
+
+
+def near(word: str, known: Iterable[str], count: int = 3) -> list[str]:
+    """The names that are most like a word, capitals or not, the most alike first."""
+    from difflib import get_close_matches
+
+    names = {name.lower(): name for name in known}
+    alike = get_close_matches(str(word).lower(), names, n=count, cutoff=_ALIKE)
+    return [names[name] for name in alike]
+
+
+def did_you_mean(word: str, known: Iterable[str], count: int = 3) -> str:
+    """``did you mean 'a100-80g' or 'a100-40g'?``; empty where no name is near."""
+    alike = near(word, known, count)
+    return f"did you mean {' or '.join(map(repr, alike))}?" if alike else ""
 
 
 def unknown(kind: str, word: str, known: Iterable[str]) -> str:
@@ -21,13 +38,9 @@ def unknown(kind: str, word: str, known: Iterable[str]) -> str:
         word: what was typed.
         known: all names there are.
     """
-    from difflib import get_close_matches
-
     names = list(known)
-    near = get_close_matches(str(word).lower(), names, n=3, cutoff=_ALIKE)
-    if near:
-        return f"unknown {kind} {word!r}; did you mean {' or '.join(repr(name) for name in near)}?"
-    return f"unknown {kind} {word!r}; choose from {', '.join(names)}"
+    hint = did_you_mean(word, names) or f"choose from {', '.join(names)}"
+    return f"unknown {kind} {word!r}; {hint}"
 
 
 class Registry(Generic[T]):
@@ -82,6 +95,8 @@ class Registry(Generic[T]):
                 f"({error}); mend or remove the package that registers it"
             ) from None
 
-    def _foreign(self) -> dict[str, EntryPoint]:
+    def _foreign(self) -> dict[str, "EntryPoint"]:
+        from importlib.metadata import entry_points  # half as slow to import as all the rest
+
         found: Any = entry_points(group=self.group)
         return {entry.name: entry for entry in found if entry.name not in self._rows}

@@ -163,13 +163,23 @@ def test_catalogues_as_table_and_as_json(name: str) -> None:
 
 
 def test_option_values_are_those_of_the_library() -> None:
-    from blendplan.cost.registry import COST_MODELS
     from blendplan.hardware.model import KV_BITS
+
+    assert set(planning_options.KV_DTYPES) <= {"auto", *KV_BITS}
+
+
+@pytest.mark.parametrize("command", ["plan", "compare", "replay", "sample"])
+def test_help_lists_the_names_of_every_registry(command: str) -> None:
+    from blendplan.cost.registry import COST_MODELS
+    from blendplan.engines.registry import ENGINES
+    from blendplan.lengths.registry import length_methods
     from blendplan.policy.registry import POLICIES
 
-    assert planning_options.POLICIES == POLICIES
-    assert planning_options.COST_MODELS == COST_MODELS
-    assert set(planning_options.KV_DTYPES) <= {"auto", *KV_BITS}
+    shown = " ".join(run(command, "--help").stdout.split())
+    if command in ("replay", "sample"):
+        assert all(f"{name}, {ENGINES.get(name).summary}" in shown for name in ENGINES)
+    else:
+        assert all(", ".join(names) in shown for names in (POLICIES, COST_MODELS, length_methods()))
 
 
 def test_options_have_the_defaults_of_the_library() -> None:
@@ -181,9 +191,11 @@ def test_options_have_the_defaults_of_the_library() -> None:
     command = cli.get_command(click.Context(cli), "plan")
     assert command is not None
     offered = {option.name: option for option in command.params}
-    for name, parameter in {**described, **inspect.signature(plan).parameters}.items():
-        if parameter.default not in (inspect.Parameter.empty, None):
-            assert offered[name].default == parameter.default, name
+    parameters = {**described, **inspect.signature(plan).parameters}
+    none = (inspect.Parameter.empty, None)
+    defaults = {name: p.default for name, p in parameters.items() if p.default not in none}
+    assert defaults
+    assert {name: offered[name].default for name in defaults} == defaults
 
 
 @pytest.mark.parametrize(
@@ -211,6 +223,10 @@ def test_completion_offers_files_where_no_name_fits() -> None:
 
 
 def test_models_by_folder_and_alias_pass_the_name_check(tmp_path: Path) -> None:
-    for model in ("Meta-Llama/Llama-3.1-8B-Instruct", tmp_path):
+    for model, line in (
+        ("Meta-Llama/Llama-3.1-8B-Instruct", f"'{tmp_path}/none' does not exist; check the path"),
+        (tmp_path, f"model config {tmp_path}/config.json: No such file or directory"),
+    ):
         result = run("plan", tmp_path / "none", "--gpu", "H100", "--model", model, "-o", os.devnull)
         assert result.exit_code == 1, result.output
+        assert line in error_line(result)

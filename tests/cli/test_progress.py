@@ -1,6 +1,8 @@
 """Progress bars and the notice of compilation."""
 
 import io
+import re
+import sys
 import threading
 import time
 from types import SimpleNamespace
@@ -56,15 +58,45 @@ def test_lines_are_printed_above_the_bar(monkeypatch: pytest.MonkeyPatch) -> Non
         _until_drawn(terminal, "planning")
         progress.line("a remark [of note]")
         _until_drawn(terminal, "a remark [of note]")
+        remark = terminal.getvalue().rindex("a remark [of note]")
+        while "planning" not in terminal.getvalue()[remark:]:
+            time.sleep(0.01)
+    # On a line of its own, and the bar again below it.
+    assert terminal.getvalue()[remark:].startswith("a remark [of note]\n")
 
 
 def test_short_work_shows_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = terminal_for(monkeypatch)
     monkeypatch.setattr(module, "_PATIENCE_S", 60.0)
+    monkeypatch.setitem(sys.modules, "rich.console", None)  # what short work need not import
     with Progress(quiet=False) as progress:
         progress.stage("planning")
         progress.line("a remark")
     assert terminal.getvalue() == "a remark\n"
+
+
+def test_a_line_under_the_bar_is_whole_and_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = terminal_for(monkeypatch)
+    with Progress(quiet=False) as progress:
+        progress.stage("planning")
+        _until_drawn(terminal, "planning")
+        progress.line("a remark")
+        progress.stage("writing")
+        _until_drawn(terminal, "writing")
+    # The row of the bar is wiped before the line is written, and drawn anew below it.
+    assert re.search(r"\x1b\[2Ka remark *\n.*writing", terminal.getvalue(), re.DOTALL)
+
+
+def test_no_bar_where_nobody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal_for(monkeypatch)
+    pipe = io.StringIO()
+    monkeypatch.setattr("sys.stderr", pipe)
+    threads = threading.active_count()
+    with Progress(quiet=False) as progress:
+        progress.stage("planning")
+        progress.line("a remark")
+        assert threading.active_count() == threads
+    assert pipe.getvalue() == "a remark\n"
 
 
 def test_quiet_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +116,10 @@ def test_the_bar_goes_when_the_work_fails(monkeypatch: pytest.MonkeyPatch) -> No
         progress.stage("planning")
         _until_drawn(terminal, "planning")
         raise KeyboardInterrupt
-    assert threading.active_count() == threads
+    deadline = time.monotonic() + 20
+    while threading.active_count() > threads:  # rich does not wait for its own
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     assert "\x1b[?25h" in terminal.getvalue()  # the cursor is back
 
 

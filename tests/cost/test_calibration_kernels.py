@@ -24,7 +24,7 @@ from blendplan.cost.registry import cost_model
 from blendplan.errors import BlendplanError
 from blendplan.hardware.gpu import GpuSpec
 from blendplan.hardware.lookup import gpu_spec, model_spec
-from blendplan.hardware.profile import toml_text, write_profile
+from blendplan.hardware.profile import write_profile
 from tests.cli.cli_runs import answer, error_line, run
 from tests.cost.kernel_folder import ABSURD_MS, TRUE_GEMM, write_kernel_tables
 
@@ -77,18 +77,6 @@ def test_a_profile_survives_the_round_trip(calibrated: GpuSpec, tmp_path: Path) 
     table = cost_model("calibrated", model, gpu_spec(profile)).step_table(64, 8)
     again = cost_model("calibrated", model, calibrated).step_table(64, 8)
     np.testing.assert_array_equal(table.linear_s, again.linear_s)
-
-
-def test_toml_of_awkward_values() -> None:
-    import tomllib
-
-    values = {
-        "a b": 'say "hi"\\\n',
-        "n": [[1.0, float("inf")]],
-        "yes": True,
-        "t": {"x.y": {"z": 1}},
-    }
-    assert tomllib.loads(toml_text(values)) == values
 
 
 def test_command_writes_a_profile(tables: Path, tmp_path: Path) -> None:

@@ -80,19 +80,32 @@ def test_exact_log_gives_exact_times() -> None:
 def test_noisy_log_predicts_the_total_of_another_run(
     seed: int, noise: float, stalls: float, slowdown: float
 ) -> None:
-    """Log-normal noise and rare stalls, both in the log and in the run that is predicted."""
+    """Log-normal noise and rare stalls, both in the log and in the run that is predicted.
+
+    No closer than such totals are to each other: to a hundredth and eight standard errors of them.
+    """
     rng = np.random.default_rng(seed)
+    mean = np.exp(noise**2 / 2) * (1 + stalls * (slowdown - 1))
+    square = np.exp(2 * noise**2) * (1 + stalls * (slowdown**2 - 1))
+    deviation = np.sqrt(max(0.0, square - mean**2)) / mean
+
+    def standard_error(time_s: NDArray[np.float64]) -> float:
+        """Of the total of noisy steps, as a share of it."""
+        return float(deviation * np.sqrt((time_s**2).sum()) / time_s.sum())
 
     def measured(steps: dict[str, Any]) -> NDArray[np.float64]:
         time_s = _true_time_s(steps) * rng.lognormal(0.0, noise, len(steps["sequences"]))
         time_s[rng.random(len(time_s)) < stalls] *= slowdown
         return time_s
 
-    steps = _steps(rng, 4000)
+    steps = _steps(rng, 8_000)
     profile = calibrate_steps(_log(steps, measured(steps)), unknown_machine("mine"), MODEL)
-    other = _steps(rng, 4000, sequences=12)
-    log = _log(other, measured(other))
-    assert _predicted_s(log, profile).sum() == pytest.approx(log.time_s.sum(), rel=0.1)
+    other = _steps(rng, 8_000, sequences=12)
+    log, true_s = _log(other, measured(other)), _true_time_s(other)
+    predicted_s = _predicted_s(log, profile).sum()
+    here, there = standard_error(_true_time_s(steps)), standard_error(true_s)
+    assert predicted_s == pytest.approx(mean * true_s.sum(), rel=0.01 + 8 * here)
+    assert predicted_s == pytest.approx(log.time_s.sum(), rel=0.01 + 8 * np.hypot(here, there))
 
 
 def test_stalls_do_not_bend_the_prices() -> None:

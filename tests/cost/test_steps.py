@@ -6,9 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blendplan.cost.datasheet import datasheet_cost
+from blendplan.cost.protocol import step_table
 from blendplan.cost.registry import cost_model
 from blendplan.cost.step import StepTable, price_steps, step_times
 from blendplan.errors import BlendplanError
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.hardware.lookup import gpu_spec, model_spec
 from blendplan.hardware.model import linear_shapes
 
@@ -76,7 +78,8 @@ def test_cost_models_by_name() -> None:
 @pytest.mark.parametrize("limits", [(0, 8, 1.0), (8, 0, 1.0), (8, 8, 0.5), (8, 8, float("nan"))])
 def test_bad_step_limits(limits: tuple[int, int, float]) -> None:
     with pytest.raises(BlendplanError, match="at least 1"):
-        datasheet_cost(LLAMA, A100).step_table(*limits)
+        tokens, sequences, overlap = limits
+        step_table(datasheet_cost(LLAMA, A100), EngineLimits(99, sequences, tokens), overlap)
 
 
 def _table(rng: np.random.Generator, tokens: int, sequences: int, overlap: float) -> StepTable:

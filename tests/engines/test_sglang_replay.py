@@ -10,10 +10,12 @@ import pytest
 from blendplan.engines.process import EngineProcess
 from blendplan.engines.protocol import EngineRequest, Launch
 from blendplan.errors import BlendplanError
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.replaying.run import replay
 from tests.engines.tiny import tiny_tokenizer
 from tests.replaying.replay_jobs import assert_each_once, lines_of, small_plan, write_requests_file
 
+LIMITS = EngineLimits(1536, 8, 64)
 ARGUMENTS: dict[str, Any] = {
     "load_format": "dummy",
     "device": "cpu",
@@ -101,11 +103,11 @@ def test_text_and_chat_go_through_the_model_s_tokenizer(
 def test_requests_are_admitted_in_the_order_of_submission(sglang: None, tiny_model: Path) -> None:
     from blendplan.engines.sglang.adapter import SglangEngine
 
-    launch = Launch(str(tiny_model), 1, 256, arguments=ARGUMENTS)
+    launch = Launch(str(tiny_model), EngineLimits(1536, 1, 256), arguments=ARGUMENTS)
     engine = EngineProcess(partial(SglangEngine, launch))
     order = [5, 2, 9, 0, 7, 1, 8, 3, 6, 4]
     try:
-        assert (engine.capacity.kv_tokens, engine.capacity.max_num_seqs) == (1536, 1)
+        assert (engine.capacity.limits.kv_tokens, engine.capacity.limits.max_num_seqs) == (1536, 1)
         # One at a time: what is admitted first finishes first.
         report = engine.step([EngineRequest(row, [9 + row] * 20, output_tokens=4) for row in order])
         finished = [done.row for done in report.finished]
@@ -127,19 +129,19 @@ def test_graph_sizes_and_spatial_sharing_reach_sglang(sglang: None, tiny_model: 
     class Known:
         def __init__(self, enable_mixed_chunk: bool, chunked_prefill_size: int) -> None: ...
 
-    launch = Launch(str(tiny_model), 8, 64, graph_sizes=[1, 5, 8])
+    launch = Launch(str(tiny_model), LIMITS, graph_sizes=[1, 5, 8])
     arguments = engine_arguments(launch, Known)
     assert arguments["cuda_graph_bs_decode"] == [1, 5, 8]
     assert arguments["enable_mixed_chunk"] is True
-    spatial = Launch(str(tiny_model), 8, 64, pdmux=True)
+    spatial = Launch(str(tiny_model), LIMITS, pdmux=True)
     arguments = engine_arguments(spatial, Known)
     assert arguments["enable_pdmux"] is True
     assert arguments["chunked_prefill_size"] == -1
     assert arguments["disable_overlap_schedule"] is True
     assert arguments["enable_mixed_chunk"] is False
-    against = Launch(str(tiny_model), 8, 64, pdmux=True, arguments={"chunked_prefill_size": 512})
+    against = Launch(str(tiny_model), LIMITS, pdmux=True, arguments={"chunked_prefill_size": 512})
     with pytest.raises(BlendplanError, match="needs chunked_prefill_size=-1, not 512"):
         engine_arguments(against, Known)
-    unknown = Launch(str(tiny_model), 8, 64, arguments={"chunk_prefill_size": 512})
+    unknown = Launch(str(tiny_model), LIMITS, arguments={"chunk_prefill_size": 512})
     with pytest.raises(BlendplanError, match="did you mean 'chunked_prefill_size'"):
         engine_arguments(unknown, Known)

@@ -16,6 +16,7 @@ import pytest
 from blendplan.engines.process import EngineProcess
 from blendplan.engines.protocol import EngineRequest, Launch
 from blendplan.errors import BlendplanError
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.planfile.plan import Plan
 from blendplan.replaying.run import replay
 from blendplan.replaying.tally import Tally
@@ -23,6 +24,7 @@ from tests.engines.tiny import tiny_tokenizer
 from tests.replaying.replay_jobs import assert_each_once, lines_of, small_plan, write_requests_file
 
 KILLS = 3
+LIMITS = EngineLimits(1536, 8, 64)
 ARGUMENTS = {
     "load_format": "dummy",
     "enforce_eager": True,
@@ -144,7 +146,7 @@ def test_graph_sizes_reach_vllm(vllm: None, tiny_model: Path) -> None:
     from blendplan.engines.vllm.arguments import engine_arguments
 
     known = type("EngineArgs", (), {"__init__": lambda self, model: None})
-    launch = Launch(str(tiny_model), 8, 64, graph_sizes=[1, 5, 8])
+    launch = Launch(str(tiny_model), LIMITS, graph_sizes=[1, 5, 8])
     assert engine_arguments(launch, known)["cudagraph_capture_sizes"] == [1, 5, 8]
 
 
@@ -216,10 +218,10 @@ def test_the_adapter_reports_what_it_is_asked(vllm: None, tiny_model: Path) -> N
 
     from blendplan.engines.vllm.adapter import VllmEngine
 
-    launch = Launch(str(tiny_model), 4, 64, arguments=ARGUMENTS)
+    launch = Launch(str(tiny_model), EngineLimits(1536, 4, 64), arguments=ARGUMENTS)
     engine = EngineProcess(partial(VllmEngine, launch))
     try:
-        assert engine.capacity.kv_tokens == 48 * 32
+        assert engine.capacity.limits.kv_tokens == 48 * 32
         assert engine.capacity.context_tokens == 1024
         asked = [EngineRequest(row, [7 + row] * 50, output_tokens=3) for row in range(3)]
         report = engine.step(asked, prefill_tokens=10)

@@ -118,9 +118,9 @@ def test_model_aliases() -> None:
 
 
 def test_unknown_names_answer_with_the_nearest() -> None:
-    with pytest.raises(BlendplanError, match=r"unknown GPU 'h10-80g': did you mean h100-80g"):
+    with pytest.raises(BlendplanError, match=r"unknown GPU 'h10-80g'; did you mean 'h100-80g'"):
         gpu_spec("h10-80g")
-    with pytest.raises(BlendplanError, match=r"unknown model 'lama-3.1-8b': did you mean llama-3"):
+    with pytest.raises(BlendplanError, match=r"unknown model 'lama-3.1-8b'; did you mean 'llama-3"):
         model_spec("lama-3.1-8b")
 
 
@@ -136,7 +136,7 @@ def test_profile_on_a_catalogue_base(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("", "is missing"),
-        ('base = "l40s"\nmemory_byte = 1', "did you mean memory_bytes"),
+        ('base = "l40s"\nmemory_byte = 1', "did you mean 'memory_bytes'"),
         ('base = "l40s"\nmemory_bytes = "much"', "expected int"),
         ('base = "l40s"\nmemory_bytes = -1', "must be positive"),
         ("base = 3", "catalogue name"),

@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blendplan.errors import BlendplanError
+from blendplan.lengths.earlier_results import Results
 from blendplan.lengths.history import HistoryPredictor
-from blendplan.lengths.nearest_subtree import SamplePredictor
-from blendplan.lengths.predicted import SOURCES
+from blendplan.lengths.nearest_subtree import NearestSubtreePredictor
+from blendplan.lengths.predict import predict_lengths
+from blendplan.lengths.predicted import Lengths
 from blendplan.lengths.prior import PriorPredictor
-from blendplan.lengths.registry import predict_lengths
 from blendplan.lengths.sample import branch_shares, choose_sample, main_branches
 from blendplan.requests.columns import Requests
 from blendplan.requests.in_memory import requests_from_lists
@@ -25,6 +26,11 @@ from tests.oracles.tree import PROMPTS
 
 def with_tree(requests: Requests) -> tuple[Requests, PrefixTree]:
     return requests, build_tree(requests)
+
+
+def sources(lengths: Lengths) -> list[str]:
+    """What each length rests on."""
+    return ["known" if known else lengths.source for known in lengths.known]
 
 
 def write_lines(path: Path, lines: list[object]) -> Path:
@@ -57,7 +63,7 @@ def test_stated_lengths_win_and_caps_hold() -> None:
     lengths = predict_lengths(requests, tree)
     assert lengths.mean[:2].tolist() == lengths.p50[:2].tolist() == [7, 100]
     assert lengths.p90[:2].tolist() == [7, 100]
-    assert [SOURCES[i] for i in lengths.source] == ["known", "known", "prior", "prior"]
+    assert sources(lengths) == ["known", "known", "prior", "prior"]
     assert 4 < lengths.mean[2] < lengths.p50[2] == lengths.p90[2] == 5
     assert lengths.note.startswith("output lengths of 2 of 4 requests are a guess")
     assert "1 % sample" in lengths.note
@@ -92,7 +98,7 @@ def test_prior_is_a_lognormal_cut_off_at_the_cap(cap: int) -> None:
     prior = PriorPredictor(median=120.0, sigma=0.9)
     drawn = 120.0 * np.exp(0.9 * np.random.default_rng(1).standard_normal(200_000))
     outputs = np.minimum(drawn, cap) if cap > 0 else drawn
-    mean, p50, p90 = (column[0] for column in prior.predict(np.array([cap], np.int32)))
+    mean, p50, p90 = (column[0] for column in prior.cut_off(np.array([cap], np.int32)))
     assert mean == pytest.approx(outputs.mean(), rel=0.01)
     assert p50 == pytest.approx(np.quantile(outputs, 0.5), rel=0.01)
     assert p90 == pytest.approx(np.quantile(outputs, 0.9), rel=0.01)
@@ -109,12 +115,9 @@ def test_sample_is_even_over_every_subtree_of_a_main_branch(
     known = data.draw(
         st.lists(st.sampled_from([None, None, 5]), min_size=len(prompts), max_size=len(prompts))
     )
+    known[data.draw(st.integers(0, len(prompts) - 1))] = None
     requests, tree = with_tree(requests_from_lists(prompts, output_tokens=known))
     unknown = [row for row, length in enumerate(known) if length is None]
-    if not unknown:
-        with pytest.raises(BlendplanError, match="nothing to sample"):
-            choose_sample(tree, requests, fraction, seed)
-        return
     rows = choose_sample(tree, requests, fraction, seed).tolist()
     assert rows == sorted(set(rows))
     assert set(rows) <= set(unknown)
@@ -124,11 +127,21 @@ def test_sample_is_even_over_every_subtree_of_a_main_branch(
     sizes = np.bincount(branch[unknown])
     each = np.zeros(len(sizes))
     each[sizes > 0] = branch_shares(sizes[sizes > 0], len(rows)) / sizes[sizes > 0]
-    for start, end in zip(tree.request_start, tree.request_end, strict=True):
-        below = sorted(set(tree.order[start:end].tolist()) & set(unknown))
-        if len(set(branch[below].tolist())) == 1:
-            share = each[branch[below]].sum()
-            assert abs(len(set(below) & set(rows)) - share) < 1 + 1e-6
+    subtrees = [
+        sorted(set(tree.order[start:end].tolist()) & set(unknown))
+        for start, end in zip(tree.request_start, tree.request_end, strict=True)
+    ]
+    in_one_branch = [below for below in subtrees if len(set(branch[below].tolist())) == 1]
+    assert in_one_branch
+    for below in in_one_branch:
+        share = each[branch[below]].sum()
+        assert abs(len(set(below) & set(rows)) - share) < 1 + 1e-6
+
+
+def test_nothing_is_sampled_where_every_length_is_known() -> None:
+    requests, tree = with_tree(requests_from_lists([[1], [2, 3]], output_tokens=[5, 5]))
+    with pytest.raises(BlendplanError, match="nothing to sample"):
+        choose_sample(tree, requests, 0.5, 0)
 
 
 def test_a_rare_kind_of_request_is_sampled_often_enough() -> None:
@@ -167,7 +180,7 @@ def test_sample_predicts_by_the_nearest_subtree_that_has_any(
     _, tree = with_tree(requests_from_lists(prompts))
     rows = data.draw(st.lists(st.integers(0, n - 1), min_size=1, unique=True))
     outputs = data.draw(st.lists(st.integers(1, 50), min_size=len(rows), max_size=len(rows)))
-    predictor = SamplePredictor(mean_samples, spread_samples)
+    predictor = NearestSubtreePredictor(mean_samples, spread_samples)
     predicted = predictor.fit(tree, np.array(rows), np.array(outputs, np.int32)).predict(
         tree.node_of
     )
@@ -205,7 +218,7 @@ def test_sampled_requests_get_the_length_they_had(tmp_path: Path) -> None:
     lengths = predict_lengths(requests, tree, f"sample:{file}")
     assert lengths.mean.tolist() == [10, 30, 15, 20, 20]
     assert lengths.p90.tolist() == [10, 30, 15, 30, 30]
-    assert [SOURCES[i] for i in lengths.source] == ["sample"] * 5
+    assert sources(lengths) == ["sample"] * 5
     assert lengths.note == ""
 
 
@@ -277,7 +290,7 @@ def test_history_follows_prompt_length(tmp_path: Path) -> None:
     assert lengths.mean[0] == 8
     assert lengths.mean[1:] == pytest.approx([200, 200], rel=0.1)
     assert lengths.p90[1:] == pytest.approx([280, 280], rel=0.1)
-    assert {SOURCES[i] for i in lengths.source} == {"history"}
+    assert set(sources(lengths)) == {"history"}
     assert "5,000 results" in lengths.note
     assert "by prompt length" in lengths.note
 
@@ -293,8 +306,10 @@ def test_history_bins_partition_the_results(
 ) -> None:
     prompts = np.array([prompt for prompt, _ in results], np.int32)
     outputs = np.array([output for _, output in results], np.int32)
-    history = HistoryPredictor(bins, bin_results).fit(prompts, outputs)
-    mean, p50, p90 = history.predict(prompts)
+    requests, tree = with_tree(requests_from_lists([[1] * prompt for prompt in prompts]))
+    earlier = Results("earlier.jsonl", requests.ids, outputs, prompts, failed=0, repeated=0)
+    history = HistoryPredictor(bins, bin_results).fit(requests, tree, earlier)
+    mean, p50, p90 = history.predict(requests, tree).columns
     assert len(set(mean)) <= bins
     # What is predicted for the earlier requests themselves is right on the whole.
     assert mean.sum() == pytest.approx(outputs.sum())
@@ -320,4 +335,4 @@ def test_a_request_that_may_generate_one_token_is_known() -> None:
     lengths = predict_lengths(requests, build_tree(requests))
     assert lengths.mean.tolist() == lengths.p90.tolist() == [1.0, 1.0]
     assert lengths.note == ""
-    assert {SOURCES[source] for source in lengths.source} == {"known"}
+    assert set(sources(lengths)) == {"known"}

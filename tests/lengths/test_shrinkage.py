@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from blendplan.lengths.bins import BinnedFactor
 from blendplan.lengths.credibility import Moments, compare_groups, credibility
-from blendplan.lengths.nearest_subtree import SamplePredictor
-from blendplan.lengths.predicted import Summary
-from blendplan.lengths.registry import predict_lengths
+from blendplan.lengths.nearest_subtree import NearestSubtreePredictor
+from blendplan.lengths.predict import predict_lengths
+from blendplan.lengths.predicted import Lengths
 from blendplan.lengths.shrinkage import ShrinkagePredictor
 from blendplan.requests.in_memory import requests_from_lists
 from blendplan.tree.build import build_tree
@@ -33,7 +33,7 @@ def samples(draw: st.DrawFn) -> Sample:
     return prompts, rows, lengths
 
 
-def fitted(predictor: ShrinkagePredictor | SamplePredictor, sample: Sample) -> Summary:
+def fitted(predictor: ShrinkagePredictor | NearestSubtreePredictor, sample: Sample) -> Lengths:
     prompts, rows, lengths = sample
     tree = build_tree(requests_from_lists(prompts))
     return predictor.fit(tree, np.array(rows), np.array(lengths, np.int32)).predict(tree.node_of)
@@ -46,7 +46,7 @@ def fitted(predictor: ShrinkagePredictor | SamplePredictor, sample: Sample) -> S
 @given(samples())
 def test_without_strength_it_is_the_mean_of_the_nearest_subtree(sample: Sample) -> None:
     mean = fitted(ShrinkagePredictor(0.0), sample).mean
-    assert mean == pytest.approx(fitted(SamplePredictor(), sample).mean)
+    assert mean == pytest.approx(fitted(NearestSubtreePredictor(), sample).mean)
 
 
 @settings(max_examples=40, deadline=None)
@@ -124,7 +124,7 @@ def test_predictions_stay_among_the_samples_and_do_not_depend_on_their_order(
     shuffled = fitted(
         ShrinkagePredictor(), (prompts, [row for row, _ in paired], [d for _, d in paired])
     )
-    for one, other in zip(summary, shuffled, strict=True):
+    for one, other in zip(summary.columns, shuffled.columns, strict=True):
         assert one.tolist() == other.tolist()
 
 
@@ -134,7 +134,7 @@ def test_lengths_scale(sample: Sample, factor: int) -> None:
     prompts, rows, lengths = sample
     once = fitted(ShrinkagePredictor(), sample)
     scaled = fitted(ShrinkagePredictor(), (prompts, rows, [factor * d for d in lengths]))
-    for one, other in zip(once, scaled, strict=True):
+    for one, other in zip(once.columns, scaled.columns, strict=True):
         assert other == pytest.approx(factor * one)
 
 
@@ -142,7 +142,7 @@ def test_lengths_scale(sample: Sample, factor: int) -> None:
 @given(samples(), st.integers(1, 99))
 def test_samples_that_agree_are_believed(sample: Sample, length: int) -> None:
     prompts, rows, _ = sample
-    for column in fitted(ShrinkagePredictor(), (prompts, rows, [length] * len(rows))):
+    for column in fitted(ShrinkagePredictor(), (prompts, rows, [length] * len(rows))).columns:
         assert column == pytest.approx(np.full(len(prompts), length))
 
 
@@ -159,7 +159,7 @@ def groups_of(
 
 
 def error_of(
-    predictor: ShrinkagePredictor | SamplePredictor,
+    predictor: ShrinkagePredictor | NearestSubtreePredictor,
     tree: PrefixTree,
     lengths: np.ndarray,
     truth: np.ndarray,
@@ -177,7 +177,7 @@ def test_groups_parted_by_chance_lean_on_their_parent() -> None:
     truth = np.full(300, 400.0)
     tree, lengths = groups_of(truth, 40, 1.0, 1)
     shrunk, _ = error_of(ShrinkagePredictor(), tree, lengths, np.repeat(truth, 40))
-    paper, _ = error_of(SamplePredictor(), tree, lengths, np.repeat(truth, 40))
+    paper, _ = error_of(NearestSubtreePredictor(), tree, lengths, np.repeat(truth, 40))
     assert shrunk < paper / 8
 
 
@@ -186,7 +186,7 @@ def test_groups_that_differ_are_told_apart() -> None:
     tree, lengths = groups_of(truth, 100, 0.5, 2)
     each = np.repeat(truth, 100)
     shrunk, total = error_of(ShrinkagePredictor(), tree, lengths, each)
-    paper, total_of_paper = error_of(SamplePredictor(), tree, lengths, each)
+    paper, total_of_paper = error_of(NearestSubtreePredictor(), tree, lengths, each)
     of_all, _ = error_of(ShrinkagePredictor(np.inf), tree, lengths, each)
     assert shrunk < min(paper, of_all / 8)
     assert total == pytest.approx(total_of_paper, abs=0.03)
@@ -200,7 +200,7 @@ def test_totals_stay_right_with_heavy_tails(seed: int) -> None:
     rows = np.sort(np.random.default_rng(seed).choice(len(lengths), 1000, False))
     total = [
         predictor.fit(tree, rows, lengths[rows]).predict(tree.node_of).mean.sum()
-        for predictor in (ShrinkagePredictor(), SamplePredictor())
+        for predictor in (ShrinkagePredictor(), NearestSubtreePredictor())
     ]
     assert total[0] == pytest.approx(total[1], rel=0.04)
 
@@ -340,7 +340,7 @@ def test_long_prompts_with_long_outputs() -> None:
     tree = build_tree(requests_from_lists(prompts))
     rows = np.arange(0, 4000, 20)
     mean = ShrinkagePredictor().fit(tree, rows, lengths[rows]).predict(tree.node_of).mean
-    plain = SamplePredictor().fit(tree, rows, lengths[rows]).predict(tree.node_of).mean
+    plain = NearestSubtreePredictor().fit(tree, rows, lengths[rows]).predict(tree.node_of).mean
     assert np.abs(mean - lengths).mean() < 0.3 * np.abs(plain - lengths).mean()
 
 

@@ -6,15 +6,15 @@ import numpy as np
 import pyarrow as pa
 
 from blendplan.cost.step import StepTable
-from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.policy.known import PolicyInput, StepPrices
 from blendplan.policy.make import make_policy
 from blendplan.policy.state_machine import Policy
 from blendplan.requests.columns import Requests
-from blendplan.simulator import steps as loop
-from blendplan.simulator.kv_cache import FREE, cached_blocks, empty_cache
+from blendplan.simulator.kv_cache import cached_blocks, empty_cache
+from blendplan.simulator.loop import step_loop
 from blendplan.simulator.series import empty_series
-from blendplan.simulator.steps import idle_engine, run_steps
+from blendplan.simulator.steps import idle_engine
 from blendplan.simulator.workload import Workload
 from blendplan.tree.blocks import block_chains
 from blendplan.tree.build import build_tree
@@ -49,14 +49,14 @@ def workload_of(
     return Workload(requests.prompt_tokens, requests.output_tokens, chains)
 
 
-def input_order(n: int, settings: EngineSettings) -> Policy:
+def input_order(n: int, settings: EngineLimits) -> Policy:
     """The policy ``fcfs`` over n requests."""
     rows, ones = np.arange(n, dtype=np.int64), np.ones(n)
     columns = PolicyInput(rows, rows, rows, ones, ones, ones, 0 * ones, ones, 1.0, PRICES)
     return make_policy("fcfs", columns, settings)
 
 
-def odd_prices(settings: EngineSettings, overlap: float) -> StepTable:
+def odd_prices(settings: EngineLimits, overlap: float) -> StepTable:
     """Prices in which every number that a step has counts, and none twice alike."""
     tokens = np.arange(settings.max_num_batched_tokens + 1, dtype=np.float64)
     sequences = np.arange(settings.max_num_seqs + 1, dtype=np.float64)
@@ -93,7 +93,7 @@ class FastEngine:
     """The simulated engine, stepped by hand."""
 
     def __init__(
-        self, workload: Workload, settings: EngineSettings, policy: Policy, table: StepTable
+        self, workload: Workload, settings: EngineLimits, policy: Policy, table: StepTable
     ) -> None:
         self.policy = policy
         self.table = table
@@ -110,29 +110,28 @@ class FastEngine:
 
     def step(self) -> bool:
         """Take one step; True when every request has finished."""
-        return bool(
-            run_steps(self.engine, self.cache, self.policy.state, self.table, self.series, 1)
-        )
+        run_steps = step_loop(self.policy.transitions)
+        return run_steps(self.engine, self.cache, self.policy.state, self.table, self.series, 1)
 
-    def count(self, entry: int) -> int:
-        """An entry of the engine's counts."""
-        return int(self.engine.counts[entry])
+    def count(self, name: str) -> int:
+        """One of the engine's numbers."""
+        return int(getattr(self.engine.now[0], name))
 
     @property
     def running(self) -> list[int]:
         """Running requests in order of admission."""
-        return [int(request) for request in self.engine.running[: self.count(loop.RUNNING)]]
+        return [int(request) for request in self.engine.running[: self.count("running")]]
 
     @property
     def waiting_again(self) -> list[int]:
         """Preempted requests, the next to be admitted first."""
-        waiting = self.engine.waiting_again[: self.count(loop.WAITING_AGAIN)]
+        waiting = self.engine.waiting_again[: self.count("waiting_again")]
         return [int(request) for request in waiting[::-1]]
 
     @property
     def free_blocks(self) -> int:
         """Free blocks of the KV cache."""
-        return int(self.cache.counts[FREE])
+        return int(self.cache.now[0].free)
 
     def hits(self, request: int) -> int:
         """Blocks that a request would hit if it were admitted now."""
@@ -148,12 +147,12 @@ def assert_same_state(fast: FastEngine, slow: SlowEngine) -> None:
     assert engine.generated.tolist() == slow.generated
     assert engine.computed.tolist() == slow.computed
     assert fast.free_blocks == slow.pool.free()
-    assert fast.count(loop.FINISHED) == slow.finished
-    assert fast.count(loop.STEPS) == len(slow.steps)
-    assert fast.count(loop.PREEMPTIONS) == sum(len(step.preempted) for step in slow.steps)
-    assert fast.count(loop.PREFILL) == sum(step.prefill_tokens for step in slow.steps)
+    assert fast.count("finished") == slow.finished
+    assert fast.count("steps") == len(slow.steps)
+    assert fast.count("preemptions") == sum(len(step.preempted) for step in slow.steps)
+    assert fast.count("prefill_tokens") == sum(step.prefill_tokens for step in slow.steps)
     admitted = list(slow.cached_tokens)
-    assert engine.admission[: fast.count(loop.ADMITTED)].tolist() == admitted
+    assert engine.admission[: fast.count("admitted")].tolist() == admitted
     assert engine.cached_tokens[admitted].tolist() == list(slow.cached_tokens.values())
     for request in slow.running:
         assert fast.cache.held[request] == len(slow.held[request])

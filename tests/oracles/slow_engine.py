@@ -14,7 +14,7 @@ from typing import Protocol
 class SlowPolicy(Protocol):
     """What the slow engine asks of a policy; requests are integers."""
 
-    def begin_step(self, running: int) -> int: ...
+    def begin_step(self, running: int, used_tokens: float) -> int: ...
     def next_request(self, running: int) -> int: ...
     def admitted(self, request: int) -> None: ...
     def preempted(self, request: int) -> None: ...
@@ -28,7 +28,7 @@ class InputOrder:
         self.waiting = deque(range(requests))
         self.tokens = max_num_batched_tokens
 
-    def begin_step(self, running: int) -> int:
+    def begin_step(self, running: int, used_tokens: float) -> int:
         return self.tokens
 
     def next_request(self, running: int) -> int:
@@ -130,6 +130,7 @@ class SlowEngine:
         self.max_num_batched_tokens = max_num_batched_tokens
         self.max_num_seqs = max_num_seqs
         self.policy = policy or InputOrder(n, max_num_batched_tokens)
+        self.blocks = blocks
         self.pool = BlockPool(blocks)
         self.generated = [0] * n
         self.computed = [0] * n
@@ -159,7 +160,9 @@ class SlowEngine:
     def step(self) -> None:
         step = Step()
         tokens_left = self.max_num_batched_tokens
-        prefill_left = min(self.policy.begin_step(len(self.running)), tokens_left)
+        used_tokens = float(self.block_size * (self.blocks - self.pool.free()))
+        budget = self.policy.begin_step(len(self.running), used_tokens)
+        prefill_left = min(budget, tokens_left)
         position = 0
         while position < len(self.running) and tokens_left > 0:
             request = self.running[position]

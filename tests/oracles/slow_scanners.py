@@ -62,7 +62,7 @@ class SlowScanners:
         m_left = m * min(1.0, max(0.0, part))
         return {LEFT: m_left, RIGHT: m - m_left}
 
-    def begin_step(self, running: int) -> int:
+    def begin_step(self, running: int, used_tokens: float) -> int:
         if not self.waiting:
             return self.max_num_batched_tokens
         self.share = self.partition()

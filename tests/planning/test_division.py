@@ -44,8 +44,7 @@ def test_no_part_has_much_more_than_its_share(
         largest = demand.max() / demand.sum() * replicas
         # Coarse for a few random requests; many small ones are divided evenly, see below.
         assert max(loads(part, demand, replicas)) <= 2.0 + 2.0 * largest
-    if len(prompts) >= replicas:
-        assert set(part.tolist()) == set(range(replicas))
+    assert len(set(part.tolist())) == min(replicas, len(prompts))
 
 
 @settings(max_examples=30, deadline=None)

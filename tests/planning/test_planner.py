@@ -169,9 +169,11 @@ def test_impossible_wishes() -> None:
     assert "overlap exponent 0.5" in refusal(overlap=0.5)
     assert "max_num_seqs is 0" in refusal(max_num_seqs=0, kv_tokens=64)
     assert "kv_tokens is 3, less than one block" in refusal(kv_tokens=3)
-    refusal(lengths="oracle")
-    refusal(lengths="sample:/nowhere/results.jsonl")
-    refusal(cost="guess")
+    line = refusal(lengths="oracle")
+    assert "'oracle'; give auto, known, prior, sample:FILE, history:FILE" in line
+    line = refusal(lengths="sample:/nowhere/results.jsonl")
+    assert "'/nowhere/results.jsonl' does not exist" in line and "check the path" in line
+    assert "cost model 'guess': known are calibrated, datasheet" in refusal(cost="guess")
 
 
 def test_request_longer_than_the_cache() -> None:

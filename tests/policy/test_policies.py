@@ -5,22 +5,20 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from blendplan.policy.state import COMPUTE, MEMORY, SHARE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blendplan.cost.datasheet import datasheet_cost
 from blendplan.errors import BlendplanError
-from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.hardware.lookup import gpu_spec, model_spec
-from blendplan.policy import state_machine as transitions
 from blendplan.policy.known import PolicyInput, StepPrices
 from blendplan.policy.make import make_policy
 from blendplan.policy.paper_scanners import memory_partition, prefill_budget_tokens
 from blendplan.policy.registry import POLICIES
-from blendplan.policy.state_machine import Policy
+from blendplan.policy.state_machine import COMPUTE, MEMORY, Policy
 
-ENGINE = EngineSettings(kv_tokens=4096, max_num_seqs=16, max_num_batched_tokens=256)
+ENGINE = EngineLimits(kv_tokens=4096, max_num_seqs=16, max_num_batched_tokens=256)
 PRICES = StepPrices(token_s=1.0, read_s=0.01, least_tokens=8)
 DENSITIES = st.floats(0.01, 100.0)
 
@@ -89,8 +87,8 @@ def columns_of(n: int, seed: int = 0) -> PolicyInput:
 
 def admissions(policy: Policy, seed: int, preempt: float = 0.0) -> Iterator[int]:
     """First admissions in order, on an engine that refuses, preempts and ends at random."""
-    state, chance = policy.state, random.Random(seed)
-    n = len(state.order)
+    state, transitions, chance = policy.state, policy.transitions, random.Random(seed)
+    n = len(policy.side)
     seen: set[int] = set()
     running: list[int] = []
     waiting_again: list[int] = []
@@ -135,6 +133,7 @@ def admissions(policy: Policy, seed: int, preempt: float = 0.0) -> Iterator[int]
 @settings(max_examples=150, deadline=None)
 def test_every_request_is_admitted_once(name: str, n: int, seed: int, preempt: float) -> None:
     policy = make_policy(name, columns_of(n, seed), ENGINE, seed=seed)
+    transitions = policy.transitions
     assert policy.name == name
     assert sorted(admissions(policy, seed, preempt)) == list(range(n))
     assert transitions.next_request(policy.state, 0) == -1
@@ -155,12 +154,12 @@ def test_scanners_meet(n: int, seed: int, preempt: float) -> None:
 def test_scanners_start_with_both_ends_and_the_partition_of_both() -> None:
     columns = columns_of(40)
     policy = make_policy("blendserve", columns, ENGINE)
-    state = policy.state
+    state, transitions = policy.state, policy.transitions
     transitions.begin_step(state, 0, 0.0)
     ends = columns.by_density[[0, -1]]
     left, right = columns.density[ends]
     expected = memory_partition(float(ENGINE.kv_tokens), columns.root_density, left, right)
-    assert tuple(state.level[SHARE : SHARE + 2]) == expected
+    assert transitions.shares(state) == expected
     first = transitions.next_request(state, 0)
     transitions.admitted(state, first)
     second = transitions.next_request(state, 1)
@@ -170,7 +169,8 @@ def test_scanners_start_with_both_ends_and_the_partition_of_both() -> None:
 
 def test_scanner_side_stays_inside_its_share() -> None:
     columns = columns_of(200, seed=3)
-    state = make_policy("blendserve", columns, ENGINE).state
+    policy = make_policy("blendserve", columns, ENGINE)
+    state, transitions = policy.state, policy.transitions
     size = columns.new_prompt_tokens + columns.output_tokens / 2
     held: dict[int, list[int]] = {COMPUTE: [], MEMORY: []}
     checked = 0
@@ -185,7 +185,7 @@ def test_scanner_side_stays_inside_its_share() -> None:
             side = int(state.side[request])
             held[side].append(request)
             if len(held[side]) > 1:
-                assert size[held[side]].sum() <= state.level[SHARE + side] * (1 + 1e-12)
+                assert size[held[side]].sum() <= transitions.shares(state)[side] * (1 + 1e-12)
                 checked += 1
         for side in held:
             if len(held[side]) > 1 and step % 7 == side:
@@ -208,7 +208,8 @@ def test_empty_side_takes_a_request_of_any_size_even_after_rounding() -> None:
         root_density=1.5,
         prices=PRICES,
     )
-    state = make_policy("blendserve", columns, ENGINE).state
+    policy = make_policy("blendserve", columns, ENGINE)
+    state, transitions = policy.state, policy.transitions
     transitions.begin_step(state, 0, 0.0)
     for request in (0, 1, 2):
         state.side[request] = MEMORY
@@ -243,9 +244,9 @@ def test_two_policies_share_no_state() -> None:
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("blendserv", "did you mean blendserve?"),
-        ("dsf", "did you mean dfs?"),
-        ("FCFS", "choose from fcfs, random, dfs, blendserve"),
+        ("blendserv", "did you mean 'blendserve'"),
+        ("dsf", "did you mean 'dfs'"),
+        ("FCFS", "did you mean 'fcfs'"),
         ("", "choose from fcfs"),
     ],
 )
@@ -268,8 +269,8 @@ def test_unknown_policy(name: str, hint: str) -> None:
 )
 def test_impossible_settings(wrong: dict[str, int], line: str) -> None:
     with pytest.raises(BlendplanError, match=line):
-        EngineSettings(**wrong)
+        EngineLimits(**wrong)
 
 
 def test_settings_count_whole_blocks() -> None:
-    assert EngineSettings(kv_tokens=100, block_size=16).kv_blocks == 6
+    assert EngineLimits(kv_tokens=100, block_size=16).kv_blocks == 6

@@ -7,8 +7,8 @@ from functools import partial
 
 from blendplan.engines.process import EngineProcess
 from blendplan.engines.protocol import EngineDiedError, EngineRequest, Refused, StepReport
-from blendplan.engines.registry import simulated_engine
 from blendplan.engines.simulated import SimulatedEngine
+from blendplan.engines.simulated_kind import simulated_engine
 from blendplan.planfile.plan import Plan
 
 

@@ -21,7 +21,7 @@ def test_every_request_is_served_whatever_the_lengths(
     tmp_path: Path, policy: str, seed: int
 ) -> None:
     made = small_plan(write_requests_file(tmp_path / "requests.jsonl", 60, seed), policy=policy)
-    engine = EXAMPLE["CountingEngine"](made.settings.kv_tokens // 3, made.settings.max_num_seqs)
+    engine = EXAMPLE["CountingEngine"](made.limits.kv_tokens // 3, made.limits.max_num_seqs)
     count = EXAMPLE["serve"](made, engine, random.Random(seed))
     assert count["finished"] == len(made)
     assert not engine.running

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from blendplan.engines.process import EngineProcess
 from blendplan.engines.protocol import EngineDiedError, EngineRequest
-from blendplan.engines.registry import simulated_engine
+from blendplan.engines.simulated_kind import simulated_engine
 from blendplan.errors import BlendplanError
 from blendplan.planfile.plan import Plan
 from blendplan.replaying.journal import Order
@@ -21,7 +21,7 @@ from blendplan.replaying.tally import Tally
 from tests.replaying.replay_faults import FaultyEngine, faulty_process, raise_death
 from tests.replaying.replay_jobs import assert_each_once, lines_of, small_plan, write_requests_file
 
-START = "blendplan.engines.registry.simulated_engine"
+START = "blendplan.engines.simulated_kind.simulated_engine"
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,21 @@ from blendplan.planfile.plan import Plan
 from tests.replaying.replay_jobs import assert_each_once, lines_of, small_plan, write_requests_file
 
 KILLS = 200
+# The command, waiting in the midst of the run for a line on standard input.
+PAUSING = """
+import sys
+from blendplan.cli import main
+from blendplan.engines.simulated import SimulatedEngine
+take_step, taken = SimulatedEngine.step_asking, []
+def step(*arguments):
+    taken.append(1)
+    if len(taken) == 60:
+        print("here", flush=True)
+        sys.stdin.readline()
+    return take_step(*arguments)
+SimulatedEngine.step_asking = step
+main()
+"""
 
 
 class Sessions:
@@ -121,25 +136,31 @@ def test_an_interrupted_run_says_how_to_go_on(
     """One signal to the command; then the rest with --resume."""
     made = Plan.read(plan_file)
     output = tmp_path / "results.jsonl"
-    command = [sys.executable, "-m", "blendplan", "replay", str(plan_file), "-o", str(output)]
+    words = ["replay", str(plan_file), "-o", str(output)]
     journal = output.with_name("results.jsonl.journal")
     environment = {**os.environ, "PYTHONPATH": str(Path(blendplan.__file__).parent.parent)}
     process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", PAUSING, *words],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
-    while len(whole_lines(journal)) < 3 and process.poll() is None:
-        time.sleep(0.001)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "here\n"
     process.send_signal(number)
-    _, told = process.communicate()
-    if process.returncode == 0:
-        pytest.skip("the run was over before the signal came")
+    _, told = process.communicate("\n", timeout=60)
     assert process.returncode == 130
     assert told.splitlines()[-1] == "error: interrupted; --resume continues the run"
     done = len(whole_lines(journal))
     assert 3 <= done < len(made)
 
     finished = subprocess.run(
-        [*command, "--resume", "--json"], env=environment, capture_output=True
+        [sys.executable, "-m", "blendplan", *words, "--resume", "--json"],
+        env=environment,
+        capture_output=True,
+        check=False,
     )
     assert finished.returncode == 0, finished.stderr
     told_json = json.loads(finished.stdout)

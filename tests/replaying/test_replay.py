@@ -231,6 +231,6 @@ def test_results_of_another_plan_are_not_taken_for_complete(made: Plan, tmp_path
 
 
 def test_a_run_that_never_started_leaves_nothing(made: Plan, tmp_path: Path) -> None:
-    with pytest.raises(BlendplanError):
+    with pytest.raises(BlendplanError, match="simulated engine takes no engine arguments; plan"):
         replay(made, output=tmp_path / "results.jsonl", engine_args={"wrong": 1})
     assert list(tmp_path.iterdir()) == []

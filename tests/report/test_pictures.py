@@ -1,28 +1,36 @@
 """Pictures of a comparison: the numbers behind them, the HTML file, the PNG files."""
 
+import re
 import sys
 from dataclasses import replace
 from html.parser import HTMLParser
+from io import BytesIO
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import RendererAgg
+from matplotlib.text import Text
 
 from blendplan.errors import BlendplanError
 from blendplan.planning.compare import Comparison, compare
+from blendplan.report.charts import charts
+from blendplan.report.charts_workload import density_colour
+from blendplan.report.drawing import hint, house_style, new_figure, svg, time_axis
 from blendplan.report.figures import Figures, draw_figures
 from blendplan.report.figures_map import density_map
 from blendplan.report.figures_png import check_png_folder, write_pngs
 from blendplan.report.figures_tree import tree_blocks
 from blendplan.report.html import html_report, write_html
-from blendplan.report.html_svg import Scale, density_colour, round_ticks, time_ticks
+from blendplan.report.quantities import duration, rounded, share
 from blendplan.requests.read import read_requests
 from blendplan.tree.annotate import annotate
 from blendplan.tree.build import build_tree
 from blendplan.tree.graph import to_networkx
-from tests.cli.cli_runs import run, write_job
+from tests.cli.cli_runs import error_line, run, write_job
 
 POLICIES = ("fcfs", "dfs", "blendserve", "blend")
 
@@ -129,12 +137,23 @@ class Checker(HTMLParser):
         self.texts: list[str] = []
         self.outside: list[str] = []
         self.seen: list[str] = []
+        self.ids: list[str] = []
+        self.labels: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.seen.append(tag)
         if tag not in ("meta", "br"):
             self.open.append(tag)
-        self.outside += [name for name, _ in attrs if name in ("src", "href", "xlink:href")]
+        for name, value in attrs:
+            value = value or ""
+            # Within a picture, one part may refer to another by its id.
+            if name in ("src", "href", "xlink:href") and not value.startswith("#"):
+                self.outside.append(value)
+            self.outside += re.findall(r"url\((?!#)[^)]*", value)
+            if name == "id":
+                self.ids.append(value)
+            if tag == "svg" and name == "aria-label":
+                self.labels.append(value)
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
@@ -153,14 +172,86 @@ def test_the_report_is_one_file_that_needs_nothing_else(figures: Figures, tmp_pa
     assert checker.open == []
     assert checker.outside == []
     assert not {"script", "link", "img", "iframe"} & set(checker.seen)
-    assert "url(" not in document
-    assert checker.seen.count("svg") == 5 + 2 * len(POLICIES)
+    assert "@import" not in document
+    assert len(checker.ids) == len(set(checker.ids))
+    assert checker.seen.count("svg") == 6
     words = " ".join(checker.texts)
     assert "a <small> job & more" in words
     assert "a note" in words
     for sentence in figures.verdict.sentences:
         assert sentence in words
     assert "nan" not in document
+
+
+def test_pictures_say_in_words_what_they_show(figures: Figures) -> None:
+    checker = Checker()
+    checker.feed(html_report(figures))
+    throughput, sharing, steps, kv, density, _ = checker.labels
+    for one in figures.policies:
+        assert f"{one.name} {rounded(one.throughput_tokens_per_s)} tokens/s" in throughput
+        assert f"{one.name} {share(one.prefix_sharing)}" in sharing
+        for over_time in (steps, kv):
+            assert f"{one.name} ends after {duration(one.makespan_s)}" in over_time
+    assert "300 requests" in density
+    # What the mouse shows: each bar, each box of the map, each block of the tree.
+    words = " ".join(checker.texts)
+    assert (
+        f"{figures.policies[0].name}: {rounded(figures.policies[0].throughput_tokens_per_s)}"
+        in words
+    )
+    assert len(re.findall(r"prompts from \d+", words)) == len(figures.map.requests)
+    assert f"root, 300 requests, density {rounded(figures.tree[0].density)}" in words
+
+
+def test_words_of_a_picture_are_escaped() -> None:
+    with house_style():
+        figure = new_figure(2, 1)
+        hint(figure.text(0.5, 0.5, "<b> & $x_1$"), '"<i>" & more')
+        element = svg(figure, "name", 'a "<label>" & more')
+    checker = Checker()
+    checker.feed(element)
+    assert checker.open == []
+    assert checker.labels == ['a "<label>" & more']
+    assert "<b> & $x_1$" in checker.texts
+    assert '"<i>" & more' in checker.texts
+    assert not {"b", "i", "label"} & set(checker.seen)
+
+
+def test_the_same_comparison_gives_the_same_bytes(
+    figures: Figures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import matplotlib
+
+    first = html_report(figures)
+    pictures = [path.read_bytes() for path in write_pngs(figures, tmp_path)]
+    # Neither the time nor the user's own style shows.
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
+    with matplotlib.rc_context({"font.size": 20, "axes.facecolor": "red", "svg.fonttype": "path"}):
+        assert html_report(figures) == first
+        assert [path.read_bytes() for path in write_pngs(figures, tmp_path)] == pictures
+        assert matplotlib.rcParams["font.size"] == 20
+    assert "1970" not in first
+
+
+@pytest.mark.parametrize("policies", [1, 4])
+def test_no_words_overlap_or_leave_their_picture(
+    figures: Figures, policies: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Text] = []
+    monkeypatch.setattr(RendererAgg, "draw_text", lambda *_, mtext, **__: drawn.append(mtext))
+    for chart in charts(replace(figures, policies=figures.policies[-policies:])):
+        drawn.clear()
+        with house_style():
+            chart.figure.savefig(BytesIO(), format="png", dpi="figure")
+            boxes = [(text.get_text(), text.get_window_extent()) for text in drawn]
+        assert len(boxes) >= 3
+        left, bottom, right, top = chart.figure.bbox.extents
+        for words, box in boxes:
+            assert left <= box.x0 and box.x1 <= right, (chart.name, words)
+            assert bottom <= box.y0 and box.y1 <= top, (chart.name, words)
+        for (words, box), (others, other) in combinations(boxes, 2):
+            apart = not box.shrunk(0.98, 0.98).overlaps(other.shrunk(0.98, 0.98))
+            assert apart, (chart.name, words, others)
 
 
 def test_the_report_of_one_policy_and_of_one_request(tmp_path: Path) -> None:
@@ -186,12 +277,20 @@ def test_png_files_are_pictures(figures: Figures, tmp_path: Path) -> None:
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
 
 
-def test_png_without_matplotlib_names_the_extra(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_pictures_without_matplotlib_name_the_extra(
+    monkeypatch: pytest.MonkeyPatch, figures: Figures, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("blendplan.report.figures_png.find_spec", lambda name: None)
+    monkeypatch.setattr("blendplan.report.drawing.find_spec", lambda name: None)
     with pytest.raises(BlendplanError, match=r"blendplan\[plots\]"):
         check_png_folder(tmp_path)
+    with pytest.raises(BlendplanError, match=r"blendplan\[plots\]"):
+        write_html(figures, tmp_path / "report.html")
+    job = write_job(tmp_path / "job.jsonl", 3)
+    for option in ("--html", "--png"):
+        result = run("compare", job, "--gpu", "l4", option, tmp_path / "out")
+        assert result.exit_code == 1
+        assert error_line(result).endswith("pip install 'blendplan[plots]'")
+    assert [path.name for path in tmp_path.iterdir()] == ["job.jsonl"]
 
 
 def test_png_into_a_file_is_refused(tmp_path: Path) -> None:
@@ -211,26 +310,17 @@ def test_compare_writes_report_and_pictures(tmp_path: Path) -> None:
     assert "matplotlib.pyplot" not in sys.modules  # no window system is touched
 
 
-@given(st.floats(1e-9, 1e12))
-def test_ticks_are_few_round_and_within(high: float) -> None:
-    ticks = round_ticks(high)
-    assert ticks[0] == 0.0
-    assert 2 <= len(ticks) <= 6
-    assert ticks[-1] <= high * (1 + 1e-9)
-    assert np.allclose(np.diff(ticks), ticks[1])
-
-
 @pytest.mark.parametrize(
     ("high_s", "last"), [(18_000.0, "5 h"), (300.0, "5 min"), (9.0, "8 s"), (0.01, "10 ms")]
 )
 def test_time_ticks_choose_their_unit(high_s: float, last: str) -> None:
-    ticks, write = time_ticks(high_s)
-    assert write(ticks[-1]) == last
-
-
-def test_scales_map_ends_to_ends() -> None:
-    assert Scale(2.0, 4.0, 10.0, 20.0).at(3.0) == 15.0
-    assert Scale(1.0, 100.0, 0.0, 2.0, logarithmic=True).at(10.0) == pytest.approx(1.0)
+    with house_style():
+        axes = new_figure(4, 1).subplots()
+        unit_s = time_axis(axes.xaxis, high_s)
+        axes.set_xlim(0, high_s / unit_s)
+        ticks = [tick for tick in axes.get_xticks() if 0 <= tick <= high_s / unit_s]
+        assert ticks[0] == 0.0
+        assert axes.xaxis.get_major_formatter().format_ticks(ticks)[-1] == last
 
 
 def test_colours_go_from_orange_to_blue() -> None:

@@ -1,6 +1,7 @@
 """Tables and pictures: numbers as people read them, groups of requests, the time line."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,13 +11,14 @@ from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 
 from blendplan.report.breakdown import breakdown, families
-from blendplan.report.quantities import binary_size, count, duration, rounded, share
-from blendplan.report.summary import comparison
-from blendplan.report.timeline import Row, bars, resample, timeline
+from blendplan.report.quantities import binary_size, count, duration, gain, rounded, share
+from blendplan.report.summary import comparison, headline_rows
+from blendplan.report.tables import Column, Columns
+from blendplan.report.timeline import Row, Timeline, bars, resample
 
 
-def drawn(renderable: RenderableType) -> list[str]:
-    console = Console(width=160, markup=False)
+def drawn(renderable: RenderableType, width: int = 160) -> list[str]:
+    console = Console(width=width, markup=False)
     with console.capture() as capture:
         console.print(renderable)
     return capture.get().splitlines()
@@ -65,6 +67,7 @@ def test_rounded_is_within_half_a_percent(value: float) -> None:
 def test_counts_shares_and_sizes() -> None:
     assert count(1_000_000) == "1,000,000"
     assert share(0.8642) == "86.4 %"
+    assert [gain(value) for value in (0.054, 0.0, -0.081)] == ["+5.4 %", "+0.0 %", "-8.1 %"]
     assert binary_size(80 * 2**30) == "80.0 GiB"
 
 
@@ -129,26 +132,102 @@ def test_bars_show_a_trace_and_a_full_block() -> None:
 
 
 def test_timeline_has_a_row_each_and_the_length_of_the_run() -> None:
-    lines = drawn(timeline([1.0, 4.0], [Row("load", [1.0, 0.0], 1.0, "of all")], width=12))
+    lines = drawn(Timeline([1.0, 4.0], [Row("load", [1.0, 0.0], 1.0, "of all")], width=12))
     assert lines[0].rstrip() == "load ███          of all"
     assert lines[1].split() == ["0", "s", "4.00", "s"]
 
 
-def test_comparison_gives_the_gain_over_the_usual_orders() -> None:
-    def plan(throughput: float) -> dict[str, object]:
-        return {
-            "predicted": {
-                "makespan_s": 100 / throughput,
-                "throughput_tokens_per_s": throughput,
-                "preemptions": 0,
-            },
-            "bound_ratio": 0.5,
-            "prefix_sharing": {"planned": 0.25},
-            "plan_wall_s": 1.0,
-        }
+def plan(throughput: float) -> dict[str, Any]:
+    """What `comparison` reads of a plan."""
+    return {
+        "predicted": {
+            "makespan_s": 100 / throughput,
+            "throughput_tokens_per_s": throughput,
+            "preemptions": 0,
+        },
+        "bound_ratio": 0.5,
+        "prefix_sharing": {"planned": 0.25},
+        "plan_wall_s": 1.0,
+    }
 
+
+def test_comparison_gives_the_gain_over_the_usual_orders() -> None:
     lines = drawn(comparison({"fcfs": plan(1.0), "dfs": plan(1.25), "blendserve": plan(1.5)}))
     assert "over fcfs" in lines[0]
     assert "over dfs" in lines[0]
     assert "+50.0 %" in lines[-1]
     assert "+20.0 %" in lines[-1]
+
+
+def test_comparison_on_a_terminal_of_80_columns() -> None:
+    rates = {"fcfs": 7e-4, "random": 6e-4, "dfs": 7.2e-4, "blendserve": 8e-4, "blend": 9e-4}
+    policies = {name: plan(rate) for name, rate in rates.items()}
+    lines = drawn(comparison(policies, ["so it is"]), 80)
+    assert max(map(len, lines)) <= 80
+    assert lines[1].split()[:3] == ["policy", "makespan", "tokens/s"]
+    for name, rate in rates.items():
+        (row,) = (line for line in lines if line.startswith(name + " "))
+        assert duration(100 / rate) in row
+        assert row.count(" %") == {"fcfs": 3, "dfs": 3}.get(name, 4)
+    assert "planned" not in " ".join(lines)
+    assert "planned in" in " ".join(drawn(comparison(policies), 120))
+
+
+NUMBERS = st.text("0123456789.,", min_size=1, max_size=9)
+
+
+@given(
+    st.lists(st.tuples(st.text("abc-", min_size=1, max_size=60), *[NUMBERS] * 7), min_size=1),
+    st.integers(80, 130),
+)
+def test_tables_fit_and_no_number_is_cut(rows: list[tuple[str, ...]], width: int) -> None:
+    columns = [
+        Column("name", text=True),
+        *(Column(f"heading {index}") for index in range(5)),
+        Column("less needed", spare=1),
+        Column("least needed", spare=2),
+    ]
+    lines = drawn(Columns(columns, rows), width)
+    assert max(map(len, lines)) <= width
+    body = lines[1 + next(index for index, line in enumerate(lines) if "──" in line) :]
+    found = [line.split() for line in body]
+    starts = [cells for cells in found if len(cells) > 1]
+    assert len(starts) == len(rows)
+    for row, cells in zip(rows, starts, strict=True):
+        assert cells[1:] == [*row[1 : len(cells)]]
+        assert len(cells) >= 6
+    assert "".join(cells[0] for cells in found) == "".join(row[0] for row in rows)
+
+
+def test_the_time_line_shrinks_to_its_terminal() -> None:
+    rows = [Row("compute side", [1.0, 0.5], 1.0, "of the KV cache")]
+    wide, narrow = (drawn(Timeline([1.0, 4.0], rows), width) for width in (160, 80))
+    assert len(wide[0].rstrip()) == len("compute side") + 1 + 72 + 1 + len("of the KV cache")
+    assert len(narrow[0].rstrip()) == 80
+    assert narrow[0].rstrip().endswith("of the KV cache")
+
+
+@pytest.mark.parametrize(
+    ("policy", "order", "words"),
+    [
+        ("blend", "dfs", "blend; nothing beats depth-first order here"),
+        ("blend", "random", "blend; nothing beats random order here"),
+        ("blend", "two queues", "blend"),
+        ("dfs", "dfs", "dfs"),
+    ],
+)
+def test_a_headline_says_what_blend_comes_down_to(policy: str, order: str, words: str) -> None:
+    told = plan(1.0) | {
+        "requests": 1,
+        "policy": policy,
+        "order": order,
+        "gpu": "l4",
+        "model": "phi-4",
+        "cost_model": "datasheet",
+        "overlap": 1,
+        "density": 1.0,
+        "bound_s": 50.0,
+    }
+    told["prefix_sharing"]["optimal"] = 0.5
+    told["predicted"]["steps"] = 10
+    assert headline_rows(told)["policy"] == words

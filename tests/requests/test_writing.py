@@ -172,8 +172,12 @@ def test_replacing_keeps_mode_and_follows_links(tmp_path: Path) -> None:
 
 
 def test_replacing_takes_the_longest_names(tmp_path: Path) -> None:
-    write(tmp_path / ("n" * 250 + ".json"))
-    write(tmp_path / ("." + "s" * 250))
+    names = {"n" * 250 + ".json", "." + "s" * 250}
+    for name in names:
+        write(tmp_path / name)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys(
+        names, "new"
+    )
 
 
 def test_replacing_writes_to_devices_and_pipes() -> None:

@@ -9,7 +9,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from blendplan.errors import BlendplanError
-from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.planning.bound import least_prefill, makespan_bound
 from blendplan.policy.known import PolicyInput, StepPrices
 from blendplan.policy.make import make_policy
@@ -42,7 +42,7 @@ class Job:
 
     prompts: list[list[int]]
     outputs: list[int]
-    engine: EngineSettings
+    engine: EngineLimits
 
     def slow(self, policy: SlowPolicy | None = None) -> SlowEngine:
         return SlowEngine(
@@ -79,7 +79,7 @@ def jobs(draw: st.DrawFn, most_requests: int = 10) -> Job:
     block = draw(st.integers(1, 4))
     longest = max(len(p) + d - 1 for p, d in zip(prompts, outputs, strict=True))
     blocks = max(1, -(-longest // block)) + draw(st.integers(0, 6))
-    engine = EngineSettings(
+    engine = EngineLimits(
         kv_tokens=blocks * block + draw(st.integers(0, block - 1)),
         max_num_seqs=draw(st.integers(1, 5)),
         max_num_batched_tokens=draw(st.integers(1, 20)),
@@ -106,7 +106,7 @@ def beliefs(draw: st.DrawFn, n: int) -> PolicyInput:
     )
 
 
-def slow_scanners(columns: PolicyInput, engine: EngineSettings) -> SlowScanners:
+def slow_scanners(columns: PolicyInput, engine: EngineLimits) -> SlowScanners:
     return SlowScanners(
         columns.by_density.tolist(),
         prompt=columns.new_prompt_tokens.tolist(),
@@ -145,7 +145,9 @@ def run_side_by_side(slow: SlowEngine, fast: FastEngine) -> None:
             finishes[request] = clock_s
     assert slow.finished == len(slow.prompts)
     engine = fast.engine
-    assert engine.seconds.tolist() == pytest.approx([clock_s, compute_s, memory_s], rel=1e-12)
+    now = engine.now[0]
+    seconds = [now.clock_s, now.compute_s, now.memory_s]
+    assert seconds == pytest.approx([clock_s, compute_s, memory_s], rel=1e-12)
     rows = range(len(slow.prompts))
     assert engine.start_s.tolist() == pytest.approx([starts[row] for row in rows], rel=1e-12)
     assert engine.finish_s.tolist() == pytest.approx([finishes[row] for row in rows], rel=1e-12)
@@ -219,7 +221,7 @@ def test_what_holds_for_every_run(job: Job, data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("output_tokens", [1, 511, 512, 513, 1024, 1025, 5000])
 def test_series_adds_up_to_the_totals(output_tokens: int) -> None:
-    engine = EngineSettings(kv_tokens=40_000, max_num_seqs=4, max_num_batched_tokens=64)
+    engine = EngineLimits(kv_tokens=40_000, max_num_seqs=4, max_num_batched_tokens=64)
     outputs = [output_tokens, 1, max(1, output_tokens // 3), 7, 300]
     job = Job([[row] * 200 for row in range(5)], outputs, engine)
     run = job.run(overlap=2.0)
@@ -242,7 +244,7 @@ def test_series_adds_up_to_the_totals(output_tokens: int) -> None:
 
 
 def test_series_beside_plain_sums() -> None:
-    engine = EngineSettings(kv_tokens=640, max_num_seqs=3, max_num_batched_tokens=24)
+    engine = EngineLimits(kv_tokens=640, max_num_seqs=3, max_num_batched_tokens=24)
     outputs = [int(d) for d in np.random.default_rng(5).integers(1, 400, 12)]
     job = Job([[row % 3] * (20 + row) for row in range(12)], outputs, engine)
     slow = job.slow()
@@ -263,7 +265,7 @@ def test_series_beside_plain_sums() -> None:
 
 
 def test_two_runs_are_equal_to_the_bit() -> None:
-    engine = EngineSettings(kv_tokens=800, max_num_seqs=6, max_num_batched_tokens=48)
+    engine = EngineLimits(kv_tokens=800, max_num_seqs=6, max_num_batched_tokens=48)
     job = Job(
         [[row % 4] * (10 + 3 * row) for row in range(30)],
         [5 * row + 1 for row in range(30)],
@@ -280,7 +282,7 @@ def test_two_runs_are_equal_to_the_bit() -> None:
 
 
 def test_no_request() -> None:
-    run = Job([], [], EngineSettings(kv_tokens=64)).run()
+    run = Job([], [], EngineLimits(kv_tokens=64)).run()
     assert (run.steps, run.preemptions, run.makespan_s) == (0, 0, 0.0)
     assert (run.throughput_tokens_per_s, run.prefix_sharing) == (0.0, 0.0)
     assert run.turnaround_s() == {"p50": 0.0, "p95": 0.0, "p99": 0.0}
@@ -289,7 +291,7 @@ def test_no_request() -> None:
 
 
 def test_one_request() -> None:
-    engine = EngineSettings(kv_tokens=64, max_num_batched_tokens=8)
+    engine = EngineLimits(kv_tokens=64, max_num_batched_tokens=8)
     run = Job([list(range(20))], [4], engine).run()
     # Chunks of 8, 8 and 4, of which the last samples; then three decodes.
     assert run.steps == 3 + 3
@@ -305,7 +307,7 @@ def test_one_request() -> None:
 
 
 def test_identical_requests_hit_all_but_the_last_block() -> None:
-    engine = EngineSettings(kv_tokens=640, max_num_batched_tokens=4096)
+    engine = EngineLimits(kv_tokens=640, max_num_batched_tokens=4096)
     run = Job([[9] * 48] * 5, [3] * 5, engine).run()
     # Blocks can be shared within the step that fills them; 47 of 48 tokens may be hit.
     assert run.cached_tokens.tolist() == [0, 32, 32, 32, 32]
@@ -314,13 +316,13 @@ def test_identical_requests_hit_all_but_the_last_block() -> None:
 
 def test_request_that_exactly_fills_the_cache_runs() -> None:
     # The last generated token is never written to the cache.
-    engine = EngineSettings(kv_tokens=32, block_size=16)
+    engine = EngineLimits(kv_tokens=32, block_size=16)
     assert Job([[1] * 20], [13], engine).run().steps == 13
 
 
 @pytest.mark.parametrize(("prompt", "output"), [(20, 14), (33, 1), (1, 33), (5000, 5000)])
 def test_request_that_never_fits_is_refused(prompt: int, output: int) -> None:
-    engine = EngineSettings(kv_tokens=32, block_size=16)
+    engine = EngineLimits(kv_tokens=32, block_size=16)
     with pytest.raises(BlendplanError) as refused:
         Job([[1] * 4, [2] * prompt], [2, output], engine).run()
     line = str(refused.value)
@@ -331,7 +333,7 @@ def test_request_that_never_fits_is_refused(prompt: int, output: int) -> None:
 
 def test_progress_is_told() -> None:
     seen: list[tuple[int, int]] = []
-    engine = EngineSettings(kv_tokens=64_000, max_num_seqs=1)
+    engine = EngineLimits(kv_tokens=64_000, max_num_seqs=1)
     job = Job([[1] * 8, [2] * 8], [15_000, 15_000], engine)
     policy = input_order(2, engine)
     table = odd_prices(engine, 1.0)
@@ -346,7 +348,7 @@ def test_progress_is_told() -> None:
 
 
 def test_turnaround_is_quantiles_of_the_finish_times() -> None:
-    engine = EngineSettings(kv_tokens=6400, max_num_seqs=2)
+    engine = EngineLimits(kv_tokens=6400, max_num_seqs=2)
     run = Job([[row] * 30 for row in range(40)], list(range(1, 41)), engine).run()
     ordered = sorted(run.finish_s.tolist())
     assert ordered[19] <= run.turnaround_s()["p50"] <= ordered[20]

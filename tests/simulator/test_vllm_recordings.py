@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from blendplan.hardware.engine_settings import EngineSettings
-from blendplan.simulator import steps as loop
+from blendplan.hardware.engine_limits import EngineLimits
 from tests.oracles.lockstep import (
     FastEngine,
     assert_same_state,
@@ -77,7 +76,7 @@ def test_simulated_engine_takes_the_recorded_steps(recorded: dict[str, Any]) -> 
     slow = slow_engine(recorded)
     prompts, outputs = recorded["prompts"], recorded["output_tokens"]
     block_size = recorded["block_size"]
-    settings = EngineSettings(
+    settings = EngineLimits(
         recorded["usable_blocks"] * block_size,
         recorded["max_num_seqs"],
         recorded["max_num_batched_tokens"],
@@ -99,5 +98,5 @@ def test_simulated_engine_takes_the_recorded_steps(recorded: dict[str, Any]) -> 
         assert fast.running == [r for r in step["running"] if r not in ended]
         assert done == (number + 1 == len(recorded["steps"]))
     preempted = sum(len(step["preempted"]) for step in recorded["steps"])
-    assert fast.count(loop.PREEMPTIONS) == preempted
+    assert fast.count("preemptions") == preempted
     assert fast.engine.cached_tokens.tolist() == [end["cached"] for end in recorded["finished"]]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # Width of a table that goes into a file or a pipe, where there is no terminal to ask.
 _FILE_WIDTH = 120
-_LEAST_WIDTH = 120
+_LEAST_WIDTH = 80
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Answer:
             sys.stdout.reconfigure(errors="replace")
         console = Console(markup=False, emoji=False, highlight=False, width=_FILE_WIDTH)
         if sys.stdout.isatty():
-            # On a narrow terminal lines wrap; cut-off numbers would be worse.
+            # On a terminal that is narrower still lines wrap; cut-off numbers would be worse.
             console.width = max(_LEAST_WIDTH, Console().width)
         shown = printable_values(values)
         for picture in draw:

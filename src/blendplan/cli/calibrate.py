@@ -1,6 +1,5 @@
 """``blendplan calibrate``: a GPU profile from measurements."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +95,9 @@ def command(
             profile, fitted = _from_steps(steps, base, output.stem, model, tp, progress)
         write_profile(profile, output)
     values = {"profile": str(output), "gpu": profile.name, **fitted}
-    answer.tell(values, _lines)
+    from blendplan.report.calibrated import calibrated
+
+    answer.tell(values, calibrated)
 
 
 def _from_kernels(
@@ -132,22 +133,3 @@ def _from_steps(
     log = read_step_log(path)
     profile = calibrate_steps(log, base or unknown_machine(name), model_spec(model), tp)
     return profile, {"steps": dict(profile.fitted["steps"])}
-
-
-def _lines(values: Mapping[str, Any]) -> str:
-    lines = [
-        f"{fit['operator']:18} {fit['dtype']:12} {fit['kernel']:30} {fit['rows']:>7,} rows  "
-        f"{fit['mape']:5.1f} %"
-        for fit in values.get("fits", [])
-    ]
-    if "steps" in values:
-        steps = values["steps"]
-        lines += [
-            f"{steps['steps']:,} steps of {steps['model']}: "
-            f"{1e3 * steps['step_s']:.3f} ms a step, {1e6 * min(steps['token_s']):.3f} to "
-            f"{1e6 * max(steps['token_s']):.3f} us a token, {1e6 * steps['sequence_s']:.3f} us a "
-            f"sequence, {1e9 * steps['kv_token_s']:.3f} ns a KV token",
-            f"median error of a step {100 * steps['median_error_share']:.1f} %, "
-            f"stalls {100 * steps['stall_share']:.1f} % of the time",
-        ]
-    return "\n".join([*lines, f"wrote {values['profile']}"])

@@ -9,7 +9,7 @@ import click
 from blendplan.cli.answer import Answer, answering, headline
 from blendplan.cli.compilation import compilation_clock
 from blendplan.cli.job import Job, planning
-from blendplan.cli.names import Names
+from blendplan.cli.names import NameOption, Names
 from blendplan.cli.options import FILE
 from blendplan.cli.progress import Progress
 from blendplan.policy.registry import POLICIES
@@ -21,15 +21,17 @@ if TYPE_CHECKING:
 @click.command("compare")
 @click.option(
     "--policies",
-    default=",".join(POLICIES.names()),
-    show_default=True,
-    type=Names("policy", tuple(POLICIES.names())),
+    cls=NameOption,
+    type=Names("policy", POLICIES),
     metavar="A,B,...",
-    help="What to compare.",
+    help="What to compare.  [default: {names}]",
 )
 @planning
 @click.option(
-    "--html", type=FILE, metavar="FILE", help="Write a report with pictures, one file for all."
+    "--html",
+    type=FILE,
+    metavar="FILE",
+    help="Write a report with pictures, one file for all; needs the extra 'plots'.",
 )
 @click.option(
     "--png",
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 )
 @answering
 def command(
-    job: Job, policies: tuple[str, ...], html: Path | None, png: Path | None, answer: Answer
+    job: Job, policies: tuple[str, ...] | None, html: Path | None, png: Path | None, answer: Answer
 ) -> None:
     """Compare policies on the same requests.
 
@@ -50,11 +52,19 @@ def command(
     blendplan compare requests.jsonl --gpu a100-80g --policies fcfs,dfs,blendserve
     blendplan compare requests.jsonl --gpu a100-80g --html report.html
     """
+    policies = policies or tuple(POLICIES)
+    if html is not None:
+        from blendplan.report.drawing import require_matplotlib
+
+        require_matplotlib()
     if png is not None:
         from blendplan.report.figures_png import check_png_folder
 
         check_png_folder(png)
-    with Progress(quiet=answer.quiet) as progress, compilation_clock(progress.line) as clock:
+    with (
+        Progress(quiet=answer.quiet) as progress,
+        compilation_clock(progress.line, policies=policies) as clock,
+    ):
         job.check(html)
         from blendplan.planning.compare import compare
         from blendplan.planning.describe import describe
@@ -69,26 +79,22 @@ def command(
         name: describe(result.prepared, result.target, name, outcome.prediction)
         for name, outcome in result.outcomes.items()
     }
-    for note in job.notes(described[policies[0]]):
+    for note in job.notes(requests, described[policies[0]]):
         answer.remark(note)
 
-    from blendplan.planning.compare import circumstances
-    from blendplan.planning.verdict import verdict
     from blendplan.report.summary import comparison
 
     by_policy = {
         name: headline(metadata) | {"plan_wall_s": result.outcomes[name].plan_wall_s}
         for name, metadata in described.items()
     }
-    makespan_s = {name: outcome.run.makespan_s for name, outcome in result.outcomes.items()}
-    said = verdict(makespan_s, circumstances(result))
     values = {
         "policies": by_policy,
-        "verdict": asdict(said),
-        "rejected": job.rejected(),
+        "verdict": asdict(result.verdict),
+        "rejected": requests.rejected,
         "compile_s": compile_s,
     }
-    answer.give(values, lambda shown: comparison(shown["policies"], said.sentences))
+    answer.give(values, lambda shown: comparison(shown["policies"], result.verdict.sentences))
 
 
 def _draw(result: "Comparison", job: Job, html: Path | None, png: Path | None) -> None:

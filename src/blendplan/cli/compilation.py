@@ -4,7 +4,7 @@ Each command compiles what it is the first to need. What takes less than a secon
 line.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
@@ -45,11 +45,21 @@ class CompilationClock:
 
 
 @contextmanager
-def compilation_clock(notice: Callable[[str], None]) -> Iterator[CompilationClock]:
-    """A clock that runs while the block compiles kernels; `notice` gets one line, once."""
+def compilation_clock(
+    notice: Callable[[str], None], *, policies: Sequence[str] = ()
+) -> Iterator[CompilationClock]:
+    """A clock that runs while the block compiles kernels.
+
+    Args:
+        notice: gets one line, once.
+        policies: those that the block will simulate; a second process compiles them meanwhile.
+    """
     from numba.core import event
+
+    from blendplan.compile_ahead import compile_ahead
 
     event.Listener.register(CompilationClock)
     clock = CompilationClock(notice)
-    with event.install_listener("numba:compile", clock):
+    work = [f"blendplan.planning.tiny:compile_policies:{','.join(policies)}"] if policies else []
+    with event.install_listener("numba:compile", clock), compile_ahead(work):
         yield clock

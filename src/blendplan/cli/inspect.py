@@ -49,7 +49,7 @@ def _slowest(plan: "Plan") -> "Plan":
 
 
 def inspection(plan: "Plan") -> dict[str, Any]:
-    """The answer under ``--json``: the headline numbers, engine settings and groups."""
+    """The answer under ``--json``: the headline numbers, limits of the engine and groups."""
     import numpy as np
 
     from blendplan.policy.state_machine import SIDES

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import wraps
+from functools import cached_property, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from blendplan.cli.options import MACHINE, planning_options
 
 if TYPE_CHECKING:
     from blendplan.cli.progress import Progress
+    from blendplan.cost.machine import Machine
     from blendplan.requests.columns import Requests
 
 _HOW = ("replicas", "lengths", "preserve_sharing", "seed", "effort")
@@ -41,10 +42,18 @@ class Job:
         _, _, results = self.wish["lengths"].partition(":")
         written = (*outputs, self.rejects if self.on_error == "skip" else None)
         check_destinations(written, inputs=(self.path, Path(results) if results else None))
+        self.target  # noqa: B018  raises
 
+    @cached_property
+    def target(self) -> "Machine":
+        """The machine to plan for.
+
+        Raises:
+            BlendplanError: as `machine`.
+        """
         from blendplan.cost.machine import machine
 
-        machine(**{name: self.wish[name] for name in MACHINE})
+        return machine(**{name: self.wish[name] for name in MACHINE})
 
     def read(self, progress: "Progress") -> "Requests":
         """All good requests."""
@@ -61,24 +70,17 @@ class Job:
         )
         if self.on_error == "fail":
             return requests
-        from blendplan.cost.machine import machine
         from blendplan.requests.fitting import leave_out_too_long
 
-        target = machine(**{name: self.wish[name] for name in MACHINE})
-        return leave_out_too_long(requests, target.settings.kv_tokens, self.rejects)
+        return leave_out_too_long(requests, self.target.limits.kv_tokens, self.rejects)
 
-    def rejected(self) -> int:
-        """How many requests `read` left out."""
-        if self.on_error == "fail":
-            return 0
-        with self.rejects.open("rb") as lines:
-            return sum(1 for _ in lines)
-
-    def notes(self, metadata: dict[str, Any]) -> list[str]:
+    def notes(self, requests: "Requests", metadata: dict[str, Any]) -> list[str]:
         """What the user should know of the input, one line each."""
         notes = []
-        if rejected := self.rejected():
-            notes.append(f"left out {rejected} bad or too long requests, see {self.rejects}")
+        if requests.rejected:
+            notes.append(
+                f"left out {requests.rejected} bad or too long requests, see {self.rejects}"
+            )
         if metadata["cost_model"]["note"]:
             notes.append(metadata["cost_model"]["note"])
         if metadata["lengths"]["note"]:

@@ -1,6 +1,5 @@
 """Names that a user types: near ones for a wrong one, completion of the right one."""
 
-import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -8,34 +7,34 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 from click.shell_completion import CompletionItem
 
-import blendplan
+from blendplan.names import Registry, unknown
 
 if TYPE_CHECKING:
     ParamType = click.ParamType[Any]
 else:  # generic in recent click only
     ParamType = click.ParamType
 
-
-def unknown(kind: str, word: str, known: Iterable[str]) -> str:
-    """``unknown GPU 'a100-80'; did you mean 'a100-80g'?``, or all names where none is near."""
-    from difflib import get_close_matches
-
-    names = list(known)
-    near = get_close_matches(word.lower(), names, n=3, cutoff=0.5)
-    if near:
-        return f"unknown {kind} {word!r}; did you mean {' or '.join(repr(name) for name in near)}?"
-    return f"unknown {kind} {word!r}; choose from {', '.join(names)}"
+Known = tuple[str, ...] | Registry[Any]
 
 
 class Name(ParamType):
-    """One of a few names; a wrong one is answered with the near ones."""
+    """One of a few names, or of a registry; a wrong one is answered with the near ones.
 
-    def __init__(self, kind: str, known: tuple[str, ...]) -> None:
+    A registry is asked when a name is typed, completed or shown, not before: that reads the entry
+    points of all that is installed.
+    """
+
+    def __init__(self, kind: str, known: Known) -> None:
         self.name = kind
-        self.known = known
+        self._known = known
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """All names that may be typed."""
+        return tuple(self._known)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if value not in self.known:
+        if value not in self._known:
             _refuse(self.name, value, self.known, ctx)
         return value
 
@@ -43,6 +42,15 @@ class Name(ParamType):
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         return [CompletionItem(name) for name in self.known if name.startswith(incomplete)]
+
+
+class NameOption(click.Option):
+    """An option of type `Name` whose help says ``{names}`` where the names shall stand."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        if isinstance(self.type, Name) and self.help:
+            self.help = self.help.replace("{names}", ", ".join(self.type.known))
+        return super().get_help_record(ctx)
 
 
 class Names(Name):
@@ -61,37 +69,29 @@ class Names(Name):
 
 
 class CatalogueName(ParamType):
-    """A name or an alias from one of the package's catalogues, or a path, which is taken as is.
-
-    The catalogue is read as a file: importing `blendplan.cost` takes longer than a mistyped name
-    may wait for its answer.
-    """
+    """A name or an alias from one of the package's catalogues, or a path, which is taken as is."""
 
     def __init__(self, kind: str, catalogue: str) -> None:
         self.name = kind
         self.catalogue = catalogue
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from blendplan.hardware.catalogue import catalogue, entry_named
+
         word = str(value)
         if Path(word).exists() or Path(word).suffix in (".toml", ".json"):
             return word
-        tables = self._tables()
-        aliases = {alias for table in tables.values() for alias in table.get("aliases", ())}
-        key = word.strip().lower().replace("_", "-").replace(" ", "-").rsplit("/", 1)[-1]
-        if key not in tables and key not in aliases:
-            _refuse(self.name, word, tables, ctx)
+        if entry_named(self.catalogue, word) is None:
+            _refuse(self.name, word, catalogue(self.catalogue), ctx)
         return word
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        names = [name for name in self._tables() if name.startswith(incomplete)]
-        return [CompletionItem(name) for name in names] or [CompletionItem(incomplete, type="file")]
+        from blendplan.hardware.catalogue import catalogue
 
-    def _tables(self) -> dict[str, dict[str, Any]]:
-        folder = Path(blendplan.__file__).parent / "hardware" / "catalogue"
-        text = (folder / f"{self.catalogue}.toml").read_text(encoding="utf-8")
-        return tomllib.loads(text)
+        names = [name for name in catalogue(self.catalogue) if name.startswith(incomplete)]
+        return [CompletionItem(name) for name in names] or [CompletionItem(incomplete, type="file")]
 
 
 def _refuse(kind: str, word: str, known: Iterable[str], ctx: click.Context | None) -> NoReturn:

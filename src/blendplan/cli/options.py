@@ -1,35 +1,36 @@
-"""The options that `plan` and `compare` share: what to plan for, and how."""
+"""Options that commands share: what to plan for and how, and which engine runs the requests."""
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
-from blendplan.cli.names import CatalogueName, Name, unknown
+from blendplan.cli.names import CatalogueName, Name, NameOption
 from blendplan.cli.ranges import Share, within
+from blendplan.cost.registry import COST_MODELS
+from blendplan.engines.registry import ENGINES
+from blendplan.errors import BlendplanError
+from blendplan.hardware.engine_limits import LIMITS, EngineLimits
+from blendplan.lengths.registry import AUTO, length_methods, predictor_of
 
-# Written down here because the modules that own them take too long to import for `--help`.
-COST_MODELS = ("calibrated", "datasheet")
 KV_DTYPES = ("auto", "bf16", "fp16", "fp8")
 
-# Options that describe the machine; the keyword arguments of `blendplan.machine.machine`.
+# Options that describe the machine; the keyword arguments of `blendplan.cost.machine.machine`.
 MACHINE = (
     "gpu",
     "model",
     "tp",
     "overlap",
     "cost",
-    "kv_tokens",
-    "max_num_seqs",
-    "max_num_batched_tokens",
-    "block_size",
+    *LIMITS,
     "gpu_memory_utilization",
     "kv_dtype",
 )
 
 FILE = click.Path(path_type=Path)
-_LENGTH_METHODS = ("auto", "known", "prior", "sample:FILE", "history:FILE")
 
 
 def _overlap(ctx: click.Context, param: click.Parameter, value: float) -> float:
@@ -39,17 +40,23 @@ def _overlap(ctx: click.Context, param: click.Parameter, value: float) -> float:
 
 
 def _lengths(ctx: click.Context, param: click.Parameter, value: str) -> str:
-    method, colon, file = value.partition(":")
-    if method in ("sample", "history") and colon and file:
-        return value
-    if method in ("sample", "history"):
-        raise click.UsageError(f"--lengths {method} needs a results file: {method}:FILE", ctx)
-    if value not in _LENGTH_METHODS:
-        raise click.UsageError(unknown("length method", value, _LENGTH_METHODS), ctx)
+    if value != AUTO:  # which alone is known to be right without importing a predictor
+        try:
+            predictor_of(value)
+        except BlendplanError as error:
+            raise click.UsageError(str(error), ctx) from None
     return value
 
 
-_OPTIONS = (
+class _LengthsOption(click.Option):
+    """Names the methods when its help is shown."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        self.help = (self.help or "").replace("{names}", ", ".join(length_methods()))
+        return super().get_help_record(ctx)
+
+
+_PLANNING = (
     click.argument("requests_file", metavar="REQUESTS", type=FILE),
     click.option(
         "--gpu",
@@ -98,16 +105,19 @@ _OPTIONS = (
         show_default=True,
         type=Name("cost model", COST_MODELS),
         metavar="NAME",
-        help="Cost model: calibrated, from measured kernels, or datasheet, the paper's formulas.",
+        cls=NameOption,
+        help="Cost model: {names}. Calibrated rests on measured kernels, datasheet has the paper's "
+        "formulas.",
     ),
     click.option(
         "--lengths",
-        default="auto",
+        default=AUTO,
         show_default=True,
         callback=_lengths,
         metavar="METHOD",
-        help="Output lengths: auto, known, prior, sample:FILE or history:FILE, FILE being the "
-        "results of earlier runs.",
+        cls=_LengthsOption,
+        help="Output lengths: {names}; METHOD:FILE where they are learned from the results of "
+        "earlier runs.",
     ),
     click.option(
         "--on-error",
@@ -131,7 +141,7 @@ _OPTIONS = (
     ),
     click.option(
         "--max-num-seqs",
-        default=1024,
+        default=EngineLimits.max_num_seqs,
         show_default=True,
         type=within("max_num_seqs"),
         metavar="N",
@@ -139,7 +149,7 @@ _OPTIONS = (
     ),
     click.option(
         "--max-num-batched-tokens",
-        default=2048,
+        default=EngineLimits.max_num_batched_tokens,
         show_default=True,
         type=within("max_num_batched_tokens"),
         metavar="N",
@@ -147,7 +157,7 @@ _OPTIONS = (
     ),
     click.option(
         "--block-size",
-        default=16,
+        default=EngineLimits.block_size,
         show_default=True,
         type=within("block_size"),
         metavar="N",
@@ -190,13 +200,106 @@ _OPTIONS = (
         default=1,
         show_default=True,
         type=within("effort"),
-        help="How many settings of the policy blend to simulate before one is chosen.",
+        help="How many sets of parameters of the policy to simulate before one is chosen.",
     ),
 )
 
 
 def planning_options(function: Callable[..., None]) -> Callable[..., None]:
     """Add the request file and the shared options, in the order that `--help` shows."""
-    for option in reversed(_OPTIONS):
+    for option in reversed(_PLANNING):
         function = option(function)
     return function
+
+
+def _engine_args(
+    ctx: click.Context, param: click.Parameter, words: tuple[str, ...]
+) -> dict[str, Any]:
+    """``KEY=VALUE`` words as a dictionary; a value that is not JSON is taken as text."""
+    arguments: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not name.isidentifier() or not equals:
+            raise click.BadParameter(f"{word!r} is not KEY=VALUE", ctx, param)
+        try:
+            arguments[name] = json.loads(value)
+        except ValueError:
+            arguments[name] = value
+        except RecursionError:
+            raise click.BadParameter(f"{name} is nested too deeply", ctx, param) from None
+    return arguments
+
+
+_RUNNING = (
+    click.option(
+        "--model",
+        metavar="NAME",
+        help="Model to load, by its Hugging Face name or folder.  [default: that of the plan]",
+    ),
+    click.option(
+        "--engine-arg",
+        "engine_args",
+        multiple=True,
+        callback=_engine_args,
+        metavar="KEY=VALUE",
+        help="Argument of the engine by its own name, the value as JSON; wins over the plan's. "
+        "Give it as often as you like.",
+    ),
+    click.option(
+        "--order",
+        default="input",
+        show_default=True,
+        type=Name("order of results", ("input", "finish")),
+        metavar="input|finish",
+        help="Order of the results: of the request file, at the end, or as they come.",
+    ),
+    click.option("--resume", is_flag=True, help="Continue an interrupted run."),
+    click.option(
+        "--retries",
+        default=2,
+        show_default=True,
+        type=within("retries"),
+        metavar="N",
+        help="Further attempts of a request that failed.",
+    ),
+    click.option(
+        "--pdmux",
+        is_flag=True,
+        help="Share the GPU in space between prefill and decode, on an engine that can.",
+    ),
+    click.option("--step-log", type=FILE, metavar="FILE", help="Log every step (Parquet)."),
+    click.option("--request-log", type=FILE, metavar="FILE", help="Log every request (Parquet)."),
+)
+
+
+def engine_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that `replay` and `sample` share, by the names of `replay`."""
+    for option in reversed(_RUNNING):
+        function = option(function)
+    return function
+
+
+class _EngineOption(NameOption):
+    """Says of each engine what it is, when its help is shown."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        self.help = f"What runs the requests: {'; '.join(map(_described, ENGINES))}."
+        return super().get_help_record(ctx)
+
+
+def _described(name: str) -> str:
+    try:
+        return f"{name}, {ENGINES.get(name).summary}"
+    except BlendplanError:  # of a third party, and broken: the error says so when it is asked for
+        return name
+
+
+def engine_option(**attributes: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The option ``--engine``; ``default`` or ``required`` is the command's."""
+    return click.option(
+        "--engine",
+        cls=_EngineOption,
+        type=Name("engine", ENGINES),
+        metavar="NAME",
+        **attributes,
+    )

@@ -1,6 +1,6 @@
 """How a run on an engine is reported, and with which exit code."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +9,9 @@ from blendplan.cli.answer import Answer
 from blendplan.cli.failure import EXIT_FAILED, EXIT_INTERRUPTED, Failure
 
 if TYPE_CHECKING:
+    from blendplan.cli.progress import Progress
     from blendplan.replaying.run import Replayed
+    from blendplan.replaying.tally import Tally
 
 
 _INTERRUPTED = "interrupted; --resume continues the run"
@@ -28,6 +30,16 @@ def resumable(output: Path | None) -> Iterator[None]:
         if output is None or not output.with_name(output.name + ".journal").exists():
             raise
         raise Failure(_INTERRUPTED, EXIT_INTERRUPTED) from None
+
+
+def showing(progress: "Progress", engine: str) -> "Callable[[Tally], None]":
+    """What a run calls to show on a bar how far it has come."""
+
+    def show(tally: "Tally") -> None:
+        done = tally.requests - tally.left
+        progress.report(f"{engine}: {tally.line()}", done, tally.requests)
+
+    return show
 
 
 def tell_outcome(

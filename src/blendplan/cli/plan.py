@@ -8,11 +8,11 @@ import click
 from blendplan.cli.answer import Answer, answering, headline
 from blendplan.cli.compilation import compilation_clock
 from blendplan.cli.job import Job, planning
-from blendplan.cli.names import Name
+from blendplan.cli.names import Name, NameOption
 from blendplan.cli.options import FILE
 from blendplan.cli.progress import Progress
 from blendplan.cli.ranges import Share
-from blendplan.policy.registry import POLICIES
+from blendplan.policy.registry import DEFAULT, POLICIES
 
 _DEFAULT_FRACTION = 0.01
 
@@ -21,11 +21,12 @@ _DEFAULT_FRACTION = 0.01
 @click.option("-o", "--output", type=FILE, metavar="FILE", help="Where the plan goes.")
 @click.option(
     "--policy",
-    default="blend",
+    cls=NameOption,
+    default=DEFAULT,
     show_default=True,
-    type=Name("policy", tuple(POLICIES.names())),
+    type=Name("policy", POLICIES),
     metavar="NAME",
-    help=f"Which request goes next: {', '.join(POLICIES.names())}.",
+    help="Which request goes next: {names}.",
 )
 @planning
 @click.option(
@@ -74,7 +75,10 @@ def command(
 
 def _plan(job: Job, policy: str, output: Path, answer: Answer) -> None:
     started = perf_counter()
-    with Progress(quiet=answer.quiet) as progress, compilation_clock(progress.line) as clock:
+    with (
+        Progress(quiet=answer.quiet) as progress,
+        compilation_clock(progress.line, policies=[policy]) as clock,
+    ):
         job.check(output)
         from blendplan.planning.planner import plan
 
@@ -82,14 +86,14 @@ def _plan(job: Job, policy: str, output: Path, answer: Answer) -> None:
         planned = plan(requests, policy=policy, progress=progress.report, **job.wish)
         progress.stage(f"writing {output.name}")
         planned.write(output)
-    for note in job.notes(planned.metadata):
+    for note in job.notes(requests, planned.metadata):
         answer.remark(note)
 
     from blendplan.report.summary import facts, headline_rows
 
     values = headline(planned.metadata) | {
         "output": str(output),
-        "rejected": job.rejected(),
+        "rejected": requests.rejected,
         "plan_wall_s": perf_counter() - started - clock.seconds,
         "compile_s": clock.seconds,
     }

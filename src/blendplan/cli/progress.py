@@ -2,12 +2,18 @@
 
 import sys
 import threading
-from collections import deque
+from datetime import timedelta
+from time import monotonic
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import click
 
 from blendplan.printable import printable
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.live import Live
 
 _PATIENCE_S = 1.0
 _FRAME_S = 0.1
@@ -16,23 +22,24 @@ _FRAME_S = 0.1
 class Progress:
     """A bar that appears after a second, on a terminal only, and is gone at the end.
 
-    Work reports by `stage` and `advance`, which only set fields; a thread of its own draws them.
+    Work reports by `stage` and `advance`, which only set fields; rich reads them when it draws.
     """
 
     def __init__(self, *, quiet: bool) -> None:
         self._stage = ""
         self._done = 0
         self._total = 0
-        self._lines: deque[str] = deque()
-        self._drawing = False
-        self._ended = threading.Event()
         self._quiet = quiet
+        self._begun_s = monotonic()
+        self._bar: Live | None = None
+        self._lock = threading.Lock()
         shown = not quiet and sys.stderr.isatty()
-        self._thread = threading.Thread(target=self._draw, daemon=True) if shown else None
+        self._patience = threading.Timer(_PATIENCE_S, self._show) if shown else None
 
     def __enter__(self) -> "Progress":
-        if self._thread:
-            self._thread.start()
+        if self._patience:
+            self._patience.daemon = True
+            self._patience.start()
         return self
 
     def __exit__(
@@ -41,10 +48,11 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._ended.set()
-        if self._thread:
-            self._thread.join()
-        self._flush()
+        if self._patience:
+            self._patience.cancel()
+            self._patience.join()
+        if self._bar:
+            self._bar.stop()
 
     def stage(self, name: str) -> None:
         """Begin a piece of work of unknown size."""
@@ -62,48 +70,39 @@ class Progress:
         """Print a line above the bar."""
         if self._quiet:
             return
-        self._lines.append(printable(text))
-        if not self._drawing:
-            self._flush()
+        with self._lock:
+            if self._bar:
+                self._bar.console.print(printable(text))
+            else:
+                click.echo(printable(text), err=True)
 
-    def _flush(self) -> None:
-        while self._lines:
-            click.echo(self._lines.popleft(), err=True)
-
-    def _draw(self) -> None:
-        if self._ended.wait(_PATIENCE_S):
-            return
+    def _show(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
-        from rich.progress import Progress as Bars
+        from rich.live import Live
 
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TextColumn("{task.fields[share]}"),
-            TimeElapsedColumn(),
-        )
-        bars = Bars(
-            *columns,
+        bar = Live(
+            get_renderable=self._row,
             console=Console(stderr=True, markup=False, emoji=False, highlight=False),
+            refresh_per_second=1 / _FRAME_S,
             transient=True,
-            auto_refresh=False,
             redirect_stdout=False,
             redirect_stderr=False,
         )
-        task = bars.add_task("", share="", total=None)
-        with bars:
-            self._drawing = True
-            while not self._ended.wait(_FRAME_S):
-                while self._lines:
-                    bars.console.print(self._lines.popleft())
-                done, total = self._done, self._total
-                bars.update(
-                    task,
-                    description=self._stage,
-                    completed=done,
-                    total=total or None,
-                    share=f"{done / total:.0%}" if total else "",
-                    refresh=True,
-                )
-            self._drawing = False
+        with self._lock:
+            bar.start(refresh=True)
+            self._bar = bar
+
+    def _row(self) -> "RenderableType":
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        stage, done, total = self._stage, self._done, self._total
+        row = Table.grid(padding=(0, 1))
+        row.add_row(
+            Text(stage),
+            ProgressBar(total or None, done, width=40),
+            f"{done / total:.0%}" if total else "",
+            Text(str(timedelta(seconds=int(monotonic() - self._begun_s))), "progress.elapsed"),
+        )
+        return row

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from blendplan.limits import LIMITS
+from blendplan.ranges import RANGES
 
 
 class _Within(click.IntRange):
@@ -22,7 +22,7 @@ class _Within(click.IntRange):
 
 def within(name: str) -> click.IntRange:
     """A whole number within the limits of that name."""
-    least, most = LIMITS[name]
+    least, most = RANGES[name]
     return _Within(least, most)
 
 

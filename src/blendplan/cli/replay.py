@@ -8,12 +8,11 @@ import click
 from blendplan.cli.answer import Answer, answering
 from blendplan.cli.compilation import compilation_clock
 from blendplan.cli.destination import check_destinations
-from blendplan.cli.engine_options import ENGINES, engine_options
-from blendplan.cli.names import Name
-from blendplan.cli.options import FILE
-from blendplan.cli.outcome import resumable, tell_outcome
+from blendplan.cli.options import FILE, engine_option, engine_options
+from blendplan.cli.outcome import resumable, showing, tell_outcome
 from blendplan.cli.progress import Progress
 from blendplan.cli.ranges import within
+from blendplan.engines.registry import ENGINES
 from blendplan.errors import BlendplanError
 
 if TYPE_CHECKING:
@@ -23,14 +22,7 @@ if TYPE_CHECKING:
 @click.command("replay")
 @click.argument("plan_file", metavar="PLAN", type=FILE)
 @click.option("-o", "--output", type=FILE, metavar="FILE", help="Where the results go (JSONL).")
-@click.option(
-    "--engine",
-    default="sim",
-    show_default=True,
-    type=Name("engine", ENGINES),
-    metavar="NAME",
-    help=f"What runs the requests: {', '.join(ENGINES)}.",
-)
+@engine_option(default="sim", show_default=True)
 @click.option(
     "--replica",
     type=within("replica"),
@@ -45,9 +37,8 @@ if TYPE_CHECKING:
 def command(plan_file: Path, replica: int | None, answer: Answer, **options: Any) -> None:
     """Run a plan on an engine.
 
-    The requests of PLAN go in its order and under its memory partition. The engine sim simulates
-    the steps of a real one; it needs no GPU and no --output. Every request gets one line of
-    results, an answer or an error.
+    The requests of PLAN go in its order and under its memory partition. Every request gets one line
+    of results, an answer or an error; the simulated engine also runs without --output.
 
     \b
     blendplan replay plan.arrow --engine sim
@@ -55,7 +46,7 @@ def command(plan_file: Path, replica: int | None, answer: Answer, **options: Any
     blendplan replay plan.arrow --engine vllm -o results.jsonl --resume
     """
     output, engine = options["output"], options["engine"]
-    if output is None and engine != "sim":
+    if output is None and ENGINES.get(engine).needs_results:
         raise click.UsageError(f"--engine {engine} needs -o FILE: where the results go")
     check_destinations(
         [output, options["step_log"], options["request_log"]],
@@ -64,12 +55,6 @@ def command(plan_file: Path, replica: int | None, answer: Answer, **options: Any
     with Progress(quiet=answer.quiet) as progress, compilation_clock(progress.line) as clock:
         from blendplan.planfile.plan import Plan
         from blendplan.replaying.run import replay
-        from blendplan.replaying.tally import Tally
-
-        def advance(tally: Tally) -> None:
-            progress.report(
-                f"{engine}: {tally.line()}", tally.requests - tally.left, tally.requests
-            )
 
         whole = Plan.read(plan_file)
         # An altered prompt would be paid for.
@@ -77,7 +62,9 @@ def command(plan_file: Path, replica: int | None, answer: Answer, **options: Any
         plan = _part(whole, replica)
         progress.stage(f"starting {engine}")
         with resumable(output):
-            replayed = replay(plan, remark=progress.line, progress=advance, **options)
+            replayed = replay(
+                plan, remark=progress.line, progress=showing(progress, engine), **options
+            )
 
     tell_outcome(answer, replayed, output, clock.seconds)
 

@@ -8,10 +8,9 @@ import click
 from blendplan.cli.answer import Answer, answering
 from blendplan.cli.compilation import compilation_clock
 from blendplan.cli.destination import check_destinations
-from blendplan.cli.engine_options import ENGINES, engine_options
 from blendplan.cli.names import Name
-from blendplan.cli.options import FILE
-from blendplan.cli.outcome import resumable, tell_outcome
+from blendplan.cli.options import FILE, engine_option, engine_options
+from blendplan.cli.outcome import resumable, showing, tell_outcome
 from blendplan.cli.progress import Progress
 from blendplan.cli.ranges import Share, within
 
@@ -36,13 +35,7 @@ from blendplan.cli.ranges import Share, within
     metavar="N",
     help="For the choice of the requests.",
 )
-@click.option(
-    "--engine",
-    required=True,
-    type=Name("engine", ENGINES),
-    metavar="NAME",
-    help=f"What runs the requests: {', '.join(ENGINES)}.",
-)
+@engine_option(required=True)
 @click.option(
     "--on-error",
     default="fail",
@@ -77,13 +70,7 @@ def command(
     )
     with Progress(quiet=answer.quiet) as progress, compilation_clock(progress.line) as clock:
         from blendplan.replaying.sample_run import run_sample
-        from blendplan.replaying.tally import Tally
         from blendplan.requests.read import read_requests
-
-        def advance(tally: Tally) -> None:
-            progress.report(
-                f"{engine}: {tally.line()}", tally.requests - tally.left, tally.requests
-            )
 
         model = options["model"]
         progress.stage(f"reading {requests_file.name}")
@@ -102,7 +89,7 @@ def command(
                 fraction=fraction,
                 seed=seed,
                 remark=progress.line,
-                progress=advance,
+                progress=showing(progress, engine),
                 **options,
             )
     tell_outcome(answer, replayed, output, clock.seconds)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from blendplan.cost.operators.of_gpu import Operators, operators
-from blendplan.cost.step import StepTable, check_step_limits
+from blendplan.cost.step import StepTable
 from blendplan.hardware.gpu import GpuSpec
 from blendplan.hardware.model import LinearShape, ModelSpec, kv_heads_per_gpu, linear_shapes
 
@@ -114,7 +114,6 @@ class CalibratedCost:
         self, max_num_batched_tokens: int, max_num_seqs: int, overlap: float = 1.0
     ) -> StepTable:
         """Prices of all token counts from the GEMM model; attention made linear."""
-        check_step_limits(max_num_batched_tokens, max_num_seqs, overlap)
         tokens = np.arange(max_num_batched_tokens + 1, dtype=np.float64)
         sequences = np.arange(max_num_seqs + 1, dtype=np.float64)
         linear_s, head_s = np.zeros(len(tokens)), np.zeros(len(sequences))

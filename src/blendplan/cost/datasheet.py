@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from blendplan.cost.step import StepTable, check_step_limits
+from blendplan.cost.step import StepTable
 from blendplan.hardware.gpu import GpuSpec
 from blendplan.hardware.model import LinearShape, ModelSpec, linear_shapes
 
@@ -69,7 +69,6 @@ class DatasheetCost:
         self, max_num_batched_tokens: int, max_num_seqs: int, overlap: float = 1.0
     ) -> StepTable:
         """Rooflines of linear layers and output head, attention at peak, no fixed overheads."""
-        check_step_limits(max_num_batched_tokens, max_num_seqs, overlap)
         tokens = np.arange(max_num_batched_tokens + 1, dtype=np.float64)
         sequences = np.arange(max_num_seqs + 1, dtype=np.float64)
         bandwidth = self.gpu.bandwidth_bytes_per_s

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from blendplan.arguments import keywords, number, one_of, whole
-from blendplan.cost.registry import COST_MODELS, CostModel, cost_model
+from blendplan.arguments import keywords, number, one_of, text, whole
+from blendplan.cost.protocol import CostModel, step_table
+from blendplan.cost.registry import COST_MODELS, cost_model
 from blendplan.cost.step import StepTable
 from blendplan.errors import BlendplanError
-from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.hardware.gpu import GpuSpec
 from blendplan.hardware.kv_capacity import kv_capacity_tokens
 from blendplan.hardware.lookup import gpu_spec, model_spec
@@ -27,7 +28,7 @@ class Machine:
     Attributes:
         gpu, model, tp: hardware, model and tensor-parallel degree.
         costs: what requests and steps cost.
-        settings: limits of the engine.
+        limits: limits of the engine.
         table: price of a step within these limits.
         kv_dtype: data type of the KV cache as it was asked for; ``model`` has it.
     """
@@ -36,7 +37,7 @@ class Machine:
     model: ModelSpec
     tp: int
     costs: CostModel
-    settings: EngineSettings
+    limits: EngineLimits
     table: StepTable
     kv_dtype: str = "auto"
 
@@ -49,9 +50,9 @@ def machine(
     overlap: float = 1.0,
     cost: str = "calibrated",
     kv_tokens: int | None = None,
-    max_num_seqs: int = 1024,
-    max_num_batched_tokens: int = 2048,
-    block_size: int = 16,
+    max_num_seqs: int = EngineLimits.max_num_seqs,
+    max_num_batched_tokens: int = EngineLimits.max_num_batched_tokens,
+    block_size: int = EngineLimits.block_size,
     gpu_memory_utilization: float = 0.9,
     kv_dtype: str = "auto",
 ) -> Machine:
@@ -62,18 +63,18 @@ def machine(
         tp: tensor-parallel degree.
         overlap: overlap exponent q of the engine; 1 for stock vLLM and SGLang, ``inf`` for perfect
             overlap of compute and memory.
-        cost: name of the cost model, ``calibrated`` or ``datasheet``.
+        cost: name of the cost model; see `COST_MODELS`.
         kv_tokens: capacity of the KV cache; worked out from the memory of the GPU without it.
         max_num_seqs, max_num_batched_tokens, block_size, gpu_memory_utilization, kv_dtype:
-            engine settings, by vLLM's names.
+            engine limits, by vLLM's names.
 
     Raises:
-        BlendplanError: an unknown name, a number out of its range (`blendplan.limits.LIMITS`),
+        BlendplanError: an unknown name, a number out of its range (`blendplan.ranges.RANGES`),
             or a model that does not fit the GPU.
     """
     tp = whole("tp", tp)
     overlap = number("overlap", overlap, 1.0, math.inf)
-    cost = one_of("cost", cost, COST_MODELS)
+    COST_MODELS.check(text("cost", cost, "give the name of a cost model"))
     max_num_seqs = whole("max_num_seqs", max_num_seqs)
     max_num_batched_tokens = whole("max_num_batched_tokens", max_num_batched_tokens)
     block_size = whole("block_size", block_size)
@@ -95,10 +96,10 @@ def machine(
             kv_dtype=kv_dtype,
             block_size=block_size,
         )
-    settings = EngineSettings(kv_tokens, max_num_seqs, max_num_batched_tokens, block_size)
+    limits = EngineLimits(kv_tokens, max_num_seqs, max_num_batched_tokens, block_size)
     try:
         costs = cost_model(cost, model, gpu, tp)
-        table = costs.step_table(max_num_batched_tokens, max_num_seqs, overlap)
+        table = step_table(costs, limits, overlap)
     except BlendplanError:
         raise
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
@@ -108,7 +109,7 @@ def machine(
             "the cost model datasheet"
         ) from error
     _check_prices(table, gpu)
-    return Machine(gpu, model, tp, costs, settings, table, kv_dtype)
+    return Machine(gpu, model, tp, costs, limits, table, kv_dtype)
 
 
 def _check_prices(table: StepTable, gpu: GpuSpec) -> None:

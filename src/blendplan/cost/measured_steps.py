@@ -7,15 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from blendplan.cost.calibration.from_steps import _segments
-from blendplan.cost.step import StepTable, check_step_limits
+from blendplan.cost.calibration.from_steps import segments
+from blendplan.cost.step import StepTable
 from blendplan.errors import BlendplanError
 from blendplan.hardware.gpu import GpuSpec
 from blendplan.hardware.model import ModelSpec, linear_shapes
 
 LARGE_STEP = 4096.0  # tokens
-
-
 # A log of short contexts may show no price of reading them; densities need one.
 LEAST_PRICE_S = 1e-15
 
@@ -63,7 +61,6 @@ class StepLogCost:
         self, max_num_batched_tokens: int, max_num_seqs: int, overlap: float = 1.0
     ) -> StepTable:
         """The fitted prices; what the log did not tell apart is in the price per token."""
-        check_step_limits(max_num_batched_tokens, max_num_seqs, overlap)
         tokens = np.arange(max_num_batched_tokens + 1, dtype=np.float64)
         linear_s = self._linear_s(tokens)
         head_s = np.arange(max_num_seqs + 1, dtype=np.float64) * self.steps["sequence_s"]
@@ -78,7 +75,7 @@ class StepLogCost:
 
     def _linear_s(self, tokens: NDArray[np.float64]) -> NDArray[np.float64]:
         knots = np.array(self.steps["knots_tokens"], np.float64)
-        return _segments(tokens, knots) @ np.array(self.steps["token_s"], np.float64)
+        return segments(tokens, knots) @ np.array(self.steps["token_s"], np.float64)
 
     @property
     def _stalled(self) -> float:

@@ -1,67 +1,36 @@
-"""`CostModel`: what every way of pricing requests and steps offers; and how one is picked."""
+"""`COST_MODELS`: the ways of pricing requests and steps, by name."""
 
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
-from blendplan.cost.step import StepTable
 from blendplan.errors import BlendplanError
 from blendplan.hardware.gpu import GpuSpec
 from blendplan.hardware.model import ModelSpec
+from blendplan.names import Registry
 
-COST_MODELS = ("calibrated", "datasheet")
+if TYPE_CHECKING:
+    from blendplan.cost.protocol import CostModel
 
-
-class CostModel(Protocol):
-    """Prices of one model on one GPU (or tensor-parallel group of GPUs)."""
-
-    @property
-    def name(self) -> str:
-        """Name of the cost model, one of `COST_MODELS`."""
-        ...
-
-    @property
-    def note(self) -> str:
-        """What a user should know of how far to trust the prices, one line, or empty."""
-        ...
-
-    def parameters(self) -> dict[str, Any]:
-        """Everything the prices follow from, as JSON values."""
-        ...
-
-    def demand(
-        self, prompt_tokens: ArrayLike, output_tokens: ArrayLike
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Seconds of compute and of memory traffic that n requests need; float64 [n] each.
-
-        Prompts count in full: prefix sharing is the caller's to subtract.
-        """
-        ...
-
-    def step_table(
-        self, max_num_batched_tokens: int, max_num_seqs: int, overlap: float = 1.0
-    ) -> StepTable:
-        """Prices of steps up to that many tokens and sequences under overlap exponent q."""
-        ...
+COST_MODELS: "Registry[Callable[[ModelSpec, GpuSpec, int], CostModel]]" = Registry(
+    "cost model",
+    "blendplan.cost_models",
+    {
+        "calibrated": "blendplan.cost.fitted:fitted_cost",
+        "datasheet": "blendplan.cost.datasheet:datasheet_cost",
+    },
+)
 
 
-def cost_model(name: str, model: ModelSpec, gpu: GpuSpec, tp: int = 1) -> CostModel:
-    """The cost model of that name; ``calibrated`` uses the step log in a profile if it has one.
+def cost_model(name: str, model: ModelSpec, gpu: GpuSpec, tp: int = 1) -> "CostModel":
+    """The cost model of that name for a model on ``tp`` GPUs.
 
     Raises:
         BlendplanError: unknown name, or a GPU that does not state what the cost model needs.
     """
-    if name == "datasheet":
-        from blendplan.cost.datasheet import datasheet_cost
-
-        return datasheet_cost(model, gpu, tp)
-    if name == "calibrated" and "steps" in gpu.fitted:
-        from blendplan.cost.measured_steps import step_log_cost
-
-        return step_log_cost(model, gpu, tp)
-    if name == "calibrated":
-        from blendplan.cost.calibrated import calibrated_cost
-
-        return calibrated_cost(model, gpu, tp)
-    raise BlendplanError(f"unknown cost model {name!r}: known are {', '.join(COST_MODELS)}")
+    costs = COST_MODELS.get(name)(model, gpu, tp)
+    if costs.name != name:
+        raise BlendplanError(
+            f"the cost model {name!r} calls itself {costs.name!r}; its `name` must be the one that "
+            f"it is registered by, so that plans find it again"
+        )
+    return costs

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from blendplan.errors import BlendplanError
 from blendplan.kernel import kernel
 
 
@@ -117,17 +116,6 @@ def price_steps(
             sampling_sequences[step],
         )
     return compute_s, memory_s, step_s
-
-
-def check_step_limits(max_num_batched_tokens: int, max_num_seqs: int, overlap: float) -> None:
-    """Refuse step limits below 1 and an overlap exponent below 1."""
-    if max_num_batched_tokens < 1 or max_num_seqs < 1:
-        raise BlendplanError(
-            f"{max_num_batched_tokens} tokens and {max_num_seqs} sequences a step: "
-            "both must be at least 1"
-        )
-    if not overlap >= 1.0:
-        raise BlendplanError(f"overlap exponent {overlap}: expected at least 1 (inf is perfect)")
 
 
 @kernel

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from blendplan.hardware.engine_limits import EngineLimits
+
 _TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -153,17 +155,13 @@ class Capacity:
     """Limits of a started engine, as it reports them.
 
     Attributes:
-        kv_tokens, block_size: size of the KV cache.
-        max_num_seqs, max_num_batched_tokens: limits of a step.
+        limits: size of the KV cache, and limits of a step.
         context_tokens: most prompt plus output tokens of one request.
         graph_sizes: CUDA-graph batch sizes in use, empty when the engine captures none.
         version: name and version of the engine; the fingerprint in its results.
     """
 
-    kv_tokens: int
-    block_size: int
-    max_num_seqs: int
-    max_num_batched_tokens: int
+    limits: EngineLimits
     context_tokens: int
     graph_sizes: list[int]
     version: str
@@ -175,24 +173,26 @@ class Launch:
 
     Attributes:
         model: name or directory of the model.
-        max_num_seqs, max_num_batched_tokens: limits of a step.
+        limits: those that the plan was made for, None for the engine's own. The size of the KV
+            cache is the engine's to find out; its `Capacity` tells.
         tp: tensor-parallel degree.
         kv_dtype: element type of the KV cache, ``auto`` for the model's.
         graph_sizes: CUDA-graph batch sizes to capture, None for the engine's own choice.
         arguments: further engine arguments by the engine's own names; they win over the others.
-        pdmux: SGLang only: share the GPU in space between prefill and decode.
+        pdmux: share the GPU in space between prefill and decode.
         log_steps: report the work of each step.
+        log: file for what the engine prints; None for a temporary one.
     """
 
     model: str
-    max_num_seqs: int
-    max_num_batched_tokens: int
+    limits: EngineLimits | None = None
     tp: int = 1
     kv_dtype: str = "auto"
     graph_sizes: list[int] | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
     pdmux: bool = False
     log_steps: bool = False
+    log: Path | None = None
 
     def lacks_tokenizer(self) -> bool:
         """Whether the model is a directory without a tokenizer: token ids in, token ids out."""

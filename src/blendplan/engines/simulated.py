@@ -23,7 +23,7 @@ from blendplan.engines.protocol import (
     StepWork,
 )
 from blendplan.engines.words import generation_cap
-from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.simulator import steps
 from blendplan.simulator.kv_cache import empty_cache, used_tokens
 from blendplan.simulator.series import empty_series
@@ -36,7 +36,7 @@ class SimulatedEngine:
     Args:
         workload: all requests that may be submitted; rows are theirs. They generate the output
             lengths that it says, unless a request knows its own.
-        settings: limits of the engine.
+        limits: limits of the engine.
         table: price of a step.
         log_steps: report the work of each step.
     """
@@ -44,29 +44,26 @@ class SimulatedEngine:
     def __init__(
         self,
         workload: Workload,
-        settings: EngineSettings,
+        limits: EngineLimits,
         table: StepTable,
         *,
         log_steps: bool = False,
     ) -> None:
         self.capacity = Capacity(
-            kv_tokens=settings.kv_tokens,
-            block_size=settings.block_size,
-            max_num_seqs=settings.max_num_seqs,
-            max_num_batched_tokens=settings.max_num_batched_tokens,
-            context_tokens=settings.kv_blocks * settings.block_size + 1,
+            limits=limits,
+            context_tokens=limits.kv_blocks * limits.block_size + 1,
             graph_sizes=[],
             version=f"simulated by blendplan {__version__}",
         )
         self._table = table
         self._log_steps = log_steps
         self._engine = steps.idle_engine(
-            workload.prompt_tokens, workload.output_tokens.copy(), settings
+            workload.prompt_tokens, workload.output_tokens.copy(), limits
         )
         chains = workload.chains
         self._cache = empty_cache(
-            settings.kv_blocks,
-            settings.block_size,
+            limits.kv_blocks,
+            limits.block_size,
             chains.chain_ids,
             chains.chain_offsets,
             chains.count,
@@ -79,7 +76,8 @@ class SimulatedEngine:
     ) -> StepReport:
         """Submit and take one simulated step."""
         self._submitted.extend(requests)
-        limit = self.capacity.max_num_batched_tokens if prefill_tokens is None else prefill_tokens
+        most = self.capacity.limits.max_num_batched_tokens
+        limit = most if prefill_tokens is None else prefill_tokens
         queue = _Submitted(self._submitted, limit)
         report = self.step_asking(queue)
         report.preempted, report.resumed = queue.lost, queue.back

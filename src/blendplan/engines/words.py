@@ -1,11 +1,11 @@
 """What requests and users ask of an engine, for engines that have their own words for it."""
 
-import difflib
 import inspect
 from collections.abc import Iterable
 
 from blendplan.engines.protocol import EngineRequest
 from blendplan.errors import BlendplanError
+from blendplan.names import did_you_mean
 
 
 def generation_cap(request: EngineRequest) -> int | None:
@@ -59,6 +59,5 @@ def check_argument_names(engine: str, given: Iterable[str], known: type[object])
     names = list(inspect.signature(known).parameters)
     for name in given:
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"see {known.__module__}"
+            hint = did_you_mean(name, names) or f"see {known.__module__}"
             raise BlendplanError(f"{engine} has no engine argument {name!r}; {hint}")

@@ -1,6 +1,7 @@
 """KV-cache capacity: what is left of a GPU's memory after weights, activations and the runtime."""
 
 from blendplan.errors import BlendplanError
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.hardware.gpu import GpuSpec
 from blendplan.hardware.model import ModelSpec, kv_heads_per_gpu
 
@@ -18,10 +19,10 @@ def kv_capacity_tokens(
     *,
     tp: int = 1,
     utilisation: float = 0.9,
-    max_num_batched_tokens: int = 2048,
-    max_num_seqs: int = 1024,
+    max_num_batched_tokens: int = EngineLimits.max_num_batched_tokens,
+    max_num_seqs: int = EngineLimits.max_num_seqs,
     kv_dtype: str = "auto",
-    block_size: int = 16,
+    block_size: int = EngineLimits.block_size,
 ) -> int:
     """Tokens that the KV cache holds, a multiple of ``block_size``.
 
@@ -48,7 +49,12 @@ def kv_capacity_tokens(
 
 
 def kv_tokens_in(
-    kv_bytes: float, model: ModelSpec, *, tp: int = 1, kv_dtype: str = "auto", block_size: int = 16
+    kv_bytes: float,
+    model: ModelSpec,
+    *,
+    tp: int = 1,
+    kv_dtype: str = "auto",
+    block_size: int = EngineLimits.block_size,
 ) -> int:
     """Tokens in that many bytes of KV cache on each GPU, in whole blocks; 0 if none fits."""
     if block_size < 1:

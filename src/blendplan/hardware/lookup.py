@@ -7,10 +7,11 @@ from typing import Any
 
 from blendplan.arguments import LONGEST_PATH
 from blendplan.errors import BlendplanError
-from blendplan.hardware.catalogue import catalogue, fitted_tables, nearest, spec_from_table
+from blendplan.hardware.catalogue import catalogue, entry_named, fitted_tables, spec_from_table
 from blendplan.hardware.gpu import GpuSpec
 from blendplan.hardware.model import ModelSpec
 from blendplan.json_files import read_text
+from blendplan.names import unknown
 from blendplan.printable import show
 
 
@@ -34,16 +35,14 @@ def gpu_spec(name: str | Path) -> GpuSpec:
         raise BlendplanError(f"gpu is {show(text)}; no name is as long as that")
     if text.endswith(".toml"):
         return _from_profile(Path(text))
-    tables = catalogue("gpus")
-    key = text.strip().lower().replace("_", "-").replace(" ", "-")
-    for entry, table in tables.items():
-        if key == entry or key in table.get("aliases", ()):
-            measured = {"fitted": fitted_tables(entry)}
-            return _from_table(entry, table | measured, f"GPU {entry}")
-    raise BlendplanError(
-        f"unknown GPU {text!r}: {nearest(key, tables)}; "
-        "`blendplan gpus` lists all, and a path to a profile in TOML works too"
-    )
+    entry = entry_named("gpus", text)
+    if entry is None:
+        raise BlendplanError(
+            f"{unknown('GPU', text, gpu_names())} (`blendplan gpus` lists all, and a path to a "
+            "profile in TOML works too)"
+        )
+    measured = {"fitted": fitted_tables(entry)}
+    return _from_table(entry, catalogue("gpus")[entry] | measured, f"GPU {entry}")
 
 
 def _from_profile(path: Path) -> GpuSpec:
@@ -101,15 +100,14 @@ def model_spec(name: str | Path) -> ModelSpec:
         from blendplan.hardware.hf_config import read_config
 
         return read_config(path)
-    tables = catalogue("models")
-    key = str(name).strip().lower().replace("_", "-").rsplit("/", 1)[-1]
-    for entry, table in tables.items():
-        if key == entry or key in table.get("aliases", ()):
-            return spec_from_table(ModelSpec, {"name": entry, **table}, f"model {entry}")
-    raise BlendplanError(
-        f"unknown model {str(name)!r}: {nearest(key, tables)}; "
-        "`blendplan models` lists all, and a folder with config.json works too"
-    )
+    entry = entry_named("models", str(name))
+    if entry is None:
+        raise BlendplanError(
+            f"{unknown('model', str(name), model_names())} (`blendplan models` lists all, and a "
+            "folder with config.json works too)"
+        )
+    table = {"name": entry, **catalogue("models")[entry]}
+    return spec_from_table(ModelSpec, table, f"model {entry}")
 
 
 def _is_folder(path: Path) -> bool:

@@ -1,9 +1,14 @@
 """`HistoryPredictor`: output lengths as in earlier results of the same kind of job."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
-from blendplan.lengths.predicted import Summary
+from blendplan.lengths.earlier_results import Results
+from blendplan.lengths.predicted import Lengths
+from blendplan.requests.columns import Requests
+from blendplan.tree.prefix_tree import PrefixTree
 
 
 class HistoryPredictor:
@@ -11,7 +16,7 @@ class HistoryPredictor:
 
     Results are sorted by prompt length and cut into bins of equal size. Ids play no part: those of
     another job name other requests. Results of the very same requests are a sample, see
-    `ShrinkagePredictor`.
+    `FromSample`.
 
     Parameters:
         bins: most bins.
@@ -19,20 +24,25 @@ class HistoryPredictor:
 
     Attributes:
         edges_: longest prompt of each bin but the last, in tokens; int64 [b - 1].
-        summary_: mean and quantiles of the outputs in each bin; [b].
+        lengths_: mean and quantiles of the outputs in each bin; [b].
+        note_: how many results, and whether their prompt lengths count.
     """
 
+    takes_file = True
     edges_: NDArray[np.int64]
-    summary_: Summary
+    lengths_: Lengths
+    note_: str
 
     def __init__(self, bins: int = 32, bin_results: int = 50) -> None:
         self.bins = bins
         self.bin_results = bin_results
 
     def fit(
-        self, prompt_tokens: NDArray[np.int32], output_tokens: NDArray[np.int32]
+        self, requests: Requests, tree: PrefixTree, results: Results | None
     ) -> "HistoryPredictor":
         """Learn from k results; one bin when a prompt length is unknown, that is, -1."""
+        assert results is not None, "takes_file says that there are results"
+        prompt_tokens, output_tokens = results.prompt_tokens, results.output_tokens
         order = np.argsort(prompt_tokens, kind="stable")
         lengths = prompt_tokens[order].astype(np.int64)
         count = 1
@@ -45,16 +55,19 @@ class HistoryPredictor:
         if len(parts) > 1 and not len(parts[-1]):
             parts.pop()
             self.edges_ = self.edges_[:-1]
-        mean = np.array([part.mean() for part in parts])
         p50, p90 = (
-            np.array([float(np.quantile(part, q, method="inverted_cdf")) for part in parts])
+            [float(np.quantile(part, q, method="inverted_cdf")) for part in parts]
             for q in (0.5, 0.9)
         )
-        self.summary_ = Summary(mean, p50, p90)
+        self.lengths_ = Lengths.predicted([part.mean() for part in parts], p50, p90)
+        self.note_ = (
+            f"output lengths are those of {len(results):,} results in {results.name}"
+            + (", by prompt length" if len(self.edges_) else ", one distribution for all")
+            + "; a 1 % sample of these requests would do better"
+        )
         return self
 
-    def predict(self, prompt_tokens: NDArray[np.int32]) -> Summary:
-        """Mean and quantiles for requests with these prompt lengths; int32 [n]."""
-        bins = np.searchsorted(self.edges_, prompt_tokens, side="left")
-        mean, p50, p90 = self.summary_
-        return Summary(mean[bins], p50[bins], p90[bins])
+    def predict(self, requests: Requests, tree: PrefixTree) -> Lengths:
+        """By the bin that each prompt length falls into."""
+        bins = np.searchsorted(self.edges_, requests.prompt_tokens, side="left")
+        return replace(self.lengths_.take(bins), note=self.note_)

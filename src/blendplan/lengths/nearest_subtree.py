@@ -1,15 +1,15 @@
-"""`SamplePredictor`: the paper's rule, the mean of the nearest subtree with a sample (5.1)."""
+"""`NearestSubtreePredictor`: the mean of the nearest subtree with a sample, as in the paper."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blendplan.kernel import kernel
-from blendplan.lengths.predicted import Summary
+from blendplan.lengths.predicted import Lengths
 from blendplan.lengths.quantiles import RangeQuantiles
 from blendplan.tree.prefix_tree import PrefixTree
 
 
-class SamplePredictor:
+class NearestSubtreePredictor:
     """The mean of the sampled requests in the nearest subtree that has any (paper 5.1).
 
     Kept as what `ShrinkagePredictor` is measured against.
@@ -22,24 +22,29 @@ class SamplePredictor:
         spread_samples: fewest samples of a subtree whose quantiles are used as they are.
 
     Attributes:
-        summary_: mean and quantiles for a request that ends at each node, in tokens; [m].
+        lengths_: mean and quantiles for a request that ends at each node, in tokens; [m].
     """
 
-    summary_: Summary
+    lengths_: Lengths
 
     def __init__(self, mean_samples: int = 1, spread_samples: int = 10) -> None:
         self.mean_samples = mean_samples
         self.spread_samples = spread_samples
 
     def fit(
-        self, tree: PrefixTree, rows: NDArray[np.int64], output_tokens: NDArray[np.int32]
-    ) -> "SamplePredictor":
+        self,
+        tree: PrefixTree,
+        rows: NDArray[np.int64],
+        output_tokens: NDArray[np.int32],
+        max_tokens: NDArray[np.int32] | None = None,
+    ) -> "NearestSubtreePredictor":
         """Learn from k sampled requests of the tree.
 
         Args:
             tree: m nodes over n requests, before any split.
             rows: the sampled requests, each once, k >= 1; int64 [k].
             output_tokens: their output lengths; int32 [k].
+            max_tokens: caps, which the paper does not look at.
         """
         output = np.full(len(tree), -1, dtype=np.int64)
         output[rows] = output_tokens
@@ -63,13 +68,14 @@ class SamplePredictor:
         p50, p90 = (
             ranges.quantile(q, first[pools], last[pools])[pool_of] * scale for q in (0.5, 0.9)
         )
-        self.summary_ = Summary(mean[center], p50, p90)
+        self.lengths_ = Lengths.predicted(mean[center], p50, p90)
         return self
 
-    def predict(self, nodes: NDArray[np.int32]) -> Summary:
+    def predict(
+        self, nodes: NDArray[np.int32], max_tokens: NDArray[np.int32] | None = None
+    ) -> Lengths:
         """Mean and quantiles for requests that end at these nodes of the tree; int32 [n]."""
-        mean, p50, p90 = self.summary_
-        return Summary(mean[nodes], p50[nodes], p90[nodes])
+        return self.lengths_.take(nodes)
 
 
 @kernel

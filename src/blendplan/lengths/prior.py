@@ -4,7 +4,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from blendplan.lengths.predicted import Summary
+from blendplan.lengths.earlier_results import Results
+from blendplan.lengths.predicted import Lengths
+from blendplan.lengths.protocol import stated_lengths
+from blendplan.requests.columns import Requests
+from blendplan.tree.prefix_tree import PrefixTree
 
 
 class PriorPredictor:
@@ -20,15 +24,40 @@ class PriorPredictor:
         sigma: standard deviation of the output length's logarithm.
     """
 
+    takes_file = False
+
     def __init__(self, median: float = 200.0, sigma: float = 1.1) -> None:
         self.median = median
         self.sigma = sigma
 
-    def predict(self, max_tokens: NDArray[np.int32]) -> Summary:
+    def fit(
+        self, requests: Requests, tree: PrefixTree, results: Results | None
+    ) -> "PriorPredictor":
+        """Learn nothing: that is what a prior is for."""
+        return self
+
+    def predict(self, requests: Requests, tree: PrefixTree) -> Lengths:
+        """By ``max_tokens`` alone, with a note on how many lengths are guessed."""
+        unknown = int(np.count_nonzero(stated_lengths(requests) < 0))
+        note = ""
+        if unknown:
+            note = (
+                f"output lengths of {unknown:,} of {len(requests):,} requests are a guess "
+                f"(log-normal, median {self.median:.0f} tokens, cut off at max_tokens); "
+                "a 1 % sample run first would do better"
+            )
+        return Lengths.predicted(*self.cut_off(requests.max_tokens), note=note)
+
+    def cut_off(
+        self, max_tokens: NDArray[np.int32]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """Mean and quantiles of min(X, cap) for a log-normal X.
 
         Args:
             max_tokens: cap on each output, -1 where there is none; int32 [n].
+
+        Returns:
+            Mean, p50 and p90; float64 [n] each.
         """
         caps, place = np.unique(max_tokens, return_inverse=True)
         cap = np.where(caps < 0, np.inf, caps.astype(np.float64))
@@ -38,4 +67,4 @@ class PriorPredictor:
         above = np.where(np.isinf(cap), 0.0, cap) * ndtr(-z)
         mean = np.exp(mu + sigma * sigma / 2) * ndtr(z - sigma) + above
         p50, p90 = (np.minimum(np.exp(mu + sigma * ndtri(q)), cap) for q in (0.5, 0.9))
-        return Summary(mean[place], p50[place], p90[place])
+        return mean[place], p50[place], p90[place]

@@ -13,7 +13,7 @@ from blendplan.lengths.credibility import (
     credibility,
 )
 from blendplan.lengths.nearest_subtree import nearest_with
-from blendplan.lengths.predicted import Summary
+from blendplan.lengths.predicted import Lengths
 from blendplan.lengths.quantiles import RangeQuantiles
 from blendplan.tree.prefix_tree import PrefixTree
 
@@ -147,7 +147,7 @@ class ShrinkagePredictor:
 
     def predict(
         self, nodes: NDArray[np.int32], max_tokens: NDArray[np.int32] | None = None
-    ) -> Summary:
+    ) -> Lengths:
         """Mean and quantiles in tokens for requests that end at these nodes of the tree.
 
         Args:
@@ -157,7 +157,7 @@ class ShrinkagePredictor:
         if max_tokens is None:
             max_tokens = np.full(len(nodes), -1, dtype=np.int32)
         mean = self.mean_[nodes] * self.caps_.predict(self.group_[nodes], _caps(max_tokens))
-        return Summary(mean, mean * self.p50_[nodes], mean * self.p90_[nodes])
+        return Lengths.predicted(mean, mean * self.p50_[nodes], mean * self.p90_[nodes])
 
     def _bins(self) -> BinnedFactor:
         return BinnedFactor(bin_samples=self.group_samples // 4, prior_samples=self.prior_samples)

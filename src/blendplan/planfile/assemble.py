@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.kernel import kernel
 from blendplan.lengths.predicted import Lengths
 from blendplan.offsets import offsets_of
@@ -25,7 +25,7 @@ def assemble_plan(
     *,
     lengths: Lengths,
     expected: PolicyInput,
-    settings: EngineSettings,
+    limits: EngineLimits,
     metadata: dict[str, Any],
     replica: int = 0,
 ) -> Plan:
@@ -36,7 +36,7 @@ def assemble_plan(
         run: the simulated run of the chosen policy.
         lengths: predicted output lengths.
         expected: what the policy knew.
-        settings: limits of the engine.
+        limits: limits of the engine.
         metadata: everything else that the plan says of itself.
         replica: number of the engine that it is for.
     """
@@ -93,8 +93,8 @@ def _record_batch(
         **{name: rank[rows] for name, rank in ranks.items()},
         "start_s": run.start_s[rows],
         "finish_s": run.finish_s[rows],
-        "prompt_token_ids": _prompt_lists(requests, rows),
-        "body": _bodies(requests, rows),
+        "prompt_token_ids": prompt_lists(requests, rows),
+        "body": bodies_of(requests, rows),
     }
     return pa.RecordBatch.from_arrays(
         [pa.array(columns[field.name], type=field.type) for field in SCHEMA], schema=SCHEMA
@@ -108,7 +108,8 @@ def rank_in(order: NDArray[np.int64]) -> NDArray[np.int64]:
     return rank
 
 
-def _prompt_lists(requests: Requests, rows: NDArray[np.int64]) -> pa.Array:
+def prompt_lists(requests: Requests, rows: NDArray[np.int64]) -> pa.Array:
+    """Token ids of some prompts, list<int32> [m]; null where they are estimates."""
     if requests.estimated_tokens:
         return pa.nulls(len(rows), pa.list_(pa.int32()))
     offsets = offsets_of(requests.offsets[rows + 1] - requests.offsets[rows])
@@ -121,7 +122,8 @@ def _known(output_tokens: NDArray[np.int32]) -> pa.Array:
     return pa.array(output_tokens, mask=output_tokens < 0)
 
 
-def _bodies(requests: Requests, rows: NDArray[np.int64]) -> pa.Array:
+def bodies_of(requests: Requests, rows: NDArray[np.int64]) -> pa.Array:
+    """The JSON of some requests, binary [m]; null where they have none."""
     if requests.bodies is None:
         return pa.nulls(len(rows), pa.binary())
     return requests.bodies.take(pa.array(rows)).cast(pa.binary())

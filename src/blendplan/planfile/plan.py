@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from blendplan.arguments import instance, whole, whole_numbers
 from blendplan.arguments import path as argument_path
 from blendplan.errors import BlendplanError
-from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.planfile.check import check_columns, column_digest, metadata_digest
 from blendplan.planfile.columns import (
     FORMAT_VERSION,
@@ -48,15 +48,9 @@ class Plan:
         return int(self.table.num_rows)
 
     @property
-    def settings(self) -> EngineSettings:
+    def limits(self) -> EngineLimits:
         """Limits of the engine that the plan was made for."""
-        engine = self.metadata["engine"]
-        return EngineSettings(
-            engine["kv_tokens"],
-            engine["max_num_seqs"],
-            engine["max_num_batched_tokens"],
-            engine["block_size"],
-        )
+        return EngineLimits.from_metadata(self.metadata["engine"])
 
     def column(self, name: str) -> NDArray[Any]:
         """A numeric column as a numpy array [n]."""
@@ -110,30 +104,30 @@ class Plan:
 
     def live_policy(
         self,
-        settings: EngineSettings | None = None,
+        limits: EngineLimits | None = None,
         *,
         left: NDArray[np.int64] | None = None,
     ) -> LivePolicy:
         """The plan's policy in its first state, to be asked by a real engine what to admit.
 
         Args:
-            settings: limits of that engine where they differ from the plan's; the memory
+            limits: limits of that engine where they differ from the plan's; the memory
                 partition follows them.
             left: rows that have no result yet, at least one; all without it. The policy knows of
                 no others, so nothing is learned from what ran before.
         """
         self.refuse_parts()
-        if settings is None:
-            settings = self.settings
-        instance("settings", settings, EngineSettings, "give EngineSettings, or None")
+        if limits is None:
+            limits = self.limits
+        instance("limits", limits, EngineLimits, "give EngineLimits, or None")
         if left is not None:
             left = whole_numbers("left", left, 0, len(self) - 1)
             if not len(left) or len(np.unique(left)) < len(left):
                 raise BlendplanError("left is no list of different rows, at least one")
         rows = in_file_order(self.table, left)
-        policy = plan_policy(self.table, self.metadata, settings, rows)
+        policy = plan_policy(self.table, self.metadata, limits, rows)
         return LivePolicy(
-            policy, self.column("prompt_tokens"), self.column("cached_tokens"), settings, rows
+            policy, self.column("prompt_tokens"), self.column("cached_tokens"), limits, rows
         )
 
     def write(self, path: Path | str) -> None:

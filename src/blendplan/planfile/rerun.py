@@ -36,14 +36,13 @@ def simulate(plan: Plan) -> SimulatedRun:
     plan.refuse_parts()
     target = machine_of(plan)
     rows = in_file_order(plan.table)
-    policy = plan_policy(plan.table, plan.metadata, target.settings, rows)
-    run = simulate_run(workload_of(plan, rows), policy, target.settings, target.table)
+    policy = plan_policy(plan.table, plan.metadata, target.limits, rows)
+    run = simulate_run(workload_of(plan, rows), policy, target.limits, target.table)
     return run.in_order(np.argsort(rows))
 
 
 def machine_of(plan: Plan) -> Machine:
     """The machine that a plan was made for."""
-    engine = plan.metadata["engine"]
     name, profile = plan.metadata["gpu"], plan.metadata.get("gpu_profile")
     shape = plan.metadata.get("model_shape")
     return machine(
@@ -54,11 +53,8 @@ def machine_of(plan: Plan) -> Machine:
         tp=plan.metadata["tp"],
         overlap=float(plan.metadata["overlap"]),
         cost=plan.metadata["cost_model"]["name"],
-        kv_tokens=engine["kv_tokens"],
-        max_num_seqs=engine["max_num_seqs"],
-        max_num_batched_tokens=engine["max_num_batched_tokens"],
-        block_size=engine["block_size"],
-        kv_dtype=engine["kv_dtype"],
+        **plan.limits.as_metadata(),
+        kv_dtype=plan.metadata["engine"]["kv_dtype"],
     )
 
 

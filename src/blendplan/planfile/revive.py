@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.planfile.columns import numbers
 from blendplan.policy.known import PolicyInput, StepPrices, output_spread
 from blendplan.policy.make import make_policy
@@ -28,19 +28,19 @@ def in_file_order(table: pa.Table, rows: NDArray[np.int64] | None = None) -> NDA
 
 
 def plan_policy(
-    table: pa.Table, metadata: Mapping[str, Any], settings: EngineSettings, rows: NDArray[np.int64]
+    table: pa.Table, metadata: Mapping[str, Any], limits: EngineLimits, rows: NDArray[np.int64]
 ) -> Policy:
     """The policy of a plan over some of its rows, in its first state.
 
     Args:
         table, metadata: of the plan.
-        settings: limits of the engine.
+        limits: limits of the engine.
         rows: from `in_file_order`; the policy's request i is the plan's row ``rows[i]``.
     """
     return make_policy(
         metadata["policy"],
         _known(table, metadata, rows),
-        settings,
+        limits,
         parameters=metadata["policy_parameters"],
     )
 

@@ -6,7 +6,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from blendplan.planfile.assemble import bodies_of, prompt_lists
 from blendplan.planfile.plan import Plan
+from blendplan.requests.columns import Requests
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,21 @@ class Work:
     def request_id(self, row: int) -> str:
         """The id of one request."""
         return str(self.ids[row].as_py())
+
+
+def work_of_requests(requests: Requests) -> Work:
+    """Requests in the order of their file."""
+    rows = np.arange(len(requests), dtype=np.int64)
+    chunks = [prompt_lists(requests, rows), bodies_of(requests, rows)]
+    prompts, bodies = (pa.chunked_array([chunk]) for chunk in chunks)
+    return Work(
+        ids=pa.chunked_array([requests.ids.cast(pa.string())]),
+        source_row=requests.source_row,
+        prompt_tokens=requests.prompt_tokens,
+        output_tokens=requests.output_tokens,
+        prompt_token_ids=prompts,
+        bodies=bodies,
+    )
 
 
 def work_of(plan: Plan) -> Work:

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from blendplan.arguments import dictionary, flag, number, one_of, text, whole
 from blendplan.errors import BlendplanError
 from blendplan.hardware.model import KV_BITS
-from blendplan.limits import LIMITS
 from blendplan.planfile.columns import numbers
 from blendplan.policy.blend.start import BlendOptions
 from blendplan.policy.known import StepPrices
 from blendplan.policy.state_machine import SIDES
 from blendplan.printable import show
+from blendplan.ranges import RANGES
 from blendplan.requests.record import LARGEST_TOKEN_ID, MOST_TOKENS
 
 Check = Callable[[str, object], object]
@@ -38,7 +38,7 @@ def _whole(least: int = 0, most: int = _MOST) -> Check:
 
 
 def _limited(name: str, value: object) -> int:
-    return whole(name, value, *LIMITS[name.rpartition(".")[2]])
+    return whole(name, value, *RANGES[name.rpartition(".")[2]])
 
 
 def _number(least: float = 0.0, most: float = 1e300) -> Check:
@@ -167,11 +167,11 @@ METADATA: Mapping[str, Check] = {
 COLUMNS: Mapping[str, tuple[float, float]] = {
     "position": (0, _MOST),
     "source_row": (0, _MOST),
-    "replica": (0, LIMITS["replicas"][1] - 1),
+    "replica": (0, RANGES["replicas"][1] - 1),
     "batch": (0, _MOST),
-    "memory_left_tokens": (0, LIMITS["kv_tokens"][1]),
-    "memory_right_tokens": (0, LIMITS["kv_tokens"][1]),
-    "prefill_budget_tokens": (1, LIMITS["max_num_batched_tokens"][1]),
+    "memory_left_tokens": (0, RANGES["kv_tokens"][1]),
+    "memory_right_tokens": (0, RANGES["kv_tokens"][1]),
+    "prefill_budget_tokens": (1, RANGES["max_num_batched_tokens"][1]),
     "prompt_tokens": (1, LARGEST_TOKEN_ID),
     "cached_tokens": (0, LARGEST_TOKEN_ID),
     "output_tokens_mean": (1, MOST_TOKENS),
@@ -234,7 +234,7 @@ def _check_blend(metadata: Mapping[str, Any]) -> None:
     for name, value in metadata["policy_parameters"].items():
         where = f"policy_parameters.{show(name)}"
         if name == "seed":
-            whole(where, value, *LIMITS["seed"])
+            whole(where, value, *RANGES["seed"])
         elif name == "order":
             one_of(where, value, ("blend", "dfs", "random"))
         elif known.get(name) is bool:

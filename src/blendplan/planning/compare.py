@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from blendplan.cost.machine import Machine, check_engine_arguments, machine
 from blendplan.errors import BlendplanError
 from blendplan.hardware.gpu import GpuSpec
 from blendplan.hardware.model import ModelSpec
+from blendplan.lengths.registry import AUTO
 from blendplan.planning.bound import Bound
 from blendplan.planning.prepare import Prepared, Progress, prepare
 from blendplan.planning.replicas import divide, join_runs, take_part
 from blendplan.planning.run_policy import Prediction, run_policy
-from blendplan.planning.verdict import Circumstances
+from blendplan.planning.verdict import Circumstances, Verdict, verdict
 from blendplan.planning.wish import Wish
 from blendplan.policy.registry import POLICIES
 from blendplan.printable import show
@@ -64,6 +66,12 @@ class Comparison:
     prepared: Prepared
     outcomes: dict[str, Outcome]
 
+    @cached_property
+    def verdict(self) -> Verdict:
+        """What the comparison comes to, in words."""
+        makespan_s = {name: outcome.run.makespan_s for name, outcome in self.outcomes.items()}
+        return verdict(makespan_s, circumstances(self))
+
 
 def compare(
     requests: Requests,
@@ -97,7 +105,7 @@ def compare(
     check_engine_arguments("compare", engine)
     target = machine(gpu, model, **engine)
     started = time.perf_counter()
-    seen = requests if lengths in ("auto", "known") else _without_known_lengths(requests)
+    seen = requests if lengths in (AUTO, "known") else _without_known_lengths(requests)
     prepared = prepare(
         seen, target, lengths=lengths, preserve_sharing=preserve_sharing, progress=progress
     )
@@ -167,7 +175,7 @@ def _with_known_lengths(workload: Workload, requests: Requests) -> Workload:
     return replace(workload, output_tokens=output_tokens)
 
 
-def circumstances(result: "Comparison") -> Circumstances:
+def circumstances(result: Comparison) -> Circumstances:
     """What decides whether order matters, from a comparison of at least one policy."""
     prepared, target = result.prepared, result.target
     bound = next(iter(result.outcomes.values())).bound
@@ -175,10 +183,10 @@ def circumstances(result: "Comparison") -> Circumstances:
     needed = prepared.prefill.tokens + outputs - len(prepared.requests)
     return Circumstances(
         requests=len(prepared.requests),
-        max_num_seqs=target.settings.max_num_seqs,
+        max_num_seqs=target.limits.max_num_seqs,
         # Every request's last block is half empty on average.
-        needed_kv_tokens=needed + len(prepared.requests) * target.settings.block_size / 2,
-        kv_tokens=target.settings.kv_tokens,
+        needed_kv_tokens=needed + len(prepared.requests) * target.limits.block_size / 2,
+        kv_tokens=target.limits.kv_tokens,
         compute_s=bound.compute_s,
         memory_s=bound.memory_s,
         overlap=target.table.overlap,

@@ -20,7 +20,6 @@ def describe(
 ) -> dict[str, Any]:
     """Everything a plan says of itself besides its rows; JSON values only, and deterministic."""
     run, bound = prediction.run, prediction.bound
-    settings = target.settings
     requests = prepared.requests
     batches = np.flatnonzero(run.decode_batches)
     return {
@@ -41,10 +40,7 @@ def describe(
             "note": target.costs.note,
         },
         "engine": {
-            "kv_tokens": settings.kv_tokens,
-            "max_num_seqs": settings.max_num_seqs,
-            "max_num_batched_tokens": settings.max_num_batched_tokens,
-            "block_size": settings.block_size,
+            **target.limits.as_metadata(),
             "kv_dtype": target.kv_dtype,
             "enable_prefix_caching": True,
             "decode_batch_steps": {str(size): int(run.decode_batches[size]) for size in batches},

@@ -47,7 +47,7 @@ def plan(
 
     Raises:
         BlendplanError: impossible wishes: unknown names, numbers out of their ranges
-            (`blendplan.limits.LIMITS`), no requests, a model or a request that does not fit.
+            (`blendplan.ranges.RANGES`), no requests, a model or a request that does not fit.
     """
     wish = Wish(requests, replicas, lengths, preserve_sharing, seed, effort, progress)
     POLICIES.check(text("policy", policy, "give the name of a policy"))
@@ -79,6 +79,6 @@ def plan(
         prediction.run,
         lengths=prepared.lengths,
         expected=prepared.expected,
-        settings=target.settings,
+        limits=target.limits,
         metadata=describe(prepared, target, policy, prediction),
     )

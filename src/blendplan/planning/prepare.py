@@ -1,15 +1,15 @@
 """`prepare`: the stages of planning before any policy, and what they find."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blendplan.cost.machine import Machine
 from blendplan.errors import BlendplanError
+from blendplan.lengths.predict import predict_lengths
 from blendplan.lengths.predicted import Lengths
-from blendplan.lengths.registry import predict_lengths
 from blendplan.planning.bound import LeastPrefill, least_prefill
 from blendplan.policy.known import PolicyInput, output_spread, step_prices
 from blendplan.requests.columns import Requests
@@ -67,15 +67,16 @@ def prepare(
     if n == 0:
         source = requests.source or "the request set"
         raise BlendplanError(f"{source} holds no requests; give at least one to plan")
-    check_fits(requests, target.settings.kv_tokens)
+    check_fits(requests, target.limits.kv_tokens)
     report("prefix tree", 0, n)
     tree = build_tree(requests)
     report("output lengths", 0, n)
     predicted = lengths
     if not isinstance(predicted, Lengths):
         predicted = predict_lengths(requests, tree, predicted)
-    room = target.settings.kv_tokens - requests.prompt_tokens.astype(np.int64) + 1
-    predicted = _within(predicted, room)
+    # No longer than what the KV cache has room for after the prompt.
+    room = target.limits.room_for_output(requests.prompt_tokens.astype(np.int64))
+    predicted = predicted.within(0.0, np.maximum(1, room))
     report("sorting by density", 0, n)
     prompt_tokens = requests.prompt_tokens
     compute_s, memory_s = target.costs.demand(prompt_tokens, predicted.mean)
@@ -106,18 +107,11 @@ def prepare(
     workload = Workload(
         prompt_tokens,
         np.maximum(1, np.rint(predicted.mean)).astype(np.int32),
-        block_chains(tree, requests, target.settings.block_size),
+        block_chains(tree, requests, target.limits.block_size),
     )
     return Prepared(
         requests, tree, predicted, expected, least_prefill(tree), optimal_sharing(tree), workload
     )
-
-
-def _within(lengths: Lengths, room: NDArray[np.int64]) -> Lengths:
-    """Predictions cut to what the KV cache has room for after the prompt."""
-    most = np.maximum(1, room).astype(np.float32)
-    cut = {name: np.minimum(getattr(lengths, name), most) for name in ("mean", "p50", "p90")}
-    return replace(lengths, **cut)
 
 
 def _float(values: NDArray[np.float32] | NDArray[np.int32]) -> NDArray[np.float64]:

@@ -8,7 +8,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from blendplan.cost.machine import Machine
-from blendplan.lengths.predicted import Lengths
 from blendplan.planfile.assemble import assemble_plan
 from blendplan.planfile.plan import Plan
 from blendplan.planning.bound import Bound, LeastPrefill, makespan_bound
@@ -54,7 +53,7 @@ def plan_replicas(
             prediction.run,
             lengths=part.lengths,
             expected=part.expected,
-            settings=target.settings,
+            limits=target.limits,
             metadata=metadata,
             replica=number,
         )
@@ -89,10 +88,7 @@ def take_part(
     preserve_sharing: float = 0.99,
 ) -> Prepared:
     """Some of the requests by themselves, with the output lengths that the whole has."""
-    lengths = prepared.lengths
-    known = Lengths(
-        lengths.mean[rows], lengths.p50[rows], lengths.p90[rows], lengths.source[rows], lengths.note
-    )
+    known = prepared.lengths.take(rows)
     requests = select(prepared.requests, rows)
     part = prepare(requests, target, lengths=known, preserve_sharing=preserve_sharing)
     happens = replace(part.workload, output_tokens=prepared.workload.output_tokens[rows])
@@ -151,7 +147,7 @@ def _bound(prepared: Prepared, target: Machine, preemptions: int, replicas: int)
     One engine could run the parts one after the other, in at most replicas times the makespan. And
     the request with the longest output takes its time wherever it runs.
     """
-    workload, kv_tokens = prepared.workload, target.settings.kv_tokens
+    workload, kv_tokens = prepared.workload, target.limits.kv_tokens
     one = makespan_bound(
         target.table,
         prompt_tokens=workload.prompt_tokens,

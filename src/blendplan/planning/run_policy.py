@@ -58,16 +58,14 @@ def run_policy(
 
     kind = POLICIES.get(policy)
     parameters = best_parameters(prepared, target, kind, effort=effort, seed=seed)
-    chosen = make_policy(
-        policy, prepared.expected, target.settings, seed=seed, parameters=parameters
-    )
-    run = simulate_run(workload, chosen, target.settings, target.table, progress=advance)
+    chosen = make_policy(policy, prepared.expected, target.limits, seed=seed, parameters=parameters)
+    run = simulate_run(workload, chosen, target.limits, target.table, progress=advance)
     bound = makespan_bound(
         target.table,
         prompt_tokens=workload.prompt_tokens,
         output_tokens=workload.output_tokens,
         prefill=prepared.prefill,
-        kv_capacity_tokens=target.settings.kv_tokens,
+        kv_capacity_tokens=target.limits.kv_tokens,
         preemptions=run.preemptions,
     )
     return Prediction(run, bound, chosen.parameters)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blendplan.cost.machine import Machine
-from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.planning.prepare import Prepared
 from blendplan.policy.known import MOST_SPREAD
 from blendplan.policy.state_machine import Parameters, PolicyKind
@@ -33,19 +33,17 @@ def best_parameters(
     candidates = kind.candidates(effort, prepared.expected.uncertain)
     if len(candidates) == 1:
         return candidates[0].parameters
-    outputs = plausible_outputs(prepared, target.settings, seed)
+    outputs = plausible_outputs(prepared, target.limits, seed)
     workload = replace(prepared.workload, output_tokens=outputs)
     makespans = []
     for parameters, handicap in candidates:
-        policy = kind.make(prepared.expected, target.settings, seed=seed, parameters=parameters)
-        run = simulate_run(workload, policy, target.settings, target.table)
+        policy = kind.make(prepared.expected, target.limits, seed=seed, parameters=parameters)
+        run = simulate_run(workload, policy, target.limits, target.table)
         makespans.append(handicap * run.makespan_s)
     return candidates[int(np.argmin(makespans))].parameters
 
 
-def plausible_outputs(
-    prepared: Prepared, settings: EngineSettings, seed: int = 0
-) -> NDArray[np.int32]:
+def plausible_outputs(prepared: Prepared, limits: EngineLimits, seed: int = 0) -> NDArray[np.int32]:
     """Output lengths as they may well turn out: known ones, and draws of log-normal ones; [n].
 
     No draw exceeds the request's ``max_tokens`` or what the KV cache has room for.
@@ -55,7 +53,7 @@ def plausible_outputs(
     draws = np.random.default_rng(seed).standard_normal(len(expected))
     lengths = np.rint(mean * np.exp(spread * draws - spread**2 / 2))
     caps = prepared.requests.max_tokens.astype(np.float64)
-    room = settings.kv_tokens - expected.prompt_tokens + 1
+    room = limits.room_for_output(expected.prompt_tokens)
     most = np.minimum(np.where(caps < 0, np.inf, caps), room)
     # A prediction above its cap would not be one: known lengths stay as they are.
     lengths = np.where(spread > 0, np.minimum(lengths, most), np.rint(mean))

@@ -2,17 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 # Makespans that differ by less are the same: no cost model is that exact.
 _SAME = 0.02
 # A resource, or a sharing ratio, below this share of the whole is not worth an order.
 _LITTLE = 0.05
 # Orders that engines follow by themselves: what a plan has to beat.
-_USUAL = ("dfs", "fcfs")
+USUAL = ("dfs", "fcfs")
 
 
 @dataclass(frozen=True)
@@ -70,7 +66,7 @@ def verdict(makespan_s: Mapping[str, float], around: Circumstances) -> Verdict:
     if len(makespan_s) == 1:
         return Verdict(False, 0.0, (f"{left}; compare more policies.",))
     if gain >= _SAME:
-        others = [name for name in _USUAL if name in makespan_s and name != best] or [worst]
+        others = [name for name in USUAL if name in makespan_s and name != best] or [worst]
         gains = [
             f"{_percent(makespan_s[name] / makespan_s[best] - 1.0)} more throughput than {name}"
             for name in others

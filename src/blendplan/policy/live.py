@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from blendplan.errors import BlendplanError
-from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.kernel import kernel
 from blendplan.policy.state_machine import Policy, Transitions
 
@@ -30,7 +30,7 @@ class LivePolicy:
         policy: a fresh policy over the m requests that are left.
         prompt_tokens, cached_tokens: prompt length of the plan's n requests, and how much of it
             the prefix cache is expected to hold; int [n].
-        settings: limits of the engine.
+        limits: limits of the engine.
         left: row of the plan of each of the policy's requests; the policy's own numbers without
             it; int64 [m].
     """
@@ -40,11 +40,11 @@ class LivePolicy:
         policy: Policy,
         prompt_tokens: ArrayLike,
         cached_tokens: ArrayLike,
-        settings: EngineSettings,
+        limits: EngineLimits,
         left: NDArray[np.int64] | None = None,
     ) -> None:
         self.name = policy.name
-        self.settings = settings
+        self.limits = limits
         self._state = policy.state
         self._transitions = policy.transitions
         prompts = np.asarray(prompt_tokens, dtype=np.int64)
@@ -53,13 +53,13 @@ class LivePolicy:
         self._place = np.full(len(prompts), -1, dtype=np.int64)
         self._place[self._left] = np.arange(len(self._left))
         self._new_tokens = (prompts - np.asarray(cached_tokens, dtype=np.int64))[self._left]
-        self._chosen = np.empty(settings.max_num_seqs, dtype=np.int64)
+        self._chosen = np.empty(limits.max_num_seqs, dtype=np.int64)
         self._status = np.full(len(prompts), DONE, dtype=np.int8)
         self._status[self._left] = WAITING
         self._running = 0
         self._preempted = 0
         self._unadmitted = len(self._left)
-        self._prefill_tokens = settings.max_num_batched_tokens
+        self._prefill_tokens = limits.max_num_batched_tokens
 
     @property
     def prefill_tokens(self) -> int:
@@ -90,12 +90,12 @@ class LivePolicy:
         Args:
             free_kv_tokens: KV-cache tokens that the engine could give to new requests.
             step_tokens: tokens that the next step has left for prefill; the limit of the
-                settings without it.
+                engine without it.
             backlog_tokens: prompt tokens of requests admitted earlier that the engine has yet to
                 compute; they come first.
         """
-        step_tokens = self.settings.max_num_batched_tokens if step_tokens is None else step_tokens
-        used_kv_tokens = float(max(0, self.settings.kv_tokens - free_kv_tokens))
+        step_tokens = self.limits.max_num_batched_tokens if step_tokens is None else step_tokens
+        used_kv_tokens = float(max(0, self.limits.kv_tokens - free_kv_tokens))
         count, self._prefill_tokens = _admission(self._transitions)(
             self._state,
             self._new_tokens,

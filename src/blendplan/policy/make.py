@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.policy.known import PolicyInput
 from blendplan.policy.registry import POLICIES
 from blendplan.policy.state_machine import Parameters, Policy
@@ -11,7 +11,7 @@ from blendplan.policy.state_machine import Parameters, Policy
 def make_policy(
     name: str,
     known: PolicyInput,
-    limits: EngineSettings,
+    limits: EngineLimits,
     *,
     seed: int = 0,
     parameters: Parameters | None = None,

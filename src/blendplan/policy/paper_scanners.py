@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.kernel import kernel
 from blendplan.policy.known import PolicyInput
 from blendplan.policy.state_machine import (
@@ -204,9 +204,7 @@ def prefill_budget_tokens(
 SCANNERS = Transitions(_begin_step, _next_request, _admitted, _released, _released, _shares)
 
 
-def _make(
-    known: PolicyInput, limits: EngineSettings, *, seed: int, parameters: Parameters
-) -> Policy:
+def _make(known: PolicyInput, limits: EngineLimits, *, seed: int, parameters: Parameters) -> Policy:
     sides = np.zeros(2, _SIDE).view(np.recarray)
     sides.share_tokens[COMPUTE] = limits.kv_tokens
     state = ScannerState(

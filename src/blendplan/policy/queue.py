@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.kernel import kernel
 from blendplan.policy.known import PolicyInput
 from blendplan.policy.state_machine import (
@@ -70,8 +70,8 @@ QUEUE = Transitions(_begin_step, _next_request, _admitted, _released, _released,
 def queue_policy(
     name: str,
     order: NDArray[np.int64],
-    known: PolicyInput,
-    limits: EngineSettings,
+    limits: EngineLimits,
+    side: NDArray[np.int8],
     parameters: Parameters,
 ) -> Policy:
     """A policy that admits in a given order.
@@ -79,8 +79,8 @@ def queue_policy(
     Args:
         name: of the policy.
         order: all n requests, each once; int64 [n].
-        known: what is known of them.
         limits: of the engine.
+        side: COMPUTE or MEMORY, for the plan to say; int8 [n].
         parameters: what the order was made with.
     """
     state = QueueState(
@@ -89,26 +89,23 @@ def queue_policy(
         kv_tokens=float(limits.kv_tokens),
         max_num_batched_tokens=limits.max_num_batched_tokens,
     )
-    return Policy(name, QUEUE, state, sides_by_density(known), parameters)
+    return Policy(name, QUEUE, state, side, parameters)
 
 
-def _fcfs(
-    known: PolicyInput, limits: EngineSettings, *, seed: int, parameters: Parameters
-) -> Policy:
-    return queue_policy("fcfs", np.arange(len(known)), known, limits, {})
+def _fcfs(known: PolicyInput, limits: EngineLimits, *, seed: int, parameters: Parameters) -> Policy:
+    return queue_policy("fcfs", np.arange(len(known)), limits, sides_by_density(known), {})
 
 
 def _random(
-    known: PolicyInput, limits: EngineSettings, *, seed: int, parameters: Parameters
+    known: PolicyInput, limits: EngineLimits, *, seed: int, parameters: Parameters
 ) -> Policy:
     seed = int(parameters.get("seed", seed))
-    return queue_policy("random", shuffled(known, seed), known, limits, {"seed": seed})
+    side = sides_by_density(known)
+    return queue_policy("random", shuffled(known, seed), limits, side, {"seed": seed})
 
 
-def _dfs(
-    known: PolicyInput, limits: EngineSettings, *, seed: int, parameters: Parameters
-) -> Policy:
-    return queue_policy("dfs", known.depth_first, known, limits, {})
+def _dfs(known: PolicyInput, limits: EngineLimits, *, seed: int, parameters: Parameters) -> Policy:
+    return queue_policy("dfs", known.depth_first, limits, sides_by_density(known), {})
 
 
 def shuffled(known: PolicyInput, seed: int) -> NDArray[np.int64]:

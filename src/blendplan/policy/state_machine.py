@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.policy.known import PolicyInput
 
 COMPUTE, MEMORY = 0, 1
@@ -72,7 +72,7 @@ class Make(Protocol):
     """How a policy is made."""
 
     def __call__(
-        self, known: PolicyInput, limits: EngineSettings, *, seed: int, parameters: Parameters
+        self, known: PolicyInput, limits: EngineLimits, *, seed: int, parameters: Parameters
     ) -> Policy:
         """A fresh policy.
 

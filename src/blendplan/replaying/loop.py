@@ -189,7 +189,7 @@ class ReplayLoop:
     def _admit(self, report: StepReport) -> list[int]:
         """Ask the policy what to admit now."""
         decoding = report.running - bool(report.backlog_tokens)
-        step_tokens = self._engine.capacity.max_num_batched_tokens - decoding
+        step_tokens = self._engine.capacity.limits.max_num_batched_tokens - decoding
         # What is submitted behind a waiting request could only wait too.
         backlog_tokens = step_tokens if report.waiting else report.backlog_tokens
         rows: list[int] = self._policy.admit(
@@ -332,7 +332,7 @@ class ReplayLoop:
         return self._idle_report()
 
     def _idle_report(self) -> StepReport:
-        return StepReport(free_kv_tokens=self._engine.capacity.kv_tokens)
+        return StepReport(free_kv_tokens=self._engine.capacity.limits.kv_tokens)
 
     def _now(self) -> float:
         """Seconds since the start of the session, on the engine's clock."""

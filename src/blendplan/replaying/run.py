@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,14 @@ import numpy as np
 
 from blendplan.arguments import dictionary, flag, function, instance, one_of, text, whole
 from blendplan.arguments import path as argument_path
-from blendplan.engines.protocol import Capacity, EngineDiedError, Refused
-from blendplan.engines.registry import Remark, check_engine_name, engine_starter, model_to_load
+from blendplan.engines.launch import Remark, check_wishes, launch_of, model_to_load
+from blendplan.engines.protocol import Capacity, EngineDiedError, Launch, Refused
+from blendplan.engines.registry import ENGINES
 from blendplan.errors import BlendplanError
-from blendplan.hardware.engine_settings import EngineSettings
-from blendplan.planfile.check import column_digest
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.planfile.plan import Plan
-from blendplan.planfile.rows import Work, work_of
+from blendplan.planfile.rows import Work
+from blendplan.replaying.job import Job, job_of_plan
 from blendplan.replaying.journal import Journal, Order
 from blendplan.replaying.logs import REQUEST_LOG, STEP_LOG, open_log
 from blendplan.replaying.loop import ReplayLoop, hopeless
@@ -36,8 +38,8 @@ class Replayed:
         tally: counts of this session.
         interrupted: True when the run was asked to stop before its end.
         capacity: limits of the engine; None when nothing was left to run.
-        planned: the ``predicted`` object of the plan's metadata, with its prefix sharing; only
-            totals of tokens where the plan was made for no engine in particular.
+        planned: the ``predicted`` object of the plan's metadata, with its prefix sharing; empty
+            where nothing was planned.
     """
 
     engine: str
@@ -64,7 +66,7 @@ class Replayed:
             "steps": tally.steps or None,
             "preemptions": tally.preemptions,
             "restarts": tally.restarts,
-            "kv_tokens": None if self.capacity is None else self.capacity.kv_tokens,
+            "kv_tokens": None if self.capacity is None else self.capacity.limits.kv_tokens,
             "predicted": self.planned,
         }
 
@@ -81,7 +83,6 @@ def replay(
     retries: int = 2,
     already: Path | None = None,
     pdmux: bool = False,
-    own_capacity: bool = False,
     step_log: Path | None = None,
     request_log: Path | None = None,
     remark: Remark = lambda line: None,
@@ -94,7 +95,7 @@ def replay(
 
     Args:
         plan: what to run.
-        engine: ``sim``, ``vllm`` or ``sglang``.
+        engine: its name; see `ENGINES`.
         output: results file, OpenAI batch output lines; None writes none.
         model: name or directory of the model, as the engine knows it; by default the published
             model that the plan's numbers come from.
@@ -104,8 +105,7 @@ def replay(
         resume: continue an interrupted run, or begin one where there is none.
         retries: further attempts of a request that failed or whose engine died.
         already: a results file with answers to take over, such as a sampling run's.
-        pdmux: SGLang: share the GPU in space between prefill and decode.
-        own_capacity: the plan was made for no engine in particular: do not compare with it.
+        pdmux: share the GPU in space between prefill and decode, where the engine can.
         step_log, request_log: Parquet files for what each step computed and each request took.
         remark: called with a line on anything that the user should know.
         progress: called after each step with the state of the run.
@@ -116,8 +116,8 @@ def replay(
         KeyboardInterrupt: a second Ctrl-C, or SIGTERM; the run can be resumed.
     """
     instance("plan", plan, Plan, "give what plan() or Plan.read() returns")
-    check_engine_name(text("engine", engine, "give the name of an engine"))
-    output, already, step_log, request_log = (
+    kind = ENGINES.get(text("engine", engine, "give the name of an engine"))
+    path, already, step_log, request_log = (
         None if value is None else argument_path(name, value)
         for name, value in (
             ("output", output),
@@ -127,27 +127,65 @@ def replay(
         )
     )
     model = None if model is None else text("model", model, "give a model's name or its folder")
-    engine_args = {} if engine_args is None else dictionary("engine_args", engine_args, _OWN_NAMES)
+    arguments = {} if engine_args is None else dictionary("engine_args", engine_args, _OWN_NAMES)
     order = "finish" if one_of("order", order, ("input", "finish")) == "finish" else "input"
     resume, pdmux = flag("resume", resume), flag("pdmux", pdmux)
-    own_capacity = flag("own_capacity", own_capacity)
     retries = whole("retries", retries)
     function("remark", remark)
     function("progress", progress)
-    if pdmux and engine != "sglang":
-        raise BlendplanError(f"spatial sharing is SGLang's, not that of {engine!r}; drop --pdmux")
-    if step_log is not None and engine == "sglang":
-        raise BlendplanError("SGLang does not tell what its steps compute; drop --step-log")
-    path = output
-    if path is None and (resume or already is not None):
-        raise BlendplanError("only a run with a results file can be resumed; give an output path")
+    log_steps = step_log is not None
+    check_wishes(engine, kind, arguments=arguments, pdmux=pdmux, log_steps=log_steps)
     if not len(plan):
         raise BlendplanError("the plan holds no requests; there is nothing to replay")
-    model = model_to_load(plan, engine, model, remark)
-    work = work_of(plan)
-    tally = Tally(len(plan), _predicted(plan, own_capacity))
-    journal = None if path is None else Journal(path, order, _identity(plan, engine, model))
-    writer = ResultsWriter(plan, work, model, journal)
+    model = model_to_load(plan, engine, kind, model, remark)
+    return run_job(
+        job_of_plan(plan, kind),
+        engine,
+        path,
+        launch_of(plan, model, arguments, pdmux=pdmux, log_steps=log_steps, output=path),
+        order=order,
+        resume=resume,
+        retries=retries,
+        already=already,
+        step_log=step_log,
+        request_log=request_log,
+        remark=remark,
+        progress=progress,
+    )
+
+
+def run_job(
+    job: Job,
+    engine: str,
+    path: Path | None,
+    launch: Launch,
+    *,
+    order: Order = "input",
+    resume: bool = False,
+    retries: int = 2,
+    already: Path | None = None,
+    step_log: Path | None = None,
+    request_log: Path | None = None,
+    remark: Remark = lambda line: None,
+    progress: Callable[[Tally], None] = lambda tally: None,
+) -> Replayed:
+    """Run the requests of a job on an engine and write their results.
+
+    Args:
+        job: what to run.
+        engine: name of the engine.
+        path: results file, None for none.
+        launch: how to start the engine.
+        order, resume, retries, already, step_log, request_log, remark, progress: as of `replay`.
+
+    Raises: as `replay`.
+    """
+    if path is None and (resume or already is not None):
+        raise BlendplanError("only a run with a results file can be resumed; give an output path")
+    tally = Tally(len(job.rows), dict(job.predicted))
+    identity = {"plan": job.digest, "engine": engine, "model": launch.model}
+    journal = None if path is None else Journal(path, order, identity)
+    writer = ResultsWriter(job, launch.model, journal)
     with ExitStack() as open_things:
         open_things.callback(writer.close)
         if already is not None:
@@ -163,21 +201,24 @@ def replay(
                 writer.complete()
             return Replayed(engine, tally, False, None, tally.predicted)
 
-        start = engine_starter(plan, engine, model, engine_args, pdmux, bool(step_log), path)
+        if launch.log is not None:
+            launch.log.unlink(missing_ok=True)  # an earlier session's
+        start = partial(job.start, launch)
         stop = open_things.enter_context(Stop(lambda: remark(_stopping(path))))
         try:
             running = start()
         except EngineDiedError as error:
-            where = "" if Path(model).is_dir() else f" ({model!r} is no folder here)"
+            where = "" if Path(launch.model).is_dir() else f" ({launch.model!r} is no folder here)"
             raise BlendplanError(f"{engine} did not start{where}: {error}") from None
         capacity = running.capacity
-        settings = _settings(plan, capacity, (lambda line: None) if own_capacity else remark)
+        if job.limits is not None:
+            _compare(job.limits, capacity.limits, remark)
         steps = open_things.enter_context(open_log(step_log, STEP_LOG))
         requests = open_things.enter_context(open_log(request_log, REQUEST_LOG))
-        _refuse_hopeless(work, writer, tally, capacity, remark)
+        _refuse_hopeless(job.rows, writer, tally, capacity, remark)
         loop = ReplayLoop(
-            work,
-            plan.live_policy(settings, left=np.flatnonzero(~writer.done)),
+            job.rows,
+            job.live_policy(capacity.limits, np.flatnonzero(~writer.done)),
             running,
             start,
             writer,
@@ -192,18 +233,6 @@ def replay(
         if not tally.left:
             writer.complete()
     return Replayed(engine, tally, tally.left > 0, capacity, tally.predicted)
-
-
-def _identity(plan: Plan, engine: str, model: str) -> dict[str, str]:
-    digest = plan.metadata.get("columns_sha256") or column_digest(plan.table)
-    return {"plan": str(digest), "engine": engine, "model": model}
-
-
-def _predicted(plan: Plan, own_capacity: bool) -> dict[str, Any]:
-    predicted = plan.metadata["predicted"]
-    if own_capacity:  # the times are those of another engine
-        return {name: predicted[name] for name in ("prompt_tokens", "output_tokens")}
-    return {**predicted, "prefix_sharing": plan.metadata["prefix_sharing"]["planned"]}
 
 
 def _open_journal(
@@ -226,16 +255,9 @@ def _open_journal(
         journal.begin()
 
 
-def _settings(plan: Plan, capacity: Capacity, remark: Remark) -> EngineSettings:
-    """The started engine's limits; where they are not the plan's, the partition follows them."""
-    planned = plan.settings
-    actual = EngineSettings(
-        capacity.kv_tokens,
-        capacity.max_num_seqs,
-        capacity.max_num_batched_tokens,
-        capacity.block_size,
-    )
-    if planned.kv_blocks * planned.block_size != actual.kv_tokens:
+def _compare(planned: EngineLimits, actual: EngineLimits, remark: Remark) -> None:
+    """Remark on limits of the started engine that are not the plan's; its own are kept to."""
+    if planned.kv_blocks * planned.block_size != actual.kv_blocks * actual.block_size:
         remark(
             f"the plan was made for a KV cache of {planned.kv_tokens:,} tokens, the engine has "
             f"{actual.kv_tokens:,}: the memory partition follows the engine"
@@ -247,7 +269,6 @@ def _settings(plan: Plan, capacity: Capacity, remark: Remark) -> EngineSettings:
             f"{planned.max_num_batched_tokens} tokens a step, the engine takes "
             f"{actual.max_num_seqs} and {actual.max_num_batched_tokens}"
         )
-    return actual
 
 
 def _refuse_hopeless(

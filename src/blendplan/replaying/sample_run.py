@@ -1,17 +1,21 @@
 """`run_sample`: run a few of the requests for real, to learn how long their outputs are."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from blendplan.engines.launch import check_wishes, launch_unplanned
+from blendplan.engines.registry import ENGINES
+from blendplan.errors import BlendplanError
 from blendplan.lengths.sample import choose_sample
 from blendplan.planning.planner import plan
-from blendplan.replaying.run import Replayed, replay
+from blendplan.replaying.job import job_of_requests
+from blendplan.replaying.run import Replayed, replay, run_job
 from blendplan.requests.columns import Requests, select
 from blendplan.tree.build import build_tree
 
-# A sample is too small for its order to matter: it runs depth-first, as fast as the engine takes
-# it, so the plan needs neither the engine's GPU nor its capacity.
-_ANY_GPU, _ANY_MODEL, _ROOM_FOR_ALL = "a100-80g", "llama-3.1-8b", 1 << 30
+# What an engine that is made from a plan simulates where nobody has said.
+_ANY_GPU = "a100-80g"
 
 
 def run_sample(
@@ -21,28 +25,44 @@ def run_sample(
     *,
     fraction: float = 0.01,
     seed: int = 0,
-    **wish: Any,
+    model: str | None = None,
+    engine_args: Mapping[str, Any] | None = None,
+    pdmux: bool = False,
+    step_log: Path | None = None,
+    **wishes: Any,
 ) -> Replayed:
     """Choose a sample of the requests and run it.
 
-    The results file serves ``lengths="sample:FILE"`` of `plan`, and `replay` takes its answers
-    over with ``already``, so that nothing runs twice.
+    A sample is too small for its order to matter: it runs depth-first, as fast as the engine takes
+    it, within the engine's own limits and with its own CUDA graphs. Nothing is planned for it. The
+    results file serves ``lengths="sample:FILE"`` of `plan`, and `replay` takes its answers over
+    with ``already``, so that nothing runs twice.
 
     Args:
         requests: all of them.
         engine, output: as of `replay`; the engine must be a real one to learn anything.
         fraction, seed: as of `choose_sample`.
-        wish: further arguments of `replay`, among them ``model``.
+        model: name or directory of the model, which a real engine must be told.
+        engine_args, pdmux, step_log, wishes: further arguments of `replay`.
 
     Raises:
         BlendplanError: as `choose_sample` and `replay`.
     """
+    kind, path = ENGINES.get(engine), Path(output)
+    arguments, log_steps = engine_args or {}, step_log is not None
+    check_wishes(engine, kind, arguments=arguments, pdmux=pdmux, log_steps=log_steps)
     rows = choose_sample(build_tree(requests), requests, fraction, seed)
-    made = plan(
-        select(requests, rows),
-        gpu=_ANY_GPU,
-        model=_ANY_MODEL,
-        policy="dfs",
-        kv_tokens=_ROOM_FOR_ALL,
+    chosen = select(requests, rows)
+    if kind.needs_plan:
+        made = plan(chosen, gpu=_ANY_GPU, policy="dfs")
+        return replay(made, engine, path, model=model, step_log=step_log, **wishes)
+    if model is None:
+        raise BlendplanError(f"{kind.title} needs a model to run a sample with; give --model NAME")
+    return run_job(
+        job_of_requests(chosen, kind),
+        engine,
+        path,
+        launch_unplanned(model, arguments, pdmux=pdmux, log_steps=log_steps, output=path),
+        step_log=step_log,
+        **wishes,
     )
-    return replay(made, engine, output, own_capacity=True, **wish)

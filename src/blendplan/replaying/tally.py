@@ -59,14 +59,15 @@ class Tally:
 
     @property
     def time_left_s(self) -> float | None:
-        """Seconds to the end at the pace so far; None before the first request has finished.
+        """Seconds to the end at the pace so far.
 
-        Measured in tokens, by the plan's prediction of what is left.
+        Measured in tokens, by the plan's prediction of what is left; None before the first request
+        has finished, and where nothing was planned.
         """
         done = self.prompt_tokens + self.output_tokens
         predicted = self.predicted.get("prompt_tokens", 0) + self.predicted.get("output_tokens", 0)
         session = predicted * (1 - self.already_done / max(1, self.requests))
-        if not done:
+        if not done or not predicted:
             return None
         return self.elapsed_s * max(0.0, session - done) / done if self.left else 0.0
 

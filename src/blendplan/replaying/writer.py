@@ -10,10 +10,10 @@ import numpy as np
 
 from blendplan.engines.protocol import Finished, Refused
 from blendplan.errors import BlendplanError
-from blendplan.planfile.plan import Plan
 from blendplan.planfile.rows import Work
 from blendplan.printable import show
 from blendplan.replaying import result_lines as results
+from blendplan.replaying.job import Job
 from blendplan.replaying.journal import Journal
 
 
@@ -21,7 +21,7 @@ class ResultsWriter:
     """Writes the results of a run and knows which requests have one.
 
     Args:
-        plan, work: what is run.
+        job: what is run.
         model: name for results of requests that name no model.
         journal: where lines go; None keeps none.
 
@@ -29,13 +29,13 @@ class ResultsWriter:
         done: whether a request has its line; bool [n].
     """
 
-    def __init__(self, plan: Plan, work: Work, model: str, journal: Journal | None) -> None:
-        self.done = np.zeros(len(work), dtype=bool)
-        self._plan = plan
-        self._work = work
+    def __init__(self, job: Job, model: str, journal: Journal | None) -> None:
+        self._work = job.rows
+        self.done = np.zeros(len(self._work), dtype=bool)
+        self._planned = job.planned
         self._model = model
         self._journal = journal
-        self._offsets = np.full(len(work), -1, dtype=np.int64)
+        self._offsets = np.full(len(self._work), -1, dtype=np.int64)
 
     def recover(self) -> int:
         """Take over what an interrupted run has written; how many answers that is.
@@ -167,14 +167,17 @@ class ResultsWriter:
         self._append([refused.row], [line])
 
     def planned(self, row: int) -> dict[str, Any]:
-        """What the plan says of one request, for the request log."""
-        table = self._plan.table
-        return {
+        """Which request it is, and what was planned for it, for the request log."""
+        known = {
             "request_id": self._work.request_id(row),
             "source_row": int(self._work.source_row[row]),
-            "planned_start_s": table.column("start_s")[row].as_py(),
-            "planned_finish_s": table.column("finish_s")[row].as_py(),
-            "planned_output_tokens": table.column("output_tokens_mean")[row].as_py(),
+        }
+        if self._planned is None:
+            return known
+        return known | {
+            "planned_start_s": self._planned.column("start_s")[row].as_py(),
+            "planned_finish_s": self._planned.column("finish_s")[row].as_py(),
+            "planned_output_tokens": self._planned.column("output_tokens_mean")[row].as_py(),
         }
 
     def complete(self) -> None:

@@ -7,10 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
 from blendplan.report.quantities import count, duration, rounded, share
+from blendplan.report.tables import Column, Columns
 
 COLUMNS = (
     "prompt_tokens",
@@ -78,21 +77,26 @@ def breakdown(
     return rows
 
 
-def breakdown_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+def breakdown_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Columns:
     """The groups of `breakdown` as a table; `title` heads the names."""
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    table.add_column(title, no_wrap=True)
-    for heading in ("requests", "prompt", "output", "cached", "density", "from", "to"):
-        table.add_column(heading, justify="right")
-    for row in rows:
-        table.add_row(
-            row["name"],
-            count(row["requests"]),
-            rounded(row["prompt_tokens_mean"]),
-            rounded(row["output_tokens_mean"]),
-            share(row["cached_share"]),
-            rounded(row["density_median"]),
-            duration(row["first_start_s"]),
-            duration(row["last_finish_s"]),
-        )
-    return table
+    return Columns(
+        [
+            Column(title, text=True),
+            *map(Column, ("requests", "prompt", "output", "cached", "density")),
+            Column("from", spare=1),
+            Column("to", spare=2),
+        ],
+        [
+            (
+                row["name"],
+                count(row["requests"]),
+                rounded(row["prompt_tokens_mean"]),
+                rounded(row["output_tokens_mean"]),
+                share(row["cached_share"]),
+                rounded(row["density_median"]),
+                duration(row["first_start_s"]),
+                duration(row["last_finish_s"]),
+            )
+            for row in rows
+        ],
+    )

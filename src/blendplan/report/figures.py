@@ -1,6 +1,6 @@
 """`draw_figures`: the numbers behind the pictures of a comparison, as plain columns.
 
-Two back ends draw them: `blendplan.report.html` and `blendplan.report.figures_png`.
+`blendplan.report.charts` draws them.
 """
 
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from blendplan.planning.compare import Comparison, Outcome, circumstances
-from blendplan.planning.verdict import Verdict, verdict
+from blendplan.planning.compare import Comparison, Outcome
+from blendplan.planning.verdict import Verdict
 from blendplan.report.figures_map import DensityMap, density_map
 from blendplan.report.figures_tree import TreeBlock, tree_blocks
 from blendplan.simulator.simulate import SimulatedRun
@@ -119,7 +119,7 @@ def draw_figures(
     )
     bound_s = min(outcome.bound.makespan_s for outcome in result.outcomes.values())
     policies = tuple(
-        _policy(name, outcome, prompts, outputs, target.settings.kv_tokens)
+        _policy(name, outcome, prompts, outputs, target.limits.kv_tokens)
         for name, outcome in result.outcomes.items()
     )
     return Figures(
@@ -134,12 +134,12 @@ def draw_figures(
         cost_model=target.costs.name,
         density=float(totals.density[0]),
         optimal_sharing=prepared.sharing,
-        kv_tokens=target.settings.kv_tokens,
+        kv_tokens=target.limits.kv_tokens,
         bound_s=bound_s,
         policies=policies,
         map=density_map(prompts, outputs, compute_s, memory_s),
         tree=tree_blocks(prepared.tree, totals),
-        verdict=verdict({one.name: one.makespan_s for one in policies}, circumstances(result)),
+        verdict=result.verdict,
         notes=notes,
     )
 

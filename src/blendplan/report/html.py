@@ -3,17 +3,8 @@
 from html import escape
 from pathlib import Path
 
+from blendplan.report.drawing import require_matplotlib, svg
 from blendplan.report.figures import Figures, PolicyFigure
-from blendplan.report.html_charts import (
-    density_legend,
-    density_picture,
-    kv_occupancy,
-    sharing_bars,
-    step_times,
-    throughput_bars,
-    tree_picture,
-)
-from blendplan.report.html_svg import COMPUTE, MEMORY
 from blendplan.report.quantities import count, duration, rounded, share
 from blendplan.whole_file import replacing
 
@@ -25,19 +16,17 @@ body { margin: 0; background: #f5f6f8; color: #1b2430;
 main { max-width: 1240px; margin: 0 auto; padding: 28px 24px 48px; }
 h1 { font-size: 26px; line-height: 1.25; margin: 0 0 6px; }
 h2 { font-size: 17px; margin: 0 0 2px; }
-h3 { font-size: 14px; margin: 10px 0 2px; font-weight: 600; }
 p { margin: 0 0 8px; }
 .lead { font-size: 18px; margin: 0; }
-.muted, figcaption { color: #66717f; font-size: 13px; }
+.muted, figcaption { color: #5b6673; font-size: 13px; }
 section { background: #fff; border: 1px solid #e3e7ec; border-radius: 8px;
   padding: 18px 20px; margin-top: 16px; break-inside: avoid; }
 .pair { display: grid; gap: 16px 32px;
-  grid-template-columns: repeat(auto-fit, minmax(440px, 1fr)); }
-figure { margin: 6px 0 0; }
-svg { width: 100%; height: auto; display: block; font-family: inherit; }
-.key { display: inline-block; width: 12px; height: 12px; border-radius: 2px;
-  vertical-align: -1px; margin: 0 5px 0 12px; }
-.legend { max-width: 220px; margin-top: 8px; }
+  grid-template-columns: repeat(auto-fit, minmax(min(440px, 100%), 1fr)); }
+figure { margin: 0; }
+figcaption { margin-bottom: 6px; }
+svg { width: 100%; height: auto; display: block; stroke-linejoin: round; stroke-linecap: butt; }
+svg text { font-family: inherit !important; }
 .facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px;
   margin-top: 14px; }
 .facts div { border-left: 3px solid #e3e7ec; padding-left: 10px; }
@@ -45,7 +34,7 @@ svg { width: 100%; height: auto; display: block; font-family: inherit; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: 6px 8px; border-bottom: 1px solid #e3e7ec; }
 th:first-child, td:first-child { text-align: left; }
-th { color: #66717f; font-weight: 500; font-size: 13px; }
+th { color: #5b6673; font-weight: 500; font-size: 13px; }
 tr.best td { font-weight: 600; }
 @media print { body { background: #fff; } section { border-color: #ccd2d9; } }
 """
@@ -55,16 +44,19 @@ def write_html(figures: Figures, path: Path) -> None:
     """Write the report, whole or not at all.
 
     Raises:
-        BlendplanError: the path cannot be written.
+        BlendplanError: matplotlib is not installed, or the path cannot be written.
     """
     with replacing(path) as temporary:
         temporary.write_text(html_report(figures), encoding="utf-8")
 
 
 def html_report(figures: Figures) -> str:
-    """The report as one HTML document: no scripts, no fonts, no links."""
-    parts = [_heading(figures), _results(figures), _over_time(figures), _workload(figures)]
-    parts.append(_table(figures))
+    """The report as one HTML document: no scripts, no fonts, no links.
+
+    Raises:
+        BlendplanError: matplotlib is not installed.
+    """
+    parts = [_heading(figures), *_pictures(figures), _table(figures)]
     parts += [f'<p class="muted">{escape(note)}</p>' for note in figures.notes]
     title = escape(figures.title)
     return (
@@ -96,71 +88,20 @@ def _heading(figures: Figures) -> str:
     )
 
 
-def _results(figures: Figures) -> str:
-    return (
-        '<section class="pair">'
-        + _figure(
-            "Throughput",
-            "Prompt and output tokens per second. The dashed line is what no schedule can exceed.",
-            throughput_bars(figures),
-        )
-        + _figure(
-            "Prefix sharing",
-            "Share of the prompt tokens that came from the cache. The dashed line is the share "
-            "with a cache that never evicts.",
-            sharing_bars(figures),
-        )
-        + "</section>"
-    )
+def _pictures(figures: Figures) -> list[str]:
+    """Sections of two pictures each."""
+    require_matplotlib()
+    from blendplan.report.charts import charts
 
-
-def _over_time(figures: Figures) -> str:
-    key = (
-        f'<span class="key" style="background:{COMPUTE}"></span>compute'
-        f'<span class="key" style="background:{MEMORY}"></span>memory'
-    )
-    panels = "".join(_panel(figures, policy) for policy in figures.policies)
-    return (
-        f"<section><h2>Over the run</h2><p class='muted'>Left: compute and memory time of a step."
-        " The flatter and the more even the two lines, the less waits. Right: tokens in the KV "
-        "cache, held by requests of the compute and of the memory side; the upper line is its "
-        "capacity, the dashed one the partition, where a policy has one. All runs share one time "
-        f"line.{key}</p>{panels}</section>"
-    )
-
-
-def _panel(figures: Figures, policy: PolicyFigure) -> str:
-    return (
-        f"<h3>{escape(policy.name)}: {duration(policy.makespan_s)}</h3>"
-        f'<div class="pair"><figure>{step_times(figures, policy)}</figure>'
-        f"<figure>{kv_occupancy(figures, policy)}</figure></div>"
-    )
-
-
-def _workload(figures: Figures) -> str:
-    return (
-        '<section><div class="pair">'
-        + _figure(
-            "Requests by length",
-            "Larger squares hold more of the work. Blue is compute-heavy, orange memory-heavy.",
-            density_picture(figures.map),
-        )
-        + _figure(
-            "Top of the prefix tree",
-            "Each level splits the one above by prompt prefix; width is the share of the work, "
-            "colour the compute density with shared prefixes computed once.",
-            tree_picture(figures.tree) + f'<div class="legend">{density_legend()}</div>'
-            '<p class="muted">compute time over memory time</p>',
-        )
-        + "</div></section>"
-    )
-
-
-def _figure(title: str, caption: str, picture: str) -> str:
-    return (
-        f"<div><h2>{escape(title)}</h2><figure><figcaption>{escape(caption)}</figcaption>"
-        f"{picture}</figure></div>"
-    )
+    drawn = [
+        f"<figure><h2>{escape(chart.title)}</h2><figcaption>{escape(chart.caption)}</figcaption>"
+        f"{svg(chart.figure, chart.name, chart.label)}</figure>"
+        for chart in charts(figures)
+    ]
+    return [
+        f'<section class="pair">{left}{right}</section>'
+        for left, right in zip(drawn[::2], drawn[1::2], strict=True)
+    ]
 
 
 def _table(figures: Figures) -> str:

@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from blendplan.report.breakdown import breakdown_table
 from blendplan.report.quantities import count, duration, rounded, share
 from blendplan.report.summary import facts, headline_rows
-from blendplan.report.timeline import Row, timeline
+from blendplan.report.timeline import Row, Timeline
 
 
 def picture(
@@ -96,4 +96,4 @@ def _over_time(
     if len(plan["sides"]) > 1:
         left = memory_left_tokens[np.maximum(in_force, 0)]
         rows.append(Row("compute side", left, kv_tokens, "of the KV cache", "yellow"))
-    return timeline(columns["end_s"], rows)
+    return Timeline(columns["end_s"], rows)

@@ -42,6 +42,11 @@ def share(value: float) -> str:
     return f"{value:.1%}".replace("%", " %")
 
 
+def gain(value: float) -> str:
+    """What is won or lost as a percentage: ``+5.4 %``."""
+    return ("+" if value >= 0 else "") + share(value)
+
+
 def binary_size(size_bytes: float) -> str:
     """Bytes in GiB."""
     return f"{size_bytes / 2**30:.1f} GiB"

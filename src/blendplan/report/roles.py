@@ -1,8 +1,8 @@
-"""Which policies are plans, and which are what an engine does by itself."""
+"""Which policies are plans, and which are orders that an engine follows by itself."""
 
-_UNPLANNED = ("fcfs", "random", "dfs")
+ORDERS = {"fcfs": "input", "random": "random", "dfs": "depth-first"}
 
 
 def is_planned(policy: str) -> bool:
     """Whether the policy is more than an order that engines follow without a plan."""
-    return policy not in _UNPLANNED
+    return policy not in ORDERS

@@ -3,14 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 
-from blendplan.report.quantities import count, duration, rounded, share
-
-# Orders that engines follow by themselves: what a plan has to beat.
-_BASELINES = {"fcfs": "input order", "dfs": "depth-first"}
+from blendplan.planning.verdict import USUAL
+from blendplan.report.quantities import count, duration, gain, rounded, share
+from blendplan.report.roles import ORDERS
+from blendplan.report.tables import Column, Columns
 
 
 def facts(rows: Mapping[str, str]) -> Table:
@@ -21,13 +20,6 @@ def facts(rows: Mapping[str, str]) -> Table:
     for label, text in rows.items():
         table.add_row(label, text)
     return table
-
-
-# What `blend` may come down to.
-PLAIN_ORDERS = {
-    "dfs": "; nothing beats depth-first order here",
-    "random": "; nothing beats random order here",
-}
 
 
 def headline_rows(plan: Mapping[str, Any]) -> dict[str, str]:
@@ -42,8 +34,7 @@ def headline_rows(plan: Mapping[str, Any]) -> dict[str, str]:
         "requests": count(plan["requests"]),
         "for": f"{plan['model']} on {plan['gpu']}, overlap exponent {float(plan['overlap']):g}, "
         f"{plan['cost_model']} prices",
-        "policy": plan["policy"]
-        + (PLAIN_ORDERS.get(plan.get("order", ""), "") if plan["policy"] == "blend" else ""),
+        "policy": _policy(plan),
         "density": f"{rounded(plan['density'])} compute time over memory time",
         "prefix sharing": f"{share(sharing['planned'])} of the prompt tokens; "
         f"{share(sharing['optimal'])} is possible",
@@ -62,31 +53,45 @@ def comparison(policies: Mapping[str, Mapping[str, Any]], sentences: Sequence[st
         policies: by name, a mapping with the keys of `headline_rows` and ``plan_wall_s``.
         sentences: what it comes to, printed below.
     """
-    baselines = [name for name in _BASELINES if name in policies]
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    table.add_column("policy", no_wrap=True)
-    titles = ["makespan", "tokens/s", *(f"over {name}" for name in baselines)]
-    titles += ["of the optimum", "sharing", "preemptions", "planned in"]
-    for title in titles:
-        table.add_column(title, justify="right")
-    for name, plan in policies.items():
-        predicted = plan["predicted"]
-        table.add_row(
-            f"{name} ({_BASELINES[name]})" if name in _BASELINES else name,
-            duration(predicted["makespan_s"]),
-            rounded(predicted["throughput_tokens_per_s"]),
+    baselines = [name for name in policies if name in USUAL]
+    columns = [
+        Column("policy", text=True),
+        Column("order", text=True, spare=3),
+        Column("makespan"),
+        Column("tokens/s"),
+        *(Column(f"over {name}") for name in baselines),
+        Column("of the optimum", narrow="of the\noptimum"),
+        Column("sharing"),
+        Column("preemptions", narrow="preemp-\ntions", spare=1),
+        Column("planned in", spare=2),
+    ]
+    rows = [
+        (
+            name,
+            ORDERS.get(name, ""),
+            duration(plan["predicted"]["makespan_s"]),
+            rounded(plan["predicted"]["throughput_tokens_per_s"]),
             *(_gain(plan, policies[baseline]) for baseline in baselines),
             share(plan["bound_ratio"]),
             share(plan["prefix_sharing"]["planned"]),
-            count(predicted["preemptions"]),
+            count(plan["predicted"]["preemptions"]),
             duration(plan["plan_wall_s"]),
         )
-    return Group(table, *(("", *sentences) if sentences else ()))
+        for name, plan in policies.items()
+    ]
+    return Group(Columns(columns, rows), *(("", *sentences) if sentences else ()))
+
+
+def _policy(plan: Mapping[str, Any]) -> str:
+    """The policy, and the plain order that `blend` comes down to where nothing beats it."""
+    order = ORDERS.get(plan.get("order", ""))
+    if plan["policy"] != "blend" or order is None:
+        return str(plan["policy"])
+    return f"blend; nothing beats {order} order here"
 
 
 def _gain(plan: Mapping[str, Any], baseline: Mapping[str, Any]) -> str:
     if plan is baseline:
         return ""
     theirs = baseline["predicted"]["throughput_tokens_per_s"]
-    gain = plan["predicted"]["throughput_tokens_per_s"] / theirs - 1
-    return f"{gain:+.1%}".replace("%", " %")
+    return gain(plan["predicted"]["throughput_tokens_per_s"] / theirs - 1)

@@ -5,11 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
 from blendplan.report.quantities import duration
 
+_LEAST_CELLS = 12
 _LEVELS = " ▁▂▃▄▅▆▇█"
 
 
@@ -32,26 +35,38 @@ class Row:
     style: str = ""
 
 
-def timeline(end_s: ArrayLike, rows: Sequence[Row], *, width: int = 72) -> Table:
-    """Rows of `width` cells, each the time-weighted mean of its share of the run.
+@dataclass(frozen=True)
+class Timeline:
+    """Rows of cells, each the time-weighted mean of its share of the run.
 
-    Args:
+    Attributes:
         end_s: end of each interval in seconds, increasing; the first begins at 0; [k].
         rows: one line each; their values belong to the intervals.
-        width: cells.
+        width: cells at most; fewer on a narrow terminal.
     """
-    ends = np.asarray(end_s, dtype=np.float64)
-    table = Table.grid(padding=(0, 1))
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True, style="dim")
-    for row in rows:
-        cells = resample(ends, np.asarray(row.values, dtype=np.float64), width)
-        table.add_row(row.label, Text(bars(cells, row.scale), style=row.style), row.legend)
-    if len(ends):
-        last = duration(float(ends[-1]))
-        table.add_row("", f"0 s{last:>{width - 3}}", "")
-    return table
+
+    end_s: ArrayLike
+    rows: Sequence[Row]
+    width: int = 72
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        ends = np.asarray(self.end_s, dtype=np.float64)
+        beside = sum(
+            max((cell_len(words) + 1 for words in column), default=0)
+            for column in ([row.label for row in self.rows], [row.legend for row in self.rows])
+        )
+        width = max(_LEAST_CELLS, min(self.width, options.max_width - beside))
+        table = Table.grid(padding=(0, 1))
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True, style="dim")
+        for row in self.rows:
+            cells = resample(ends, np.asarray(row.values, dtype=np.float64), width)
+            table.add_row(row.label, Text(bars(cells, row.scale), style=row.style), row.legend)
+        if len(ends):
+            last = duration(float(ends[-1]))
+            table.add_row("", f"0 s{last:>{width - 3}}", "")
+        yield table
 
 
 def bars(cells: NDArray[np.float64], scale: float) -> str:

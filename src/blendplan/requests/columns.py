@@ -27,6 +27,7 @@ class Requests:
             estimate, so that an engine must be given text instead.
         source: the file that was read, None for requests made in memory.
         sha256: hexadecimal digest of that file's bytes, empty for requests made in memory.
+        rejected: lines or rows of it that were left out as bad, or because they never fit.
     """
 
     ids: pa.Array
@@ -39,6 +40,7 @@ class Requests:
     estimated_tokens: bool = False
     source: Path | None = None
     sha256: str = ""
+    rejected: int = 0
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -85,4 +87,5 @@ def select(requests: Requests, rows: NDArray[np.int64]) -> Requests:
         estimated_tokens=requests.estimated_tokens,
         source=requests.source,
         sha256=requests.sha256,
+        rejected=requests.rejected,
     )

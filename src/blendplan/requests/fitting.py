@@ -1,6 +1,7 @@
 """Requests that no engine of a given size can ever run."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,8 @@ def leave_out_too_long(requests: Requests, kv_tokens: int, rejects: Path) -> Req
             file.write(json.dumps(entry, ensure_ascii=False).encode("utf-8") + b"\n")
     keep = np.ones(len(requests), dtype=np.bool_)
     keep[rows] = False
-    return select(requests, np.flatnonzero(keep))
+    fitting = select(requests, np.flatnonzero(keep))
+    return replace(fitting, rejected=requests.rejected + len(rows))
 
 
 def _where(requests: Requests, row: int) -> str:

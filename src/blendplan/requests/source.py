@@ -3,7 +3,6 @@
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -11,6 +10,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 
 from blendplan.errors import BlendplanError
+from blendplan.names import near
 
 Progress = Callable[[int, int], None]
 
@@ -207,7 +207,7 @@ def _similar(path: Path) -> str:
         names = [entry.name for entry in islice(os.scandir(path.parent), 1000)]
     except OSError:
         return "; its folder does not exist either, check the path"
-    close = get_close_matches(path.name, names, n=1)
+    close = near(path.name, names, 1)
     return f"; did you mean {str(path.parent / close[0])!r}?" if close else "; check the path"
 
 

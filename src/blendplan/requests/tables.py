@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from blendplan.errors import BlendplanError
+from blendplan.names import near
 from blendplan.printable import show
 from blendplan.requests.source import Source
 
@@ -68,8 +68,8 @@ def open_table(source: Source) -> OpenTable:
             "remove all but one"
         )
     if not any(name in names for name in PROMPT_COLUMNS):
-        close = [get_close_matches(name, PROMPT_COLUMNS, n=1) for name in names]
-        hint = next((f'; is "{near[0]}" meant?' for near in close if near), "")
+        close = [column for name in names for column in near(name, PROMPT_COLUMNS, 1)]
+        hint = f'; is "{close[0]}" meant?' if close else ""
         raise BlendplanError(
             f'{source.name} has no column "prompt_token_ids", "prompt" or "messages", only '
             f"{', '.join(names)[:80] or 'none'}{hint}"

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from blendplan.cost.step import StepTable
 from blendplan.errors import BlendplanError
-from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.policy.state_machine import Policy
 from blendplan.simulator.kv_cache import empty_cache
 from blendplan.simulator.loop import step_loop
@@ -112,7 +112,7 @@ class SimulatedRun:
 def simulate_run(
     workload: Workload,
     policy: Policy,
-    settings: EngineSettings,
+    limits: EngineLimits,
     table: StepTable,
     *,
     progress: Progress | None = None,
@@ -122,19 +122,19 @@ def simulate_run(
     Args:
         workload: the requests, with the output lengths that really happen.
         policy: a fresh policy; its state is used up.
-        settings: limits of the engine.
+        limits: limits of the engine.
         table: price of a step, made for these limits.
         progress: called with (finished requests, all requests) now and then.
 
     Raises:
         BlendplanError: a request can never fit the KV cache.
     """
-    workload.check_fits(settings)
+    workload.check_fits(limits)
     chains = workload.chains
-    engine = idle_engine(workload.prompt_tokens, workload.output_tokens, settings)
+    engine = idle_engine(workload.prompt_tokens, workload.output_tokens, limits)
     cache = empty_cache(
-        settings.kv_blocks,
-        settings.block_size,
+        limits.kv_blocks,
+        limits.block_size,
         chains.chain_ids,
         chains.chain_offsets,
         chains.count,

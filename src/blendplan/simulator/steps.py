@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blendplan.cost.step import StepTable, step_times
-from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.kernel import kernel
 from blendplan.scalars import scalars
 from blendplan.simulator.kv_cache import (
@@ -116,22 +116,22 @@ class Engine(NamedTuple):
 
 
 def idle_engine(
-    prompt_tokens: NDArray[np.int32], output_tokens: NDArray[np.int32], settings: EngineSettings
+    prompt_tokens: NDArray[np.int32], output_tokens: NDArray[np.int32], limits: EngineLimits
 ) -> Engine:
     """An engine that has not started."""
     n = len(prompt_tokens)
     return Engine(
-        max_num_seqs=settings.max_num_seqs,
-        max_num_batched_tokens=settings.max_num_batched_tokens,
+        max_num_seqs=limits.max_num_seqs,
+        max_num_batched_tokens=limits.max_num_batched_tokens,
         prompt_tokens=np.ascontiguousarray(prompt_tokens, dtype=np.int32),
         output_tokens=np.ascontiguousarray(output_tokens, dtype=np.int32),
-        running=np.zeros(settings.max_num_seqs, dtype=np.int64),
+        running=np.zeros(limits.max_num_seqs, dtype=np.int64),
         waiting_again=np.zeros(n, dtype=np.int64),
         computed=np.zeros(n, dtype=np.int32),
         generated=np.zeros(n, dtype=np.int32),
         now=scalars(NOW),
         step=scalars(STEP),
-        done=np.zeros(settings.max_num_seqs, dtype=np.int64),
+        done=np.zeros(limits.max_num_seqs, dtype=np.int64),
         admission=np.zeros(n, dtype=np.int64),
         admission_step=np.zeros(n, dtype=np.int64),
         start_s=np.zeros(n, dtype=np.float64),
@@ -139,7 +139,7 @@ def idle_engine(
         cached_tokens=np.zeros(n, dtype=np.int32),
         share_tokens=np.zeros((n, 2), dtype=np.int64),
         prefill_budget=np.zeros(n, dtype=np.int32),
-        decode_batches=np.zeros(settings.max_num_seqs + 1, dtype=np.int64),
+        decode_batches=np.zeros(limits.max_num_seqs + 1, dtype=np.int64),
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blendplan.errors import BlendplanError
-from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.tree.blocks import BlockChains
 
 
@@ -27,17 +27,17 @@ class Workload:
     def __len__(self) -> int:
         return len(self.prompt_tokens)
 
-    def check_fits(self, settings: EngineSettings) -> None:
+    def check_fits(self, limits: EngineLimits) -> None:
         """Raise a BlendplanError when a request can never run within the KV cache alone."""
         total = self.prompt_tokens.astype(np.int64) + self.output_tokens
         # The last generated token is never written to the cache.
-        blocks = -(-(total - 1) // settings.block_size)
-        too_long = np.flatnonzero(blocks > settings.kv_blocks)
+        blocks = -(-(total - 1) // limits.block_size)
+        too_long = np.flatnonzero(blocks > limits.kv_blocks)
         if len(too_long):
             worst = int(too_long[np.argmax(total[too_long])])
             raise BlendplanError(
                 f"{len(too_long)} of {len(self)} requests can never fit the KV cache of "
-                f"{settings.kv_tokens} tokens; the longest is row {worst} with "
+                f"{limits.kv_tokens} tokens; the longest is row {worst} with "
                 f"{self.prompt_tokens[worst]} prompt and {self.output_tokens[worst]} output "
                 f"tokens: lower its max_tokens, drop it, or raise the capacity (tp, kv dtype)"
             )

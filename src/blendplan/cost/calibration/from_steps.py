@@ -132,7 +132,7 @@ def calibrate_steps(log: StepLog, gpu: GpuSpec, model: ModelSpec, tp: int = 1) -
     terms = np.column_stack(
         [
             np.ones(len(log)),
-            _segments(tokens, knots),
+            segments(tokens, knots),
             log.sequences,
             log.kv_tokens_read,
             log.prefill_pairs,
@@ -174,7 +174,7 @@ def _knots(tokens: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.array(kept)
 
 
-def _segments(tokens: NDArray[np.float64], knots: NDArray[np.float64]) -> NDArray[np.float64]:
+def segments(tokens: NDArray[np.float64], knots: NDArray[np.float64]) -> NDArray[np.float64]:
     """Tokens of each step that fall between one knot and the next; float64 [steps, knots]."""
     ends = np.append(knots[1:], np.inf)
     return np.clip(tokens[:, None] - knots, 0.0, ends - knots)

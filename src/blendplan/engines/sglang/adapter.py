@@ -7,12 +7,19 @@ shared memory after every batch; that is all an adapter sees of it between resul
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
+from blendplan.engines.kind import EngineKind
+from blendplan.engines.process import EngineProcess
 from blendplan.engines.protocol import Capacity, EngineRequest, Launch, Refused, StepReport
 from blendplan.engines.sglang.answers import outcome_of
 from blendplan.engines.sglang.arguments import engine_arguments, generate_arguments
 from blendplan.engines.words import not_importable
+from blendplan.hardware.engine_limits import EngineLimits
+
+if TYPE_CHECKING:
+    from blendplan.planfile.plan import Plan
 
 # How long a step waits for a result before it reports the load.
 _POLL_S = 0.02
@@ -96,14 +103,14 @@ class SglangEngine:
         """Free tokens by the last load that the scheduler published."""
         load = self._load.read(0)
         report.running = len(self._tasks)
-        report.free_kv_tokens = self.capacity.kv_tokens
+        report.free_kv_tokens = self.capacity.limits.kv_tokens
         if load is None:
             return
         if load.timestamp > self._submitted_s:
             self._unseen_tokens = 0
             report.waiting = load.num_waiting_reqs
             report.running = load.num_running_reqs
-        free = self.capacity.kv_tokens - load.num_used_tokens - self._unseen_tokens
+        free = self.capacity.limits.kv_tokens - load.num_used_tokens - self._unseen_tokens
         report.free_kv_tokens = max(0, free)
 
 
@@ -111,11 +118,28 @@ def _capacity(info: dict[str, Any]) -> Capacity:
     state = info["internal_states"][0]
     chunk = info["chunked_prefill_size"]
     return Capacity(
-        kv_tokens=int(info["max_total_num_tokens"]),
-        block_size=int(info["page_size"]),
-        max_num_seqs=int(state["effective_max_running_requests_per_dp"]),
-        max_num_batched_tokens=int(chunk if chunk and chunk > 0 else info["max_prefill_tokens"]),
+        limits=EngineLimits(
+            kv_tokens=int(info["max_total_num_tokens"]),
+            max_num_seqs=int(state["effective_max_running_requests_per_dp"]),
+            max_num_batched_tokens=int(
+                chunk if chunk and chunk > 0 else info["max_prefill_tokens"]
+            ),
+            block_size=int(info["page_size"]),
+        ),
         context_tokens=int(info["max_req_input_len"]) + 1,
         graph_sizes=list(state.get("decode_cuda_graph_bs") or []),
         version=f"sglang {info['version']}",
     )
+
+
+def _start(plan: "Plan | None", launch: Launch) -> EngineProcess:
+    return EngineProcess(partial(SglangEngine, launch), log=launch.log)
+
+
+SGLANG = EngineKind(
+    title="SGLang",
+    summary="on this machine's GPUs",
+    start=_start,
+    spatial_sharing=True,
+    step_log=False,
+)

@@ -48,15 +48,16 @@ def engine_arguments(launch: Launch, known: type[Any]) -> dict[str, Any]:
     """
     arguments: dict[str, Any] = {
         "model_path": launch.model,
-        "max_running_requests": launch.max_num_seqs,
-        "chunked_prefill_size": launch.max_num_batched_tokens,
-        "max_prefill_tokens": launch.max_num_batched_tokens,
         "schedule_policy": "fcfs",
         # Prefill and decode in one batch: without it they take turns and nothing blends.
         "enable_mixed_chunk": True,
         "tp_size": launch.tp,
         "load_snapshot_publish_interval": 1,
     }
+    if launch.limits is not None:
+        arguments["max_running_requests"] = launch.limits.max_num_seqs
+        arguments["chunked_prefill_size"] = launch.limits.max_num_batched_tokens
+        arguments["max_prefill_tokens"] = launch.limits.max_num_batched_tokens
     if launch.kv_dtype != "auto":
         arguments["kv_cache_dtype"] = _KV_DTYPES.get(launch.kv_dtype, launch.kv_dtype)
     if launch.lacks_tokenizer():

@@ -5,8 +5,11 @@ Written for vLLM 0.32 (vllm/v1/engine/llm_engine.py, vllm/v1/core/sched/schedule
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
+from blendplan.engines.kind import EngineKind
+from blendplan.engines.process import EngineProcess
 from blendplan.engines.protocol import (
     Capacity,
     Choice,
@@ -20,6 +23,10 @@ from blendplan.engines.protocol import (
 from blendplan.engines.vllm.arguments import engine_arguments, sampling_arguments
 from blendplan.engines.vllm.watch import SchedulerWatch
 from blendplan.engines.words import UnsupportedParameterError, not_importable
+from blendplan.hardware.engine_limits import EngineLimits
+
+if TYPE_CHECKING:
+    from blendplan.planfile.plan import Plan
 
 
 class VllmEngine:
@@ -49,10 +56,12 @@ class VllmEngine:
         # Block 0 is a placeholder that no request gets.
         blocks = int(config.cache_config.num_gpu_blocks) - 1
         self.capacity = Capacity(
-            kv_tokens=blocks * block_size,
-            block_size=block_size,
-            max_num_seqs=int(self._scheduler.max_num_active_reqs),
-            max_num_batched_tokens=int(self._scheduler.max_num_scheduled_tokens),
+            limits=EngineLimits(
+                kv_tokens=blocks * block_size,
+                max_num_seqs=int(self._scheduler.max_num_active_reqs),
+                max_num_batched_tokens=int(self._scheduler.max_num_scheduled_tokens),
+                block_size=block_size,
+            ),
             context_tokens=int(config.model_config.max_model_len),
             graph_sizes=list(config.compilation_config.cudagraph_capture_sizes or []),
             version=f"vllm {vllm.__version__}",
@@ -147,3 +156,10 @@ def _logprob(token: int, entries: Any) -> TokenLogprob:
         logprob=chosen.logprob,
         top=[(other, entry.decoded_token, entry.logprob) for other, entry in top],
     )
+
+
+def _start(plan: "Plan | None", launch: Launch) -> EngineProcess:
+    return EngineProcess(partial(VllmEngine, launch), log=launch.log)
+
+
+VLLM = EngineKind(title="vLLM", summary="on this machine's GPUs", start=_start)

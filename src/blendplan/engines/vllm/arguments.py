@@ -37,11 +37,12 @@ def engine_arguments(launch: Launch, known: type[Any]) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "model": launch.model,
         "enable_prefix_caching": True,
-        "max_num_seqs": launch.max_num_seqs,
-        "max_num_batched_tokens": launch.max_num_batched_tokens,
         "tensor_parallel_size": launch.tp,
         "disable_log_stats": False,  # preemptions and first-token times come from them
     }
+    if launch.limits is not None:
+        arguments["max_num_seqs"] = launch.limits.max_num_seqs
+        arguments["max_num_batched_tokens"] = launch.limits.max_num_batched_tokens
     if launch.kv_dtype != "auto":
         arguments["kv_cache_dtype"] = _KV_DTYPES.get(launch.kv_dtype, launch.kv_dtype)
     if launch.lacks_tokenizer():

@@ -1,14 +1,14 @@
 """The catalogues of GPUs and models: TOML tables that ship with the package."""
 
-import difflib
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from functools import cache
 from importlib import resources
 from typing import Any, TypeVar
 
 from blendplan.errors import BlendplanError
+from blendplan.names import unknown
 from blendplan.printable import show
 
 S = TypeVar("S")
@@ -28,12 +28,17 @@ def fitted_tables(gpu: str) -> dict[str, Any]:
     return tomllib.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """``did you mean a, b or c?`` for a name that is not among the known ones."""
-    names = list(known)
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or names[:3]
-    listed = ", ".join(close[:-1]) + (" or " if len(close) > 1 else "") + close[-1]
-    return f"did you mean {listed}?"
+def entry_named(name: str, word: str) -> str | None:
+    """The entry of a catalogue that a word names, also by an alias; None if there is none.
+
+    Capitals, blanks and underscores do not matter, nor what comes before a slash, as in
+    ``meta-llama/Llama-3.1-8B``.
+    """
+    key = word.strip().lower().replace("_", "-").replace(" ", "-").rsplit("/", 1)[-1]
+    for entry, table in catalogue(name).items():
+        if key == entry or key in table.get("aliases", ()):
+            return entry
+    return None
 
 
 def spec_from_table(kind: type[S], table: Mapping[str, Any], where: str) -> S:
@@ -46,7 +51,7 @@ def spec_from_table(kind: type[S], table: Mapping[str, Any], where: str) -> S:
     values = {key: value for key, value in table.items() if key != "aliases"}
     for key, value in values.items():
         if key not in known:
-            raise BlendplanError(f"{where}: unknown field {key!r}; {nearest(key, known)}")
+            raise BlendplanError(f"{where}: {unknown('field', key, known)}")
         wanted = known[key].type
         if wanted is float and isinstance(value, int) and not isinstance(value, bool):
             if abs(value) > 10**300:

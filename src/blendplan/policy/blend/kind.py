@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 
-from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.policy.blend.start import BlendOptions, blend_state
 from blendplan.policy.blend.steps import TRANSITIONS
 from blendplan.policy.blend.timetable import arrange
@@ -18,6 +18,7 @@ from blendplan.policy.state_machine import (
     Parameters,
     Policy,
     PolicyKind,
+    sides_by_density,
 )
 
 # By how much a plain order must be faster to be taken where output lengths are uncertain: it cannot
@@ -48,17 +49,16 @@ _MORE = (
 _BY_EFFORT = (_FEW[:1], _FEW, _FEW + _MORE)
 
 
-def _make(
-    known: PolicyInput, limits: EngineSettings, *, seed: int, parameters: Parameters
-) -> Policy:
+def _make(known: PolicyInput, limits: EngineLimits, *, seed: int, parameters: Parameters) -> Policy:
     own = {name: value for name, value in parameters.items() if name != "seed"}
     options = BlendOptions(**own)  # type: ignore[arg-type]
+    plain_side = sides_by_density(known)
     if options.order == "dfs":
-        return queue_policy("blend", known.depth_first, known, limits, asdict(options))
+        return queue_policy("blend", known.depth_first, limits, plain_side, asdict(options))
     if options.order == "random":
         seed = int(parameters.get("seed", seed))
         written = asdict(options) | {"seed": seed}
-        return queue_policy("blend", shuffled(known, seed), known, limits, written)
+        return queue_policy("blend", shuffled(known, seed), limits, plain_side, written)
     state = blend_state(known, arrange(known, limits, options), limits, options)
     side = np.where(state.memory_side, MEMORY, COMPUTE).astype(np.int8)
     return Policy("blend", TRANSITIONS, state, side, asdict(options))
@@ -66,7 +66,7 @@ def _make(
 
 def _candidates(effort: int, uncertain: bool) -> Sequence[Candidate]:
     """Effort 0 takes the defaults; 1 compares them with an unstaggered start, another boundary
-    between the sides and the plain orders; 2 with other settings too.
+    between the sides and the plain orders; 2 with other parameters too.
     """
     return [
         Candidate(asdict(options), PLAIN_MARGIN if uncertain and options.order != "blend" else 1.0)

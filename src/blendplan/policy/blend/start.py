@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.policy.blend.state import (
     BUCKETS,
     COHORT,
@@ -73,7 +73,7 @@ class Arrangement(NamedTuple):
 def blend_parameters(
     columns: PolicyInput,
     memory: NDArray[np.bool_],
-    settings: EngineSettings,
+    limits: EngineLimits,
     options: BlendOptions,
 ) -> BlendParameters:
     """Constants of a run, from the totals of both sides.
@@ -81,12 +81,12 @@ def blend_parameters(
     Args:
         columns: n requests.
         memory: which of them are memory-heavy; bool [n].
-        settings: limits of the engine.
+        limits: limits of the engine.
         options: tuning.
     """
     prices = columns.prices
     outputs, held = columns.output_tokens, columns.new_prompt_tokens + columns.output_tokens
-    kv_tokens = float(settings.kv_tokens)
+    kv_tokens = float(limits.kv_tokens)
     tokens = float(held.sum())
     request_reads = columns.reads
     reads = (float(request_reads[~memory].sum()), float(request_reads[memory].sum()))
@@ -99,12 +99,12 @@ def blend_parameters(
     # work is stretched over the run instead.
     balanced = np.inf
     if tokens > 0:
-        full_step = settings.max_num_batched_tokens / tokens
+        full_step = limits.max_num_batched_tokens / tokens
         balanced = full_step * (memory_area + compute_area)
     ramp = float((area * outputs)[memory].sum()) / max(memory_area, 1.0)
     longest = float(outputs.max(initial=1.0))
     sure = float(outputs[columns.output_spread < SURE].max(initial=1.0))
-    least_steps = max(sure, tokens / settings.max_num_batched_tokens)
+    least_steps = max(sure, tokens / limits.max_num_batched_tokens)
     largest = float(held[~memory].max(initial=0.0))
     reserve, steps = 0.0, least_steps
     for _ in range(4):
@@ -116,9 +116,9 @@ def blend_parameters(
     # Prefill is spread over the run, but no prompt may take more than 1 % of it.
     patient = max(tokens, 100.0 * float(columns.new_prompt_tokens.max(initial=0.0))) / steps
     least_tokens = min(prices.least_tokens, int(np.ceil(patient)))
-    if steps <= tokens / settings.max_num_batched_tokens:
+    if steps <= tokens / limits.max_num_batched_tokens:
         # Full steps of prefill last as long as the memory work: there is nothing to hold back.
-        least_tokens = settings.max_num_batched_tokens
+        least_tokens = limits.max_num_batched_tokens
     return BlendParameters(
         kv_tokens=kv_tokens,
         memory_cap=options.memory_cap,
@@ -129,7 +129,7 @@ def blend_parameters(
         tokens=tokens,
         reads=reads,
         least_tokens=least_tokens,
-        most_tokens=settings.max_num_batched_tokens,
+        most_tokens=limits.max_num_batched_tokens,
         caution=options.caution,
     )
 
@@ -137,15 +137,15 @@ def blend_parameters(
 def blend_state(
     columns: PolicyInput,
     arrangement: Arrangement,
-    settings: EngineSettings,
+    limits: EngineLimits,
     options: BlendOptions,
 ) -> BlendState:
     """The state of `blend` over n requests before the first step."""
     n = len(columns)
     memory = np.zeros(n, dtype=np.bool_)
     memory[arrangement.memory_order] = True
-    parameters = blend_parameters(columns, memory, settings, options)
-    below, above = efficient_sizes(columns.prices.efficient_tokens, settings.max_num_batched_tokens)
+    parameters = blend_parameters(columns, memory, limits, options)
+    below, above = efficient_sizes(columns.prices.efficient_tokens, limits.max_num_batched_tokens)
     learned = np.zeros(COHORTS, COHORT).view(np.recarray)
     learned.width[:] = 1.0
     return BlendState(

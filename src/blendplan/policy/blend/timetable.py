@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from blendplan.hardware.engine_settings import EngineSettings
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.policy.blend.start import Arrangement, BlendOptions, blend_parameters
 from blendplan.policy.known import Z90, PolicyInput
 
@@ -13,7 +13,7 @@ from blendplan.policy.known import Z90, PolicyInput
 STRATA = 16
 
 
-def arrange(columns: PolicyInput, settings: EngineSettings, options: BlendOptions) -> Arrangement:
+def arrange(columns: PolicyInput, limits: EngineLimits, options: BlendOptions) -> Arrangement:
     """Sort requests into the two queues, and set the timetable of the memory-heavy ones.
 
     A family goes to one side as a whole: its common prefix is worth more than a finer balance.
@@ -27,7 +27,7 @@ def arrange(columns: PolicyInput, settings: EngineSettings, options: BlendOption
     family = columns.family
     density = np.bincount(family, columns.density * reads) / np.bincount(family, reads)
     memory = (density < options.boundary * max(1.0, columns.root_density))[family]
-    parameters = blend_parameters(columns, memory, settings, options)
+    parameters = blend_parameters(columns, memory, limits, options)
     memory_order, start_step = timetable(order[memory[order]], columns, parameters.steps)
     return Arrangement(order[~memory[order]], memory_order, options.stagger * start_step)
 

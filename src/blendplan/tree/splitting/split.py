@@ -186,9 +186,16 @@ def _regraft(
     for v in range(1, total):
         if gone[parent[v]]:
             parent[v] = parent[parent[v]]
-    number = np.cumsum(~gone) - 1
-    kept = np.flatnonzero(~gone)
-    parent = parent[kept]
-    for i in range(1, len(kept)):
+    # The nodes that stay move up and are numbered anew; each is numbered before those below it.
+    number = np.empty(total, dtype=np.int32)
+    kept = 0
+    for v in range(total):
+        if gone[v]:
+            continue
+        number[v] = kept
+        depth[kept], own_start[kept], own_end[kept] = depth[v], own_start[v], own_end[v]
+        parent[kept] = parent[v]
+        kept += 1
+    for i in range(1, kept):
         parent[i] = number[parent[i]]
-    return parent, depth[kept], own_start[kept], own_end[kept]
+    return parent[:kept].copy(), depth[:kept].copy(), own_start[:kept].copy(), own_end[:kept].copy()

@@ -1,10 +1,10 @@
-"""`LIMITS`: the ranges of whole numbers that the library and the command line share."""
+"""`RANGES`: the ranges of whole numbers that the library and the command line share."""
 
 from collections.abc import Mapping
 
 # Least and most. Those that tables are made for are bounded by what engines take with room to
 # spare, since a slip of the finger would otherwise fill the memory of this machine.
-LIMITS: Mapping[str, tuple[int, int]] = {
+RANGES: Mapping[str, tuple[int, int]] = {
     "tp": (1, 1024),  # more GPUs than one engine spans
     "replicas": (1, 4096),  # more engines than a job is divided among
     "kv_tokens": (1, 10**12),  # a hundred times the memory of any machine

@@ -1,0 +1,42 @@
+"""`EngineKind`: what is known of an engine before it is started."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from blendplan.engines.protocol import AskingEngine, Engine, Launch
+
+if TYPE_CHECKING:
+    from blendplan.planfile.plan import Plan
+
+
+@dataclass(frozen=True)
+class EngineKind:
+    """One engine of the registry: how it is started, and what may be asked of it.
+
+    Whatever the rest of blendplan decides by which engine it is, it decides by these.
+
+    Attributes:
+        title: what messages call the engine.
+        summary: what ``--help`` says of it, a few words.
+        start: starts it for a plan of one replica, or for requests without a plan, any number of
+            times. An engine that may die
+            runs in a process of its own: see `blendplan.engines.process.EngineProcess`.
+        needs_results: whether a run without a results file makes no sense.
+        needs_plan: whether it is made from a plan, and cannot run requests that nobody planned.
+        loads_model: whether it loads the weights of a model, by their published name or from a
+            folder.
+        takes_arguments: whether users may give it arguments of its own.
+        spatial_sharing: whether it can share the GPU in space between prefill and decode.
+        step_log: whether it tells what each step computes.
+    """
+
+    title: str
+    summary: str
+    start: Callable[["Plan | None", Launch], Engine | AskingEngine]
+    needs_results: bool = True
+    needs_plan: bool = False
+    loads_model: bool = True
+    takes_arguments: bool = True
+    spatial_sharing: bool = False
+    step_log: bool = True

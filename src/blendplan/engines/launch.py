@@ -1,0 +1,126 @@
+"""From a plan and the wishes of a user to the `Launch` of an engine."""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from blendplan.engines.kind import EngineKind
+from blendplan.engines.protocol import Launch
+from blendplan.engines.registry import ENGINES
+from blendplan.errors import BlendplanError
+from blendplan.hardware.lookup import model_spec
+from blendplan.planfile.plan import Plan
+from blendplan.simulator.cuda_graphs import graph_padding
+
+Remark = Callable[[str], None]
+
+
+def check_wishes(
+    engine: str, kind: EngineKind, *, arguments: Mapping[str, Any], pdmux: bool, log_steps: bool
+) -> None:
+    """Refuse what an engine cannot do before anything is started.
+
+    Raises:
+        BlendplanError: with the option to leave out.
+    """
+    if pdmux and not kind.spatial_sharing:
+        others = " or ".join(f"{title}'s" for title in _sharing_in_space())
+        raise BlendplanError(
+            f"spatial sharing is {others}, not that of {engine!r}; drop --pdmux"
+            if others
+            else f"{kind.title} has no spatial sharing; drop --pdmux"
+        )
+    if log_steps and not kind.step_log:
+        raise BlendplanError(f"{kind.title} does not tell what its steps compute; drop --step-log")
+    if arguments and not kind.takes_arguments:
+        raise BlendplanError(f"{kind.title} takes no engine arguments; plan for them")
+
+
+def _sharing_in_space() -> list[str]:
+    titles = []
+    for name in ENGINES.names():
+        with suppress(BlendplanError):  # an engine that cannot be imported is none to offer
+            kind = ENGINES.get(name)
+            if kind.spatial_sharing:
+                titles.append(kind.title)
+    return titles
+
+
+def model_to_load(
+    plan: Plan, engine: str, kind: EngineKind, model: str | None, remark: Remark
+) -> str:
+    """The model by the engine's own name for it, or a folder."""
+    planned = str(plan.metadata["model"])
+    if model is not None or not kind.loads_model or Path(planned).is_dir():
+        return model or planned
+    try:
+        published = model_spec(planned).source.split()[0]
+    except BlendplanError:
+        raise BlendplanError(
+            f"the plan was made for a model {planned!r} of your own; tell {engine} with --model "
+            f"where it is"
+        ) from None
+    remark(f"loading {published}; --model for another, such as an instruct version of it")
+    return published
+
+
+def launch_of(
+    plan: Plan,
+    model: str,
+    arguments: Mapping[str, Any],
+    *,
+    pdmux: bool,
+    log_steps: bool,
+    output: Path | None,
+) -> Launch:
+    """How an engine is started for a plan.
+
+    Args:
+        plan: for one replica.
+        model: by the engine's own name for it, or a folder.
+        arguments: the user's own, by the engine's names.
+        pdmux, log_steps: as in `Launch`.
+        output: the results file, beside which the engine prints.
+    """
+    limits, engine = plan.limits, plan.metadata["engine"]
+    batch_steps = engine.get("decode_batch_steps", {})
+    return Launch(
+        model=model,
+        limits=limits,
+        tp=int(plan.metadata["tp"]),
+        kv_dtype=engine.get("kv_dtype", "auto"),
+        graph_sizes=graph_padding(
+            {int(size): int(steps) for size, steps in batch_steps.items()}, limits.max_num_seqs
+        )["sizes"],
+        arguments=dict(arguments),
+        pdmux=pdmux,
+        log_steps=log_steps,
+        log=None if output is None else engine_log(output),
+    )
+
+
+def launch_unplanned(
+    model: str,
+    arguments: Mapping[str, Any],
+    *,
+    pdmux: bool,
+    log_steps: bool,
+    output: Path | None,
+) -> Launch:
+    """How an engine is started for requests without a plan: as it would by itself.
+
+    Args: as of `launch_of`.
+    """
+    return Launch(
+        model=model,
+        arguments=dict(arguments),
+        pdmux=pdmux,
+        log_steps=log_steps,
+        log=None if output is None else engine_log(output),
+    )
+
+
+def engine_log(output: Path) -> Path:
+    """Where the engines of a run print to; kept when one of them died."""
+    return output.with_name(output.name + ".engine.log")

@@ -1,0 +1,38 @@
+"""The simulated engine as one of the registry; nothing of it is imported before it is started."""
+
+from typing import TYPE_CHECKING
+
+from blendplan.engines.kind import EngineKind
+from blendplan.engines.protocol import Launch
+
+if TYPE_CHECKING:
+    from blendplan.engines.simulated import SimulatedEngine
+    from blendplan.planfile.plan import Plan
+
+
+def simulated_engine(plan: "Plan", *, log_steps: bool = False) -> "SimulatedEngine":
+    """The engine that a plan was made for, simulated.
+
+    A request generates the output length that it states, else the predicted one.
+    """
+    from blendplan.engines.simulated import SimulatedEngine
+    from blendplan.planfile.rerun import machine_of, workload_of
+
+    target = machine_of(plan)
+    return SimulatedEngine(workload_of(plan), target.limits, target.table, log_steps=log_steps)
+
+
+def _start(plan: "Plan | None", launch: Launch) -> "SimulatedEngine":
+    assert plan is not None, "the simulated engine needs a plan"
+    return simulated_engine(plan, log_steps=launch.log_steps)
+
+
+SIMULATED = EngineKind(
+    title="the simulated engine",
+    summary="simulates the steps of the engine that was planned for, without a GPU",
+    start=_start,
+    needs_results=False,
+    needs_plan=True,
+    loads_model=False,
+    takes_arguments=False,
+)

@@ -1,0 +1,61 @@
+"""`EngineLimits`: the limits of an engine that a schedule must respect."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from blendplan.arguments import whole
+from blendplan.errors import BlendplanError
+
+
+@dataclass(frozen=True)
+class EngineLimits:
+    """Limits of one engine replica; the names are vLLM's.
+
+    Attributes:
+        kv_tokens: capacity of the KV cache in tokens, a multiple of ``block_size``.
+        max_num_seqs: most requests that may run at once.
+        max_num_batched_tokens: most tokens that one step may compute.
+        block_size: tokens in one block of the KV cache.
+
+    Raises:
+        BlendplanError: a limit is out of `blendplan.ranges.RANGES`, or no block fits.
+    """
+
+    kv_tokens: int
+    max_num_seqs: int = 1024
+    max_num_batched_tokens: int = 2048
+    block_size: int = 16
+
+    def __post_init__(self) -> None:
+        for name in LIMITS:
+            object.__setattr__(self, name, whole(name, getattr(self, name)))
+        if self.kv_tokens < self.block_size:
+            raise BlendplanError(
+                f"kv_tokens is {self.kv_tokens}, less than one block of {self.block_size} tokens"
+            )
+
+    def room_for_output(self, prompt_tokens: Any) -> Any:
+        """Longest output that the KV cache holds beside a prompt, or beside each of n prompts.
+
+        Only whole blocks count, and the last generated token is never written to the cache.
+        """
+        return self.kv_blocks * self.block_size - prompt_tokens + 1
+
+    @property
+    def kv_blocks(self) -> int:
+        """Capacity of the KV cache in whole blocks."""
+        return self.kv_tokens // self.block_size
+
+    @classmethod
+    def from_metadata(cls, engine: Mapping[str, Any]) -> "EngineLimits":
+        """The limits in the ``engine`` object of a plan's metadata, which holds more than these."""
+        return cls(**{name: engine[name] for name in LIMITS})
+
+    def as_metadata(self) -> dict[str, int]:
+        """The same as JSON values, by their names here."""
+        return asdict(self)
+
+
+LIMITS = tuple(item.name for item in fields(EngineLimits))
+"""Names of all limits, those of the keyword arguments of `machine` too."""

@@ -1,0 +1,61 @@
+"""`predict_lengths`: the output length of every request by the best that is known of it."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from blendplan.errors import BlendplanError
+from blendplan.lengths.earlier_results import read_results
+from blendplan.lengths.predicted import Lengths
+from blendplan.lengths.protocol import stated_lengths
+from blendplan.lengths.registry import AUTO, predictor_of
+from blendplan.requests.columns import Requests
+from blendplan.tree.prefix_tree import PrefixTree
+
+
+def predict_lengths(requests: Requests, tree: PrefixTree, method: str = AUTO) -> Lengths:
+    """Predict the output length of each request.
+
+    Whatever the method, a stated ``output_tokens`` wins, and ``max_tokens`` caps mean and
+    quantiles. No length is less than 1.
+
+    Args:
+        requests: n requests.
+        tree: of those, before any split.
+        method: for the requests that state no ``output_tokens``, a name in `LENGTH_PREDICTORS`,
+            with the results file that some learn from. ``auto`` and ``prior``: a stated prior, see
+            `PriorPredictor`. ``known``: there must be none. ``sample:FILE``: from the results of
+            sampled requests, see `ShrinkagePredictor`; the sampled ones themselves get the length
+            they had. ``nearest:FILE``: the same by the paper's rule, see
+            `NearestSubtreePredictor`. ``history:FILE``: from results of another job, see
+            `HistoryPredictor`.
+
+    Raises:
+        BlendplanError: an unknown method, an output length that must be known and is not, or a
+            results file that cannot be used.
+    """
+    name, predictor, file = predictor_of(method)
+    results = read_results(file) if predictor.takes_file else None
+    predicted = predictor.fit(requests, tree, results).predict(requests, tree)
+    _check(predicted, name, len(requests))
+    stated = stated_lengths(requests)
+    known = stated >= 0
+    cap = np.where(requests.max_tokens < 0, np.inf, requests.max_tokens.astype(np.float64))
+    lengths = predicted.certain(known, stated[known]).within(1.0, cap)
+    return replace(lengths, known=known, source=name)
+
+
+def _check(predicted: Lengths, name: str, n: int) -> None:
+    """Refuse what no request can be planned with; predictors may be of third parties."""
+    for word, column in zip(("mean", "p50", "p90"), predicted.columns, strict=True):
+        if column.shape != (n,):
+            raise BlendplanError(
+                f"length predictor {name!r}: {word} has the shape {list(column.shape)}; "
+                f"expected one for each of {n} requests"
+            )
+        wrong = np.flatnonzero(~(np.isfinite(column) & (column >= 0.0)))
+        if len(wrong):
+            raise BlendplanError(
+                f"length predictor {name!r}: {word} of request {wrong[0]} is {column[wrong[0]]}; "
+                f"expected tokens, 0 or more"
+            )

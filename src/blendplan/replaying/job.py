@@ -1,0 +1,95 @@
+"""`Job`: what is run on an engine, from a plan or from requests that nobody has planned."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from blendplan.engines.kind import EngineKind
+from blendplan.engines.protocol import AskingEngine, Engine, Launch
+from blendplan.hardware.engine_limits import EngineLimits
+from blendplan.planfile.check import column_digest
+from blendplan.planfile.plan import Plan
+from blendplan.planfile.rows import Work, work_of, work_of_requests
+from blendplan.policy.live import LivePolicy
+from blendplan.policy.queue import queue_policy
+from blendplan.requests.columns import Requests
+from blendplan.tree.build import build_tree
+
+
+class LivePolicyOf(Protocol):
+    """How the policy of a job is made, once the engine has told its limits."""
+
+    def __call__(self, limits: EngineLimits, left: NDArray[np.int64]) -> LivePolicy:
+        """The policy over the rows that are left, in its first state."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """n requests that go to an engine.
+
+    Attributes:
+        rows: the requests.
+        digest: what tells this job from others, for its journal.
+        predicted: totals that are predicted, by the names of a plan's metadata; empty for none.
+        planned: ``start_s``, ``finish_s`` and ``output_tokens_mean`` of each row, for the request
+            log; None where nothing was planned.
+        limits: those that were planned for; None where the engine's own are taken.
+        live_policy: the policy that is asked what to admit.
+        start: starts the engine.
+    """
+
+    rows: Work
+    digest: str
+    predicted: Mapping[str, Any]
+    planned: pa.Table | None
+    limits: EngineLimits | None
+    live_policy: LivePolicyOf
+    start: Callable[[Launch], Engine | AskingEngine]
+
+
+def job_of_plan(plan: Plan, kind: EngineKind) -> Job:
+    """A plan of one replica as a job for an engine."""
+    sharing = plan.metadata["prefix_sharing"]["planned"]
+    return Job(
+        rows=work_of(plan),
+        digest=str(plan.metadata.get("columns_sha256") or column_digest(plan.table)),
+        predicted={**plan.metadata["predicted"], "prefix_sharing": sharing},
+        planned=plan.table.select(["start_s", "finish_s", "output_tokens_mean"]),
+        limits=plan.limits,
+        live_policy=lambda limits, left: plan.live_policy(limits, left=left),
+        start=partial(kind.start, plan),
+    )
+
+
+def job_of_requests(requests: Requests, kind: EngineKind) -> Job:
+    """Requests as a job in depth-first order, within whatever limits the engine has.
+
+    For an engine that needs no plan to start, see `EngineKind.needs_plan`.
+    """
+    order = build_tree(requests).order
+
+    def live_policy(limits: EngineLimits, left: NDArray[np.int64]) -> LivePolicy:
+        place = np.full(len(requests), -1, dtype=np.int64)
+        place[left] = np.arange(len(left))
+        rows = place[order]
+        one_side = np.zeros(len(left), dtype=np.int8)
+        policy = queue_policy("dfs", rows[rows >= 0], limits, one_side, {})
+        prompts = requests.prompt_tokens
+        return LivePolicy(policy, prompts, np.zeros_like(prompts), limits, left)
+
+    digest = sha256(requests.token_ids.tobytes() + requests.source_row.tobytes())
+    return Job(
+        rows=work_of_requests(requests),
+        digest=digest.hexdigest(),
+        predicted={},
+        planned=None,
+        limits=None,
+        live_policy=live_policy,
+        start=partial(kind.start, None),
+    )

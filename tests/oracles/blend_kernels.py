@@ -1,0 +1,39 @@
+"""The compiled policy `blend` behind the interface of the slow one: the only contact with it."""
+
+from dataclasses import asdict
+
+from blendplan.hardware.engine_limits import EngineLimits
+from blendplan.policy.blend.start import BlendOptions
+from blendplan.policy.known import PolicyInput
+from blendplan.policy.make import make_policy
+from blendplan.policy.state_machine import Policy
+
+
+class CompiledBlend:
+    """The state machine of a fresh `blend` policy."""
+
+    def __init__(self, columns: PolicyInput, limits: EngineLimits, options: BlendOptions) -> None:
+        self.policy: Policy = make_policy("blend", columns, limits, parameters=asdict(options))
+        self._shares = (0.0, 0.0)
+
+    def begin_step(self, running: int, used_tokens: float) -> int:
+        transitions, state = self.policy.transitions, self.policy.state
+        budget = int(transitions.begin_step(state, running, used_tokens))
+        self._shares = transitions.shares(state)
+        return budget
+
+    def next_request(self, running: int) -> int:
+        return int(self.policy.transitions.next_request(self.policy.state, running))
+
+    def admitted(self, request: int) -> None:
+        self.policy.transitions.admitted(self.policy.state, request)
+
+    def preempted(self, request: int) -> None:
+        self.policy.transitions.preempted(self.policy.state, request)
+
+    def finished(self, request: int) -> None:
+        self.policy.transitions.finished(self.policy.state, request)
+
+    def shares(self) -> tuple[float, float]:
+        """KV tokens of the compute and of the memory side, as of the last step."""
+        return self._shares

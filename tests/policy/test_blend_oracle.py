@@ -1,0 +1,217 @@
+"""`blend` beside a slow, obvious one: the same decision at every event of every run."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from blendplan.hardware.engine_limits import EngineLimits
+from blendplan.policy.blend.start import BlendOptions
+from blendplan.policy.known import PolicyInput, StepPrices
+from tests.oracles.blend_kernels import CompiledBlend
+from tests.oracles.slow_blend import SlowBlend
+from tests.oracles.slow_engine import SlowEngine
+
+# Sums of multiples of this are exact in any order.
+GRAIN = 64.0
+# No run of these workloads is near as long.
+MOST_STEPS = 20_000
+
+
+@dataclass(frozen=True)
+class Case:
+    """A workload, what a policy believes of it, and the engine that runs it."""
+
+    prompts: list[list[int]]
+    outputs: list[int]
+    columns: PolicyInput
+    engine: EngineLimits
+    options: BlendOptions
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    """Requests in families, with short and long outputs, of which more or less is known.
+
+    Only what makes cases different in kind is drawn one by one; numbers come from a seed.
+    """
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    n = draw(st.integers(5, 60))
+    stems = [rng.integers(0, 3, rng.integers(0, 24)).tolist() for _ in range(1 + n // 8)]
+    stem = np.sort(rng.integers(0, len(stems), n))
+    prompts = [stems[s] + rng.integers(0, 3, rng.integers(1, 20)).tolist() for s in stem]
+    long = rng.random(n) < draw(st.sampled_from([0.1, 0.5, 0.9]))
+    outputs = np.where(long, rng.integers(9, 50, n), rng.integers(1, 9, n))
+    expected, spread = _beliefs(draw, rng, stem, outputs)
+    prompt_tokens = np.array([float(len(prompt)) for prompt in prompts])
+    block = draw(st.integers(1, 6))
+    longest = -(-int((prompt_tokens + outputs).max()) // block)
+    engine = EngineLimits(
+        kv_tokens=block * int(longest * draw(st.sampled_from([1.0, 1.5, 2.5, 12.0]))),
+        max_num_seqs=draw(st.integers(2, 16)),
+        max_num_batched_tokens=draw(st.integers(16, 160)),
+        block_size=block,
+    )
+    new_tokens = np.ceil(GRAIN * prompt_tokens * rng.uniform(0.2, 1.0, n)) / GRAIN
+    columns = PolicyInput(
+        depth_first=np.arange(n)[:: draw(st.sampled_from([1, -1]))],
+        family=np.cumsum(np.diff(stem, prepend=0) > 0),
+        by_density=np.arange(n),
+        prompt_tokens=prompt_tokens,
+        new_prompt_tokens=new_tokens,
+        output_tokens=expected,
+        output_spread=spread,
+        density=np.ceil(GRAIN * 2.0 * new_tokens / expected * rng.uniform(0.5, 2.0, n)) / GRAIN,
+        root_density=draw(st.sampled_from([0.5, 1.5, 4.0])),
+        prices=StepPrices(
+            token_s=1.0,
+            read_s=0.5,
+            least_tokens=draw(st.integers(1, 64)),
+            efficient_tokens=draw(st.sampled_from([(), ([1, 9], [16, 16], [33, 40], [96, 300])])),
+        ),
+    )
+    return Case(prompts, outputs.tolist(), columns, engine, draw(blend_options()))
+
+
+def _beliefs(
+    draw: st.DrawFn,
+    rng: np.random.Generator,
+    stem: NDArray[np.int64],
+    outputs: NDArray[np.int64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Expected outputs and their spread: of each family known, said to be known, or uncertain."""
+    n = len(stem)
+    expected, spread = outputs.astype(np.float64), np.zeros(n)
+    for number in range(stem.max() + 1):
+        mine = stem == number
+        kind = draw(st.sampled_from(["known", "wrong", "unsure", "cohort"]))
+        if kind == "known":
+            continue
+        spread[mine] = 0.005 if kind == "wrong" else draw(st.sampled_from([0.1, 0.4, 0.8, 1.5]))
+        noise = np.exp(rng.normal(draw(st.sampled_from([-1.5, 0.0])), rng.choice([0.2, 1.0]), n))
+        expected[mine] *= noise[mine]
+        if kind == "cohort":
+            expected[mine] = expected[mine].mean() if mine.any() else 0.0
+    # With lengths of hundreds, a bucket is wider than a step.
+    expected[rng.integers(n)] *= draw(st.sampled_from([1.0, 8.0, 30.0]))
+    return np.maximum(1.0, np.ceil(GRAIN * expected) / GRAIN), spread
+
+
+def blend_options() -> st.SearchStrategy[BlendOptions]:
+    """Options at their ends, and caps that no sum of token counts hits exactly."""
+    return st.builds(
+        BlendOptions,
+        boundary=st.sampled_from([0.3071, 1.0173, 3.0391]),
+        memory_cap=st.sampled_from([0.4917, 0.9803]),
+        compute_cap=st.sampled_from([0.6013, 0.9907]),
+        reserve=st.sampled_from([0.0, 0.507, 2.003]),
+        stagger=st.sampled_from([0.0, 0.5, 1.0]),
+        caution=st.sampled_from([0.0, 0.5, 1.0, 2.0]),
+        families=st.booleans(),
+    )
+
+
+class BothBlends:
+    """The compiled policy and the slow one; they must agree whenever they are asked.
+
+    Once rounding could have decided something, what follows says nothing about either.
+    """
+
+    def __init__(self, case: Case) -> None:
+        arguments = (case.columns, case.engine, case.options)
+        self.compiled = CompiledBlend(*arguments)
+        self.slow = SlowBlend(*arguments)
+        self.decisions: Counter[str] = Counter()
+
+    def begin_step(self, running: int, used_tokens: float) -> int:
+        budget = self.compiled.begin_step(running, used_tokens)
+        slow_budget = self.slow.begin_step(running, used_tokens)
+        self._unless_close("budget", budget, slow_budget)
+        share = self.slow.memory_share()
+        kv_tokens = self.slow.capacity
+        assert self.compiled.shares() == pytest.approx((kv_tokens - share, share), rel=1e-9)
+        return budget
+
+    def next_request(self, running: int) -> int:
+        request = self.compiled.next_request(running)
+        self._unless_close("request", request, self.slow.next_request(running))
+        return request
+
+    def _unless_close(self, what: str, compiled: int, slow: int) -> None:
+        if self.slow.edges.close:
+            raise TooCloseError
+        self.decisions[what] += 1
+        assert compiled == slow, (what, self.decisions)
+
+    def admitted(self, request: int) -> None:
+        self.compiled.admitted(request)
+        self.slow.admitted(request)
+
+    def preempted(self, request: int) -> None:
+        self.decisions["preemption"] += 1
+        self.compiled.preempted(request)
+        self.slow.preempted(request)
+
+    def finished(self, request: int) -> None:
+        self.compiled.finished(request)
+        self.slow.finished(request)
+
+
+class TooCloseError(Exception):
+    """Rounding could decide otherwise."""
+
+
+@dataclass
+class Tally:
+    """How often each kind of thing came up in all cases together."""
+
+    cases: int = 0
+    too_close: int = 0
+    decisions: Counter[str] = field(default_factory=Counter)
+
+
+def run_case(case: Case, tally: Tally) -> bool:
+    """Run to the end, or until rounding matters; answers whether it came to the end."""
+    both = BothBlends(case)
+    engine = SlowEngine(
+        case.prompts,
+        case.outputs,
+        blocks=case.engine.kv_blocks,
+        block_size=case.engine.block_size,
+        max_num_batched_tokens=case.engine.max_num_batched_tokens,
+        max_num_seqs=case.engine.max_num_seqs,
+        policy=both,
+    )
+    tally.cases += 1
+    try:
+        for _ in range(MOST_STEPS):
+            if engine.finished == len(case.prompts):
+                break
+            engine.step()
+    except TooCloseError:
+        tally.too_close += 1
+        return False
+    finally:
+        tally.decisions.update(both.decisions)
+    assert engine.finished == len(case.prompts)
+    return True
+
+
+def test_every_decision_is_that_of_the_slow_policy() -> None:
+    tally = Tally()
+
+    @given(cases())
+    @settings(max_examples=60, deadline=None)
+    def decide(case: Case) -> None:
+        event(f"came to the end: {run_case(case, tally)}")
+
+    decide()
+    # What the comparison rests on.
+    assert tally.too_close <= 0.05 * tally.cases
+    assert tally.decisions["budget"] > 1_000
+    assert tally.decisions["request"] > 1_000
+    assert tally.decisions["preemption"] > 20

@@ -1,0 +1,57 @@
+"""A replay on the simulated engine takes exactly the planned steps, whatever the policy."""
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import blendplan
+from blendplan.policy.registry import POLICIES
+from tests.planfile.test_rerun import job
+
+
+@given(
+    policy=st.sampled_from(POLICIES.names()),
+    seed=st.integers(0, 2**32 - 1),
+    requests=st.integers(1, 60),
+    known=st.booleans(),
+    kv_tokens=st.integers(700, 4_000),
+)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_no_step_differs(
+    tmp_path_factory: pytest.TempPathFactory,
+    policy: str,
+    seed: int,
+    requests: int,
+    known: bool,
+    kv_tokens: int,
+) -> None:
+    folder = tmp_path_factory.mktemp("exact")
+    plan = blendplan.plan(
+        job(seed, requests, known),
+        gpu="a100-80g",
+        policy=policy,
+        kv_tokens=kv_tokens,
+        max_num_seqs=24,
+        max_num_batched_tokens=256,
+        overlap=2.0,
+    )
+    done = blendplan.replay(
+        plan,
+        "sim",
+        folder / "results.jsonl",
+        step_log=folder / "steps.parquet",
+        request_log=folder / "requests.parquet",
+    )
+    predicted = plan.metadata["predicted"]
+    assert done.tally.steps == predicted["steps"]
+    assert done.tally.preemptions == predicted["preemptions"]
+    assert done.tally.elapsed_s == predicted["makespan_s"]
+    log = pq.read_table(folder / "requests.parquet").sort_by("source_row").to_pydict()
+    planned = plan.table.sort_by("source_row").to_pydict()
+    assert log["finished_s"] == planned["finish_s"]
+    assert log["cached_tokens"] == planned["cached_tokens"]
+    steps = pq.read_table(folder / "steps.parquet").to_pydict()
+    assert len(steps["time_s"]) == predicted["steps"]
+    assert sum(steps["prefill_tokens"]) == predicted["prefill_tokens"]
+    assert steps["end_s"][-1] == predicted["makespan_s"]
