@@ -159,7 +159,7 @@ def command(
 
     from blendplan.report.summary import facts
 
-    answer.tell(values, lambda: facts(rows()))
+    answer.tell(values, lambda _: facts(rows()))
 
 
 if __name__ == "__main__":

@@ -12,10 +12,12 @@ PACKAGE = Path(blendplan.__file__).parent
 
 # A room may import from itself and from rooms above it; rooms of one row do not know each other.
 ORDER = (
+    ("printable", "ranges"),
     ("errors",),
     ("fingerprint",),
     ("kernel_cache",),
     ("kernel", "compile_ahead", "whole_file", "names", "offsets", "scalars"),
+    ("arguments", "json_files"),
     ("hardware",),
     ("requests",),
     ("tree",),

@@ -161,3 +161,58 @@ def test_a_failed_plan_leaves_the_earlier_one(
     assert "the disk is full" in error_line(result)
     assert output.read_bytes() == b"an earlier plan"
     assert [entry.name for entry in tmp_path.iterdir()] == ["plan.arrow"]
+
+
+# Numbers that a command line may hold; all are wrong usage, found before any file is read.
+WRONG_NUMBERS = [
+    *[f"plan x --gpu h200 --{name} {value}" for name, value in (
+        ("tp", "0"), ("tp", "1e9"), ("replicas", str(2**31)), ("kv-tokens", str(10**30)),
+        ("max-num-seqs", str(2**31)), ("max-num-batched-tokens", str(2**31)),
+        ("block-size", "nan"), ("gpu-memory-utilization", "nan"), ("preserve-sharing", "nan"),
+        ("preserve-sharing", "inf"), ("overlap", "nan"), ("overlap", "0.5"), ("seed", "-1"),
+        ("seed", str(2**63)), ("effort", "3"), ("effort", "1.5"),
+    )],
+    "plan x --gpu h200 --sample-out y --fraction nan",
+    "replay x --retries -1",
+    "replay x --replica 1000000",
+    "calibrate --steps x --tp 1000000 -o y.toml",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", WRONG_NUMBERS)
+def test_wrong_numbers_are_wrong_usage(words: str) -> None:
+    result = run(*words.split())
+    assert result.exit_code == 2
+    assert words.split()[-2 if not words.endswith("y.toml") else 3] in error_line(result)
+
+
+def test_hostile_names_are_shown_as_escapes(tmp_path: Path) -> None:
+    path = tmp_path / "a\x1b[2Jb\nc.jsonl"
+    path.write_text('{"id": "x\\u001b[31m", "prompt": 3}\n')
+    for words in (("plan", path, "--gpu", "h200", "-o", tmp_path / "p"), ("inspect", path)):
+        result = run(*words)
+        assert result.exit_code == 1
+        line = error_line(result)
+        assert line.isprintable()
+        assert "\\x1b" in line
+    result = run("plan", "--gpu", "h200", "\x1b[2J", "--\x1b[2Jno", "-o", "x")
+    assert result.exit_code == 2
+    assert error_line(result).isprintable()
+
+
+def test_hostile_names_in_answers(tmp_path: Path) -> None:
+    job = tmp_path / "job.jsonl"
+    lines = [
+        {"id": f"{family}\x1b[31m\u202e-{n}", "prompt_token_ids": [n, n + 1], "output_tokens": 5}
+        for family in ("red", "turned")
+        for n in range(3)
+    ]
+    job.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    plan = tmp_path / "plan\x1b[2J.arrow"
+    assert run("plan", job, "--gpu", "h200", "-o", plan).exit_code == 0
+    for words in ("inspect", "verify", "replay", "inspect --json"):
+        result = run(*words.split(), plan)
+        assert result.exit_code == 0
+        assert all(line.isprintable() for line in (result.stdout + result.stderr).split("\n"))
+    families = json.loads(run("inspect", plan, "--json").stdout)["families"]
+    assert any("\x1b[31m\u202e" in row["name"] for row in families)

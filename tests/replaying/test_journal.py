@@ -128,3 +128,40 @@ def test_a_foreign_file_is_no_journal(tmp_path: Path, content: bytes) -> None:
     output.with_name("results.jsonl.journal").write_bytes(content)
     with pytest.raises(BlendplanError, match="is no journal"):
         resumed(output)
+
+
+DAMAGED = [b"no json", b"[]", b"\0\0\0", b'{"row": 1', b"[" * 100_000, b"", b"\xff"]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_damaged_line_in_the_middle_is_named_and_the_rest_is_kept(
+    tmp_path: Path, order: Order, damage: bytes
+) -> None:
+    output = tmp_path / "results.jsonl"
+    with Journal(output, order, RUN) as journal:
+        journal.begin()
+        journal.append([line(row) for row in range(4)])
+    content = journal.lines_path.read_bytes()
+    altered = content.replace(line(1) + b"\n", damage + b"\n")
+    journal.lines_path.write_bytes(altered)
+    with Journal(output, order, RUN) as journal:
+        found = list(journal.resume())
+        assert rows(found) == [0, 2, 3]
+        assert journal.damaged == [3 if order == "input" else 2]
+        assert journal.lines_path.read_bytes() == altered
+        journal.rewrite([offset for offset, _ in found])
+    assert rows(resumed(output, order)) == [0, 2, 3]
+
+
+def test_temporary_files_are_not_written_through_links(tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.write_text("precious")
+    output = tmp_path / "results.jsonl"
+    for name in ("results.jsonl.journal.partial", "results.jsonl.partial"):
+        (tmp_path / name).symlink_to(theirs)
+    with Journal(output, "input", RUN) as journal:
+        journal.begin()
+        journal.complete(journal.append([line(1)]))
+    assert theirs.read_text() == "precious"
+    assert output.read_bytes() == line(1) + b"\n"

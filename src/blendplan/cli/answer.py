@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from blendplan.printable import printable, printable_values
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    Draw = Callable[[Mapping[str, Any]], RenderableType]
 
 # Width of a table that goes into a file or a pipe, where there is no terminal to ask.
 _FILE_WIDTH = 120
@@ -25,13 +29,15 @@ class Answer:
     as_json: bool
     quiet: bool
 
-    def give(self, values: Mapping[str, Any], *draw: "Callable[[], RenderableType]") -> None:
+    def give(self, values: Mapping[str, Any], *draw: "Draw") -> None:
         """Write the answer to standard output: `values` under ``--json``, else what `draw` returns.
 
-        These are functions so that nothing is drawn, and rich is not imported, in vain.
+        These are functions of the values so that nothing is drawn, and rich is not imported, in
+        vain. They get the values with every text safe for a terminal; JSON escapes by itself.
         """
         if self.as_json:
-            click.echo(json.dumps(_finite(values), allow_nan=False, ensure_ascii=False))
+            text = json.dumps(_finite(values), allow_nan=False, ensure_ascii=False)
+            click.echo(text if text.isprintable() else "".join(map(_json_char, text)))
             return
         from rich.console import Console
 
@@ -42,10 +48,11 @@ class Answer:
         if sys.stdout.isatty():
             # On a terminal that is narrower still lines wrap; cut-off numbers would be worse.
             console.width = max(_LEAST_WIDTH, Console().width)
+        shown = printable_values(values)
         for picture in draw:
-            console.print(picture())
+            console.print(picture(shown))
 
-    def tell(self, values: Mapping[str, Any], *draw: "Callable[[], RenderableType]") -> None:
+    def tell(self, values: Mapping[str, Any], *draw: "Draw") -> None:
         """`give` for a command whose result is a file: silent under ``--quiet``."""
         if self.as_json or not self.quiet:
             self.give(values, *draw)
@@ -53,7 +60,7 @@ class Answer:
     def remark(self, line: str) -> None:
         """A line on standard error, unless ``--quiet``."""
         if not self.quiet:
-            click.echo(line, err=True)
+            click.echo(printable(line), err=True)
 
 
 def answering(function: Callable[..., None]) -> Callable[..., None]:
@@ -77,6 +84,11 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value
+
+
+def _json_char(char: str) -> str:
+    """A character of a JSON text; what a terminal would obey stands there as JSON's own escape."""
+    return char if char.isprintable() else json.dumps(char)[1:-1]
 
 
 _PREDICTED = ("makespan_s", "throughput_tokens_per_s", "steps", "preemptions")

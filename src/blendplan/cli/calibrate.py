@@ -10,6 +10,7 @@ from blendplan.cli.destination import check_destinations
 from blendplan.cli.names import CatalogueName
 from blendplan.cli.options import FILE
 from blendplan.cli.progress import Progress
+from blendplan.cli.ranges import within
 
 if TYPE_CHECKING:
     from blendplan.hardware.gpu import GpuSpec
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     "--tp",
     default=1,
     show_default=True,
-    type=click.IntRange(min=1),
+    type=within("tp"),
     metavar="N",
     help="GPUs that shared the model in the steps.",
 )
@@ -96,7 +97,7 @@ def command(
     values = {"profile": str(output), "gpu": profile.name, **fitted}
     from blendplan.report.calibrated import calibrated
 
-    answer.tell(values, lambda: calibrated(values))
+    answer.tell(values, calibrated)
 
 
 def _from_kernels(

@@ -94,7 +94,7 @@ def command(
         "rejected": requests.rejected,
         "compile_s": compile_s,
     }
-    answer.give(values, lambda: comparison(by_policy, result.verdict.sentences))
+    answer.give(values, lambda shown: comparison(shown["policies"], result.verdict.sentences))
 
 
 def _draw(result: "Comparison", job: Job, html: Path | None, png: Path | None) -> None:

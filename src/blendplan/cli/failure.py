@@ -9,6 +9,7 @@ from typing import NoReturn
 import click
 
 from blendplan.errors import BlendplanError
+from blendplan.printable import printable
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
@@ -32,15 +33,43 @@ def explain(error: BaseException) -> Failure | None:
         return Failure("interrupted", EXIT_INTERRUPTED)
     if isinstance(error, BlendplanError):
         return Failure(_one_line(str(error)), EXIT_FAILED)
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and not _lacks_memory(error):
         return Failure(system_line(error), EXIT_FAILED)
-    if isinstance(error, MemoryError):
-        detail = f" ({_one_line(str(error))})" if str(error) else ""
+    if _lacks_memory(error):
+        said = _one_line(str(error))
+        detail = f" ({said})" if 0 < len(said) <= 200 else ""
         return Failure(
             f"out of memory{detail}; use a machine with more, or plan the requests in parts",
             EXIT_FAILED,
         )
+    if isinstance(error, ImportError) and not str(error.name or "").startswith("blendplan"):
+        return Failure(
+            f"a package cannot be imported ({_one_line(str(error))}); install blendplan again",
+            EXIT_FAILED,
+        )
     return None
+
+
+# What the loader and the thread library say where memory is short, in an error of their own kind.
+_SHORT_OF_MEMORY = (
+    *("failed to map segment", "cannot allocate memory", "cannot enable executable stack"),
+    *("can't start new thread", "memory allocation", "out of memory"),
+)
+
+
+def _lacks_memory(error: BaseException | None) -> bool:
+    """Whether an error, or one that it came from, is about memory."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        text = str(error).lower()
+        loading = isinstance(error, ImportError | OSError | RuntimeError | SystemError)
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+            return True
+        if loading and any(words in text for words in _SHORT_OF_MEMORY):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def usage_line(error: click.ClickException) -> str:
@@ -57,7 +86,7 @@ def leave(line: str, code: int) -> NoReturn:
     """Print ``error: line`` on standard error and exit with `code`; nothing where it is empty."""
     if line:
         with suppress(OSError):
-            click.echo(f"error: {line}", err=True)
+            click.echo(f"error: {printable(line)}", err=True)
     abandon_unwritable_output()
     sys.exit(code)
 

@@ -25,4 +25,4 @@ def command(answer: Answer) -> None:
 
     from blendplan.report.catalogue import gpu_table
 
-    answer.give({"gpus": gpus}, lambda: gpu_table(gpus))
+    answer.give({"gpus": gpus}, lambda shown: gpu_table(shown["gpus"]))

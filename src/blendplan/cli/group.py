@@ -1,5 +1,7 @@
 """``blendplan``: the command group, loaded piece by piece, and its one way out on errors."""
 
+import os
+import resource
 import signal
 import sys
 from importlib import import_module
@@ -109,4 +111,7 @@ def main() -> None:
     """Entry point of the ``blendplan`` script."""
     # A job that is told to end cleans up as it does on Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
+        # Each thread of OpenBLAS wants memory of its own, and waits for ever where there is none.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     cli.main(prog_name="blendplan")

@@ -32,8 +32,8 @@ def command(plan_file: Path, answer: Answer) -> None:
         drawn = _slowest(plan)
     answer.give(
         values,
-        lambda: picture(
-            values,
+        lambda shown: picture(
+            shown,
             plan.metadata["series"],
             start_s=drawn.column("start_s"),
             memory_left_tokens=drawn.column("memory_left_tokens"),

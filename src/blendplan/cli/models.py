@@ -22,7 +22,7 @@ def command(answer: Answer) -> None:
     from blendplan.report.catalogue import model_table
 
     models = [_model(model_spec(name)) for name in model_names()]
-    answer.give({"models": models}, lambda: model_table(models))
+    answer.give({"models": models}, lambda shown: model_table(shown["models"]))
 
 
 def _model(spec: "ModelSpec") -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from blendplan.cli.names import CatalogueName, Name, NameOption
+from blendplan.cli.ranges import Share, within
 from blendplan.cost.registry import COST_MODELS
 from blendplan.engines.registry import ENGINES
 from blendplan.errors import BlendplanError
@@ -76,7 +77,7 @@ _PLANNING = (
         "--tp",
         default=1,
         show_default=True,
-        type=click.IntRange(min=1),
+        type=within("tp"),
         metavar="N",
         help="GPUs that share the model (tensor parallel).",
     ),
@@ -84,7 +85,7 @@ _PLANNING = (
         "--replicas",
         default=1,
         show_default=True,
-        type=click.IntRange(min=1),
+        type=within("replicas"),
         metavar="N",
         help="Engines that share the requests (data parallel), each with GPUs of its own.",
     ),
@@ -134,7 +135,7 @@ _PLANNING = (
     ),
     click.option(
         "--kv-tokens",
-        type=click.IntRange(min=1),
+        type=within("kv_tokens"),
         metavar="N",
         help="Capacity of the KV cache.  [default: what the GPU's memory leaves]",
     ),
@@ -142,7 +143,7 @@ _PLANNING = (
         "--max-num-seqs",
         default=EngineLimits.max_num_seqs,
         show_default=True,
-        type=click.IntRange(min=1),
+        type=within("max_num_seqs"),
         metavar="N",
         help="Most requests that run at once.",
     ),
@@ -150,7 +151,7 @@ _PLANNING = (
         "--max-num-batched-tokens",
         default=EngineLimits.max_num_batched_tokens,
         show_default=True,
-        type=click.IntRange(min=1),
+        type=within("max_num_batched_tokens"),
         metavar="N",
         help="Most tokens in one step.",
     ),
@@ -158,7 +159,7 @@ _PLANNING = (
         "--block-size",
         default=EngineLimits.block_size,
         show_default=True,
-        type=click.IntRange(min=1),
+        type=within("block_size"),
         metavar="N",
         help="Tokens in one block of the KV cache.",
     ),
@@ -166,7 +167,7 @@ _PLANNING = (
         "--gpu-memory-utilization",
         default=0.9,
         show_default=True,
-        type=click.FloatRange(0, 1, min_open=True),
+        type=Share(above_zero=True),
         metavar="SHARE",
         help="Share of the GPU's memory that the engine may use.",
     ),
@@ -182,18 +183,23 @@ _PLANNING = (
         "--preserve-sharing",
         default=0.99,
         show_default=True,
-        type=click.FloatRange(0, 1),
+        type=Share(),
         metavar="SHARE",
         help="Share of the possible prefix sharing that sorting by density must keep.",
     ),
     click.option(
-        "--seed", default=0, show_default=True, metavar="N", help="Seed of all that is random."
+        "--seed",
+        default=0,
+        show_default=True,
+        type=within("seed"),
+        metavar="N",
+        help="Seed of all that is random.",
     ),
     click.option(
         "--effort",
         default=1,
         show_default=True,
-        type=click.IntRange(0, 2),
+        type=within("effort"),
         help="How many sets of parameters of the policy to simulate before one is chosen.",
     ),
 )
@@ -219,6 +225,8 @@ def _engine_args(
             arguments[name] = json.loads(value)
         except ValueError:
             arguments[name] = value
+        except RecursionError:
+            raise click.BadParameter(f"{name} is nested too deeply", ctx, param) from None
     return arguments
 
 
@@ -250,7 +258,7 @@ _RUNNING = (
         "--retries",
         default=2,
         show_default=True,
-        type=click.IntRange(min=0),
+        type=within("retries"),
         metavar="N",
         help="Further attempts of a request that failed.",
     ),

@@ -57,7 +57,7 @@ def tell_outcome(
         "output": None if output is None else str(output),
         "compile_s": compile_s,
     }
-    answer.tell(values, lambda: facts(replayed_rows(values)))
+    answer.tell(values, lambda shown: facts(replayed_rows(shown)))
     if replayed.interrupted:
         raise Failure(_INTERRUPTED, EXIT_INTERRUPTED)
     if values["failed"]:

@@ -11,6 +11,7 @@ from blendplan.cli.job import Job, planning
 from blendplan.cli.names import Name, NameOption
 from blendplan.cli.options import FILE
 from blendplan.cli.progress import Progress
+from blendplan.cli.ranges import Share
 from blendplan.policy.registry import DEFAULT, POLICIES
 
 _DEFAULT_FRACTION = 0.01
@@ -37,7 +38,7 @@ _DEFAULT_FRACTION = 0.01
 )
 @click.option(
     "--fraction",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=Share(above_zero=True),
     metavar="SHARE",
     help=f"Share of the requests that --sample-out takes.  [default: {_DEFAULT_FRACTION}]",
 )
@@ -96,7 +97,7 @@ def _plan(job: Job, policy: str, output: Path, answer: Answer) -> None:
         "plan_wall_s": perf_counter() - started - clock.seconds,
         "compile_s": clock.seconds,
     }
-    answer.tell(values, lambda: facts(headline_rows(values) | {"plan file": str(output)}))
+    answer.tell(values, lambda shown: facts(headline_rows(shown) | {"plan file": shown["output"]}))
 
 
 def _sample(job: Job, sample_out: Path, fraction: float, answer: Answer) -> None:
@@ -113,8 +114,8 @@ def _sample(job: Job, sample_out: Path, fraction: float, answer: Answer) -> None
     values = {"requests": len(requests), "sampled": len(rows), "sample_out": str(sample_out)}
     answer.tell(
         values,
-        lambda: (
-            f"{len(rows):,} of {len(requests):,} requests written to {sample_out}; run them, "
-            f"then plan with --lengths sample:RESULTS"
+        lambda shown: (
+            f"{len(rows):,} of {len(requests):,} requests written to {shown['sample_out']}; "
+            "run them, then plan with --lengths sample:RESULTS"
         ),
     )

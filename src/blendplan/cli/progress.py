@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from blendplan.printable import printable
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.live import Live
@@ -54,7 +56,7 @@ class Progress:
 
     def stage(self, name: str) -> None:
         """Begin a piece of work of unknown size."""
-        self._stage, self._done, self._total = name, 0, 0
+        self._stage, self._done, self._total = printable(name), 0, 0
 
     def report(self, stage: str, done: int, total: int) -> None:
         """Both at once, for work that tells its stages itself."""
@@ -70,9 +72,9 @@ class Progress:
             return
         with self._lock:
             if self._bar:
-                self._bar.console.print(text)
+                self._bar.console.print(printable(text))
             else:
-                click.echo(text, err=True)
+                click.echo(printable(text), err=True)
 
     def _show(self) -> None:
         from rich.console import Console

@@ -11,6 +11,7 @@ from blendplan.cli.destination import check_destinations
 from blendplan.cli.options import FILE, engine_option, engine_options
 from blendplan.cli.outcome import resumable, showing, tell_outcome
 from blendplan.cli.progress import Progress
+from blendplan.cli.ranges import within
 from blendplan.engines.registry import ENGINES
 from blendplan.errors import BlendplanError
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 @engine_option(default="sim", show_default=True)
 @click.option(
     "--replica",
-    type=click.IntRange(min=0),
+    type=within("replica"),
     metavar="I",
     help="Which part to run of a plan for several replicas, from 0.",
 )

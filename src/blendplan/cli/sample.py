@@ -12,6 +12,7 @@ from blendplan.cli.names import Name
 from blendplan.cli.options import FILE, engine_option, engine_options
 from blendplan.cli.outcome import resumable, showing, tell_outcome
 from blendplan.cli.progress import Progress
+from blendplan.cli.ranges import Share, within
 
 
 @click.command("sample")
@@ -23,10 +24,17 @@ from blendplan.cli.progress import Progress
     "--fraction",
     default=0.01,
     show_default=True,
-    type=click.FloatRange(0, 1, min_open=True),
+    type=Share(above_zero=True),
     help="Share of the requests to run.",
 )
-@click.option("--seed", default=0, show_default=True, help="For the choice of the requests.")
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    type=within("seed"),
+    metavar="N",
+    help="For the choice of the requests.",
+)
 @engine_option(required=True)
 @click.option(
     "--on-error",

@@ -1,6 +1,8 @@
 """``blendplan verify``: a plan file against itself, and against the request file."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -38,8 +40,12 @@ def command(plan_file: Path, requests_file: Path | None, answer: Answer) -> None
         "verified": True,
         "checked": checked,
     }
-    lines = [*(f"checked {line}" for line in checked), f"{plan_file} is whole and consistent"]
-    answer.tell(values, lambda: "\n".join(lines))
+    answer.tell(values, lambda shown: "\n".join(_lines(shown)))
+
+
+def _lines(values: Mapping[str, Any]) -> list[str]:
+    checked = [f"checked {line}" for line in values["checked"]]
+    return [*checked, f"{values['plan']} is whole and consistent"]
 
 
 def _check_source(path: Path, stated: str) -> str:

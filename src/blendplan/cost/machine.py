@@ -1,16 +1,24 @@
 """`Machine`: the hardware, model and engine limits that requests are planned for."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from inspect import signature
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from blendplan.arguments import keywords, number, one_of, text, whole
 from blendplan.cost.protocol import CostModel, step_table
-from blendplan.cost.registry import cost_model
+from blendplan.cost.registry import COST_MODELS, cost_model
 from blendplan.cost.step import StepTable
+from blendplan.errors import BlendplanError
 from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.hardware.gpu import GpuSpec
 from blendplan.hardware.kv_capacity import kv_capacity_tokens
 from blendplan.hardware.lookup import gpu_spec, model_spec
-from blendplan.hardware.model import ModelSpec, kv_bits
+from blendplan.hardware.model import KV_BITS, ModelSpec, kv_bits
 
 
 @dataclass(frozen=True)
@@ -61,8 +69,19 @@ def machine(
             engine limits, by vLLM's names.
 
     Raises:
-        BlendplanError: an unknown name, or a model that does not fit the GPU.
+        BlendplanError: an unknown name, a number out of its range (`blendplan.ranges.RANGES`),
+            or a model that does not fit the GPU.
     """
+    tp = whole("tp", tp)
+    overlap = number("overlap", overlap, 1.0, math.inf)
+    COST_MODELS.check(text("cost", cost, "give the name of a cost model"))
+    max_num_seqs = whole("max_num_seqs", max_num_seqs)
+    max_num_batched_tokens = whole("max_num_batched_tokens", max_num_batched_tokens)
+    block_size = whole("block_size", block_size)
+    gpu_memory_utilization = number(
+        "gpu_memory_utilization", gpu_memory_utilization, 0.0, 1.0, above_least=True
+    )
+    kv_dtype = one_of("kv_dtype", kv_dtype, ("auto", *KV_BITS))
     gpu = gpu if isinstance(gpu, GpuSpec) else gpu_spec(gpu)
     model = model if isinstance(model, ModelSpec) else model_spec(model)
     model = replace(model, kv_bits=kv_bits(model, kv_dtype))
@@ -78,6 +97,37 @@ def machine(
             block_size=block_size,
         )
     limits = EngineLimits(kv_tokens, max_num_seqs, max_num_batched_tokens, block_size)
-    costs = cost_model(cost, model, gpu, tp)
-    table = step_table(costs, limits, overlap)
+    try:
+        costs = cost_model(cost, model, gpu, tp)
+        table = step_table(costs, limits, overlap)
+    except BlendplanError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise BlendplanError(
+            f"what was fitted for GPU {gpu.name} gives no prices "
+            f"({type(error).__name__}: {error}); calibrate it again, or plan with "
+            "the cost model datasheet"
+        ) from error
+    _check_prices(table, gpu)
     return Machine(gpu, model, tp, costs, limits, table, kv_dtype)
+
+
+def _check_prices(table: StepTable, gpu: GpuSpec) -> None:
+    """Refuse prices under which a simulated run would never end."""
+    prices = (*table[:4], np.array(table.step_s))
+    if not all(np.all((price >= 0) & (price < np.inf)) for price in prices) or not np.all(
+        table.linear_s[1:] + table.step_s > 0
+    ):
+        raise BlendplanError(
+            f"by what is known of GPU {gpu.name}, steps take no time, or take it back; check the "
+            "profile, or calibrate it again"
+        )
+
+
+def check_engine_arguments(of: str, given: Mapping[str, Any]) -> None:
+    """Refuse keyword arguments of a planning function that `machine` does not take.
+
+    Raises:
+        BlendplanError: an unknown name, with the nearest ones.
+    """
+    keywords(of, given, list(signature(machine).parameters)[2:])

@@ -32,6 +32,8 @@ from blendplan.errors import BlendplanError
 _CLOSE_S = 30.0
 
 _TAIL_BYTES = 100_000
+# A link that somebody put at the name of the log is not written through.
+_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
 _ERROR_CHARACTERS = 300
 _EXCEPTION = re.compile(r"(\w+\.)*\w*(Error|Exception): .")
 _CHILD = "from blendplan.engines.process import main; main()"
@@ -57,7 +59,7 @@ class EngineProcess:
         # An engine that died before this one may have said why.
         self._keep_log = self.log.exists() and self.log.stat().st_size > 0
         ours, theirs = socket.socketpair()
-        with self.log.open("ab") as output, theirs:
+        with os.fdopen(os.open(self.log, _APPEND, 0o666), "ab") as output, theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _CHILD, str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,

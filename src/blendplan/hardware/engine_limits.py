@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from blendplan.arguments import whole
 from blendplan.errors import BlendplanError
 
 
@@ -16,6 +17,9 @@ class EngineLimits:
         max_num_seqs: most requests that may run at once.
         max_num_batched_tokens: most tokens that one step may compute.
         block_size: tokens in one block of the KV cache.
+
+    Raises:
+        BlendplanError: a limit is out of `blendplan.ranges.RANGES`, or no block fits.
     """
 
     kv_tokens: int
@@ -25,8 +29,7 @@ class EngineLimits:
 
     def __post_init__(self) -> None:
         for name in LIMITS:
-            if getattr(self, name) < 1:
-                raise BlendplanError(f"{name} is {getattr(self, name)}; it must be at least 1")
+            object.__setattr__(self, name, whole(name, getattr(self, name)))
         if self.kv_tokens < self.block_size:
             raise BlendplanError(
                 f"kv_tokens is {self.kv_tokens}, less than one block of {self.block_size} tokens"

@@ -1,6 +1,5 @@
 """`ModelSpec` from a Hugging Face ``config.json``."""
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +7,8 @@ from typing import Any
 
 from blendplan.errors import BlendplanError
 from blendplan.hardware.model import ModelSpec
+from blendplan.json_files import parse_json_object, read_text
+from blendplan.printable import show
 
 # Two-matrix MLPs; every other known architecture has gate, up and down.
 _UNGATED = {"opt", "gpt2", "gpt_neox", "falcon", "bloom", "starcoder2", "phi", "gpt_bigcode"}
@@ -28,7 +29,7 @@ class _Config:
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 10**9:
                 raise BlendplanError(
-                    f"{self.where}: {name} is {value!r}; expected a whole number of at least 0"
+                    f"{self.where}: {name} is {_seen(value)}; expected a whole number of at least 0"
                 )
             return value
         if default is None:
@@ -39,7 +40,11 @@ class _Config:
 
     def flag(self, name: str, default: bool) -> bool:
         value = self.values.get(name)
-        return default if value is None else bool(value)
+        if value is None:
+            return default
+        if not isinstance(value, bool):
+            raise BlendplanError(f"{self.where}: {name} is {show(value)}; expected true or false")
+        return value
 
 
 def read_config(path: Path) -> ModelSpec:
@@ -53,19 +58,11 @@ def read_config(path: Path) -> ModelSpec:
     """
     if path.is_dir():
         path = path / "config.json"
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        reason = error.strerror or "cannot be read"
-        raise BlendplanError(
-            f"model config {path}: {reason}; give a catalogue name or a folder with config.json"
-        ) from None
-    except ValueError as error:
-        raise BlendplanError(f"model config {path} is not JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise BlendplanError(f"model config {path} is not a JSON object")
+    where = f"model config {path}"
+    hint = "give a catalogue name or a folder with config.json"
+    values = parse_json_object(read_text(path, where, hint), where)
     name = path.parent.name if path.name == "config.json" and path.parent.name else path.stem
-    return _model(name, values, f"model config {path}")
+    return _model(name, values, where)
 
 
 def _model(name: str, values: dict[str, Any], where: str) -> ModelSpec:
@@ -100,7 +97,7 @@ def _model(name: str, values: dict[str, Any], where: str) -> ModelSpec:
             "max_position_embeddings", "n_positions", "max_seq_len", default=131072
         ),
         tied_embeddings=config.flag("tie_word_embeddings", _ties(values)),
-        gated_mlp=values.get("model_type") not in _UNGATED,
+        gated_mlp=str(values.get("model_type")) not in _UNGATED,
         experts=experts,
         experts_per_token=config.count(
             "num_experts_per_tok", "experts_per_token", default=min(experts, 2)
@@ -148,7 +145,7 @@ def _bits(values: Mapping[str, Any], where: str) -> tuple[float, float]:
     kv_scheme = quantisation.get("kv_cache_scheme") or quantisation.get("kv_cache_quant_algo")
     kv_bits = 16.0
     if isinstance(kv_scheme, dict):
-        kv_bits = float(kv_scheme.get("num_bits") or 8)
+        kv_bits = float(_Config(kv_scheme, where).count("num_bits", default=8) or 8)
     elif kv_scheme:
         kv_bits = 8.0
     if method in ("fp8", "fbgemm_fp8"):
@@ -170,16 +167,20 @@ def _bits(values: Mapping[str, Any], where: str) -> tuple[float, float]:
                 bits = _grouped(weights.get("num_bits"), weights.get("group_size"), where)
                 return bits, kv_bits
     raise BlendplanError(
-        f"{where}: quantisation {method or quantisation!r} is not known; known are fp8, awq, gptq, "
+        f"{where}: quantisation {_seen(method)} is not known; known are fp8, awq, gptq, "
         "bitsandbytes, compressed-tensors, modelopt and mxfp4"
     )
 
 
 def _grouped(bits: object, group: object, where: str) -> float:
     """Bits per weight with a 16-bit scale and a zero point for each group of weights."""
-    if bits not in (2, 3, 4, 8) or not isinstance(bits, int):
-        raise BlendplanError(f"{where}: weights of {bits!r} bits; expected 2, 3, 4 or 8")
+    if not isinstance(bits, int) or bits not in (2, 3, 4, 8):
+        raise BlendplanError(f"{where}: weights of {show(bits)} bits; expected 2, 3, 4 or 8")
     if bits == 8:
         return 8.0
-    size = group if isinstance(group, int) and group > 0 else math.inf
+    size = group if isinstance(group, int) and 0 < group < 10**9 else math.inf
     return bits + (16 + bits) / size
+
+
+def _seen(value: object) -> str:
+    return repr(value[:40]) if isinstance(value, str) else show(value)

@@ -5,11 +5,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from blendplan.arguments import LONGEST_PATH
 from blendplan.errors import BlendplanError
 from blendplan.hardware.catalogue import catalogue, entry_named, fitted_tables, spec_from_table
 from blendplan.hardware.gpu import GpuSpec
 from blendplan.hardware.model import ModelSpec
+from blendplan.json_files import read_text
 from blendplan.names import unknown
+from blendplan.printable import show
 
 
 def gpu_names() -> list[str]:
@@ -25,7 +28,11 @@ def gpu_spec(name: str | Path) -> GpuSpec:
     Raises:
         BlendplanError: unknown name, unreadable file, wrong fields.
     """
+    if not isinstance(name, str | Path):
+        raise BlendplanError(f"gpu is {show(name)}; give a name, or the path of a profile in TOML")
     text = str(name)
+    if len(text) > LONGEST_PATH:
+        raise BlendplanError(f"gpu is {show(text)}; no name is as long as that")
     if text.endswith(".toml"):
         return _from_profile(Path(text))
     entry = entry_named("gpus", text)
@@ -39,14 +46,8 @@ def gpu_spec(name: str | Path) -> GpuSpec:
 
 
 def _from_profile(path: Path) -> GpuSpec:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        reason = error.strerror or "cannot be read"
-        raise BlendplanError(f"GPU profile {path}: {reason}; give a TOML file") from None
-    except UnicodeDecodeError as error:
-        raise BlendplanError(f"GPU profile {path} is not TOML: {error}") from None
-    return gpu_from_text(text, f"GPU profile {path}", path.stem)
+    where = f"GPU profile {path}"
+    return gpu_from_text(read_text(path, where, "give a TOML file", "TOML"), where, path.stem)
 
 
 def gpu_from_text(text: str, where: str, name: str) -> GpuSpec:
@@ -62,7 +63,9 @@ def gpu_from_text(text: str, where: str, name: str) -> GpuSpec:
     """
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError:
+        raise BlendplanError(f"{where} is nested too deeply; that is no profile") from None
+    except ValueError as error:
         raise BlendplanError(f"{where} is not TOML: {error}") from None
     base = table.pop("base", None)
     if base is not None:
@@ -70,10 +73,10 @@ def gpu_from_text(text: str, where: str, name: str) -> GpuSpec:
             raise BlendplanError(f"{where}: base is {base!r}; give a catalogue name")
         known = gpu_spec(base)
         table = {item: getattr(known, item) for item in GpuSpec.__dataclass_fields__} | table
-    return _from_table(str(table.pop("name", name)), table, where)
+    return _from_table(table.pop("name", name), table, where)
 
 
-def _from_table(name: str, table: Mapping[str, Any], where: str) -> GpuSpec:
+def _from_table(name: object, table: Mapping[str, Any], where: str) -> GpuSpec:
     return spec_from_table(GpuSpec, {"name": name, **table}, where)
 
 
@@ -88,8 +91,12 @@ def model_spec(name: str | Path) -> ModelSpec:
     Raises:
         BlendplanError: unknown name, no or bad ``config.json``.
     """
+    if not isinstance(name, str | Path):
+        raise BlendplanError(f"model is {show(name)}; give a name, or a folder with config.json")
     path = Path(name)
-    if isinstance(name, Path) or path.is_dir() or path.suffix == ".json":
+    if len(str(name)) > LONGEST_PATH:
+        raise BlendplanError(f"model is {show(str(name))}; no name is as long as that")
+    if isinstance(name, Path) or _is_folder(path) or path.suffix == ".json":
         from blendplan.hardware.hf_config import read_config
 
         return read_config(path)
@@ -101,3 +108,10 @@ def model_spec(name: str | Path) -> ModelSpec:
         )
     table = {"name": entry, **catalogue("models")[entry]}
     return spec_from_table(ModelSpec, table, f"model {entry}")
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # no name that a folder can have
+        return False

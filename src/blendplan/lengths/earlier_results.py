@@ -11,7 +11,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from blendplan.errors import BlendplanError
-from blendplan.requests.record import MOST_TOKENS, BadRecordError, parse_line, show
+from blendplan.printable import show
+from blendplan.requests.lines import count_lines, filled_lines
+from blendplan.requests.record import MOST_TOKENS, BadRecordError, parse_line
 from blendplan.requests.source import Source
 
 _RIGHT = 'give OpenAI batch output lines or {"id": "...", "output_tokens": 12}'
@@ -58,25 +60,22 @@ def read_results(path: Path | str) -> Results:
         BlendplanError: the file cannot be read, a line is not a result, or no request succeeded.
     """
     found: dict[str, tuple[int, int]] = {}
-    answered = failed = number = 0
+    answered = failed = first_row = 0
     with Source(path) as source:
         if source.is_table:
             raise BlendplanError(f"{source.name} is not a results file of JSON lines; {_RIGHT}")
         for block in source.line_blocks():
-            for raw in block.splitlines():
-                number += 1
-                line = raw.strip()
-                if not line:
-                    continue
+            for row, line in filled_lines(block, first_row):
                 try:
                     name, tokens = _result(parse_line(line))
                 except BadRecordError as error:
-                    raise BlendplanError(f"{source.name}, line {number}: {error}") from error
+                    raise BlendplanError(f"{source.name}, line {row + 1}: {error}") from error
                 if tokens is None:
                     failed += 1
                 else:
                     answered += 1
                     found[name] = tokens
+            first_row += count_lines(block)
         if not found:
             why = f"all {failed} requests in it failed" if failed else "it has no line"
             raise BlendplanError(f"{source.name} holds no result ({why}); {_RIGHT}")

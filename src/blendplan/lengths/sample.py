@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from blendplan.arguments import number, whole
 from blendplan.errors import BlendplanError
 from blendplan.requests.columns import Requests
 from blendplan.tree.prefix_tree import PrefixTree
@@ -31,8 +32,13 @@ def choose_sample(
     Raises:
         BlendplanError: ``fraction`` is out of range, or all output lengths are known.
     """
-    if not 0.0 < fraction <= 1.0:
-        raise BlendplanError(f"the sampled fraction must be over 0 and at most 1, got {fraction}")
+    try:
+        fraction = number("fraction", fraction, 0.0, 1.0, above_least=True)
+    except BlendplanError as error:
+        raise BlendplanError(
+            f"the sampled fraction must be over 0 and at most 1: {error}"
+        ) from None
+    seed = whole("seed", seed)
     unknown = tree.order[requests.output_tokens[tree.order] < 0]
     if not len(unknown):
         raise BlendplanError("every request states its output_tokens; there is nothing to sample")
@@ -62,8 +68,8 @@ def main_branches(tree: PrefixTree) -> NDArray[np.int64]:
     child[1:] = tree.parent[1:] == top
     large = np.flatnonzero(child & (size >= max(2.0, 1e-4 * len(tree))))
     branch = np.zeros(len(tree), dtype=np.int64)
-    for number, node in enumerate(large):
-        branch[tree.order[tree.request_start[node] : tree.request_end[node]]] = number + 1
+    for place, node in enumerate(large):
+        branch[tree.order[tree.request_start[node] : tree.request_end[node]]] = place + 1
     return branch
 
 

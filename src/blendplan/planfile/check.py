@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from blendplan.errors import BlendplanError
 from blendplan.planfile.columns import numbers
+from blendplan.planfile.well_formed import check_column_values, check_metadata, none_of
 
 
 def column_digest(table: pa.Table) -> str:
@@ -46,7 +46,7 @@ def _update(digest: "hashlib._Hash", part: str, chunk: pa.Array) -> None:
             lengths = pc.fill_null(pc.list_value_length(chunk), 0)
             digest.update(lengths.to_numpy().astype("<i8").data)
         else:
-            digest.update(np.ascontiguousarray(chunk.flatten().to_numpy()).data)
+            digest.update(np.ascontiguousarray(chunk.flatten().to_numpy(zero_copy_only=False)).data)
     elif pa.types.is_string(chunk.type) or pa.types.is_binary(chunk.type):
         if part == "lengths":
             lengths = pc.fill_null(pc.binary_length(chunk), 0)
@@ -68,43 +68,83 @@ def check_columns(table: pa.Table, metadata: dict[str, Any]) -> list[str]:
     try:
         checked = [
             _check_digests(table, metadata),
-            _check_requests(table, metadata),
-            _check_times(table, metadata),
-            _check_capacity(table, metadata),
-            _check_totals(table, metadata),
+            _check_form(table, metadata),
+            *_check_relations(table, metadata),
         ]
-    except (KeyError, TypeError, AttributeError, ArithmeticError) as error:
-        raise _wrong(f"metadata lacks or mistypes {error}") from None
+        for number, part in enumerate(metadata.get("parts", [])):
+            rows = np.flatnonzero(numbers(table, "replica") == number)
+            _check_relations(table.slice(rows[0], len(rows)), part)
+    except RecursionError:
+        raise _failed("the metadata are nested too deeply") from None
+    except BlendplanError as error:
+        raise _failed(str(error)) from None
     return checked
 
 
-def _wrong(what: str) -> BlendplanError:
+def _failed(what: str) -> BlendplanError:
     return BlendplanError(f"plan fails verification: {what}; make it again with `blendplan plan`")
+
+
+def _check_form(table: pa.Table, metadata: dict[str, Any]) -> str:
+    try:
+        check_metadata(metadata)
+        json.dumps(metadata, allow_nan=False)
+    except ValueError as error:
+        raise BlendplanError(f"metadata lacks or mistypes a value: {error}") from None
+    check_column_values(table)
+    _check_replicas(table, metadata)
+    return "types and ranges of all values"
+
+
+def _check_replicas(table: pa.Table, metadata: dict[str, Any]) -> None:
+    """Each part has its rows together, in the order of the parts."""
+    parts = metadata.get("parts", [metadata])
+    replica = numbers(table, "replica")
+    if not np.array_equal(np.unique(replica), np.arange(len(parts))):
+        raise BlendplanError(f"the rows are not those of replicas 0 to {len(parts) - 1}")
+    if np.any(np.diff(replica) < 0):
+        raise BlendplanError("rows of one replica do not stand together")
+    for name in ("depth_first", "by_density"):
+        ranks = numbers(table, name)
+        for part in range(len(parts)):
+            mine = np.sort(ranks[replica == part])
+            if not np.array_equal(mine, np.arange(len(mine))):
+                raise BlendplanError(f"{name} of replica {part} are not ranks 0, 1, 2, ...")
+
+
+def _check_relations(table: pa.Table, metadata: dict[str, Any]) -> list[str]:
+    """What the columns and the metadata of a plan, or of one part, have to do with each other."""
+    return [
+        _check_requests(table, metadata),
+        _check_times(table, metadata),
+        _check_capacity(table, metadata),
+        _check_totals(table, metadata),
+    ]
 
 
 def _check_digests(table: pa.Table, metadata: dict[str, Any]) -> str:
     if "columns_sha256" not in metadata:
         return "plan in memory, no checksums yet"
     if metadata["metadata_sha256"] != metadata_digest(metadata):
-        raise _wrong("the metadata do not match their checksum, the file was altered")
+        raise BlendplanError("the metadata do not match their checksum, the file was altered")
     if metadata["columns_sha256"] != column_digest(table):
-        raise _wrong("the columns do not match their checksum, the file was altered")
+        raise BlendplanError("the columns do not match their checksum, the file was altered")
     return "checksums of columns and metadata"
 
 
 def _check_requests(table: pa.Table, metadata: dict[str, Any]) -> str:
     n = table.num_rows
     if metadata["requests"] != n:
-        raise _wrong(f"metadata says {metadata['requests']} requests, there are {n} rows")
+        raise BlendplanError(f"metadata says {metadata['requests']} requests, there are {n} rows")
     for name in ("request_id", "source_row"):
         distinct = pc.count_distinct(table.column(name)).as_py()
         if distinct != n:
-            raise _wrong(f"{n - distinct} values of {name} occur more than once")
+            raise BlendplanError(f"{n - distinct} values of {name} occur more than once")
     position, replica = numbers(table, "position"), numbers(table, "replica")
     for part in np.unique(replica):
         mine = position[replica == part]
         if not np.array_equal(mine, np.arange(len(mine))):
-            raise _wrong(f"positions of replica {part} are not 0, 1, 2, ... in row order")
+            raise BlendplanError(f"positions of replica {part} are not 0, 1, 2, ... in row order")
     return f"every one of {n} requests exactly once"
 
 
@@ -112,25 +152,25 @@ def _check_capacity(table: pa.Table, metadata: dict[str, Any]) -> str:
     engine = metadata["engine"]
     capacity, block = engine["kv_tokens"], engine["block_size"]
     if min(capacity, block) < 1:
-        raise _wrong(f"a KV cache of {capacity} tokens in blocks of {block}")
+        raise BlendplanError(f"a KV cache of {capacity} tokens in blocks of {block}")
     left = numbers(table, "memory_left_tokens")
     right = numbers(table, "memory_right_tokens")
     # Each half is rounded to whole tokens on its own.
-    _none(
+    none_of(
         (left < 0) | (right < 0) | (left + right > capacity + 1),
         "memory partition exceeds the KV cache",
     )
     prompts = numbers(table, "prompt_tokens").astype(np.int64)
     outputs = np.maximum(1, np.rint(numbers(table, "output_tokens_mean"))).astype(np.int64)
     blocks = -(-(prompts + outputs - 1) // block)
-    _none(blocks > capacity // block, "request is longer than the whole KV cache")
+    none_of(blocks > capacity // block, "request is longer than the whole KV cache")
     budget = numbers(table, "prefill_budget_tokens")
-    _none(
+    none_of(
         (budget < 1) | (budget > engine["max_num_batched_tokens"]),
         "prefill budget is outside 1 to max_num_batched_tokens",
     )
     cached = numbers(table, "cached_tokens")
-    _none((cached < 0) | (cached >= prompts), "cached tokens are not below the prompt length")
+    none_of((cached < 0) | (cached >= prompts), "cached tokens are not below the prompt length")
     _check_concurrency(table, engine["max_num_seqs"])
     return f"KV capacity of {capacity} tokens and {engine['max_num_seqs']} sequences"
 
@@ -145,20 +185,20 @@ def _check_concurrency(table: pa.Table, most: int) -> None:
         running = np.arange(1, len(begun) + 1) - ended
         if len(running) and running.max() > most:
             at = float(begun[np.argmax(running)])
-            raise _wrong(f"{running.max()} requests run at {at:.3f} s, {most} are allowed")
+            raise BlendplanError(f"{running.max()} requests run at {at:.3f} s, {most} are allowed")
 
 
 def _check_times(table: pa.Table, metadata: dict[str, Any]) -> str:
     start, finish = numbers(table, "start_s"), numbers(table, "finish_s")
-    _none(~(start >= 0) | ~(finish > start), "request does not end after it starts")
+    none_of(~(start >= 0) | ~(finish > start), "request does not end after it starts")
     replica, batch = numbers(table, "replica"), numbers(table, "batch")
     for part in np.unique(replica):
         mine = replica == part
         if np.any(np.diff(batch[mine]) < 0) or np.any(np.diff(start[mine]) < 0):
-            raise _wrong(f"rows of replica {part} are not in order of admission")
+            raise BlendplanError(f"rows of replica {part} are not in order of admission")
     latest, stated = float(finish.max(initial=0.0)), metadata["predicted"]["makespan_s"]
     if not np.isclose(latest, stated, rtol=1e-9):
-        raise _wrong(f"the last request ends at {latest} s, metadata says {stated} s")
+        raise BlendplanError(f"the last request ends at {latest} s, metadata says {stated} s")
     return "order of admission and simulated times"
 
 
@@ -166,27 +206,16 @@ def _check_totals(table: pa.Table, metadata: dict[str, Any]) -> str:
     predicted = metadata["predicted"]
     prompts = int(numbers(table, "prompt_tokens").sum(dtype=np.int64))
     if prompts != predicted["prompt_tokens"]:
-        raise _wrong(
+        raise BlendplanError(
             f"prompts have {prompts} tokens in all, metadata says {predicted['prompt_tokens']}"
         )
     cached = int(numbers(table, "cached_tokens").sum(dtype=np.int64))
     planned = metadata["prefix_sharing"]["planned"]
     if not np.isclose(cached / max(1, prompts), planned, atol=1e-9):
-        raise _wrong(f"{cached} of {prompts} prompt tokens are cached, metadata says {planned:.6f}")
+        raise BlendplanError(
+            f"{cached} of {prompts} prompt tokens are cached, metadata says {planned:.6f}"
+        )
     ratio = metadata["bound_ratio"]
     if not 0 < ratio <= 1 + 1e-9:
-        raise _wrong(f"bound_ratio is {ratio}, it must be between 0 and 1")
-    lists = table.column("prompt_token_ids")
-    lengths = pc.list_value_length(lists).to_numpy()
-    with_ids = ~np.isnan(lengths) if lengths.dtype.kind == "f" else np.ones(len(lengths), bool)
-    _none(
-        with_ids & (np.nan_to_num(lengths) != numbers(table, "prompt_tokens")),
-        "prompt_token_ids and prompt_tokens differ",
-    )
+        raise BlendplanError(f"bound_ratio is {ratio}, it must be between 0 and 1")
     return "totals, sharing and bound against the metadata"
-
-
-def _none(bad: NDArray[np.bool_], what: str) -> None:
-    """Raise with the first row for which ``bad`` holds."""
-    if bad.any():
-        raise _wrong(f"row {int(np.argmax(bad))}: {what}")

@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from blendplan.arguments import instance, whole, whole_numbers
+from blendplan.arguments import path as argument_path
 from blendplan.errors import BlendplanError
 from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.planfile.check import check_columns, column_digest, metadata_digest
@@ -26,6 +28,8 @@ from blendplan.planfile.columns import (
 from blendplan.planfile.revive import in_file_order, plan_policy
 from blendplan.policy.live import LivePolicy
 from blendplan.whole_file import replacing
+
+_MAGIC_BYTES = 8  # before the first schema of an Arrow file
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,7 @@ class Plan:
             BlendplanError: there is no such replica.
         """
         parts = self.metadata.get("parts", [self.metadata])
+        replica = whole("replica", replica, -1, 1 << 31)
         if not 0 <= replica < len(parts):
             raise BlendplanError(
                 f"the plan has no replica {replica}; give 0 to {len(parts) - 1}"
@@ -85,6 +90,17 @@ class Plan:
         series: dict[str, list[float]] = {name: [] for name in self.metadata["series"]}
         table = self.table.slice(rows[0], len(rows)) if len(rows) else self.table.slice(0, 0)
         return Plan(table, {**parts[replica], "series": series})
+
+    def refuse_parts(self) -> None:
+        """Refuse the plan of several replicas, where one engine is meant.
+
+        Raises:
+            BlendplanError: it has parts.
+        """
+        if "parts" in self.metadata:
+            raise BlendplanError(
+                f"the plan is for {len(self.metadata['parts'])} replicas; take one with part()"
+            )
 
     def live_policy(
         self,
@@ -100,11 +116,14 @@ class Plan:
             left: rows that have no result yet, at least one; all without it. The policy knows of
                 no others, so nothing is learned from what ran before.
         """
-        if "parts" in self.metadata:
-            raise BlendplanError(
-                f"the plan is for {len(self.metadata['parts'])} replicas; take one with part()"
-            )
-        limits = limits or self.limits
+        self.refuse_parts()
+        if limits is None:
+            limits = self.limits
+        instance("limits", limits, EngineLimits, "give EngineLimits, or None")
+        if left is not None:
+            left = whole_numbers("left", left, 0, len(self) - 1)
+            if not len(left) or len(np.unique(left)) < len(left):
+                raise BlendplanError("left is no list of different rows, at least one")
         rows = in_file_order(self.table, left)
         policy = plan_policy(self.table, self.metadata, limits, rows)
         return LivePolicy(
@@ -124,7 +143,7 @@ class Plan:
         schema = SCHEMA.with_metadata({METADATA_KEY: text.encode()})
         options = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=1))
         with (
-            replacing(Path(path)) as temporary,
+            replacing(argument_path("path", path)) as temporary,
             pa.OSFile(str(temporary), "wb") as sink,
             pa.ipc.new_file(sink, schema, options=options) as writer,
         ):
@@ -138,10 +157,11 @@ class Plan:
         Raises:
             BlendplanError: no such file, or not a whole plan file of a version known here.
         """
-        path = Path(path)
+        path = argument_path("path", path)
         try:
             with pa.OSFile(str(path), "rb") as source, pa.ipc.open_file(source) as reader:
                 schema = reader.schema
+                _check_head(source, schema)
                 text = (schema.metadata or {}).get(METADATA_KEY)
                 table = reader.read_all() if text is not None else pa.table({})
             # Damaged offsets and codes would crash whoever uses the columns.
@@ -172,3 +192,17 @@ class Plan:
             return check_columns(self.table, self.metadata)
         except BlendplanError as error:
             raise BlendplanError(f"{path}: {error}" if path else str(error)) from None
+
+
+def _check_head(source: pa.NativeFile, schema: pa.Schema) -> None:
+    """The schema stands at both ends of an Arrow file, and readers look at the last only.
+
+    Raises:
+        pa.ArrowInvalid: the first is damaged, so the file is not what was written.
+    """
+    place = source.tell()
+    source.seek(_MAGIC_BYTES)
+    first = pa.ipc.read_schema(pa.ipc.read_message(source))
+    source.seek(place)
+    if not first.equals(schema, check_metadata=True):
+        raise pa.ArrowInvalid("its head and its foot differ")

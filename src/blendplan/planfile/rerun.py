@@ -1,12 +1,13 @@
 """The simulated engine for the requests of a plan."""
 
-import json
-
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from blendplan.arguments import instance
 from blendplan.cost.machine import Machine, machine
+from blendplan.errors import BlendplanError
+from blendplan.hardware.catalogue import spec_from_table
 from blendplan.hardware.lookup import gpu_from_text
 from blendplan.hardware.model import ModelSpec
 from blendplan.offsets import offsets_of
@@ -14,7 +15,7 @@ from blendplan.planfile.plan import Plan
 from blendplan.planfile.revive import in_file_order, plan_policy
 from blendplan.planfile.rows import Work, work_of
 from blendplan.requests.columns import Requests
-from blendplan.requests.record import read_record, utf8
+from blendplan.requests.record import BadRecordError, parse_line, read_record, utf8
 from blendplan.requests.tokens import estimate_tokens, render
 from blendplan.simulator.simulate import SimulatedRun, simulate_run
 from blendplan.simulator.workload import Workload
@@ -31,6 +32,8 @@ def simulate(plan: Plan) -> SimulatedRun:
     Returns:
         What happened, per row of the plan: exactly what the plan predicts.
     """
+    instance("plan", plan, Plan, "give what plan() or Plan.read() returns")
+    plan.refuse_parts()
     target = machine_of(plan)
     rows = in_file_order(plan.table)
     policy = plan_policy(plan.table, plan.metadata, target.limits, rows)
@@ -44,7 +47,9 @@ def machine_of(plan: Plan) -> Machine:
     shape = plan.metadata.get("model_shape")
     return machine(
         gpu_from_text(profile, "the plan's GPU profile", name) if profile else name,
-        ModelSpec(**shape) if shape else plan.metadata["model"],
+        spec_from_table(ModelSpec, shape, "the plan's model_shape")
+        if shape
+        else plan.metadata["model"],
         tp=plan.metadata["tp"],
         overlap=float(plan.metadata["overlap"]),
         cost=plan.metadata["cost_model"]["name"],
@@ -101,11 +106,18 @@ def _estimated(work: Work, row: int) -> NDArray[np.int32]:
 
     The estimate of the plan gives them back, except where it had a tokenizer but no exact text.
     """
-    record = read_record(json.loads(work.bodies[row].as_py()))
+    given = work.prompt_token_ids[row]
+    if given.is_valid:
+        stated: NDArray[np.int32] = given.values.to_numpy()
+        return stated
+    try:
+        record = read_record(parse_line(work.bodies[row].as_py() or b"{}"))
+        text = b"" if record.token_ids is not None else utf8(render(record), "the prompt")
+    except BadRecordError as error:
+        raise BlendplanError(f"row {row} of the plan holds no request: {error}") from None
     if record.token_ids is not None:
         tokens = np.array(record.token_ids, dtype=np.int32)
     else:
-        text = utf8(render(record), "the prompt")
         tokens, _ = estimate_tokens(pa.array([text], pa.large_binary()))
     wanted = int(work.prompt_tokens[row])
     if len(tokens) < wanted:

@@ -1,7 +1,7 @@
 """`compare`: several policies on the same requests and the same machine."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blendplan.cost.machine import Machine, machine
+from blendplan.arguments import text
+from blendplan.cost.machine import Machine, check_engine_arguments, machine
+from blendplan.errors import BlendplanError
 from blendplan.hardware.gpu import GpuSpec
 from blendplan.hardware.model import ModelSpec
 from blendplan.lengths.registry import AUTO
@@ -19,7 +21,9 @@ from blendplan.planning.prepare import Prepared, Progress, prepare
 from blendplan.planning.replicas import divide, join_runs, take_part
 from blendplan.planning.run_policy import Prediction, run_policy
 from blendplan.planning.verdict import Circumstances, Verdict, verdict
+from blendplan.planning.wish import Wish
 from blendplan.policy.registry import POLICIES
+from blendplan.printable import show
 from blendplan.requests.columns import Requests
 from blendplan.simulator.simulate import SimulatedRun
 from blendplan.simulator.workload import Workload
@@ -90,9 +94,15 @@ def compare(
     and ``history:FILE`` also of requests whose length is known, so that a prediction can be judged.
 
     Args: as of `plan`.
+
+    Raises:
+        BlendplanError: as `plan`.
     """
-    for name in policies:
-        POLICIES.check(name)
+    wish = Wish(requests, replicas, lengths, preserve_sharing, seed, effort, progress)
+    replicas, lengths, preserve_sharing = wish.replicas, wish.lengths, wish.preserve_sharing
+    seed, effort = wish.seed, wish.effort
+    policies = _checked_names(policies)
+    check_engine_arguments("compare", engine)
     target = machine(gpu, model, **engine)
     started = time.perf_counter()
     seen = requests if lengths in (AUTO, "known") else _without_known_lengths(requests)
@@ -113,6 +123,18 @@ def compare(
         prediction = run_policy(prepared, target, name, seed=seed, effort=effort, progress=progress)
         outcomes[name] = Outcome(prediction, shared_s + time.perf_counter() - started)
     return Comparison(target, prepared, outcomes)
+
+
+def _checked_names(policies: Sequence[str]) -> list[str]:
+    right = "give the names of at least one policy, as a list"
+    if not isinstance(policies, Sequence | Set) or isinstance(policies, str | bytes):
+        raise BlendplanError(f"policies is {show(policies)}; {right}")
+    names = list(policies)
+    if not names:
+        raise BlendplanError(f"policies is empty; {right}")
+    for name in names:
+        POLICIES.check(text("policies", name, "give names of policies"))
+    return names
 
 
 def _on_replicas(

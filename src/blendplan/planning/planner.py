@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from blendplan.cost.machine import machine
+from blendplan.arguments import text
+from blendplan.cost.machine import check_engine_arguments, machine
 from blendplan.hardware.gpu import GpuSpec
 from blendplan.hardware.model import ModelSpec
 from blendplan.planfile.assemble import assemble_plan
@@ -12,6 +13,7 @@ from blendplan.planning.describe import describe
 from blendplan.planning.prepare import Progress, prepare
 from blendplan.planning.replicas import plan_replicas
 from blendplan.planning.run_policy import run_policy
+from blendplan.planning.wish import Wish
 from blendplan.policy.registry import POLICIES
 from blendplan.requests.columns import Requests
 
@@ -44,26 +46,34 @@ def plan(
         progress: called as stages advance.
 
     Raises:
-        BlendplanError: impossible wishes: unknown names, no requests, a model or a request that
-            does not fit.
+        BlendplanError: impossible wishes: unknown names, numbers out of their ranges
+            (`blendplan.ranges.RANGES`), no requests, a model or a request that does not fit.
     """
-    POLICIES.check(policy)
+    wish = Wish(requests, replicas, lengths, preserve_sharing, seed, effort, progress)
+    POLICIES.check(text("policy", policy, "give the name of a policy"))
+    check_engine_arguments("plan", engine)
     target = machine(gpu, model, **engine)
     prepared = prepare(
-        requests, target, lengths=lengths, preserve_sharing=preserve_sharing, progress=progress
+        requests,
+        target,
+        lengths=wish.lengths,
+        preserve_sharing=wish.preserve_sharing,
+        progress=progress,
     )
-    if replicas != 1:
+    if wish.replicas != 1:
         return plan_replicas(
             prepared,
             target,
             policy,
-            replicas,
-            preserve_sharing=preserve_sharing,
-            seed=seed,
-            effort=effort,
+            wish.replicas,
+            preserve_sharing=wish.preserve_sharing,
+            seed=wish.seed,
+            effort=wish.effort,
             progress=progress,
         )
-    prediction = run_policy(prepared, target, policy, seed=seed, effort=effort, progress=progress)
+    prediction = run_policy(
+        prepared, target, policy, seed=wish.seed, effort=wish.effort, progress=progress
+    )
     return assemble_plan(
         requests,
         prediction.run,

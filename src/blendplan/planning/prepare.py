@@ -75,8 +75,8 @@ def prepare(
     if not isinstance(predicted, Lengths):
         predicted = predict_lengths(requests, tree, predicted)
     # No longer than what the KV cache has room for after the prompt.
-    room = np.maximum(1, target.limits.room_for_output(requests.prompt_tokens))
-    predicted = predicted.within(0.0, room)
+    room = target.limits.room_for_output(requests.prompt_tokens.astype(np.int64))
+    predicted = predicted.within(0.0, np.maximum(1, room))
     report("sorting by density", 0, n)
     prompt_tokens = requests.prompt_tokens
     compute_s, memory_s = target.costs.demand(prompt_tokens, predicted.mean)

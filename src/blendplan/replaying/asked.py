@@ -1,12 +1,12 @@
 """From a row of a plan to what an engine needs of it."""
 
-import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from blendplan.engines.protocol import EngineRequest
 from blendplan.planfile.rows import Work
-from blendplan.requests.record import read_record
+from blendplan.printable import show
+from blendplan.requests.record import MOST_TOKENS, BadRecordError, parse_line, read_record
 
 # Fields of a request that are no sampling parameters: what the engine is asked is said elsewhere
 # (the prompt, the model), or they only mean something to a service.
@@ -45,15 +45,15 @@ def asked(rows: Work, row: int) -> Asked:
     tokens = rows.prompt_token_ids[row]
     prompt_token_ids = tokens.values.to_numpy().tolist() if tokens.is_valid else None
     body: bytes | None = rows.bodies[row].as_py()
-    fields: Mapping[str, Any] = json.loads(body) if body else {}
+    fields = parse_line(body) if body else {}
     inner: Mapping[str, Any] = fields.get("body") or fields
+    if not isinstance(inner, dict):
+        raise BadRecordError(f'"body" is {show(inner)}; it must be a JSON object')
     text = messages = None
     if prompt_token_ids is None:
         record = read_record(fields)
         prompt_token_ids, text, messages = record.token_ids, record.text, record.messages
-    known = (
-        fields.get("output_tokens") or inner.get("output_tokens") or int(rows.output_tokens[row])
-    )
+    known = _stated(fields) or _stated(inner) or int(rows.output_tokens[row])
     request = EngineRequest(
         row=row,
         prompt_token_ids=prompt_token_ids,
@@ -65,10 +65,21 @@ def asked(rows: Work, row: int) -> Asked:
             for name, value in inner.items()
             if name not in _NOT_SAMPLING and value is not None
         },
-        output_tokens=int(known),
+        output_tokens=known,
     )
     model = inner.get("model")
     return Asked(request, _wants_chat(fields, inner), model if isinstance(model, str) else None)
+
+
+def _stated(fields: Mapping[str, Any]) -> int:
+    """The output length that a body states, 0 where it states none."""
+    value = fields.get("output_tokens")
+    if value is None:
+        return 0
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0 <= value <= MOST_TOKENS:
+        raise BadRecordError(f'"output_tokens" is {show(value)}; give a whole number')
+    return int(value)
 
 
 def _wants_chat(fields: Mapping[str, Any], inner: Mapping[str, Any]) -> bool:

@@ -25,6 +25,7 @@ from blendplan.errors import BlendplanError
 
 FSYNC_EVERY_S = 1.0
 _FORMAT = 1
+_LONGEST_HEADER = 1 << 16  # bytes; a longer first line is not ours
 
 Order = Literal["input", "finish"]
 
@@ -36,6 +37,9 @@ class Journal:
         output: the results file.
         order: order of the lines in the results file.
         identity: what the run is; a journal of another identity is refused.
+
+    Attributes:
+        damaged: numbers, from 1, of the lines that `resume` could not read.
     """
 
     def __init__(self, output: Path, order: Order, identity: Mapping[str, str]) -> None:
@@ -48,6 +52,7 @@ class Journal:
         self._synced_s = 0.0
         self._unsynced = False
         self._ours = False
+        self.damaged: list[int] = []
 
     def __enter__(self) -> "Journal":
         return self
@@ -90,8 +95,9 @@ class Journal:
     def resume(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """Continue an unfinished run: yields the offset and the content of each line it has.
 
-        What a kill or a power failure left at the end and is no whole line is cut off; the
-        journal is open for appending when the iteration ends.
+        What a kill left at the end and is no whole line is cut off; the journal is open for
+        appending when the iteration ends. A damaged line before the last is passed over and named:
+        nothing but that one line is lost.
 
         Raises:
             BlendplanError: there is no journal, or it belongs to another run.
@@ -103,11 +109,14 @@ class Journal:
             with self.lines_path.open("rb") as file:
                 if self.lines_path == self.path:
                     end = len(file.readline())
-                for raw in file:
-                    line = _whole_line(raw)
+                for number, raw in enumerate(file, start=2 if end else 1):
+                    if not raw.endswith(b"\n"):
+                        break  # torn off in the middle of its only write
+                    line = _parsed(raw)
                     if line is None:
-                        break
-                    yield end, line
+                        self.damaged.append(number)
+                    else:
+                        yield end, line
                     end += len(raw)
             os.truncate(self.lines_path, end)
         self._open()
@@ -217,8 +226,8 @@ class Journal:
 
     def _check_header(self) -> None:
         header: Any = None
-        with suppress(OSError, ValueError), self.path.open("rb") as file:
-            header = json.loads(file.readline())
+        with suppress(OSError, ValueError, RecursionError), self.path.open("rb") as file:
+            header = json.loads(file.readline(_LONGEST_HEADER))
         if not isinstance(header, dict) or header.get("blendplan_journal") != _FORMAT:
             raise BlendplanError(f"{self.path} is no journal of blendplan; delete it to start over")
         self._compare(header)
@@ -244,7 +253,10 @@ def _replacing(path: Path) -> Iterator[IO[bytes]]:
     """
     temporary = path.with_name(path.name + ".partial")
     try:
-        with temporary.open("wb") as file:
+        # Whatever is at that name is not written through: it may be a link to somebody's file.
+        temporary.unlink(missing_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        with os.fdopen(os.open(temporary, flags, 0o666), "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -265,11 +277,9 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _whole_line(raw: bytes) -> dict[str, Any] | None:
-    if not raw.endswith(b"\n"):
-        return None
+def _parsed(raw: bytes) -> dict[str, Any] | None:
     try:
         line = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return line if isinstance(line, dict) else None

@@ -63,9 +63,11 @@ def renamed(line: Mapping[str, Any], *, source_row: int) -> bytes:
 def source_row(line: Mapping[str, Any]) -> int:
     """The row of the request file that a line of ours answers; -1 if it is not one of ours."""
     name = line.get("id")
-    if not isinstance(name, str) or not name.startswith(_ID) or not name[len(_ID) :].isdecimal():
+    if not isinstance(name, str) or not name.startswith(_ID):
         return -1
-    return int(name[len(_ID) :])
+    row = name[len(_ID) :]
+    # A row of more digits is none of any file, and Python would refuse to read thousands of them.
+    return int(row) if row.isascii() and row.isdecimal() and len(row) < 20 else -1
 
 
 def failed(line: Mapping[str, Any]) -> bool:

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from blendplan.arguments import dictionary, flag, function, instance, one_of, text, whole
+from blendplan.arguments import path as argument_path
 from blendplan.engines.launch import Remark, check_wishes, launch_of, model_to_load
 from blendplan.engines.protocol import Capacity, EngineDiedError, Launch, Refused
 from blendplan.engines.registry import ENGINES
@@ -23,6 +25,8 @@ from blendplan.replaying.loop import ReplayLoop, hopeless
 from blendplan.replaying.stop import Stop
 from blendplan.replaying.tally import Tally
 from blendplan.replaying.writer import ResultsWriter
+
+_OWN_NAMES = "give a dictionary of the engine's own arguments by name"
 
 
 @dataclass(frozen=True)
@@ -111,13 +115,29 @@ def replay(
             written, or a journal or results are in the way.
         KeyboardInterrupt: a second Ctrl-C, or SIGTERM; the run can be resumed.
     """
-    kind, log_steps = ENGINES.get(engine), step_log is not None
-    arguments = engine_args or {}
+    instance("plan", plan, Plan, "give what plan() or Plan.read() returns")
+    kind = ENGINES.get(text("engine", engine, "give the name of an engine"))
+    path, already, step_log, request_log = (
+        None if value is None else argument_path(name, value)
+        for name, value in (
+            ("output", output),
+            ("already", already),
+            ("step_log", step_log),
+            ("request_log", request_log),
+        )
+    )
+    model = None if model is None else text("model", model, "give a model's name or its folder")
+    arguments = {} if engine_args is None else dictionary("engine_args", engine_args, _OWN_NAMES)
+    order = "finish" if one_of("order", order, ("input", "finish")) == "finish" else "input"
+    resume, pdmux = flag("resume", resume), flag("pdmux", pdmux)
+    retries = whole("retries", retries)
+    function("remark", remark)
+    function("progress", progress)
+    log_steps = step_log is not None
     check_wishes(engine, kind, arguments=arguments, pdmux=pdmux, log_steps=log_steps)
     if not len(plan):
         raise BlendplanError("the plan holds no requests; there is nothing to replay")
     model = model_to_load(plan, engine, kind, model, remark)
-    path = None if output is None else Path(output)
     return run_job(
         job_of_plan(plan, kind),
         engine,
@@ -221,6 +241,13 @@ def _open_journal(
     if resume and journal.path.exists():
         tally.already_done = writer.recover()
         remark(f"resuming: {tally.already_done} of {tally.requests} requests are done")
+        if journal.damaged:
+            lines = ", ".join(map(str, journal.damaged[:5]))
+            more = f" and {len(journal.damaged) - 5} more" if len(journal.damaged) > 5 else ""
+            remark(
+                f"{journal.lines_path} was damaged in line {lines}{more}: what stood there runs "
+                "again, all other answers are kept"
+            )
     elif resume and journal.output.exists():
         tally.already_done, tally.failed = writer.recognise(journal.output)
         remark(f"{journal.output} is complete: nothing to resume")

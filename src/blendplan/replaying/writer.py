@@ -11,6 +11,7 @@ import numpy as np
 from blendplan.engines.protocol import Finished, Refused
 from blendplan.errors import BlendplanError
 from blendplan.planfile.rows import Work
+from blendplan.printable import show
 from blendplan.replaying import result_lines as results
 from blendplan.replaying.job import Job
 from blendplan.replaying.journal import Journal
@@ -52,7 +53,7 @@ class ResultsWriter:
             row = rows.of(line)
             if row < 0:
                 raise BlendplanError(
-                    f"{self._journal.path} holds a line for request {line.get('custom_id')!r}, "
+                    f"{self._journal.path} holds a line for request {show(line.get('custom_id'))}, "
                     f"which is not in this plan; delete the journal to start over"
                 )
             if results.failed(line):
@@ -60,7 +61,7 @@ class ResultsWriter:
             else:
                 self.done[row] = True
                 self._offsets[row] = offset
-        if errors:
+        if errors or self._journal.damaged:
             kept = np.flatnonzero(self.done)
             kept = kept[np.argsort(self._offsets[kept])]
             self._offsets[kept] = self._journal.rewrite(self._offsets[kept].tolist())
@@ -80,8 +81,8 @@ class ResultsWriter:
                 row = rows.of(line)
                 if row < 0 or self.done[row]:
                     raise BlendplanError(
-                        f"{output}, line {number}: request {line['custom_id']!r} is not in this "
-                        f"plan, or there twice; give another output path"
+                        f"{output}, line {number}: request {show(line['custom_id'])} is not in "
+                        f"this plan, or there twice; give another output path"
                     )
                 self.done[row] = True
                 errors += results.failed(line)
@@ -201,6 +202,9 @@ class ResultsWriter:
                 self._offsets[row] = offset
 
 
+_LAST_ROW = (1 << 63) - 1  # that a plan can name
+
+
 class _RowFinder:
     """Rows of a plan by what its result lines say of themselves."""
 
@@ -212,6 +216,8 @@ class _RowFinder:
     def of(self, line: dict[str, Any]) -> int:
         """The row that a line answers, -1 where it answers no request of the plan."""
         source_row = results.source_row(line)
+        if not 0 <= source_row <= _LAST_ROW:
+            return -1
         place = int(np.searchsorted(self._source_rows, source_row))
         if place == len(self._source_rows) or self._source_rows[place] != source_row:
             return -1
@@ -222,7 +228,7 @@ class _RowFinder:
 def _parse(raw: bytes, path: Path, number: int) -> dict[str, Any]:
     try:
         line = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         line = None
     if not isinstance(line, dict) or not {"custom_id", "response"} <= line.keys():
         raise BlendplanError(

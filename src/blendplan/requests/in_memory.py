@@ -1,6 +1,7 @@
 """`requests_from_lists`: requests that a program has in memory."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -8,8 +9,9 @@ from numpy.typing import NDArray
 
 from blendplan.errors import BlendplanError
 from blendplan.offsets import offsets_of
+from blendplan.printable import show
 from blendplan.requests.columns import Requests, repeated_ids
-from blendplan.requests.record import LARGEST_TOKEN_ID, MOST_TOKENS, show
+from blendplan.requests.record import LARGEST_TOKEN_ID, MOST_TOKENS
 
 
 def requests_from_lists(
@@ -35,16 +37,23 @@ def requests_from_lists(
     >>> len(requests), requests.prompt(1).tolist(), requests.output_tokens.tolist()
     (2, [1, 2], [7, -1])
     """
+    prompts = _listed("prompts", prompts)
     if len(prompts) == 0:
         raise BlendplanError("no prompts; give at least one")
     arrays = [_prompt(prompt, index) for index, prompt in enumerate(prompts)]
     offsets = offsets_of(np.array([len(array) for array in arrays], np.int64))
-    names = [str(i) for i in range(1, len(arrays) + 1)] if ids is None else list(ids)
+    numbered = (str(number) for number in range(1, len(arrays) + 1))
+    names = list(numbered) if ids is None else _listed("ids", ids)
     if len(names) != len(arrays):
         raise BlendplanError(f"{len(names)} ids for {len(arrays)} prompts; give one for each")
     for index, name in enumerate(names):
         if not isinstance(name, str) or not name:
             raise BlendplanError(f"ids[{index}] is {show(name)}; give a non-empty string")
+        if not _is_utf8(name):
+            raise BlendplanError(
+                f"ids[{index}] is {show(name)}, with half a surrogate pair; write the whole "
+                "character"
+            )
     id_column = pa.array(names, pa.large_string())
     for index, earlier in repeated_ids(id_column).items():
         raise BlendplanError(
@@ -79,9 +88,10 @@ def _counts(
     """Numbers of tokens, -1 where there is none."""
     if values is None:
         return np.full(count, -1, np.int32)
-    stated = [value is not None for value in values]
+    listed = _listed(name, values)
+    stated = np.array([value is not None for value in listed], np.bool_)
     numbers = np.full(len(stated), -1, np.int64)
-    numbers[stated] = _integers([value for value in values if value is not None], name)
+    numbers[stated] = _integers([value for value in listed if value is not None], name)
     if len(numbers) != count:
         raise BlendplanError(f"{len(numbers)} {name} for {count} prompts; give one for each")
     wrong = np.flatnonzero(stated & ((numbers < 1) | (numbers > MOST_TOKENS)))
@@ -93,10 +103,26 @@ def _counts(
     return numbers.astype(np.int32)
 
 
+def _listed(name: str, values: object) -> list[Any]:
+    """The items of an argument that is a list, an array or the like."""
+    refused = isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable)
+    if refused or (isinstance(values, np.ndarray) and values.ndim == 0):
+        raise BlendplanError(f"{name} is {show(values)}; give a list, one item for each prompt")
+    return list(cast(Iterable[Any], values))
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _integers(values: Sequence[int] | NDArray[np.integer], what: str) -> NDArray[np.int64]:
     try:
         array = np.asarray(values)
-    except (ValueError, OverflowError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise BlendplanError(f"{what} is not a flat list of whole numbers") from error
     if array.ndim != 1 or (len(array) and array.dtype.kind not in "iu"):
         raise BlendplanError(f"{what} is not a flat list of whole numbers")

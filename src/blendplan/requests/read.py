@@ -11,11 +11,13 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
+from blendplan.arguments import function
+from blendplan.arguments import path as argument_path
 from blendplan.errors import BlendplanError
+from blendplan.printable import show
 from blendplan.requests.collect import Block, Collector
 from blendplan.requests.columns import Requests, repeated_ids, select
-from blendplan.requests.lines import read_lines
-from blendplan.requests.record import show
+from blendplan.requests.lines import count_lines, read_lines
 from blendplan.requests.rejects import Failing, Rejecting, rejecting
 from blendplan.requests.rows import read_rows
 from blendplan.requests.source import Progress, Source
@@ -52,8 +54,11 @@ def read_requests(
     Raises:
         BlendplanError: the file cannot be read, holds no request, or (with ``fail``) a bad one.
     """
+    path = argument_path("path", path)
     if on_error not in ("fail", "skip"):
-        raise BlendplanError(f"on_error is {on_error!r}; give 'fail' or 'skip'")
+        raise BlendplanError(f"on_error is {show(on_error)}; give 'fail' or 'skip'")
+    if progress is not None:
+        function("progress", progress)
     tokens = _tokens(model_dir)
     with Source(path, progress) as source:
         rejects_path = _rejects_path(source, rejects)
@@ -77,7 +82,7 @@ def read_requests(
 def _tokens(model_dir: Path | str | None) -> Tokens:
     if model_dir is None:
         return Estimate()
-    directory = Path(model_dir)
+    directory = argument_path("model_dir", model_dir)
     if not directory.is_dir():
         raise BlendplanError(f"{directory} is not a folder; give the folder of a model")
     return Tokenizer(directory) if (directory / "tokenizer.json").is_file() else Estimate()
@@ -86,7 +91,7 @@ def _tokens(model_dir: Path | str | None) -> Tokens:
 def _rejects_path(source: Source, rejects: Path | str | None) -> Path:
     if rejects is None:
         return source.path.with_name(f"{source.path.name}.rejects.jsonl")
-    path = Path(rejects)
+    path = argument_path("rejects", rejects)
     if path.exists() and path.samefile(source.path):
         raise BlendplanError(f"{path} is the request file itself; write the rejects elsewhere")
     return path
@@ -104,7 +109,7 @@ def _read(source: Source, tokens: Tokens, reject: Failing | Rejecting) -> Reques
     with ThreadPoolExecutor(1) as parser:
         for text in source.line_blocks():
             blocks.append(parser.submit(read_lines, text, first_row, tokens, reject))
-            first_row += text.count(b"\n")
+            first_row += count_lines(text)
             if len(blocks) > 1:
                 collector.add(blocks.popleft().result())
         while blocks:

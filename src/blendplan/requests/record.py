@@ -8,6 +8,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple, NoReturn
 
+from blendplan.printable import show
+
 MOST_TOKENS = 1_000_000_000  # an output length or cap above this is a mistake, not a wish
 LARGEST_TOKEN_ID = 2**31 - 1
 
@@ -123,21 +125,6 @@ def compact_json(value: Any) -> str:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
     except RecursionError as error:
         raise BadRecordError("nested too deeply; a request is a flat JSON object") from error
-
-
-def show(value: object, width: int = 40) -> str:
-    """`value` as it may stand in a one-line message: as JSON, shortened, printable."""
-    if isinstance(value, dict):
-        return "an object"
-    if isinstance(value, list | tuple):
-        return f"a list of {len(value)}"
-    if isinstance(value, str):
-        text = json.dumps(value[:width], ensure_ascii=not value[:width].isprintable())
-        return f'{text[:-1]}..."' if len(value) > width else text
-    if value is None or isinstance(value, bool | int | float):
-        text = json.dumps(value)
-        return f"{text[:width]}..." if len(text) > width else text
-    return f"a {type(value).__name__}"
 
 
 def _read_id(fields: Mapping[str, Any]) -> str | None:

@@ -46,7 +46,7 @@ def read_rows(table: OpenTable, name: str, tokens: Tokens, reject: Reject) -> It
             block = _read_columns(batch, first_row, name, reject)
         else:
             with reading(name):
-                lines = b"\n".join(_json_line(row) for row in batch.to_pylist())
+                lines = b"\n".join(_json_line(row) for row in plain_rows(batch))
             block = read_lines(lines, first_row, tokens, reject)
         first_row += batch.num_rows
         if block is not None:
@@ -90,7 +90,7 @@ def _read_columns(batch: pa.RecordBatch, first_row: int, name: str, reject: Reje
         bodies, is_good = _sampling_bodies(batch)
         good &= is_good
     for index in np.flatnonzero(~good).tolist():
-        line = _json_line(batch.slice(index, 1).to_pylist()[0])
+        line = _json_line(plain_rows(batch.slice(index, 1))[0])
         reason = _reason(line, lambda line: read_record(parse_line(line)))
         reject(first_row + index, reason or "not a good request", line)
     if not good.any():
@@ -175,7 +175,7 @@ def _sampling_bodies(batch: pa.RecordBatch) -> tuple[pa.Array | None, NDArray[np
     if not names:
         return None, good
     bodies: list[bytes | None] = []
-    for index, row in enumerate(batch.select(names).to_pylist()):
+    for index, row in enumerate(plain_rows(batch.select(names))):
         body = _json_line(row)
         bodies.append(None if body == b"{}" else body)
         if b"Infinity" in body:  # the one thing a column can hold and JSON cannot
@@ -190,6 +190,29 @@ def _reason(line: bytes, read: Callable[[bytes], object]) -> str | None:
     except BadRecordError as error:
         return str(error)
     return None
+
+
+def plain_rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    """The rows of a batch as dictionaries of plain Python values."""
+    columns = [_plain_values(column) for column in batch.columns]
+    return [
+        dict(zip(batch.schema.names, values, strict=True)) for values in zip(*columns, strict=True)
+    ]
+
+
+def _plain_values(column: pa.Array) -> list[Any]:
+    """Values of a column; as text where Python has no such type, null where they have no text.
+
+    Times in nanoseconds, for example, are nothing that a request is planned by.
+    """
+    try:
+        values: list[Any] = column.to_pylist()
+    except (pa.ArrowException, ValueError, OverflowError, TypeError, ImportError):
+        try:
+            values = column.cast(pa.string()).to_pylist()
+        except (pa.ArrowException, ValueError):
+            values = [None] * len(column)
+    return values
 
 
 def _json_line(row: Mapping[str, Any]) -> bytes:

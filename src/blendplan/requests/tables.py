@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from blendplan.errors import BlendplanError
 from blendplan.names import near
+from blendplan.printable import show
 from blendplan.requests.source import Source
 
 PROMPT_COLUMNS = ("prompt_token_ids", "prompt", "messages", "body")
@@ -60,6 +61,12 @@ def open_table(source: Source) -> OpenTable:
         schema, names = table.schema, table.schema.names
     if b"blendplan" in (schema.metadata or {}):
         raise BlendplanError(f"{source.name} is a plan; give the request file it was made from")
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise BlendplanError(
+            f"{source.name} has {names.count(twice[0])} columns named {show(twice[0])}; rename or "
+            "remove all but one"
+        )
     if not any(name in names for name in PROMPT_COLUMNS):
         close = [column for name in names for column in near(name, PROMPT_COLUMNS, 1)]
         hint = f'; is "{close[0]}" meant?' if close else ""

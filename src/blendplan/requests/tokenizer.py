@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blendplan.errors import BlendplanError
+from blendplan.json_files import parse_json_object, read_text
 from blendplan.requests.record import BadRecordError, Record, utf8
 from blendplan.requests.tokens import PreparedText, render
 
@@ -16,6 +17,7 @@ _TEXT_BYTES_AT_ONCE = 1 << 20  # bounds the memory that the encodings take
 # Templates that ask for the date get this one (the default of Llama 3.1's), so that the same
 # requests give the same plan every day; dates are of one length.
 _FIXED_DATE = (2024, 7, 26)
+_REMEDY = "fetch the model's files again"
 
 
 class Tokenizer:
@@ -89,7 +91,8 @@ class _ChatTemplate:
         try:
             import jinja2
             import jinja2.ext
-            import jinja2.sandbox
+
+            from blendplan.requests.bounded_template import BoundedTemplate
         except ImportError as error:
             raise BlendplanError(
                 f"the chat template in {path} needs jinja2; pip install 'blendplan[tokenizers]'"
@@ -104,35 +107,33 @@ class _ChatTemplate:
                 next(parser.stream)
                 return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
-        environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
-            trim_blocks=True,
-            lstrip_blocks=True,
-            extensions=[GenerationTag, "jinja2.ext.loopcontrols"],
-        )
-        environment.filters["tojson"] = _to_json
-        environment.globals["raise_exception"] = _raise_in_template
-        environment.globals["strftime_now"] = _fixed_date
         try:
-            self._template = environment.from_string(source)
+            self._template = BoundedTemplate(
+                source,
+                filters={"tojson": _to_json},
+                functions={"raise_exception": _raise_in_template, "strftime_now": _fixed_date},
+                extensions=[GenerationTag, "jinja2.ext.loopcontrols"],
+            )
         except jinja2.TemplateError as error:
             raise BlendplanError(f"{path}: bad chat template ({_line(error)})") from error
+        self._path = path
         self._variables = variables
 
     @classmethod
     def of(cls, directory: Path) -> "_ChatTemplate | None":
         """The template of a model directory, None where there is none."""
         config_path = directory / "tokenizer_config.json"
-        config = _read_json_object(config_path) if config_path.is_file() else {}
+        config = _read_config(config_path) if config_path.is_file() else {}
         variables = {
             key: _token_text(value) for key, value in config.items() if key.endswith("_token")
         }
         path = directory / "chat_template.jinja"
         if path.is_file():
-            return cls(_read_text(path), path, variables)
+            return cls(read_text(path, str(path), _REMEDY, "a template"), path, variables)
         source = config.get("chat_template")
         if isinstance(source, list):  # several named ones
             named = {
-                entry.get("name"): entry.get("template")
+                str(entry.get("name")): entry.get("template")
                 for entry in source
                 if isinstance(entry, dict)
             }
@@ -157,27 +158,16 @@ class _ChatTemplate:
                     "tools": record.body.get("tools"),
                 }
             )
+        except BlendplanError as error:
+            raise BlendplanError(f"{self._path}: bad chat template ({error})") from error
         except Exception as error:  # a template can run into anything
             raise BadRecordError(
                 f"the chat template refuses the messages ({_line(error)}); check roles and order"
             ) from error
 
 
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BlendplanError(f"{path} cannot be read ({_line(error)})") from error
-
-
-def _read_json_object(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(_read_text(path))
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise BlendplanError(f"{path} is not JSON ({_line(error)})") from error
-    if not isinstance(value, dict):
-        raise BlendplanError(f"{path} is not a JSON object")
-    return value
+def _read_config(path: Path) -> dict[str, Any]:
+    return parse_json_object(read_text(path, str(path), _REMEDY), str(path))
 
 
 def _token_text(value: object) -> object:

@@ -9,6 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from blendplan.arguments import instance, whole_numbers
+from blendplan.arguments import path as argument_path
 from blendplan.errors import BlendplanError
 from blendplan.requests.columns import Requests, select
 from blendplan.requests.record import BadRecordError, compact_json, parse_line
@@ -39,7 +41,9 @@ def write_requests(
         BlendplanError: the path cannot be written or has another suffix; or Parquet is asked for
             requests whose token ids are estimates or whose parameters are of mixed types.
     """
-    path = Path(path)
+    instance("requests", requests, Requests, "give what read_requests() returns")
+    path = argument_path("path", path)
+    rows = None if rows is None else whole_numbers("rows", rows, 0, len(requests) - 1)
     if path.name.endswith(".parquet"):
         chosen = requests if rows is None else select(requests, rows)
         _write_parquet(chosen, path)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from blendplan.errors import BlendplanError
 from blendplan.names import unknown
+from blendplan.printable import show
 
 S = TypeVar("S")
 
@@ -53,13 +54,15 @@ def spec_from_table(kind: type[S], table: Mapping[str, Any], where: str) -> S:
             raise BlendplanError(f"{where}: {unknown('field', key, known)}")
         wanted = known[key].type
         if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+            if abs(value) > 10**300:
+                raise BlendplanError(f"{where}: {key} is {show(value)}; no such number is meant")
             values[key] = float(value)
         elif wanted is int and isinstance(value, float) and value.is_integer():
             values[key] = int(value)
         elif isinstance(wanted, type) and (
             not isinstance(value, wanted) or (wanted is int and isinstance(value, bool))
         ):
-            raise BlendplanError(f"{where}: {key} is {value!r}; expected {wanted.__name__}")
+            raise BlendplanError(f"{where}: {key} is {show(value)}; expected {wanted.__name__}")
     for key, item in known.items():
         if key not in values and item.default is MISSING and item.default_factory is MISSING:
             raise BlendplanError(f"{where}: {key} is missing")

@@ -1,0 +1,44 @@
+"""`Wish`: how requests are to be planned, checked; what `plan` and `compare` have in common."""
+
+from dataclasses import dataclass
+
+from blendplan.arguments import LONGEST_NAME, LONGEST_PATH, function, instance, number, text, whole
+from blendplan.planning.prepare import Progress
+from blendplan.requests.columns import Requests
+
+
+@dataclass(frozen=True)
+class Wish:
+    """The arguments of `plan` that do not describe the machine.
+
+    Raises:
+        BlendplanError: one of them is of another type or out of its range.
+    """
+
+    requests: Requests
+    replicas: int
+    lengths: str
+    preserve_sharing: float
+    seed: int
+    effort: int
+    progress: Progress | None
+
+    def __post_init__(self) -> None:
+        instance("requests", self.requests, Requests, "give what read_requests() returns")
+        if self.progress is not None:
+            function("progress", self.progress)
+        checked = {
+            "replicas": whole("replicas", self.replicas),
+            "lengths": _lengths(self.lengths),
+            "preserve_sharing": number("preserve_sharing", self.preserve_sharing, 0.0, 1.0),
+            "seed": whole("seed", self.seed),
+            "effort": whole("effort", self.effort),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+
+
+def _lengths(method: object) -> str:
+    has_file = isinstance(method, str) and ":" in method
+    longest = LONGEST_NAME + (LONGEST_PATH if has_file else 0)
+    return text("lengths", method, "give the name of a method", longest=longest)
