@@ -113,17 +113,17 @@ def planning_table(found: Found) -> str:
 
 def grid_table(found: Found) -> str:
     """Figure 11: gain of `blend` (and of `blendserve`) over depth-first order on the grid."""
-    by_wish = {tuple(row["wished"]): row for row in found["rows"]}
-    sharings = sorted({sharing for _, sharing in by_wish})
-    densities = sorted({density for density, _ in by_wish})
+    by_target = {tuple(row["target"]): row for row in found["rows"]}
+    sharings = sorted({sharing for _, sharing in by_target})
+    densities = sorted({density for density, _ in by_target})
     return _table(
         ["density", *(f"sharing {sharing:g}" for sharing in sharings)],
         (
             [
                 f"{density:.2f}",
                 *(
-                    f"{_signed(gain(by_wish[density, sharing], 'blend'))} "
-                    f"({_signed(gain(by_wish[density, sharing], 'blendserve'))})"
+                    f"{_signed(gain(by_target[density, sharing], 'blend'))} "
+                    f"({_signed(gain(by_target[density, sharing], 'blendserve'))})"
                     for sharing in sharings
                 ),
             ]

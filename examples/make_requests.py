@@ -173,8 +173,8 @@ def long_texts(count: int) -> Iterator[Line]:
     """Chapters, reports, reasoning and translations: little to read, much to write."""
     writer = Writer("long")
     tasks = writer.random.choices(LONG_TASKS, [task[1] for task in LONG_TASKS], k=count)
-    for number, (wish, _, median, spread, cap) in enumerate(tasks):
-        asked = wish.format(
+    for number, (task, _, median, spread, cap) in enumerate(tasks):
+        asked = task.format(
             actor=writer.pick(ACTORS), verb=writer.pick(VERBS), thing=writer.pick(OBJECTS)
         )
         size = writer.number(300, 1200) if median else writer.number(6000, 14000)

@@ -70,7 +70,7 @@ def command(
         from blendplan.planning.describe import describe
 
         requests = job.read(progress)
-        result = compare(requests, policies=policies, progress=progress.report, **job.wish)
+        result = compare(requests, policies=policies, progress=progress.report, **job.options)
         compile_s = clock.seconds
         if html is not None or png is not None:
             progress.stage("drawing")

@@ -44,8 +44,8 @@ def plan(
         progress: called as stages advance.
 
     Raises:
-        BlendplanError: impossible wishes: unknown names, no requests, a model or a request that
-            does not fit.
+        BlendplanError: impossible requirements: unknown names, no requests, a model or a
+            request that does not fit.
     """
     POLICIES.check(policy)
     target = machine(gpu, model, **engine)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from blendplan.engines.launch import Remark, check_wishes, launch_of, model_to_load
+from blendplan.engines.launch import Remark, check_options, launch_of, model_to_load
 from blendplan.engines.protocol import Capacity, EngineDiedError, Launch, Refused
 from blendplan.engines.registry import ENGINES
 from blendplan.errors import BlendplanError
@@ -113,7 +113,7 @@ def replay(
     """
     kind, log_steps = ENGINES.get(engine), step_log is not None
     arguments = engine_args or {}
-    check_wishes(engine, kind, arguments=arguments, pdmux=pdmux, log_steps=log_steps)
+    check_options(engine, kind, arguments=arguments, pdmux=pdmux, log_steps=log_steps)
     if not len(plan):
         raise BlendplanError("the plan holds no requests; there is nothing to replay")
     model = model_to_load(plan, engine, kind, model, remark)
