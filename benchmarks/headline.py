@@ -72,9 +72,14 @@ def _rows(results: Path, experiment: str) -> list[Row]:
 
 
 def _table(plain: Rows, blend: dict[str, Rows]) -> str:
-    head = ["overlap of compute and memory", "order"]
-    for target in PAPER_TRACES.values():
-        head.append(f"density {target.density:g}, sharing {target.sharing:.0%}".replace("%", " %"))
+    head = [
+        "overlap of compute and memory",
+        "order",
+        *(
+            f"density {recipe.density:g}, sharing {100 * (recipe.sharing or 0):g} %"
+            for recipe in PAPER_TRACES.values()
+        ),
+    ]
     lines = []
     for overlap in OVERLAPS:
         for order, label in ORDERS.items():
