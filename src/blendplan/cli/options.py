@@ -86,7 +86,7 @@ _PLANNING = (
         show_default=True,
         type=click.IntRange(min=1),
         metavar="N",
-        help="Engines that share the requests (data parallel), each with GPUs of its own.",
+        help="Engines that share the requests (data parallel), each on its own GPUs.",
     ),
     click.option(
         "--overlap",
@@ -105,8 +105,8 @@ _PLANNING = (
         type=Name("cost model", COST_MODELS),
         metavar="NAME",
         cls=NameOption,
-        help="Cost model: {names}. Calibrated rests on measured kernels, datasheet has the paper's "
-        "formulas.",
+        help="Cost model: {names}. Calibrated is fitted to measured kernels, datasheet has the "
+        "paper's formulas.",
     ),
     click.option(
         "--lengths",
@@ -124,7 +124,7 @@ _PLANNING = (
         show_default=True,
         type=Name("way to treat bad requests", ("fail", "skip")),
         metavar="fail|skip",
-        help="A bad request stops everything before any work, or is left out.",
+        help="Stop at a bad request before any work is done, or leave it out.",
     ),
     click.option(
         "--rejects",
@@ -144,7 +144,7 @@ _PLANNING = (
         show_default=True,
         type=click.IntRange(min=1),
         metavar="N",
-        help="Most requests that run at once.",
+        help="Maximum number of requests that run at once.",
     ),
     click.option(
         "--max-num-batched-tokens",
@@ -152,7 +152,7 @@ _PLANNING = (
         show_default=True,
         type=click.IntRange(min=1),
         metavar="N",
-        help="Most tokens in one step.",
+        help="Maximum number of tokens in one step.",
     ),
     click.option(
         "--block-size",
@@ -187,13 +187,18 @@ _PLANNING = (
         help="Share of the possible prefix sharing that sorting by density must keep.",
     ),
     click.option(
-        "--seed", default=0, show_default=True, metavar="N", help="Seed of all that is random."
+        "--seed",
+        default=0,
+        show_default=True,
+        metavar="N",
+        help="Seed for everything that is random.",
     ),
     click.option(
         "--effort",
         default=1,
         show_default=True,
         type=click.IntRange(0, 2),
+        metavar="N",
         help="How many sets of parameters of the policy to simulate before one is chosen.",
     ),
 )
@@ -226,7 +231,7 @@ _RUNNING = (
     click.option(
         "--model",
         metavar="NAME",
-        help="Model to load, by its Hugging Face name or folder.  [default: that of the plan]",
+        help="Model to load, by its Hugging Face name or folder; a replay has the plan's by default.",
     ),
     click.option(
         "--engine-arg",
@@ -234,8 +239,8 @@ _RUNNING = (
         multiple=True,
         callback=_engine_args,
         metavar="KEY=VALUE",
-        help="Argument of the engine by its own name, the value as JSON; wins over the plan's. "
-        "Give it as often as you like.",
+        help="Argument of the engine by its own name, with its value as JSON; overrides the "
+        "plan's. May be given several times.",
     ),
     click.option(
         "--order",
@@ -243,7 +248,8 @@ _RUNNING = (
         show_default=True,
         type=Name("order of results", ("input", "finish")),
         metavar="input|finish",
-        help="Order of the results: of the request file, at the end, or as they come.",
+        help="Order of the results: that of the request file, written at the end, or as requests "
+        "finish.",
     ),
     click.option("--resume", is_flag=True, help="Continue an interrupted run."),
     click.option(
@@ -252,12 +258,12 @@ _RUNNING = (
         show_default=True,
         type=click.IntRange(min=0),
         metavar="N",
-        help="Further attempts of a request that failed.",
+        help="How many times to retry a request that failed.",
     ),
     click.option(
         "--pdmux",
         is_flag=True,
-        help="Share the GPU in space between prefill and decode, on an engine that can.",
+        help="Split the GPU spatially between prefill and decode, where the engine can.",
     ),
     click.option("--step-log", type=FILE, metavar="FILE", help="Log every step (Parquet)."),
     click.option("--request-log", type=FILE, metavar="FILE", help="Log every request (Parquet)."),
