@@ -231,7 +231,8 @@ _RUNNING = (
     click.option(
         "--model",
         metavar="NAME",
-        help="Model to load, by its Hugging Face name or folder; a replay has the plan's by default.",
+        help="Model to load, by its Hugging Face name or folder; a replay takes the plan's by "
+        "default.",
     ),
     click.option(
         "--engine-arg",
