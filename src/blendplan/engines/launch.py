@@ -34,7 +34,7 @@ def check_options(
     if log_steps and not kind.step_log:
         raise BlendplanError(f"{kind.title} does not tell what its steps compute; drop --step-log")
     if arguments and not kind.takes_arguments:
-        raise BlendplanError(f"{kind.title} takes no engine arguments; plan for them")
+        raise BlendplanError(f"{kind.title} takes no engine arguments; plan with them instead")
 
 
 def _sharing_in_space() -> list[str]:

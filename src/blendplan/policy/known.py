@@ -34,7 +34,7 @@ class StepPrices(NamedTuple):
         read_s: seconds per KV token read.
         least_tokens: tokens that a step needs for its compute time to be worth its weights.
         efficient_tokens: ranges of sizes, first and last, at which a step costs what the prices of
-            all sizes let expect; kernels work in tiles, and just past a full one they waste most.
+            all sizes suggest; kernels work in tiles, and just past a full one they waste most.
             None where all sizes do.
     """
 

@@ -2,7 +2,7 @@
 
 A length is believed to be log-normal around its prediction. How far such beliefs are off is learned
 per cohort, the requests with one and the same prediction, by expectation maximisation: a cohort
-that little is known of leans on all cohorts together, and those on the predictions. Requests that
+of which little is known relies on all cohorts together, and those on the predictions. Requests that
 still run count with what is to be expected of them given how long they have run, because those that
 have finished are the short ones.
 """
