@@ -2,7 +2,8 @@
 
     python benchmarks/paper.py figure7 --data DIR        one table or figure
     python benchmarks/paper.py all --data DIR            all of them
-    python benchmarks/paper.py page                      their tables into docs/evaluation.md
+    python benchmarks/paper.py page                      their tables into docs/evaluation.md,
+                                                         the headline figures into README.md
 
 Results go to benchmarks/results/NAME.json. ``DIR`` holds the traces; ``BLENDPLAN_DATA`` names it
 otherwise. Makespans and ratios are the same on every machine; planning times are this machine's.
@@ -17,6 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.headline import fill_headline
 from benchmarks.paper_experiments import EXPERIMENTS
 from benchmarks.paper_tables import TABLES, fill_page
 
@@ -24,7 +26,7 @@ from blendplan.errors import BlendplanError
 from blendplan.whole_file import replacing
 
 RESULTS = Path(__file__).resolve().parent / "results"
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "evaluation.md"
+PROJECT = Path(__file__).resolve().parents[1]
 
 
 def main() -> None:
@@ -36,7 +38,8 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the results")
     arguments = parser.parse_args()
     if arguments.what == "page":
-        fill_page(PAGE, arguments.results)
+        fill_page(PROJECT / "docs" / "evaluation.md", arguments.results)
+        fill_headline(PROJECT / "README.md", arguments.results)
         return
     if arguments.data is None:
         parser.error("give --data DIR, the folder with the traces, or set BLENDPLAN_DATA")

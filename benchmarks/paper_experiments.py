@@ -65,8 +65,8 @@ def figure7(data: Path, requests: int | None) -> dict[str, Any]:
     """Table 2 with Figures 7 and 9: the four workloads on both models, without and with overlap."""
     rows = []
     for place in PLACES:
-        for name, wish in PAPER_TRACES.items():
-            made = workload(wish, data, place, requests or FULL_REQUESTS)
+        for name, recipe in PAPER_TRACES.items():
+            made = workload(recipe, data, place, requests or FULL_REQUESTS)
             for overlap in (1.0, 2.0):
                 here = Place(place.gpu, place.model, place.tp, overlap)
                 row = run_policies(made, here)
@@ -80,10 +80,10 @@ def figure11(data: Path, requests: int | None) -> dict[str, Any]:
     rows = []
     for density in DENSITIES:
         for sharing in SHARINGS:
-            wish = Recipe(density=density, sharing=sharing)
-            made = workload(wish, data, Place(), requests or SMALL_REQUESTS)
+            recipe = Recipe(density=density, sharing=sharing)
+            made = workload(recipe, data, Place(), requests or SMALL_REQUESTS)
             row = run_policies(made, Place(), (*BEST, "random"), dfs_orders=False)
-            rows.append(_labelled(row, Place(), wished=[density, sharing]))
+            rows.append(_labelled(row, Place(), target=[density, sharing]))
             _say(rows[-1])
     return {"rows": rows}
 
@@ -107,8 +107,8 @@ def figure13(data: Path, requests: int | None) -> dict[str, Any]:
     """Figures 13 to 15: other compute-heavy sources in the place of BurstGPT."""
     rows = []
     for source in OTHER_SOURCES:
-        for name, wish in PAPER_TRACES.items():
-            other = Recipe(source, wish.memory, wish.density, wish.sharing)
+        for name, recipe in PAPER_TRACES.items():
+            other = Recipe(source, recipe.memory, recipe.density, recipe.sharing)
             try:
                 made = workload(other, data, Place(), requests or SMALL_REQUESTS)
             except BlendplanError as error:
@@ -125,8 +125,8 @@ def causes(data: Path, requests: int | None) -> dict[str, Any]:
     rows = []
     for memory in ("openvid", "openvid-clips"):
         for trace in ("trace1", "trace2"):
-            wish = replace(PAPER_TRACES[trace], memory=memory)
-            made = workload(wish, data, Place(), requests or FULL_REQUESTS)
+            recipe = replace(PAPER_TRACES[trace], memory=memory)
+            made = workload(recipe, data, Place(), requests or FULL_REQUESTS)
             row = run_policies(made, Place(), BEST)
             rows.append(_labelled(row, Place(), name=trace, source=memory))
             _say(rows[-1])
@@ -152,8 +152,8 @@ def ablation(data: Path, requests: int | None) -> dict[str, Any]:
 def goals(data: Path, requests: int | None) -> dict[str, Any]:
     """How near `blend` comes to the bound, by what it knows of the output lengths."""
     rows = []
-    for name, wish in PAPER_TRACES.items():
-        made = workload(wish, data, Place(), requests or FULL_REQUESTS)
+    for name, recipe in PAPER_TRACES.items():
+        made = workload(recipe, data, Place(), requests or FULL_REQUESTS)
         for knowledge in KNOWLEDGE:
             for overlap in OVERLAPS if knowledge in ("known", "sample") else OVERLAPS[:2]:
                 row = run_believed(made, Place(overlap=overlap), knowledge)
@@ -180,8 +180,8 @@ def lengths(data: Path, requests: int | None) -> dict[str, Any]:
     sources = ("burstgpt", "sharegpt")
     for source in sources:
         for trace in ("trace1", "trace2"):
-            wish = PAPER_TRACES[trace]
-            mixed = Recipe(source, wish.memory, wish.density, wish.sharing)
+            recipe = PAPER_TRACES[trace]
+            mixed = Recipe(source, recipe.memory, recipe.density, recipe.sharing)
             made = workload(mixed, data, Place(), requests or SMALL_REQUESTS)
             with scratch_folder() as folder:
                 methods = {
@@ -228,7 +228,7 @@ def _labelled(row: Row, place: Place, **labels: Any) -> Row:
 
 def _say(row: Row) -> None:
     """One line while it runs: some experiments take long."""
-    labels = [row.get("source"), row.get("name") or row.get("wished"), row.get("lengths")]
+    labels = [row.get("source"), row.get("name") or row.get("target"), row.get("lengths")]
     words = [str(label) for label in labels if label is not None]
     ratios = [f"{name} {one['bound_ratio']:.1%}" for name, one in row["policies"].items()]
     print(

@@ -55,7 +55,7 @@ class Place:
         """The machine of that description."""
         return machine(self.gpu, self.model, tp=self.tp, overlap=self.overlap, cost=self.cost)
 
-    def wish(self) -> dict[str, Any]:
+    def options(self) -> dict[str, Any]:
         """Keyword arguments of `compare`."""
         return {
             "gpu": self.gpu,
@@ -66,10 +66,10 @@ class Place:
         }
 
 
-def workload(wish: Recipe, data: Path, place: Place, requests: int, seed: int = 0) -> Requests:
+def workload(recipe: Recipe, data: Path, place: Place, requests: int, seed: int = 0) -> Requests:
     """A workload whose density refers to the place it runs at, by the paper's formula."""
     costs = replace(place, cost="datasheet").machine().costs
-    return synthesize(wish, data, requests=requests, seed=seed, costs=costs)
+    return synthesize(recipe, data, requests=requests, seed=seed, costs=costs)
 
 
 def run_policies(
@@ -87,7 +87,7 @@ def run_policies(
     matter of chance: with `dfs_orders`, ``dfs`` is also run for every order of the sources.
     """
     result = compare(
-        requests, policies=policies, lengths=lengths, replicas=replicas, **place.wish()
+        requests, policies=policies, lengths=lengths, replicas=replicas, **place.options()
     )
     row: Row = {
         "requests": len(requests),

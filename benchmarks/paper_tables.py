@@ -9,6 +9,8 @@ from typing import Any
 
 from benchmarks.paper_runs import gain
 
+from blendplan.errors import BlendplanError
+
 Found = dict[str, Any]
 
 OVERLAP_ORDER = ("2.0", "1.0", "inf")
@@ -29,7 +31,7 @@ def figure7_table(found: Found) -> str:
     """Throughput of every policy against the bound, by model, overlap and workload."""
     policies = list(found["rows"][0]["policies"])
     head = ["model", "q", "workload", "density", "sharing", *policies, "blend over dfs"]
-    return _table(
+    return markdown_table(
         head,
         (
             [
@@ -73,14 +75,14 @@ def gains_table(found: Found) -> str:
             _gains([gain(row, "blend") for row in rows]),
         ],
     ]
-    return _table(["8B on one A100, q = 2, mean of four workloads", "paper", "here"], lines)
+    return markdown_table(["8B on one A100, q = 2, mean of four workloads", "paper", "here"], lines)
 
 
 def sharing_table(found: Found) -> str:
     """Figure 9: prefix sharing as a share of the optimum."""
     rows = [row for row in found["rows"] if row["overlap"] == 2 and row["tp"] == 1]
     policies = list(rows[0]["policies"])
-    return _table(
+    return markdown_table(
         ["workload", "optimum", *policies],
         (
             [
@@ -108,22 +110,22 @@ def planning_table(found: Found) -> str:
         times = [f"{plan_s:.1f} s", f"{run_s:,.0f} s", share]
         lines.append([_model(row), row["name"], f"{row['requests']:,}", *times])
     head = ["model", "workload", "requests", "planning with `blend`", "run", "share"]
-    return _table(head, lines)
+    return markdown_table(head, lines)
 
 
 def grid_table(found: Found) -> str:
     """Figure 11: gain of `blend` (and of `blendserve`) over depth-first order on the grid."""
-    by_wish = {tuple(row["wished"]): row for row in found["rows"]}
-    sharings = sorted({sharing for _, sharing in by_wish})
-    densities = sorted({density for density, _ in by_wish})
-    return _table(
+    by_target = {tuple(row["target"]): row for row in found["rows"]}
+    sharings = sorted({sharing for _, sharing in by_target})
+    densities = sorted({density for density, _ in by_target})
+    return markdown_table(
         ["density", *(f"sharing {sharing:g}" for sharing in sharings)],
         (
             [
                 f"{density:.2f}",
                 *(
-                    f"{_signed(gain(by_wish[density, sharing], 'blend'))} "
-                    f"({_signed(gain(by_wish[density, sharing], 'blendserve'))})"
+                    f"{_signed(gain(by_target[density, sharing], 'blend'))} "
+                    f"({_signed(gain(by_target[density, sharing], 'blendserve'))})"
                     for sharing in sharings
                 ),
             ]
@@ -134,7 +136,7 @@ def grid_table(found: Found) -> str:
 
 def grid_summary(found: Found) -> str:
     """Figure 11 in a line per policy."""
-    return _table(
+    return markdown_table(
         ["65 workloads, gain over depth-first order", "paper", "here", "share of the bound"],
         (
             [
@@ -180,7 +182,7 @@ def replicas_table(found: Found) -> str:
             ]
         )
     head = ["workload", "replicas", "paper, times as fast", "`blend`", "efficiency"]
-    return _table([*head, "of the bound", "sharing lost"], lines)
+    return markdown_table([*head, "of the bound", "sharing lost"], lines)
 
 
 def ablation_table(found: Found) -> str:
@@ -188,7 +190,7 @@ def ablation_table(found: Found) -> str:
     cases = list(dict.fromkeys(_case(row) for row in found["rows"]))
     labels = list(dict.fromkeys(row["part"] for row in found["rows"]))
     by_key = {(_case(row), row["part"]): row for row in found["rows"]}
-    return _table(
+    return markdown_table(
         ["`blend`, share of the bound", *cases],
         (
             [label, *(_percent(by_key[case, label]["bound_ratio"]) for case in cases)]
@@ -213,7 +215,7 @@ def goals_table(found: Found) -> str:
         row = by_key.get(key)
         return f"{row['blend']:.1f} % ({row['preemptions']})" if row else ""
 
-    return _table(
+    return markdown_table(
         ["q", "output lengths", *names],
         (
             [f"{float(q):g}", knowledge, *(cell((name, q, knowledge)) for name in names)]
@@ -231,7 +233,7 @@ def lengths_table(found: Found) -> str:
 
 def table4_table(found: Found) -> str:
     """Density and sharing of the sources."""
-    return _table(
+    return markdown_table(
         ["source", "mean p", "mean d", "sharing", "paper", "density", "of the means", "paper"],
         (
             [
@@ -278,13 +280,21 @@ def fill_page(page: Path, results: Path) -> None:
             continue
         found = json.loads(path.read_text(encoding="utf-8"))
         for name, table in tables.items():
-            between = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
-            text = between.sub(_between(table(found)), text)
+            text = replaced(text, name, table(found))
     page.write_text(text, encoding="utf-8")
 
 
-def _between(drawn: str) -> Callable[[re.Match[str]], str]:
-    return lambda markers: f"{markers[1]}{drawn}\n{markers[2]}"
+def replaced(text: str, name: str, drawn: str) -> str:
+    """A page with something else between two markers, ``<!-- NAME -->`` and ``<!-- end NAME -->``.
+
+    Raises:
+        BlendplanError: the page lacks the markers.
+    """
+    between = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
+    text, count = between.subn(lambda markers: f"{markers[1]}{drawn}\n{markers[2]}", text)
+    if count != 1:
+        raise BlendplanError(f"the page has {count} places for {name!r}; give it one")
+    return text
 
 
 def _policy_table(
@@ -305,10 +315,11 @@ def _policy_table(
             else [f"{row['policies']['blend']['preemptions']:,}"]
         )
         lines.append([*label(row), row["name"], *(_ratio(row, name) for name in policies), *last])
-    return _table([*labels, "workload", *policies, *columns], lines)
+    return markdown_table([*labels, "workload", *policies, *columns], lines)
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

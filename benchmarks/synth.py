@@ -39,10 +39,10 @@ _PAPER_TRACES = ("trace1", "trace2", "trace3", "trace4")
     "--density",
     type=float,
     metavar="X",
-    help="Compute density wished for, by the paper's formula; needs --memory.",
+    help="Target compute density, by the paper's formula; needs --memory.",
 )
 @click.option(
-    "--sharing", type=float, metavar="Y", help="Prefix sharing wished for; adds MMLU requests."
+    "--sharing", type=float, metavar="Y", help="Target prefix sharing; adds MMLU requests."
 )
 @click.option(
     "--requests",
@@ -102,7 +102,7 @@ def command(
 ) -> None:
     """Make a synthetic request file.
 
-    It has the compute density and the prefix sharing wished for. TRACE is trace1, trace2, trace3 or
+    It has the given compute density and prefix sharing. TRACE is trace1, trace2, trace3 or
     trace4, the workloads of the BlendServe paper; or say what to mix. Traces with lengths are
     burstgpt, sharegpt, azure-code, azure-conv, wildchat and mmlu (compute-heavy), bwb, openvid and
     openvid-clips (memory-heavy). Token ids are random, prefixes are shared as in the source, output
@@ -128,10 +128,10 @@ def command(
         from blendplan.hardware.lookup import gpu_spec, model_spec
         from blendplan.requests.write import write_requests
 
-        wish = recipe(trace) if trace else Recipe(compute or "", memory, density, sharing)
+        chosen = recipe(trace) if trace else Recipe(compute or "", memory, density, sharing)
         progress.stage("mixing")
         costs = datasheet_cost(model_spec(model), gpu_spec(gpu), tp)
-        mixture = mix(wish, traces, requests=requests, seed=seed, costs=costs)
+        mixture = mix(chosen, traces, requests=requests, seed=seed, costs=costs)
         made = write_prompts(mixture, seed)
         progress.stage(f"writing {output.name}")
         write_requests(made, output)

@@ -43,7 +43,7 @@ class CountingEngine:
         return self.kv_tokens - sum(request.kv_tokens for request in self.running)
 
     def step(self) -> tuple[list[int], list[int], list[int]]:
-        """One token for everybody; answers who finished, lost its cache, and got it back."""
+        """One token for everybody; returns who finished, lost its cache, and got it back."""
         preempted = []
         while self.running and self.free_kv_tokens() < len(self.running):
             victim = self.running.pop()

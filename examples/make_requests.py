@@ -1,11 +1,12 @@
-"""Write an example job of 2,000 requests in OpenAI batch format.
+"""Write an example job of 2,000 requests, or of fewer or more, in OpenAI batch format.
 
     python examples/make_requests.py -o demo/requests.jsonl
+    python examples/make_requests.py --requests 200 -o demo/small.jsonl
 
 Four families, as they meet in one overnight job: an exam with long few-shot prefixes and answers of
 a few tokens, chat, summaries of long documents, and long texts from short prompts. The order is
 that of a queue that several teams fill: bunches of one family after bunches of another. The text is
-made by a small grammar; nothing comes from outside, and every run writes the same file.
+made by a small grammar; nothing comes from outside, and the same options write the same file.
 ``output_tokens`` beside ``body`` is the length that the answer turns out to have; leave it out with
 ``--unknown-lengths`` to see a job as it is before it has run.
 """
@@ -173,8 +174,8 @@ def long_texts(count: int) -> Iterator[Line]:
     """Chapters, reports, reasoning and translations: little to read, much to write."""
     writer = Writer("long")
     tasks = writer.random.choices(LONG_TASKS, [task[1] for task in LONG_TASKS], k=count)
-    for number, (wish, _, median, spread, cap) in enumerate(tasks):
-        asked = wish.format(
+    for number, (task, _, median, spread, cap) in enumerate(tasks):
+        asked = task.format(
             actor=writer.pick(ACTORS), verb=writer.pick(VERBS), thing=writer.pick(OBJECTS)
         )
         size = writer.number(300, 1200) if median else writer.number(6000, 14000)
@@ -198,10 +199,12 @@ def queue(families: list[list[Line]]) -> Iterator[Line]:
             yield next(left[family])
 
 
-def example_requests() -> list[Line]:
-    """All 2,000 batch lines."""
-    families = [exam(900), chat(500), summaries(450), long_texts(150)]
-    return list(queue([list(family) for family in families]))
+def example_requests(count: int = 2000) -> list[Line]:
+    """All batch lines: 45 % exam, 25 % chat, 22.5 % summaries, and long texts."""
+    counts = [count * share // 1000 for share in (450, 250, 225)]
+    makers = (exam, chat, summaries, long_texts)
+    families = zip(makers, [*counts, count - sum(counts)], strict=True)
+    return list(queue([list(make(size)) for make, size in families]))
 
 
 def _question(writer: Writer, size: int) -> str:
@@ -228,11 +231,14 @@ def main() -> None:
     """Write the file."""
     parser = argparse.ArgumentParser(description="Write an example job of 2,000 requests.")
     parser.add_argument("-o", "--output", type=Path, default=Path("requests.jsonl"))
+    parser.add_argument("--requests", type=int, default=2000, help="how many (default: 2000)")
     parser.add_argument(
         "--unknown-lengths", action="store_true", help="leave the output lengths out"
     )
     arguments = parser.parse_args()
-    lines = example_requests()
+    if arguments.requests < 1:
+        parser.error(f"--requests {arguments.requests}: give at least 1")
+    lines = example_requests(arguments.requests)
     if arguments.unknown_lengths:
         for line in lines:
             del line["output_tokens"]

@@ -92,9 +92,48 @@ def _first_cells(text: str) -> list[str]:
     return [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
 
 
+PAGES = [
+    PROJECT / "README.md",
+    *sorted((PROJECT / "docs").glob("*.md")),
+    PROJECT / "plans" / "README.md",
+    PROJECT / "benchmarks" / "gpu" / "README.md",
+]
+NAMES = [str(page.relative_to(PROJECT)) for page in PAGES]
+
+
+def _anchors(page: Path) -> set[str]:
+    """Names of a page's headings in links, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    kept = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
+    return {heading.replace(" ", "-") for heading in kept}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if "://" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        file = (page.parent / name).resolve() if name else page
+        assert file.exists(), target
+        assert not anchor or anchor in _anchors(file), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_files_that_docs_name_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    folders = "src|tests|benchmarks|examples|docs|plans"
+    for name in re.findall(rf"(?<![\w./])(?:{folders})/[\w./]*\.(?:py|md|sh|json|toml)\b", text):
+        assert (PROJECT / name).exists(), name
+
+
 def test_every_command_that_docs_show_exists() -> None:
-    for text in (README, PLAN_FORMAT):
-        for command in set(re.findall(r"(?:^|`)blendplan ([a-z]+)", text, re.MULTILINE)) - {
-            "plans"
-        }:
-            assert run(command, "--help").exit_code == 0, command
+    found = set()
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        blocks = re.findall(r"^```(?:sh)?\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+        shown = re.findall(r"^(?:\S*bin/)?blendplan ([a-z]+)", "\n".join(blocks), re.MULTILINE)
+        found |= {*shown, *re.findall(r"`blendplan ([a-z]+)", text)}
+    assert len(found) >= 9
+    for command in found:
+        assert run(command, "--help").exit_code == 0, command

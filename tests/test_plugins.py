@@ -57,8 +57,8 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def plan_file(site: Path, job: Path) -> Path:
     """A plan in which policy, cost model and length predictor are all foreign."""
     path = job.with_name("plan.arrow")
-    wish = ["--policy", "shortest", "--cost", "flat", "--lengths", "as-prompt"]
-    answer(site, "plan", job, "--gpu", "l4", *wish, "-o", path)
+    options = ["--policy", "shortest", "--cost", "flat", "--lengths", "as-prompt"]
+    answer(site, "plan", job, "--gpu", "l4", *options, "-o", path)
     return path
 
 
@@ -132,8 +132,8 @@ def test_simulation_brings_foreign_policy_and_prices_back(site: Path, plan_file:
 
 
 def test_compare_takes_foreign_policies(site: Path, job: Path) -> None:
-    wish = ["--gpu", "l4", "--cost", "flat", "--lengths", "as-prompt"]
-    told = answer(site, "compare", job, *wish, "--policies", "fcfs,shortest")
+    options = ["--gpu", "l4", "--cost", "flat", "--lengths", "as-prompt"]
+    told = answer(site, "compare", job, *options, "--policies", "fcfs,shortest")
     policies = told["policies"]
     assert isinstance(policies, dict)
     assert list(policies) == ["fcfs", "shortest"]

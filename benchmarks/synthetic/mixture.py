@@ -106,7 +106,7 @@ def solve_counts(
     density: float | None,
     sharing: float | None,
 ) -> NDArray[np.float64]:
-    """Requests of each family that make `requests` with the density and the sharing wished for.
+    """Requests of each family that make `requests` with the target density and sharing.
 
     All three conditions are linear in the counts: tokens, compute and memory add up, and what a
     family shares it has once.

@@ -16,7 +16,7 @@ from blendplan.hardware.lookup import gpu_spec, model_spec
 from blendplan.names import unknown
 from blendplan.requests.columns import Requests
 
-# Density and sharing may miss the wish by this share of it.
+# Density and sharing may miss the target by this share of it.
 _TOLERANCE = 0.02
 # Enough for the means of a stated distribution.
 _SAMPLE = 4_096
@@ -29,8 +29,8 @@ class Recipe:
     Attributes:
         compute: compute-heavy source, a name that `load_pool` knows.
         memory: memory-heavy source mixed in until the density is reached; None for none.
-        density: compute density wished for.
-        sharing: optimal prefix sharing ratio wished for, reached by adding MMLU; None adds none.
+        density: target compute density.
+        sharing: target optimal prefix sharing ratio, reached by adding MMLU; None adds none.
     """
 
     compute: str = "burstgpt"
@@ -75,7 +75,7 @@ def paper_trace(
 
 
 def synthesize(
-    wish: Recipe,
+    recipe: Recipe,
     traces: Path | str,
     *,
     requests: int = 400_000,
@@ -88,7 +88,7 @@ def synthesize(
     the sharing is reached, a system prompt for each source, and random token ids.
 
     Args:
-        wish: sources, density and sharing.
+        recipe: sources, density and sharing.
         traces: folder with the trace files, or one with a folder ``traces`` in it.
         requests: how many.
         seed: decides rows, token ids and the input order, which is a shuffle.
@@ -96,13 +96,13 @@ def synthesize(
             an A100 with 80 GB.
 
     Raises:
-        BlendplanError: an unknown or missing trace, or a wish that no mixture fulfils.
+        BlendplanError: an unknown or missing trace, or a recipe that no mixture fulfils.
     """
-    return write_prompts(mix(wish, traces, requests=requests, seed=seed, costs=costs), seed)
+    return write_prompts(mix(recipe, traces, requests=requests, seed=seed, costs=costs), seed)
 
 
 def mix(
-    wish: Recipe,
+    recipe: Recipe,
     traces: Path | str,
     *,
     requests: int = 400_000,
@@ -110,33 +110,33 @@ def mix(
     costs: CostModel | None = None,
 ) -> Mixture:
     """Lengths of the requests of `synthesize`, and what they add up to; same arguments."""
-    _check(wish, requests)
+    _check(recipe, requests)
     if costs is None:
         costs = datasheet_cost(model_spec("llama-3.1-8b"), gpu_spec("a100-80g"))
-    names = [wish.compute]
-    names += [wish.memory] if wish.memory is not None else []
-    names += ["mmlu"] if wish.sharing is not None else []
+    names = [recipe.compute]
+    names += [recipe.memory] if recipe.memory is not None else []
+    names += ["mmlu"] if recipe.sharing is not None else []
     folder = traces_folder(traces)
     pools = [load_pool(name, folder) for name in names]
     samples = [_drawn(pool, max(_SAMPLE, requests // 4), seed, k) for k, pool in enumerate(pools)]
     families = samples
     # The first counts follow from samples, the second from about the rows that will be used.
     for _ in range(2):
-        solved = solve_counts(families, costs, requests, wish.density, wish.sharing)
+        solved = solve_counts(families, costs, requests, recipe.density, recipe.sharing)
         counts = np.rint(solved).astype(np.int64)
         counts[0] = requests - counts[1:].sum()
         if counts.min() < 1:
-            raise _impossible(wish, requests, samples, solved, costs)
+            raise _impossible(recipe, requests, samples, solved, costs)
         families = [
             _drawn(pool, int(count), seed, k)
             for k, (pool, count) in enumerate(zip(pools, counts, strict=True))
         ]
-    if wish.density is not None and pools[1].stated:
+    if recipe.density is not None and pools[1].stated:
         others = [families[0], *families[2:]]
-        families[1] = scaled_outputs(families[1], others, costs, wish.density)
+        families[1] = scaled_outputs(families[1], others, costs, recipe.density)
     mixture = measure(families, costs)
-    _check_reached("density", wish.density, mixture.density, requests)
-    _check_reached("sharing", wish.sharing, mixture.sharing, requests)
+    _check_reached("density", recipe.density, mixture.density, requests)
+    _check_reached("sharing", recipe.sharing, mixture.sharing, requests)
     return mixture
 
 
@@ -144,36 +144,37 @@ def _drawn(pool: Pool, count: int, seed: int, stream: int) -> Family:
     return Family(pool.name, pool.draw(count, np.random.default_rng((seed, 0, stream))))
 
 
-def _check(wish: Recipe, requests: int) -> None:
+def _check(recipe: Recipe, requests: int) -> None:
     if requests < 1:
-        raise BlendplanError(f"{requests} requests wished for; give at least 1")
-    if (wish.density is None) != (wish.memory is None):
+        raise BlendplanError(f"{requests} requests asked for; give at least 1")
+    if (recipe.density is None) != (recipe.memory is None):
         raise BlendplanError(
-            f"memory-heavy trace {wish.memory!r} with density {wish.density}: give both or neither"
+            f"memory-heavy trace {recipe.memory!r} with density {recipe.density}: "
+            "give both or neither"
         )
-    if wish.density is not None and not (0.0 < wish.density < np.inf):
-        raise BlendplanError(f"density {wish.density}: give a number above 0")
-    if wish.sharing is not None and not 0.0 < wish.sharing < 1.0:
-        raise BlendplanError(f"sharing {wish.sharing}: give a number between 0 and 1")
+    if recipe.density is not None and not (0.0 < recipe.density < np.inf):
+        raise BlendplanError(f"density {recipe.density}: give a number above 0")
+    if recipe.sharing is not None and not 0.0 < recipe.sharing < 1.0:
+        raise BlendplanError(f"sharing {recipe.sharing}: give a number between 0 and 1")
 
 
-def _check_reached(what: str, wish: float | None, reached: float, requests: int) -> None:
-    if wish is not None and abs(reached - wish) > _TOLERANCE * wish:
+def _check_reached(what: str, target: float | None, reached: float, requests: int) -> None:
+    if target is not None and abs(reached - target) > _TOLERANCE * target:
         raise BlendplanError(
-            f"{requests:,} requests reach {what} {reached:.3g} instead of {wish:g}: too few to mix "
-            "it; ask for more"
+            f"{requests:,} requests reach {what} {reached:.3g} instead of {target:g}: too few "
+            "to mix it; ask for more"
         )
 
 
 def _impossible(
-    wish: Recipe,
+    recipe: Recipe,
     requests: int,
     samples: list[Family],
     solved: NDArray[np.float64],
     costs: CostModel,
 ) -> BlendplanError:
-    wishes = {"density": wish.density, "sharing": wish.sharing}
-    wished = " and ".join(f"{name} {value:g}" for name, value in wishes.items() if value)
+    targets = {"density": recipe.density, "sharing": recipe.sharing}
+    described = " and ".join(f"{name} {value:g}" for name, value in targets.items() if value)
     sources = []
     for sample, count in zip(samples, solved, strict=True):
         alone = measure([sample], costs)
@@ -182,6 +183,6 @@ def _impossible(
             f"sharing {alone.sharing:.2g})"
         )
     return BlendplanError(
-        f"no {requests:,} requests of these traces have {wished}: it would take "
-        f"{', '.join(sources)}; wish for something in between, or for more requests"
+        f"no {requests:,} requests of these traces have {described}: it would take "
+        f"{', '.join(sources)}; ask for something in between, or for more requests"
     )

@@ -1,8 +1,8 @@
 """Compile kernels in a second process while this one goes on.
 
 Numba compiles one kernel at a time in a process. A second process that needs the same kernels,
-best from the other end of the list, fills the same cache; who comes to a kernel that the other is
-compiling waits for it and loads it (see `kernel_cache`).
+best from the other end of the list, fills the same cache; a process that comes to a kernel that the
+other one is compiling waits for it and loads it (see `kernel_cache`).
 """
 
 import os
@@ -32,9 +32,9 @@ for work in sys.argv[1].split(";"):
 
 @contextmanager
 def compile_ahead(work: Sequence[str]) -> Iterator[None]:
-    """Run ``work`` in a second process, from the first kernel that the block has to compile on.
+    """Run ``work`` in a second process, starting when the block must compile its first kernel.
 
-    The process prints nothing, and whatever happens to it, happens to it alone. It ends with the
+    The process prints nothing, and its failures affect nobody else. It ends with the
     block or with this process, whichever is first. None is started where all kernels are in the
     cache, where nobody else would see what it compiles, or on a single core.
 

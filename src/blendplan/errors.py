@@ -4,7 +4,7 @@ from blendplan.printable import printable
 
 
 class BlendplanError(ValueError):
-    """Bad input or an impossible wish; the message is one line for the user.
+    """Bad input or an impossible requirement; the message is one line for the user.
 
     The message says what is wrong, where, the value seen, and what to do about it. The command
     line prints it after ``error:`` and exits with 1. What cannot be seen on a terminal, such as a

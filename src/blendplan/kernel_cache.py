@@ -58,7 +58,7 @@ class KernelCache(caching._Cache):  # type: ignore[misc]
         self._enabled = True
 
     def disable(self) -> None:
-        """Compile everything anew and keep nothing."""
+        """Compile everything again and keep nothing."""
         self._enabled = False
 
     def flush(self) -> None:
@@ -210,7 +210,7 @@ class Entry:
             self._lock = None
 
 
-# What this process compiles just now, by Python function and argument types; numba compiles under
+# What this process is compiling, by Python function and argument types; numba compiles under
 # a lock, and from the inside out.
 IN_PROGRESS: dict[tuple[Any, tuple[Any, ...]], Entry] = {}
 # What is to be done when the first kernel has to be compiled.

@@ -96,7 +96,7 @@ class Registry(Generic[T]):
         except (ImportError, AttributeError) as error:
             raise BlendplanError(
                 f"{self.kind} {name!r} is registered as {entry.value!r}, which cannot be imported "
-                f"({error}); mend or remove the package that registers it"
+                f"({error}); fix or remove the package that registers it"
             ) from None
 
     def _foreign(self) -> dict[str, "EntryPoint"]:

@@ -1,4 +1,4 @@
-"""Synthetic workloads: density and sharing as wished for, by the measure of the real tree."""
+"""Synthetic workloads: density and sharing as given, by the measure of the real tree."""
 
 import json
 import os
@@ -54,11 +54,11 @@ def measured(requests: Requests) -> tuple[float, float]:
     requests=st.integers(8_000, 12_000),
     seed=st.integers(0, 99),
 )
-def test_the_tree_has_the_density_and_the_sharing_wished_for(
+def test_the_tree_has_the_given_density_and_sharing(
     traces: Path, density: float, sharing: float, requests: int, seed: int
 ) -> None:
-    wish = Recipe("burstgpt", "bwb", density, sharing)
-    made = synthesize(wish, traces, requests=requests, seed=seed)
+    recipe = Recipe("burstgpt", "bwb", density, sharing)
+    made = synthesize(recipe, traces, requests=requests, seed=seed)
     assert len(made) == requests
     assert measured(made) == pytest.approx((density, sharing), rel=0.02)
 
@@ -84,9 +84,9 @@ def test_the_papers_workloads_from_the_real_traces(name: str) -> None:
     folder = os.environ.get("BLENDPLAN_DATA")
     if not folder:
         pytest.skip("BLENDPLAN_DATA does not name a folder with the traces")
-    wish = PAPER_TRACES[name]
+    recipe = PAPER_TRACES[name]
     requests = paper_trace(name, folder, requests=20_000)
-    assert measured(requests) == pytest.approx((wish.density, wish.sharing), rel=0.02)
+    assert measured(requests) == pytest.approx((recipe.density, recipe.sharing), rel=0.02)
 
 
 def test_the_same_seed_gives_the_same_requests_and_another_seed_others(traces: Path) -> None:
@@ -179,7 +179,7 @@ def test_any_parquet_file_with_lengths_is_a_trace(traces: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("wish", "parts"),
+    ("recipe", "parts"),
     [
         (replace(MIXED, compute="burst-gpt"), ["'burst-gpt'", "burstgpt"]),
         (replace(MIXED, compute="azure-code"), ["no trace file", "azure_llm_2023_code.parquet"]),
@@ -191,11 +191,11 @@ def test_any_parquet_file_with_lengths_is_a_trace(traces: Path, tmp_path: Path) 
         (replace(MIXED, sharing=1.0), ["sharing 1.0", "between 0 and 1"]),
     ],
 )
-def test_impossible_wishes_are_told_in_one_line(
-    traces: Path, wish: Recipe, parts: list[str]
+def test_impossible_recipes_are_told_in_one_line(
+    traces: Path, recipe: Recipe, parts: list[str]
 ) -> None:
     with pytest.raises(BlendplanError) as raised:
-        synthesize(wish, traces, requests=1_000)
+        synthesize(recipe, traces, requests=1_000)
     for part in parts:
         assert part in str(raised.value)
     assert "\n" not in str(raised.value)
@@ -249,7 +249,7 @@ def test_the_command_writes_a_request_file(traces: Path, tmp_path: Path) -> None
         (["trace7"], "did you mean"),
     ],
 )
-def test_the_command_refuses_unclear_wishes(
+def test_the_command_refuses_unclear_recipes(
     tmp_path: Path, arguments: list[str], part: str
 ) -> None:
     path = tmp_path / "made.parquet"

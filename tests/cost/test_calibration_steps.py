@@ -153,11 +153,13 @@ def test_profile_through_the_command_plans(tmp_path: Path) -> None:
     assert found["steps"]["steps"] == 300
     requests = tmp_path / "requests.jsonl"
     requests.write_text('{"prompt_token_ids": [1, 2, 3], "output_tokens": 4}\n')
-    wish = ("--gpu", profile, "--cost", "calibrated", "--policy", "fcfs")
-    planned = answer("plan", requests, *wish, "--kv-tokens", "4096", "-o", tmp_path / "plan.arrow")
+    machine = ("--gpu", profile, "--cost", "calibrated", "--policy", "fcfs")
+    planned = answer(
+        "plan", requests, *machine, "--kv-tokens", "4096", "-o", tmp_path / "plan.arrow"
+    )
     # Four steps of 2 ms, and next to nothing else.
     assert planned["predicted"]["makespan_s"] == pytest.approx(4 * 2e-3, rel=0.1)
-    result = run("plan", requests, *wish, "-o", tmp_path / "plan.arrow")
+    result = run("plan", requests, *machine, "-o", tmp_path / "plan.arrow")
     assert result.exit_code == 1
     assert "states no memory_bytes; state the capacity" in error_line(result)
 

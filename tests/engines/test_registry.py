@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import blendplan
-from blendplan.engines.launch import check_wishes
+from blendplan.engines.launch import check_options
 from blendplan.engines.registry import ENGINES
 from blendplan.errors import BlendplanError
 
@@ -30,7 +30,7 @@ def test_only_the_simulated_engine_needs_neither_results_nor_a_model() -> None:
 
 
 @pytest.mark.parametrize(
-    ("engine", "wish", "message"),
+    ("engine", "options", "message"),
     [
         ("sim", {"pdmux": True}, "spatial sharing is SGLang's, not that of 'sim'; drop --pdmux"),
         ("vllm", {"pdmux": True}, "spatial sharing is SGLang's, not that of 'vllm'; drop --pdmux"),
@@ -39,17 +39,17 @@ def test_only_the_simulated_engine_needs_neither_results_nor_a_model() -> None:
     ],
 )
 def test_what_an_engine_cannot_do_is_refused(
-    engine: str, wish: dict[str, object], message: str
+    engine: str, options: dict[str, object], message: str
 ) -> None:
-    wishes = {"arguments": {}, "pdmux": False, "log_steps": False, **wish}
+    given = {"arguments": {}, "pdmux": False, "log_steps": False, **options}
     with pytest.raises(BlendplanError, match=message):
-        check_wishes(engine, ENGINES.get(engine), **wishes)  # type: ignore[arg-type]
+        check_options(engine, ENGINES.get(engine), **given)  # type: ignore[arg-type]
 
 
 def test_what_an_engine_can_do_is_not() -> None:
-    for engine, wish in (("sglang", "pdmux"), ("vllm", "log_steps"), ("sim", "log_steps")):
-        wishes = {"pdmux": False, "log_steps": False, wish: True}
-        check_wishes(engine, ENGINES.get(engine), arguments={}, **wishes)
+    for engine, option in (("sglang", "pdmux"), ("vllm", "log_steps"), ("sim", "log_steps")):
+        given = {"pdmux": False, "log_steps": False, option: True}
+        check_options(engine, ENGINES.get(engine), arguments={}, **given)
 
 
 def test_looking_at_the_engines_imports_nothing_heavy() -> None:

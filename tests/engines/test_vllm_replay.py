@@ -41,10 +41,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     return small_plan(job, policy="blend", kv_tokens=48 * 32, block_size=32)
 
 
-def run(made: Plan, model: Path, **wish: Any) -> Any:
+def run(made: Plan, model: Path, **options: Any) -> Any:
     """`replay` on vLLM with what a tiny model on a CPU needs."""
-    arguments = ARGUMENTS | wish.pop("engine_args", {})
-    return replay(made, "vllm", model=str(model), engine_args=arguments, **wish)
+    arguments = ARGUMENTS | options.pop("engine_args", {})
+    return replay(made, "vllm", model=str(model), engine_args=arguments, **options)
 
 
 def test_vllm_does_what_was_planned(

@@ -27,7 +27,7 @@ class Edges:
         self.close = 0
 
     def near(self, one: float, other: float) -> bool:
-        """Note and answer whether two numbers are too close to tell which is larger."""
+        """Note and return whether two numbers are too close to tell which is larger."""
         near = abs(one - other) <= CLOSE * max(1.0, abs(one), abs(other))
         self.close += near
         return near
@@ -232,7 +232,7 @@ def constants_of(
 def set_starts(
     in_tree: Sequence[Request], steps: float, options: BlendOptions, edges: Edges
 ) -> list[Request]:
-    """Give memory-heavy requests their planned starts; answers them in that order.
+    """Give memory-heavy requests their planned starts; returns them in that order.
 
     Classes of length that hold a sixteenth of the output each are spread evenly and out of phase,
     family by family, so that each family may still end within ``steps``.

@@ -35,9 +35,9 @@ def job(n: int = 60) -> Requests:
     return requests_from_lists(prompts, output_tokens=outputs)
 
 
-def refusal(**wish: Any) -> str:
+def refusal(**options: Any) -> str:
     with pytest.raises(BlendplanError) as refused:
-        plan(wish.pop("requests", None) or job(4), **{"gpu": "a100-80g"} | wish)
+        plan(options.pop("requests", None) or job(4), **{"gpu": "a100-80g"} | options)
     assert "\n" not in str(refused.value)
     return str(refused.value)
 
@@ -101,8 +101,8 @@ def test_orders_of_the_queues() -> None:
 
 
 def test_seed_and_policy_decide_the_plan() -> None:
-    def rows(**wish: Any) -> list[int]:
-        made = plan(job(), gpu="a100-80g", **ENGINE | wish)
+    def rows(**options: Any) -> list[int]:
+        made = plan(job(), gpu="a100-80g", **ENGINE | options)
         return [int(row) for row in made.column("source_row")]
 
     assert rows(policy="random", seed=1) == rows(policy="random", seed=1)
@@ -161,7 +161,7 @@ def test_no_requests() -> None:
             compare(replace(none, source=source), gpu="a100-80g", policies=["fcfs"])
 
 
-def test_impossible_wishes() -> None:
+def test_impossible_options() -> None:
     assert "unknown policy 'blendserv'; did you mean 'blendserve'" in refusal(policy="blendserv")
     assert "a100-80g" in refusal(gpu="a100-8g")
     assert "llama-3.1-8b" in refusal(model="lama-3.1-8b")

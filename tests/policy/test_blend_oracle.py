@@ -179,7 +179,7 @@ class Tally:
 
 
 def run_case(case: Case, tally: Tally) -> bool:
-    """Run to the end, or until rounding matters; answers whether it came to the end."""
+    """Run to the end, or until rounding matters; returns whether it came to the end."""
     both = BothBlends(case)
     engine = SlowEngine(
         case.prompts,

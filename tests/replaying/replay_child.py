@@ -2,7 +2,7 @@
 
 Run as a script: it imports and compiles everything once, then forks a session for each line on
 standard input, a JSON object with the arguments of `replay` and a number for the session. It
-answers with the session's process id, and with its exit status when it has ended.
+prints the process id of the session, and its exit status when it has ended.
 """
 
 import json

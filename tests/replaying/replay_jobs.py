@@ -32,12 +32,12 @@ def write_requests_file(path: Path, requests: int = 40, seed: int = 0) -> Path:
     return path
 
 
-def small_plan(requests: Requests | Path, **wish: Any) -> Plan:
+def small_plan(requests: Requests | Path, **options: Any) -> Plan:
     """A plan for a GPU with a KV cache of a few dozen blocks."""
     if isinstance(requests, Path):
         requests = read_requests(requests)
-    wish = {"kv_tokens": 96 * 16, "max_num_seqs": 16, "max_num_batched_tokens": 128} | wish
-    return plan(requests, gpu="l4", model="llama-3.1-8b", **wish)
+    options = {"kv_tokens": 96 * 16, "max_num_seqs": 16, "max_num_batched_tokens": 128} | options
+    return plan(requests, gpu="l4", model="llama-3.1-8b", **options)
 
 
 def surprised(made: Plan, output_tokens: list[int]) -> Plan:

@@ -187,7 +187,7 @@ def test_logs_tell_what_happened(made: Plan, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wish", "message"),
+    ("options", "message"),
     [
         ({"engine": "vlm"}, "unknown engine 'vlm'; did you mean 'vllm'?"),
         ({"pdmux": True}, "spatial sharing is SGLang's"),
@@ -196,9 +196,9 @@ def test_logs_tell_what_happened(made: Plan, tmp_path: Path) -> None:
         ({"engine_args": {"block_size": 16}}, "takes no engine arguments"),
     ],
 )
-def test_impossible_wishes_are_one_line(made: Plan, wish: dict[str, Any], message: str) -> None:
+def test_impossible_options_are_one_line(made: Plan, options: dict[str, Any], message: str) -> None:
     with pytest.raises(BlendplanError, match=message.replace("?", r"\?")):
-        replay(made, **wish)
+        replay(made, **options)
 
 
 def test_a_model_of_one_s_own_must_be_named(made: Plan) -> None:

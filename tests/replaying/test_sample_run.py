@@ -52,7 +52,7 @@ def test_the_choice_is_spread_and_repeatable(job: Path, tmp_path: Path) -> None:
     assert {int(name[1:]) % 2 for name in chosen} == {0, 1}
 
 
-def test_wishes_that_make_no_sense_are_one_line(job: Path, tmp_path: Path) -> None:
+def test_options_that_make_no_sense_are_one_line(job: Path, tmp_path: Path) -> None:
     output = tmp_path / "sample.jsonl"
     refused = run("sample", job, "--engine", "vlm", "-o", output)
     assert refused.exit_code == 2

@@ -12,7 +12,7 @@ SUBJECTS = {"algebra": 40, "law": 75, "ethics": 16}
 
 
 def write_traces(folder: Path) -> Path:
-    """Write traces of some hundred rows; answers the folder."""
+    """Write traces of some hundred rows; returns the folder."""
     rng = np.random.default_rng(7)
     _lengths(folder / "burstgpt_sample_8000.parquet", rng, 300, prompt=200, output=20)
     _lengths(folder / "bwb_lengths.parquet", rng, 200, prompt=300, output=4000)

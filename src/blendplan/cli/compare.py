@@ -24,20 +24,20 @@ if TYPE_CHECKING:
     cls=NameOption,
     type=Names("policy", POLICIES),
     metavar="A,B,...",
-    help="What to compare.  [default: {names}]",
+    help="Policies to compare.  [default: {names}]",
 )
 @planning
 @click.option(
     "--html",
     type=FILE,
     metavar="FILE",
-    help="Write a report with pictures, one file for all; needs the extra 'plots'.",
+    help="Write a report with pictures as one HTML file; needs the extra 'plots'.",
 )
 @click.option(
     "--png",
     type=FILE,
     metavar="DIR",
-    help="Write the pictures one by one; needs the extra 'plots'.",
+    help="Write each picture as a PNG file; needs the extra 'plots'.",
 )
 @answering
 def command(
@@ -70,7 +70,7 @@ def command(
         from blendplan.planning.describe import describe
 
         requests = job.read(progress)
-        result = compare(requests, policies=policies, progress=progress.report, **job.wish)
+        result = compare(requests, policies=policies, progress=progress.report, **job.options)
         compile_s = clock.seconds
         if html is not None or png is not None:
             progress.stage("drawing")

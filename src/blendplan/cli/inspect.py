@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.argument("plan_file", metavar="PLAN", type=FILE)
 @answering
 def command(plan_file: Path, answer: Answer) -> None:
-    """Show what a plan promises.
+    """Show what is in a plan.
 
     Totals, memory partition, groups of requests, and the run over time.
     """

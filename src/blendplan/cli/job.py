@@ -25,13 +25,13 @@ class Job:
         path: the request file.
         on_error: ``fail`` or ``skip``.
         rejects: where ``skip`` writes what it leaves out.
-        wish: keyword arguments.
+        options: keyword arguments.
     """
 
     path: Path
     on_error: str
     rejects: Path
-    wish: dict[str, Any]
+    options: dict[str, Any]
 
     def check(self, *outputs: Path | None) -> None:
         """Raise now what would otherwise be found wrong after a long file was read.
@@ -39,7 +39,7 @@ class Job:
         Raises:
             BlendplanError: an output that cannot be written, a model that does not fit the GPU.
         """
-        _, _, results = self.wish["lengths"].partition(":")
+        _, _, results = self.options["lengths"].partition(":")
         written = (*outputs, self.rejects if self.on_error == "skip" else None)
         check_destinations(written, inputs=(self.path, Path(results) if results else None))
         self.target  # noqa: B018  raises
@@ -53,14 +53,14 @@ class Job:
         """
         from blendplan.cost.machine import machine
 
-        return machine(**{name: self.wish[name] for name in MACHINE})
+        return machine(**{name: self.options[name] for name in MACHINE})
 
     def read(self, progress: "Progress") -> "Requests":
         """All good requests."""
         from blendplan.requests.read import read_requests
 
         progress.stage(f"reading {self.path.name}")
-        model_dir = Path(self.wish["model"])
+        model_dir = Path(self.options["model"])
         requests = read_requests(
             self.path,
             model_dir=model_dir if model_dir.is_dir() else None,
@@ -101,8 +101,8 @@ def planning(function: Callable[..., None]) -> Callable[..., None]:
     def command(
         *args: Any, requests_file: Path, on_error: str, rejects: Path | None, **options: Any
     ) -> None:
-        wish = {name: options.pop(name) for name in (*MACHINE, *_HOW)}
+        planned = {name: options.pop(name) for name in (*MACHINE, *_HOW)}
         rejects = rejects or requests_file.with_name(f"{requests_file.name}.rejects.jsonl")
-        function(*args, job=Job(requests_file, on_error, rejects, wish), **options)
+        function(*args, job=Job(requests_file, on_error, rejects, planned), **options)
 
     return command

@@ -45,7 +45,7 @@ class Name(ParamType):
 
 
 class NameOption(click.Option):
-    """An option of type `Name` whose help says ``{names}`` where the names shall stand."""
+    """An option of type `Name` whose help text has ``{names}`` in place of the names."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         if isinstance(self.type, Name) and self.help:

@@ -87,7 +87,7 @@ _PLANNING = (
         show_default=True,
         type=within("replicas"),
         metavar="N",
-        help="Engines that share the requests (data parallel), each with GPUs of its own.",
+        help="Engines that share the requests (data parallel), each on its own GPUs.",
     ),
     click.option(
         "--overlap",
@@ -106,8 +106,8 @@ _PLANNING = (
         type=Name("cost model", COST_MODELS),
         metavar="NAME",
         cls=NameOption,
-        help="Cost model: {names}. Calibrated rests on measured kernels, datasheet has the paper's "
-        "formulas.",
+        help="Cost model: {names}. Calibrated is fitted to measured kernels, datasheet has the "
+        "paper's formulas.",
     ),
     click.option(
         "--lengths",
@@ -125,7 +125,7 @@ _PLANNING = (
         show_default=True,
         type=Name("way to treat bad requests", ("fail", "skip")),
         metavar="fail|skip",
-        help="A bad request stops everything before any work, or is left out.",
+        help="Stop at a bad request before any work is done, or leave it out.",
     ),
     click.option(
         "--rejects",
@@ -145,7 +145,7 @@ _PLANNING = (
         show_default=True,
         type=within("max_num_seqs"),
         metavar="N",
-        help="Most requests that run at once.",
+        help="Maximum number of requests that run at once.",
     ),
     click.option(
         "--max-num-batched-tokens",
@@ -153,7 +153,7 @@ _PLANNING = (
         show_default=True,
         type=within("max_num_batched_tokens"),
         metavar="N",
-        help="Most tokens in one step.",
+        help="Maximum number of tokens in one step.",
     ),
     click.option(
         "--block-size",
@@ -193,13 +193,14 @@ _PLANNING = (
         show_default=True,
         type=within("seed"),
         metavar="N",
-        help="Seed of all that is random.",
+        help="Seed for everything that is random.",
     ),
     click.option(
         "--effort",
         default=1,
         show_default=True,
         type=within("effort"),
+        metavar="N",
         help="How many sets of parameters of the policy to simulate before one is chosen.",
     ),
 )
@@ -234,7 +235,8 @@ _RUNNING = (
     click.option(
         "--model",
         metavar="NAME",
-        help="Model to load, by its Hugging Face name or folder.  [default: that of the plan]",
+        help="Model to load, by its Hugging Face name or folder; a replay takes the plan's by "
+        "default.",
     ),
     click.option(
         "--engine-arg",
@@ -242,8 +244,8 @@ _RUNNING = (
         multiple=True,
         callback=_engine_args,
         metavar="KEY=VALUE",
-        help="Argument of the engine by its own name, the value as JSON; wins over the plan's. "
-        "Give it as often as you like.",
+        help="Argument of the engine by its own name, with its value as JSON; overrides the "
+        "plan's. May be given several times.",
     ),
     click.option(
         "--order",
@@ -251,7 +253,8 @@ _RUNNING = (
         show_default=True,
         type=Name("order of results", ("input", "finish")),
         metavar="input|finish",
-        help="Order of the results: of the request file, at the end, or as they come.",
+        help="Order of the results: that of the request file, written at the end, or as requests "
+        "finish.",
     ),
     click.option("--resume", is_flag=True, help="Continue an interrupted run."),
     click.option(
@@ -260,12 +263,12 @@ _RUNNING = (
         show_default=True,
         type=within("retries"),
         metavar="N",
-        help="Further attempts of a request that failed.",
+        help="How many times to retry a request that failed.",
     ),
     click.option(
         "--pdmux",
         is_flag=True,
-        help="Share the GPU in space between prefill and decode, on an engine that can.",
+        help="Split the GPU spatially between prefill and decode, where the engine can.",
     ),
     click.option("--step-log", type=FILE, metavar="FILE", help="Log every step (Parquet)."),
     click.option("--request-log", type=FILE, metavar="FILE", help="Log every request (Parquet)."),

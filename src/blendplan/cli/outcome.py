@@ -45,7 +45,7 @@ def showing(progress: "Progress", engine: str) -> "Callable[[Tally], None]":
 def tell_outcome(
     answer: Answer, replayed: "Replayed", output: Path | None, compile_s: float
 ) -> None:
-    """Answer with what was planned and what happened.
+    """Show what was planned and what happened.
 
     Raises:
         Failure: the run was interrupted, or requests failed.

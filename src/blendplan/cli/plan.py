@@ -83,7 +83,7 @@ def _plan(job: Job, policy: str, output: Path, answer: Answer) -> None:
         from blendplan.planning.planner import plan
 
         requests = job.read(progress)
-        planned = plan(requests, policy=policy, progress=progress.report, **job.wish)
+        planned = plan(requests, policy=policy, progress=progress.report, **job.options)
         progress.stage(f"writing {output.name}")
         planned.write(output)
     for note in job.notes(requests, planned.metadata):
@@ -109,7 +109,7 @@ def _sample(job: Job, sample_out: Path, fraction: float, answer: Answer) -> None
 
         requests = job.read(progress)
         progress.stage("choosing the sample")
-        rows = choose_sample(build_tree(requests), requests, fraction, job.wish["seed"])
+        rows = choose_sample(build_tree(requests), requests, fraction, job.options["seed"])
         write_requests(requests, sample_out, rows)
     values = {"requests": len(requests), "sampled": len(rows), "sample_out": str(sample_out)}
     answer.tell(

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     "--replica",
     type=within("replica"),
     metavar="I",
-    help="Which part to run of a plan for several replicas, from 0.",
+    help="Which part of a plan for several replicas to run, counted from 0.",
 )
 @click.option(
     "--already", type=FILE, metavar="FILE", help="Results to take over, such as a sample's."
@@ -37,8 +37,9 @@ if TYPE_CHECKING:
 def command(plan_file: Path, replica: int | None, answer: Answer, **options: Any) -> None:
     """Run a plan on an engine.
 
-    The requests of PLAN go in its order and under its memory partition. Every request gets one line
-    of results, an answer or an error; the simulated engine also runs without --output.
+    Requests are admitted by the policy that made PLAN, in its order and within its memory
+    partition. Every request gets one line of results, an answer or an error; the simulated engine
+    also runs without --output.
 
     \b
     blendplan replay plan.arrow --engine sim

@@ -25,6 +25,7 @@ from blendplan.cli.ranges import Share, within
     default=0.01,
     show_default=True,
     type=Share(above_zero=True),
+    metavar="SHARE",
     help="Share of the requests to run.",
 )
 @click.option(
@@ -33,7 +34,7 @@ from blendplan.cli.ranges import Share, within
     show_default=True,
     type=within("seed"),
     metavar="N",
-    help="For the choice of the requests.",
+    help="Seed for the choice of requests.",
 )
 @engine_option(required=True)
 @click.option(
@@ -41,7 +42,8 @@ from blendplan.cli.ranges import Share, within
     default="fail",
     show_default=True,
     type=Name("way to treat bad lines", ("fail", "skip")),
-    help="What a bad request does: fail stops before any work, skip samples the rest.",
+    metavar="fail|skip",
+    help="Stop at a bad request before any work is done, or sample from the rest.",
 )
 @engine_options
 @answering
@@ -58,12 +60,14 @@ def command(
     """Run a sample of the requests in REQUESTS on an engine.
 
     The sample is spread over the prefix tree, so that every kind of request is seen. Its results
-    tell `plan` how long outputs are, and `replay` takes its answers over: nothing runs twice.
+    tell `plan` how long outputs are, and `replay` takes over its answers: nothing runs twice.
+    It runs within the engine's own limits, and nothing is planned for it. vLLM and SGLang need
+    --model.
 
     \b
     blendplan sample requests.jsonl --engine vllm --model MODEL -o sample.jsonl
     blendplan plan requests.jsonl --gpu h100-80g --lengths sample:sample.jsonl -o plan.arrow
-    blendplan replay plan.arrow --engine vllm --already sample.jsonl -o results.jsonl
+    blendplan replay plan.arrow --engine vllm --model MODEL --already sample.jsonl -o results.jsonl
     """
     check_destinations(
         [output, options["step_log"], options["request_log"]], inputs=[requests_file]

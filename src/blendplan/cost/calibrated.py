@@ -229,7 +229,7 @@ def calibrated_cost(model: ModelSpec, gpu: GpuSpec, tp: int = 1) -> CalibratedCo
 
 
 def _linear_prices(terms: NDArray[np.float64], time_s: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Prices of the terms, none negative, of least squared relative error."""
+    """Non-negative prices of the terms, with the least squared relative error."""
     from scipy.optimize import nnls  # slow to import
 
     relative = terms / time_s[:, None]

@@ -2,5 +2,5 @@
 
 An adapter starts its engine, submits, steps and reports. Nothing here decides an order, reads a
 plan or writes results. An engine in a process of its own imports its adapter and no numba, which
-vLLM's CPU platform cannot bear to find loaded.
+vLLM's CPU platform does not tolerate.
 """

@@ -1,4 +1,4 @@
-"""From a plan and the wishes of a user to the `Launch` of an engine."""
+"""From a plan and the options of a user to the `Launch` of an engine."""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -16,7 +16,7 @@ from blendplan.simulator.cuda_graphs import graph_padding
 Remark = Callable[[str], None]
 
 
-def check_wishes(
+def check_options(
     engine: str, kind: EngineKind, *, arguments: Mapping[str, Any], pdmux: bool, log_steps: bool
 ) -> None:
     """Refuse what an engine cannot do before anything is started.
@@ -34,7 +34,7 @@ def check_wishes(
     if log_steps and not kind.step_log:
         raise BlendplanError(f"{kind.title} does not tell what its steps compute; drop --step-log")
     if arguments and not kind.takes_arguments:
-        raise BlendplanError(f"{kind.title} takes no engine arguments; plan for them")
+        raise BlendplanError(f"{kind.title} takes no engine arguments; plan with them instead")
 
 
 def _sharing_in_space() -> list[str]:

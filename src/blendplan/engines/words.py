@@ -54,7 +54,7 @@ def check_argument_names(engine: str, given: Iterable[str], known: type[object])
     """Refuse engine arguments that the class ``known`` of an engine does not take.
 
     Raises:
-        BlendplanError: with the name and the nearest one that there is.
+        BlendplanError: with the name and the nearest one that exists.
     """
     names = list(inspect.signature(known).parameters)
     for name in given:

@@ -14,8 +14,8 @@ from blendplan.tree.prefix_tree import PrefixTree
 class PriorPredictor:
     """A log-normal output length, cut off at ``max_tokens``.
 
-    The defaults are those of public chat traces: the logarithm of the output length has a mean of
-    log 210 and a standard deviation of 1.14 in ShareGPT, log 208 and 1.36 in Mooncake's
+    The defaults are those of public chat traces, rounded: the logarithm of the output length has a
+    mean of log 210 and a standard deviation of 1.14 in ShareGPT, log 208 and 1.36 in Mooncake's
     conversations, log 151 and 0.86 in Azure's. Other tasks differ tenfold either way, so this is
     only better than nothing; a stated cap helps most when it is small.
 

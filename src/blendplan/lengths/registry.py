@@ -34,7 +34,8 @@ def predictor_of(method: str) -> "tuple[str, LengthPredictor, str]":
     """Name, fresh predictor and results file of a method, ``name`` or ``name:FILE``.
 
     Raises:
-        BlendplanError: no such predictor, a file that is missing, or one that is not wanted.
+        BlendplanError: no such predictor, a file that is missing, or one that is not
+            expected.
     """
     name, _, file = method.partition(":")
     name_of_row = "prior" if name == AUTO else name

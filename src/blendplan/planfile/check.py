@@ -60,7 +60,7 @@ def _update(digest: "hashlib._Hash", part: str, chunk: pa.Array) -> None:
 
 
 def check_columns(table: pa.Table, metadata: dict[str, Any]) -> list[str]:
-    """Check a plan's columns and metadata; answers what was checked, one line each.
+    """Check a plan's columns and metadata; returns what was checked, one line each.
 
     Raises:
         BlendplanError: the first thing that is wrong, with the row and the values seen.

@@ -180,7 +180,7 @@ class Plan:
         return cls(table.replace_schema_metadata(None), parse_metadata(path, text, schema))
 
     def verify(self, path: Path | None = None) -> list[str]:
-        """Check the plan against itself; answers what was checked, one line each.
+        """Check the plan against itself; returns what was checked, one line each.
 
         Args:
             path: the file that it was read from, to be named in the error.

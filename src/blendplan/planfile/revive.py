@@ -53,7 +53,7 @@ def _known(table: pa.Table, metadata: Mapping[str, Any], rows: NDArray[np.int64]
         return values
 
     mean, p50, p90 = (column(f"output_tokens_{name}") for name in ("mean", "p50", "p90"))
-    # Where rows are left out, families are numbered anew.
+    # Where rows are left out, families are renumbered.
     _, family = np.unique(column("family"), return_inverse=True)
     return PolicyInput(
         depth_first=np.argsort(column("depth_first")),

@@ -17,11 +17,11 @@ from blendplan.hardware.gpu import GpuSpec
 from blendplan.hardware.model import ModelSpec
 from blendplan.lengths.registry import AUTO
 from blendplan.planning.bound import Bound
+from blendplan.planning.options import PlanOptions
 from blendplan.planning.prepare import Prepared, Progress, prepare
 from blendplan.planning.replicas import divide, join_runs, take_part
 from blendplan.planning.run_policy import Prediction, run_policy
 from blendplan.planning.verdict import Circumstances, Verdict, verdict
-from blendplan.planning.wish import Wish
 from blendplan.policy.registry import POLICIES
 from blendplan.printable import show
 from blendplan.requests.columns import Requests
@@ -98,9 +98,13 @@ def compare(
     Raises:
         BlendplanError: as `plan`.
     """
-    wish = Wish(requests, replicas, lengths, preserve_sharing, seed, effort, progress)
-    replicas, lengths, preserve_sharing = wish.replicas, wish.lengths, wish.preserve_sharing
-    seed, effort = wish.seed, wish.effort
+    options = PlanOptions(requests, replicas, lengths, preserve_sharing, seed, effort, progress)
+    replicas, lengths, preserve_sharing = (
+        options.replicas,
+        options.lengths,
+        options.preserve_sharing,
+    )
+    seed, effort = options.seed, options.effort
     policies = _checked_names(policies)
     check_engine_arguments("compare", engine)
     target = machine(gpu, model, **engine)

@@ -10,10 +10,10 @@ from blendplan.hardware.model import ModelSpec
 from blendplan.planfile.assemble import assemble_plan
 from blendplan.planfile.plan import Plan
 from blendplan.planning.describe import describe
+from blendplan.planning.options import PlanOptions
 from blendplan.planning.prepare import Progress, prepare
 from blendplan.planning.replicas import plan_replicas
 from blendplan.planning.run_policy import run_policy
-from blendplan.planning.wish import Wish
 from blendplan.policy.registry import POLICIES
 from blendplan.requests.columns import Requests
 
@@ -46,33 +46,33 @@ def plan(
         progress: called as stages advance.
 
     Raises:
-        BlendplanError: impossible wishes: unknown names, numbers out of their ranges
+        BlendplanError: impossible requirements: unknown names, numbers out of their ranges
             (`blendplan.ranges.RANGES`), no requests, a model or a request that does not fit.
     """
-    wish = Wish(requests, replicas, lengths, preserve_sharing, seed, effort, progress)
+    options = PlanOptions(requests, replicas, lengths, preserve_sharing, seed, effort, progress)
     POLICIES.check(text("policy", policy, "give the name of a policy"))
     check_engine_arguments("plan", engine)
     target = machine(gpu, model, **engine)
     prepared = prepare(
         requests,
         target,
-        lengths=wish.lengths,
-        preserve_sharing=wish.preserve_sharing,
+        lengths=options.lengths,
+        preserve_sharing=options.preserve_sharing,
         progress=progress,
     )
-    if wish.replicas != 1:
+    if options.replicas != 1:
         return plan_replicas(
             prepared,
             target,
             policy,
-            wish.replicas,
-            preserve_sharing=wish.preserve_sharing,
-            seed=wish.seed,
-            effort=wish.effort,
+            options.replicas,
+            preserve_sharing=options.preserve_sharing,
+            seed=options.seed,
+            effort=options.effort,
             progress=progress,
         )
     prediction = run_policy(
-        prepared, target, policy, seed=wish.seed, effort=wish.effort, progress=progress
+        prepared, target, policy, seed=options.seed, effort=options.effort, progress=progress
     )
     return assemble_plan(
         requests,

@@ -11,14 +11,18 @@ from blendplan.cost.step import StepTable, lower_hull
 
 # A log-normal length is believed to be at most this wide (standard deviation of its logarithm):
 # real lengths end somewhere, and the square of a wider one is all in a tail that never comes.
+# Chosen on the paper's four workloads (benchmarks/paper.py goals).
 MOST_SPREAD = 1.0
 # Standard normal quantile: nine values in ten are lower.
 Z90 = 1.2815515655446004
-# Least spread of a length that is not known.
+# Least spread of a length that is not known; it only has to tell such a length from a known one.
 LEAST_SPREAD = 0.1
 # Marginal price of a token, as a share of that in the best step, that counts as nearly as much.
+# Set under calibrated prices of the A100, like EFFICIENT.
 FULL_PRICE = 0.8
-# Price of an efficient size, as a multiple of the hull of all prices.
+# Price of an efficient size, as a multiple of the hull of all prices. Set under calibrated prices
+# of the A100, on trace1 and trace4 (docs/cost-model.md), where steps of such sizes shorten the
+# makespan by 3 to 4 %.
 EFFICIENT = 1.03
 
 
@@ -30,7 +34,7 @@ class StepPrices(NamedTuple):
         read_s: seconds per KV token read.
         least_tokens: tokens that a step needs for its compute time to be worth its weights.
         efficient_tokens: ranges of sizes, first and last, at which a step costs what the prices of
-            all sizes let expect; kernels work in tiles, and just past a full one they waste most.
+            all sizes suggest; kernels work in tiles, and just past a full one they waste most.
             None where all sizes do.
     """
 

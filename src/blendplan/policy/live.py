@@ -145,7 +145,7 @@ class LivePolicy:
         self._unadmitted -= 1
 
     def finished(self, rows: Iterable[int]) -> None:
-        """Tell the policy that requests are done and hold no KV cache any more.
+        """Tell the policy that requests are done and no longer hold KV cache.
 
         Raises:
             BlendplanError: no such row, or one that is not on the engine.

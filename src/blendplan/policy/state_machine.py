@@ -54,7 +54,7 @@ class Policy:
     The state's arrays change as it runs: make one policy per run.
 
     Attributes:
-        name: as it was asked for.
+        name: as it was requested.
         transitions: its kernels.
         state: what they change.
         side: COMPUTE or MEMORY, per request, final once a request is admitted; int8 [n].

@@ -245,8 +245,8 @@ class Journal:
 def _replacing(path: Path) -> Iterator[IO[bytes]]:
     """Write a file whole or not at all, and leave nothing that the next session would not reuse.
 
-    Unlike `blendplan.atomic.replacing`, the temporary name is always the same: a session that is
-    killed in between leaves a file behind, which the next one writes over.
+    Unlike in `blendplan.whole_file.replacing`, the temporary name is always the same: a session
+    that is killed in between leaves a file behind, which the next one overwrites.
 
     Raises:
         BlendplanError: the file cannot be written.
@@ -264,7 +264,7 @@ def _replacing(path: Path) -> Iterator[IO[bytes]]:
     except OSError as error:
         _remove(temporary)
         raise BlendplanError(
-            f"cannot write {path}: {os.strerror(error.errno or 0).lower()}; make that possible, "
+            f"cannot write {path}: {os.strerror(error.errno or 0).lower()}; fix that, "
             f"or choose another place"
         ) from error
     except BaseException:

@@ -322,7 +322,7 @@ class ReplayLoop:
         if self._deaths_in_a_row >= _MOST_DEATHS_IN_A_ROW:
             raise BlendplanError(
                 f"the engine died {self._deaths_in_a_row} times in a row without finishing a "
-                f"request, at last because {death}"
+                f"request, most recently because {death}"
             )
         self._engine.close()
         try:

@@ -11,7 +11,7 @@ import numpy as np
 
 from blendplan.arguments import dictionary, flag, function, instance, one_of, text, whole
 from blendplan.arguments import path as argument_path
-from blendplan.engines.launch import Remark, check_wishes, launch_of, model_to_load
+from blendplan.engines.launch import Remark, check_options, launch_of, model_to_load
 from blendplan.engines.protocol import Capacity, EngineDiedError, Launch, Refused
 from blendplan.engines.registry import ENGINES
 from blendplan.errors import BlendplanError
@@ -134,7 +134,7 @@ def replay(
     function("remark", remark)
     function("progress", progress)
     log_steps = step_log is not None
-    check_wishes(engine, kind, arguments=arguments, pdmux=pdmux, log_steps=log_steps)
+    check_options(engine, kind, arguments=arguments, pdmux=pdmux, log_steps=log_steps)
     if not len(plan):
         raise BlendplanError("the plan holds no requests; there is nothing to replay")
     model = model_to_load(plan, engine, kind, model, remark)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from blendplan.engines.launch import check_wishes, launch_unplanned
+from blendplan.engines.launch import check_options, launch_unplanned
 from blendplan.engines.registry import ENGINES
 from blendplan.errors import BlendplanError
 from blendplan.lengths.sample import choose_sample
@@ -29,7 +29,7 @@ def run_sample(
     engine_args: Mapping[str, Any] | None = None,
     pdmux: bool = False,
     step_log: Path | None = None,
-    **wishes: Any,
+    **options: Any,
 ) -> Replayed:
     """Choose a sample of the requests and run it.
 
@@ -43,19 +43,19 @@ def run_sample(
         engine, output: as of `replay`; the engine must be a real one to learn anything.
         fraction, seed: as of `choose_sample`.
         model: name or directory of the model, which a real engine must be told.
-        engine_args, pdmux, step_log, wishes: further arguments of `replay`.
+        engine_args, pdmux, step_log, options: further arguments of `replay`.
 
     Raises:
         BlendplanError: as `choose_sample` and `replay`.
     """
     kind, path = ENGINES.get(engine), Path(output)
     arguments, log_steps = engine_args or {}, step_log is not None
-    check_wishes(engine, kind, arguments=arguments, pdmux=pdmux, log_steps=log_steps)
+    check_options(engine, kind, arguments=arguments, pdmux=pdmux, log_steps=log_steps)
     rows = choose_sample(build_tree(requests), requests, fraction, seed)
     chosen = select(requests, rows)
     if kind.needs_plan:
         made = plan(chosen, gpu=_ANY_GPU, policy="dfs")
-        return replay(made, engine, path, model=model, step_log=step_log, **wishes)
+        return replay(made, engine, path, model=model, step_log=step_log, **options)
     if model is None:
         raise BlendplanError(f"{kind.title} needs a model to run a sample with; give --model NAME")
     return run_job(
@@ -64,5 +64,5 @@ def run_sample(
         path,
         launch_unplanned(model, arguments, pdmux=pdmux, log_steps=log_steps, output=path),
         step_log=step_log,
-        **wishes,
+        **options,
     )

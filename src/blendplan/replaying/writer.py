@@ -38,7 +38,7 @@ class ResultsWriter:
         self._offsets = np.full(len(self._work), -1, dtype=np.int64)
 
     def recover(self) -> int:
-        """Take over what an interrupted run has written; how many answers that is.
+        """Take over what an interrupted run has written; returns the number of answers.
 
         Requests with an error line get another chance.
 

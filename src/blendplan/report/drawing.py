@@ -105,7 +105,7 @@ def new_figure(width: float, height: float) -> "Figure":
 
 
 def time_axis(axis: "Axis", high_s: float, ticks: int = 5) -> float:
-    """Ticks at round moments with their unit; answers that unit in seconds, to divide data by."""
+    """Ticks at round moments with their unit; returns that unit in seconds, to divide data by."""
     from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
     unit_s, sign = next((unit for unit in _UNITS if high_s >= 2 * unit[0]), _UNITS[-1])

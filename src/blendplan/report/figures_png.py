@@ -25,7 +25,7 @@ def check_png_folder(directory: Path) -> None:
 
 
 def write_pngs(figures: Figures, directory: Path) -> list[Path]:
-    """Write one PNG for each picture; answers the paths.
+    """Write one PNG for each picture; returns the paths.
 
     Args:
         figures: from `draw_figures`.

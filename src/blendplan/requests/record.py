@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from blendplan.printable import show
 
-MOST_TOKENS = 1_000_000_000  # an output length or cap above this is a mistake, not a wish
+MOST_TOKENS = 1_000_000_000  # an output length or cap above this is a mistake
 LARGEST_TOKEN_ID = 2**31 - 1
 
 _KIND_OF_URL = {"/chat/completions": "messages", "/completions": "prompt"}

@@ -146,14 +146,14 @@ class _ChatTemplate:
 
     def render(self, record: Record) -> str:
         """The text of a conversation up to where the answer begins."""
-        wishes = record.body.get("chat_template_kwargs")
+        extra = record.body.get("chat_template_kwargs")
         try:
             return self._template.render(
                 {
                     **self._variables,
                     "add_generation_prompt": True,
                     "documents": None,
-                    **(wishes if isinstance(wishes, dict) else {}),
+                    **(extra if isinstance(extra, dict) else {}),
                     "messages": record.messages,
                     "tools": record.body.get("tools"),
                 }

@@ -91,7 +91,7 @@ class SimulatedRun:
         return self.makespan_s - float(self.start_s.max(initial=0.0))
 
     def in_order(self, requests: NDArray[np.int64]) -> "SimulatedRun":
-        """The same run with its requests numbered anew.
+        """The same run with its requests renumbered.
 
         Args:
             requests: present number of each request, in the new order; int64 [n].

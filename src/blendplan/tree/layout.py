@@ -116,7 +116,7 @@ def sort_tree(tree: PrefixTree, density: NDArray[np.float64]) -> PrefixTree:
     """Order the children of every node by compute density, highest first (5.2, algorithm 1).
 
     Ties keep the order that the children have. Requests that end at a node still come before its
-    children. Nodes are numbered anew, so annotate again for the totals of the sorted tree.
+    children. Nodes are renumbered, so annotate again for the totals of the sorted tree.
 
     Args:
         tree: m nodes.

@@ -45,7 +45,7 @@ def calibrate_kernels(
     """The GPU with operator parameters fitted to the tables of a folder, and how well they fit.
 
     Args:
-        folder: with tables in the format of `blendplan.cost.kernel_tables`.
+        folder: with tables in the format of `blendplan.cost.calibration.kernel_tables`.
         gpu: whose rows to use: those with its name, or another that the catalogue has for it.
         source: what the profile says about the measurements' origin.
         progress: called with the kernel that is being fitted, fits done, and fits in all.

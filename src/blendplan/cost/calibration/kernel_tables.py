@@ -212,6 +212,6 @@ def _l2_bytes(gpus: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _gpus_per_node(node: str | None) -> int:
-    """GPUs per node of a node label; without a label, as many as one likes."""
+    """GPUs per node of a node label; without a label, any number."""
     words = (node or "").rsplit("_", 3)
     return int(words[-3]) if words[-2:] == ["per", "node"] and words[-3].isdigit() else 2**30

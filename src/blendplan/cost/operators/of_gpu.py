@@ -129,7 +129,7 @@ def parameters_from(kind: type[P], table: object, where: str) -> P:
     """Parameters from a table of numbers.
 
     Raises:
-        BlendplanError: not a table, or fields missing, unknown or no numbers.
+        BlendplanError: not a table, or fields missing, unknown or not numbers.
     """
     if not isinstance(table, Mapping) or set(table) != set(kind._fields):
         raise BlendplanError(f"{where}: expected the fields {', '.join(kind._fields)}")

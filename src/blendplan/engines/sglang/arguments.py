@@ -44,7 +44,8 @@ def engine_arguments(launch: Launch, known: type[Any]) -> dict[str, Any]:
     """Arguments of ``known``, which is SGLang's `ServerArgs`; the user's own win.
 
     Raises:
-        BlendplanError: the user names one that there is not, or one that spatial sharing excludes.
+        BlendplanError: the user names one that does not exist, or one that spatial sharing
+            excludes.
     """
     arguments: dict[str, Any] = {
         "model_path": launch.model,

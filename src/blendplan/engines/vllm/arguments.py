@@ -32,7 +32,7 @@ def engine_arguments(launch: Launch, known: type[Any]) -> dict[str, Any]:
     """Arguments of ``known``, which is `vllm.EngineArgs`; the user's own win.
 
     Raises:
-        BlendplanError: the user names one that there is not.
+        BlendplanError: the user names one that does not exist.
     """
     arguments: dict[str, Any] = {
         "model": launch.model,

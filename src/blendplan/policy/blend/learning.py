@@ -2,7 +2,7 @@
 
 A length is believed to be log-normal around its prediction. How far such beliefs are off is learned
 per cohort, the requests with one and the same prediction, by expectation maximisation: a cohort
-that little is known of leans on all cohorts together, and those on the predictions. Requests that
+of which little is known relies on all cohorts together, and those on the predictions. Requests that
 still run count with what is to be expected of them given how long they have run, because those that
 have finished are the short ones.
 """
@@ -16,6 +16,8 @@ from blendplan.policy.known import MOST_SPREAD
 
 # Spread of a prediction's logarithm under which it is taken at its word.
 CERTAIN = 0.01
+# The next three were chosen on the paper's four workloads, where predictions are the mean of a
+# source or off by log-normal noise (benchmarks/paper.py goals).
 # Observations that the belief without them counts for.
 PRIOR_COUNT = 4.0
 # Shift and width stay within these, in units of the predicted spread.

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Buckets of predicted ends: the projected peak is exact to 1/BUCKETS of the longest output.
+# Chosen on the paper's four workloads (benchmarks/paper.py goals).
 BUCKETS = 128
 # A long request is expected to end in three equally likely ways.
 QUANTILES = 3

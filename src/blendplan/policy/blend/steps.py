@@ -33,6 +33,7 @@ from blendplan.policy.blend.state import BlendState
 from blendplan.policy.state_machine import Transitions
 
 # Share of a side's reads after which what finished requests have read outweighs predictions.
+# Chosen on the paper's four workloads (benchmarks/paper.py goals).
 PRIOR_SHARE = 0.01
 
 

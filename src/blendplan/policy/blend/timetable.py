@@ -9,7 +9,8 @@ from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.policy.blend.start import Arrangement, BlendOptions, blend_parameters
 from blendplan.policy.known import Z90, PolicyInput
 
-# Classes of output length that are spread over the run each by itself.
+# Classes of output length, each of which is spread over the run by itself.
+# Chosen on the paper's four workloads (benchmarks/paper.py goals).
 STRATA = 16
 
 

@@ -186,7 +186,7 @@ def _regraft(
     for v in range(1, total):
         if gone[parent[v]]:
             parent[v] = parent[parent[v]]
-    # The nodes that stay move up and are numbered anew; each is numbered before those below it.
+    # The nodes that stay move up and are renumbered; each is numbered before those below it.
     number = np.empty(total, dtype=np.int32)
     kept = 0
     for v in range(total):

@@ -1,4 +1,4 @@
-"""`Wish`: how requests are to be planned, checked; what `plan` and `compare` have in common."""
+"""`PlanOptions`: how requests are to be planned, checked; what `plan` and `compare` have in common."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from blendplan.requests.columns import Requests
 
 
 @dataclass(frozen=True)
-class Wish:
+class PlanOptions:
     """The arguments of `plan` that do not describe the machine.
 
     Raises:

@@ -1,0 +1,55 @@
+"""README and evaluation page: their figures are what the scripts make of the committed results."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from benchmarks.headline import fill_headline, headline
+from benchmarks.paper_tables import fill_page
+
+from blendplan.errors import BlendplanError
+
+PROJECT = Path(__file__).parents[2]
+RESULTS = PROJECT / "benchmarks" / "results"
+README = PROJECT / "README.md"
+EVALUATION = PROJECT / "docs" / "evaluation.md"
+
+PAGES = [(README, fill_headline), (EVALUATION, fill_page)]
+
+
+@pytest.mark.parametrize(("page", "fill"), PAGES, ids=["readme", "evaluation"])
+def test_a_page_is_what_the_results_fill_it_with(
+    page: Path, fill: Callable[[Path, Path], None], tmp_path: Path
+) -> None:
+    committed = page.read_text(encoding="utf-8")
+    copy = tmp_path / page.name
+    copy.write_text(committed, encoding="utf-8")
+    fill(copy, RESULTS)
+    assert copy.read_text(encoding="utf-8") == committed
+
+
+def test_the_headline_is_filled_in(tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    text = README.read_text(encoding="utf-8")
+    markers = re.compile("(<!-- headline -->\n).*(<!-- end headline -->)", re.DOTALL)
+    readme.write_text(markers.sub(r"\1\2", text), encoding="utf-8")
+    assert readme.read_text(encoding="utf-8") != text
+    fill_headline(readme, RESULTS)
+    assert readme.read_text(encoding="utf-8") == text
+
+
+def test_the_headline_says_what_its_figures_are() -> None:
+    said = headline(RESULTS)
+    assert said.startswith("Simulated: ")
+    assert "cost model `datasheet`" in said
+    for name in re.findall(r"\(benchmarks/results/(\S+)\)", said):
+        assert (RESULTS / name).exists()
+    assert len(re.findall(r"^\|", said, re.MULTILINE)) == 2 + 8
+
+
+def test_a_page_without_a_place_for_the_figures_is_an_error(tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("# Nothing here\n", encoding="utf-8")
+    with pytest.raises(BlendplanError, match="0 places for 'headline'"):
+        fill_headline(readme, RESULTS)
