@@ -1,4 +1,4 @@
-"""`PlanOptions`: how requests are to be planned, checked; what `plan` and `compare` have in common."""
+"""`PlanOptions`: how requests are to be planned, checked; shared by `plan` and `compare`."""
 
 from dataclasses import dataclass
 
