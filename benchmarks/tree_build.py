@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from blendplan.kernel import kernel
+from blendplan.kernels.kernel import kernel
 from blendplan.requests.columns import Requests
 from blendplan.tree.annotate import annotate
 from blendplan.tree.blocks import block_chains

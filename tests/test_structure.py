@@ -12,12 +12,10 @@ PACKAGE = Path(blendplan.__file__).parent
 
 # A room may import from itself and from rooms above it; rooms of one row do not know each other.
 ORDER = (
-    ("printable", "ranges"),
+    ("printable",),
     ("errors",),
-    ("fingerprint",),
-    ("kernel_cache",),
-    ("kernel", "compile_ahead", "whole_file", "names", "offsets", "scalars"),
-    ("arguments", "json_files"),
+    ("kernels", "whole_file", "names", "offsets"),
+    ("checks",),
     ("hardware",),
     ("requests",),
     ("tree",),

@@ -56,7 +56,7 @@ def compilation_clock(
     """
     from numba.core import event
 
-    from blendplan.compile_ahead import compile_ahead
+    from blendplan.kernels.ahead import compile_ahead
 
     event.Listener.register(CompilationClock)
     clock = CompilationClock(notice)

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from blendplan.ranges import RANGES
+from blendplan.checks.ranges import RANGES
 
 
 class _Within(click.IntRange):

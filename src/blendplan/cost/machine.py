@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from blendplan.arguments import keywords, number, one_of, text, whole
+from blendplan.checks.arguments import keywords, number, one_of, text, whole
 from blendplan.cost.protocol import CostModel, step_table
 from blendplan.cost.registry import COST_MODELS, cost_model
 from blendplan.cost.step import StepTable
@@ -69,7 +69,7 @@ def machine(
             engine limits, by vLLM's names.
 
     Raises:
-        BlendplanError: an unknown name, a number out of its range (`blendplan.ranges.RANGES`),
+        BlendplanError: an unknown name, a number out of its range (`blendplan.checks.ranges.RANGES`),
             or a model that does not fit the GPU.
     """
     tp = whole("tp", tp)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from blendplan.arguments import whole
+from blendplan.checks.arguments import whole
 from blendplan.errors import BlendplanError
 
 
@@ -19,7 +19,7 @@ class EngineLimits:
         block_size: tokens in one block of the KV cache.
 
     Raises:
-        BlendplanError: a limit is out of `blendplan.ranges.RANGES`, or no block fits.
+        BlendplanError: a limit is out of `blendplan.checks.ranges.RANGES`, or no block fits.
     """
 
     kv_tokens: int

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from blendplan.checks.json_files import parse_json_object, read_text
 from blendplan.errors import BlendplanError
 from blendplan.hardware.model import ModelSpec
-from blendplan.json_files import parse_json_object, read_text
 from blendplan.printable import show
 
 # Two-matrix MLPs; every other known architecture has gate, up and down.

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from blendplan.arguments import LONGEST_PATH
+from blendplan.checks.arguments import LONGEST_PATH
+from blendplan.checks.json_files import read_text
 from blendplan.errors import BlendplanError
 from blendplan.hardware.catalogue import catalogue, entry_named, fitted_tables, spec_from_table
 from blendplan.hardware.gpu import GpuSpec
 from blendplan.hardware.model import ModelSpec
-from blendplan.json_files import read_text
 from blendplan.names import unknown
 from blendplan.printable import show
 

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from blendplan.kernel import kernel
+from blendplan.kernels.kernel import kernel
 from blendplan.lengths.predicted import Lengths
 from blendplan.lengths.quantiles import RangeQuantiles
 from blendplan.tree.prefix_tree import PrefixTree

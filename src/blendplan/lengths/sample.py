@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from blendplan.arguments import number, whole
+from blendplan.checks.arguments import number, whole
 from blendplan.errors import BlendplanError
 from blendplan.requests.columns import Requests
 from blendplan.tree.prefix_tree import PrefixTree

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from blendplan.kernel import kernel
+from blendplan.kernels.kernel import kernel
 from blendplan.lengths.bins import BinnedFactor
 from blendplan.lengths.credibility import (
     Evidence,

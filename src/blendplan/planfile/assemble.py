@@ -8,7 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from blendplan.hardware.engine_limits import EngineLimits
-from blendplan.kernel import kernel
+from blendplan.kernels.kernel import kernel
 from blendplan.lengths.predicted import Lengths
 from blendplan.offsets import offsets_of
 from blendplan.planfile.columns import ROWS_PER_BATCH, SCHEMA

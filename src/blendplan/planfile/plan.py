@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from blendplan.arguments import instance, whole, whole_numbers
-from blendplan.arguments import path as argument_path
+from blendplan.checks.arguments import instance, whole, whole_numbers
+from blendplan.checks.arguments import path as argument_path
 from blendplan.errors import BlendplanError
 from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.planfile.check import check_columns, column_digest, metadata_digest

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from blendplan.arguments import instance
+from blendplan.checks.arguments import instance
 from blendplan.cost.machine import Machine, machine
 from blendplan.errors import BlendplanError
 from blendplan.hardware.catalogue import spec_from_table

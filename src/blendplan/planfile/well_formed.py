@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from blendplan.arguments import dictionary, flag, number, one_of, text, whole
+from blendplan.checks.arguments import dictionary, flag, number, one_of, text, whole
+from blendplan.checks.ranges import RANGES
 from blendplan.errors import BlendplanError
 from blendplan.hardware.model import KV_BITS
 from blendplan.planfile.columns import numbers
@@ -23,7 +24,6 @@ from blendplan.policy.blend.start import BlendOptions
 from blendplan.policy.known import StepPrices
 from blendplan.policy.state_machine import SIDES
 from blendplan.printable import show
-from blendplan.ranges import RANGES
 from blendplan.requests.record import LARGEST_TOKEN_ID, MOST_TOKENS
 
 Check = Callable[[str, object], object]

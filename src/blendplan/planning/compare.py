@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blendplan.arguments import text
+from blendplan.checks.arguments import text
 from blendplan.cost.machine import Machine, check_engine_arguments, machine
 from blendplan.errors import BlendplanError
 from blendplan.hardware.gpu import GpuSpec

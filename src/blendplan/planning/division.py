@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blendplan.errors import BlendplanError
-from blendplan.kernel import kernel
+from blendplan.kernels.kernel import kernel
 from blendplan.tree.prefix_tree import PrefixTree
 
 # A first attempt moves subtrees of up to this share of a part as a whole; later ones divide more.

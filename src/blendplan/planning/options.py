@@ -2,7 +2,15 @@
 
 from dataclasses import dataclass
 
-from blendplan.arguments import LONGEST_NAME, LONGEST_PATH, function, instance, number, text, whole
+from blendplan.checks.arguments import (
+    LONGEST_NAME,
+    LONGEST_PATH,
+    function,
+    instance,
+    number,
+    text,
+    whole,
+)
 from blendplan.planning.prepare import Progress
 from blendplan.requests.columns import Requests
 

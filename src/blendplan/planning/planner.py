@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from blendplan.arguments import text
+from blendplan.checks.arguments import text
 from blendplan.cost.machine import check_engine_arguments, machine
 from blendplan.hardware.gpu import GpuSpec
 from blendplan.hardware.model import ModelSpec
@@ -47,7 +47,7 @@ def plan(
 
     Raises:
         BlendplanError: impossible requirements: unknown names, numbers out of their ranges
-            (`blendplan.ranges.RANGES`), no requests, a model or a request that does not fit.
+            (`blendplan.checks.ranges.RANGES`), no requests, a model or a request that does not fit.
     """
     options = PlanOptions(requests, replicas, lengths, preserve_sharing, seed, effort, progress)
     POLICIES.check(text("policy", policy, "give the name of a policy"))

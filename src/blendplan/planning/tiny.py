@@ -1,7 +1,7 @@
 """`compile_policies`: a second process compiles what simulating some policies needs.
 
 Most of a first plan is compilation, and most of that are the step loops of its policies, which come
-last. So the command line has them compiled ahead (`blendplan.compile_ahead`), by simulating two
+last. So the command line has them compiled ahead (`blendplan.kernels.ahead`), by simulating two
 requests here, while it reads and sorts.
 """
 

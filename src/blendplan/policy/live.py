@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from blendplan.errors import BlendplanError
 from blendplan.hardware.engine_limits import EngineLimits
-from blendplan.kernel import kernel
+from blendplan.kernels.kernel import kernel
 from blendplan.policy.state_machine import Policy, Transitions
 
 WAITING, RUNNING, PREEMPTED, DONE = range(4)

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blendplan.hardware.engine_limits import EngineLimits
-from blendplan.kernel import kernel
+from blendplan.kernels.kernel import kernel
+from blendplan.kernels.scalars import scalars
 from blendplan.policy.known import PolicyInput
 from blendplan.policy.state_machine import (
     COMPUTE,
@@ -21,7 +22,6 @@ from blendplan.policy.state_machine import (
     Transitions,
     sides_by_density,
 )
-from blendplan.scalars import scalars
 
 _NOW = np.dtype([("left", "i8"), ("right", "i8")])
 _SIDE = np.dtype(

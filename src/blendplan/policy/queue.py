@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blendplan.hardware.engine_limits import EngineLimits
-from blendplan.kernel import kernel
+from blendplan.kernels.kernel import kernel
+from blendplan.kernels.scalars import scalars
 from blendplan.policy.known import PolicyInput
 from blendplan.policy.state_machine import (
     Parameters,
@@ -15,7 +16,6 @@ from blendplan.policy.state_machine import (
     Transitions,
     sides_by_density,
 )
-from blendplan.scalars import scalars
 
 _NOW = np.dtype([("next", "i8")])
 

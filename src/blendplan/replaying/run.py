@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from blendplan.arguments import dictionary, flag, function, instance, one_of, text, whole
-from blendplan.arguments import path as argument_path
+from blendplan.checks.arguments import dictionary, flag, function, instance, one_of, text, whole
+from blendplan.checks.arguments import path as argument_path
 from blendplan.engines.launch import Remark, check_options, launch_of, model_to_load
 from blendplan.engines.protocol import Capacity, EngineDiedError, Launch, Refused
 from blendplan.engines.registry import ENGINES

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.json as pj
 from numpy.typing import NDArray
 
-from blendplan.kernel import kernel
+from blendplan.kernels.kernel import kernel
 from blendplan.offsets import offsets_of
 from blendplan.requests.collect import Block
 from blendplan.requests.json_columns import LINE_SCHEMA, block_of_columns

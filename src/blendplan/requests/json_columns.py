@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from blendplan.kernel import kernel
+from blendplan.kernels.kernel import kernel
 from blendplan.requests.collect import Block
 from blendplan.requests.record import (
     LARGEST_TOKEN_ID,

@@ -11,8 +11,8 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from blendplan.arguments import function
-from blendplan.arguments import path as argument_path
+from blendplan.checks.arguments import function
+from blendplan.checks.arguments import path as argument_path
 from blendplan.errors import BlendplanError
 from blendplan.printable import show
 from blendplan.requests.collect import Block, Collector

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from blendplan.checks.json_files import parse_json_object, read_text
 from blendplan.errors import BlendplanError
-from blendplan.json_files import parse_json_object, read_text
 from blendplan.requests.record import BadRecordError, Record, utf8
 from blendplan.requests.tokens import PreparedText, render
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from blendplan.kernel import kernel
+from blendplan.kernels.kernel import kernel
 from blendplan.offsets import offsets_of
 from blendplan.requests.record import Record, compact_json, utf8
 

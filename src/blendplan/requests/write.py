@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from blendplan.arguments import instance, whole_numbers
-from blendplan.arguments import path as argument_path
+from blendplan.checks.arguments import instance, whole_numbers
+from blendplan.checks.arguments import path as argument_path
 from blendplan.errors import BlendplanError
 from blendplan.requests.columns import Requests, select
 from blendplan.requests.record import BadRecordError, compact_json, parse_line

@@ -22,8 +22,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from blendplan.kernel import kernel
-from blendplan.scalars import scalars
+from blendplan.kernels.kernel import kernel
+from blendplan.kernels.scalars import scalars
 
 NOW = np.dtype([("free", "i8"), ("unhashed", "i8")])
 # Where the duplicate that a request filled is.

@@ -5,7 +5,7 @@ from functools import cache as remembered
 from typing import Any
 
 from blendplan.cost.step import StepTable
-from blendplan.kernel import kernel
+from blendplan.kernels.kernel import kernel
 from blendplan.policy.state_machine import Transitions
 from blendplan.simulator.kv_cache import KvCache, used_tokens
 from blendplan.simulator.series import Series

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 
 from blendplan.cost.step import StepTable, step_times
 from blendplan.hardware.engine_limits import EngineLimits
-from blendplan.kernel import kernel
-from blendplan.scalars import scalars
+from blendplan.kernels.kernel import kernel
+from blendplan.kernels.scalars import scalars
 from blendplan.simulator.kv_cache import (
     KvCache,
     allocate,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from blendplan.kernel import kernel
+from blendplan.kernels.kernel import kernel
 from blendplan.tree.prefix_tree import PrefixTree
 from blendplan.tree.sharing import divided_prompt_tokens
 

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from blendplan.kernel import kernel
+from blendplan.kernels.kernel import kernel
 from blendplan.tree.build import child_lists
 from blendplan.tree.prefix_tree import PrefixTree
 

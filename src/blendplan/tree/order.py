@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from blendplan.kernel import kernel
+from blendplan.kernels.kernel import kernel
 
 # Stands for "the prompt ends here" among next tokens; below every int32, so that a prompt sorts
 # before the prompts it is a prefix of.

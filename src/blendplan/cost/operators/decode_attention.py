@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from blendplan.cost.calibration.search import mean_absolute_share, minimise, sampled
 from blendplan.hardware.gpu import GpuSpec
-from blendplan.kernel import kernel
+from blendplan.kernels.kernel import kernel
 
 # FlashAttention 3 plans the splits of a batch in one thread block, up to this size.
 MOST_PLANNED_SEQUENCES = 992

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from blendplan.cost.calibration.search import mean_absolute_share, minimise, sampled
 from blendplan.hardware.gpu import GpuSpec
-from blendplan.kernel import kernel
+from blendplan.kernels.kernel import kernel
 
 # Output tiles that GEMM libraries choose from, large ones first because they win more often, and
 # ways to split the inner dimension over SMs.

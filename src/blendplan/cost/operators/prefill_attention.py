@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from blendplan.cost.calibration.search import mean_absolute_share, minimise, sampled
 from blendplan.hardware.gpu import GpuSpec
-from blendplan.kernel import kernel
+from blendplan.kernels.kernel import kernel
 
 # Head dimensions that attention kernels are compiled for; others are padded to the next.
 HEAD_DIMS = (64, 128, 192, 256, 512)

@@ -7,7 +7,7 @@ offset + count * tau over all buckets that end later, whatever the number of req
 
 import numpy as np
 
-from blendplan.kernel import kernel
+from blendplan.kernels.kernel import kernel
 from blendplan.policy.blend.learning import (
     CERTAIN,
     belief,

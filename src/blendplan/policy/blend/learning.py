@@ -9,7 +9,7 @@ have finished are the short ones.
 
 import numpy as np
 
-from blendplan.kernel import kernel
+from blendplan.kernels.kernel import kernel
 from blendplan.policy.blend.normal import normal_hazard, normal_share
 from blendplan.policy.blend.state import BlendState
 from blendplan.policy.known import MOST_SPREAD

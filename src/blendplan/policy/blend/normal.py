@@ -2,7 +2,7 @@
 
 import math
 
-from blendplan.kernel import kernel
+from blendplan.kernels.kernel import kernel
 
 
 @kernel

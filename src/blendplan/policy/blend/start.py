@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blendplan.hardware.engine_limits import EngineLimits
+from blendplan.kernels.scalars import scalars
 from blendplan.policy.blend.state import (
     BUCKETS,
     COHORT,
@@ -18,7 +19,6 @@ from blendplan.policy.blend.state import (
     BlendState,
 )
 from blendplan.policy.known import MOST_SPREAD, PolicyInput
-from blendplan.scalars import scalars
 
 # Spread of a prediction's logarithm up to which it is taken at its word.
 # Chosen on the paper's four workloads (benchmarks/paper.py goals).

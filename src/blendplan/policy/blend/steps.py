@@ -20,7 +20,7 @@ Times inside the policy are counted in steps: a running request generates one to
 
 import numpy as np
 
-from blendplan.kernel import kernel
+from blendplan.kernels.kernel import kernel
 from blendplan.policy.blend.calendar import (
     believe,
     project,

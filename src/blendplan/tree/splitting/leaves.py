@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from blendplan.kernel import kernel
+from blendplan.kernels.kernel import kernel
 from blendplan.tree.annotate import compute_density
 from blendplan.tree.layout import own_ends
 from blendplan.tree.prefix_tree import PrefixTree

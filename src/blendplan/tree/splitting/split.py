@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blendplan.errors import BlendplanError
-from blendplan.kernel import kernel
+from blendplan.kernels.kernel import kernel
 from blendplan.tree.annotate import token_seconds
 from blendplan.tree.layout import children_of, lay_out, own_ends, sorted_with_nodes
 from blendplan.tree.prefix_tree import PrefixTree

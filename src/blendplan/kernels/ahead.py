@@ -2,7 +2,7 @@
 
 Numba compiles one kernel at a time in a process. A second process that needs the same kernels,
 best from the other end of the list, fills the same cache; a process that comes to a kernel that the
-other one is compiling waits for it and loads it (see `kernel_cache`).
+other one is compiling waits for it and loads it (see `cache`).
 """
 
 import os
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from blendplan.kernel_cache import WHEN_MISSING, cache_is_kept
+from blendplan.kernels.cache import WHEN_MISSING, cache_is_kept
 
 # In the environment of the second process, which starts no third.
 MARK = "BLENDPLAN_COMPILES_AHEAD"

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from numba.core.dispatcher import Dispatcher
 
-import blendplan.compile_ahead
-import blendplan.kernel
-from blendplan.fingerprint import fingerprint
-from blendplan.kernel_cache import cache_folder
+import blendplan.kernels.ahead
+import blendplan.kernels.kernel
+from blendplan.kernels.cache import cache_folder
+from blendplan.kernels.fingerprint import fingerprint
 from blendplan.simulator.steps import serve
 
 SOURCES = {
@@ -33,7 +33,7 @@ class Pair(NamedTuple):
     "inner.py": """\
 from pack import constants
 from pack.constants import TEN
-from blendplan.kernel import kernel
+from blendplan.kernels.kernel import kernel
 
 @kernel
 def inner(x: int) -> int:
@@ -46,7 +46,7 @@ def other(x: int) -> int:
     "outer.py": """\
 from pack.constants import Pair
 from pack.inner import inner, other
-from blendplan.kernel import kernel
+from blendplan.kernels.kernel import kernel
 
 def looped(step, times):
     @kernel
@@ -99,7 +99,7 @@ class Pack:
 
     def start(self, *calls: str, script: str = SCRIPT, **variables: str) -> "subprocess.Popen[str]":
         """A fresh process that evaluates some expressions."""
-        source = str(Path(blendplan.kernel.__file__).parents[1])
+        source = str(Path(blendplan.kernels.kernel.__file__).parents[2])
         environment = {key: value for key, value in os.environ.items() if key != "HOME"}
         environment |= {
             "PYTHONPATH": os.pathsep.join([str(self.folder), source]),
@@ -212,9 +212,11 @@ def test_the_cache_is_found_in_the_first_place_that_can_be_written(tmp_path: Pat
     pack = Pack(tmp_path / "für alle")
     package = pack.folder / "blendplan"
     package.mkdir()
-    for name in ("__init__", "kernel", "kernel_cache", "fingerprint"):
-        text = Path(blendplan.kernel.__file__).with_name(f"{name}.py").read_text()
-        (package / f"{name}.py").write_text("" if name == "__init__" else text)
+    (package / "__init__.py").touch()
+    (package / "kernels").mkdir()
+    for name in ("__init__", "kernel", "cache", "fingerprint"):
+        text = Path(blendplan.kernels.kernel.__file__).with_name(f"{name}.py").read_text()
+        (package / "kernels" / f"{name}.py").write_text(text)
 
     def kept_in(place: Path, **variables: str) -> None:
         for hit in (False, True):
@@ -259,7 +261,7 @@ def test_every_kernel_has_a_digest() -> None:
 
 AHEAD = """\
 import sys, time
-from blendplan.compile_ahead import compile_ahead
+from blendplan.kernels.ahead import compile_ahead
 from pathlib import Path
 from pack.constants import Pair
 from pack.outer import difference, other_twice, outer
@@ -273,7 +275,7 @@ for compiled in (outer, other_twice):
 """
 
 
-@pytest.mark.skipif(blendplan.compile_ahead._cores() < 2, reason="needs a second core")
+@pytest.mark.skipif(blendplan.kernels.ahead._cores() < 2, reason="needs a second core")
 def test_a_second_process_compiles_ahead(pack: Pack) -> None:
     work = "from pack.outer import other_twice, outer\n\ndef work():\n    print('here')\n"
     (pack.folder / "pack" / "ahead.py").write_text(f"{work}    other_twice(1)\n    outer(1)\n")
@@ -296,7 +298,7 @@ def test_a_second_process_ends_with_the_first(pack: Pack) -> None:
     )
     script = """\
 import os, sys, time
-from blendplan.compile_ahead import compile_ahead
+from blendplan.kernels.ahead import compile_ahead
 from pack.outer import outer
 with compile_ahead(["pack.ahead:work"]):
     outer(1)

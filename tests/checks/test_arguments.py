@@ -9,9 +9,9 @@ import pytest
 
 import blendplan
 from blendplan import BlendplanError, EngineLimits, Plan, Requests
-from blendplan.arguments import number, one_of, path, whole, whole_numbers
+from blendplan.checks.arguments import number, one_of, path, whole, whole_numbers
+from blendplan.checks.ranges import RANGES
 from blendplan.lengths.sample import choose_sample
-from blendplan.ranges import RANGES
 from blendplan.tree.build import build_tree
 
 VALUES: dict[str, object] = {

@@ -11,10 +11,10 @@ from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from blendplan.checks.ranges import RANGES
 from blendplan.errors import BlendplanError
 from blendplan.names import unknown
 from blendplan.printable import show
-from blendplan.ranges import RANGES
 
 if TYPE_CHECKING:
     import numpy as np

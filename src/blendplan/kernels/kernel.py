@@ -1,4 +1,4 @@
-"""``@kernel``: compile a numeric loop with numba; see `kernel_cache` for where the code is kept.
+"""``@kernel``: compile a numeric loop with numba; see `cache` for where the code is kept.
 
 A kernel that Python calls and the kernels that it calls in turn become one piece of machine code.
 Numba alone would compile each of them ready to run, with a way in from Python and machine code of
@@ -15,7 +15,7 @@ from numba import _dynfunc
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
 
-from blendplan.kernel_cache import IN_PROGRESS, CalleeCache, KernelCache
+from blendplan.kernels.cache import IN_PROGRESS, CalleeCache, KernelCache
 
 F = TypeVar("F", bound=Callable[..., object])
 

@@ -27,7 +27,7 @@ from numba.core import caching, sigutils
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
-from blendplan.fingerprint import NotIdentifiedError, fingerprint
+from blendplan.kernels.fingerprint import NotIdentifiedError, fingerprint
 
 try:
     import fcntl
@@ -232,7 +232,7 @@ def _machine(codegen: Any) -> str:
 @lru_cache(maxsize=1)
 def cache_folder() -> Path:
     """Where machine code is kept, found at the first need: the first place that can be written."""
-    places = [Path(__file__).parent / "__pycache__"]
+    places = [Path(__file__).parents[1] / "__pycache__"]
     if numba.config.CACHE_DIR:
         places.insert(0, Path(numba.config.CACHE_DIR))
     if os.environ.get("XDG_CACHE_HOME"):
