@@ -69,8 +69,8 @@ def machine(
             engine limits, by vLLM's names.
 
     Raises:
-        BlendplanError: an unknown name, a number out of its range (`blendplan.checks.ranges.RANGES`),
-            or a model that does not fit the GPU.
+        BlendplanError: an unknown name, a number out of its range (see `RANGES`), or a model that
+            does not fit the GPU.
     """
     tp = whole("tp", tp)
     overlap = number("overlap", overlap, 1.0, math.inf)
