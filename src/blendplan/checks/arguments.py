@@ -4,6 +4,7 @@ Every check gives back the plain Python value, so that what follows, and the met
 never holds a numpy scalar.
 """
 
+import errno
 import operator
 import os
 from collections.abc import Iterable, Mapping
@@ -144,10 +145,9 @@ def path(name: str, value: object) -> Path:
         raise _wrong(name, words, "a path holds no null character")
     try:
         Path(words).stat()
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
-        pass
-    except OSError as error:
-        raise _wrong(name, words, f"no file can be there ({error.strerror})") from None
+    except OSError as error:  # whoever opens it says what is wrong, but for what nobody can name
+        if error.errno == errno.ENAMETOOLONG:
+            raise _wrong(name, words, "the name is too long for a file") from None
     except ValueError:
         raise _wrong(name, words, "no file can have that name") from None
     return Path(words)

@@ -30,8 +30,8 @@ def read_text(path: Path, what: str, hint: str, kind: str = "JSON") -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BlendplanError(
-            f"{what} is not {kind}: byte 0x{data[error.start]:02x} at {error.start} is not UTF-8; "
-            "save it as UTF-8"
+            f"{what} is not {kind}: it cannot be read as UTF-8 (byte 0x{data[error.start]:02x} at "
+            f"{error.start}); save it as UTF-8"
         ) from None
     except OSError as error:
         raise BlendplanError(f"{what}: {error.strerror or 'cannot be read'}; {hint}") from None

@@ -29,7 +29,10 @@ class EngineLimits:
 
     def __post_init__(self) -> None:
         for name in LIMITS:
-            object.__setattr__(self, name, whole(name, getattr(self, name)))
+            value = getattr(self, name)
+            if type(value) is int and value < 1:
+                raise BlendplanError(f"{name} is {value}; it must be at least 1")
+            object.__setattr__(self, name, whole(name, value))
         if self.kv_tokens < self.block_size:
             raise BlendplanError(
                 f"kv_tokens is {self.kv_tokens}, less than one block of {self.block_size} tokens"

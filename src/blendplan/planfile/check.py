@@ -10,7 +10,12 @@ import pyarrow.compute as pc
 
 from blendplan.errors import BlendplanError
 from blendplan.planfile.columns import numbers
-from blendplan.planfile.well_formed import check_column_values, check_metadata, none_of
+from blendplan.planfile.well_formed import (
+    check_batches,
+    check_column_values,
+    check_metadata,
+    none_of,
+)
 
 
 def column_digest(table: pa.Table) -> str:
@@ -66,11 +71,10 @@ def check_columns(table: pa.Table, metadata: dict[str, Any]) -> list[str]:
         BlendplanError: the first thing that is wrong, with the row and the values seen.
     """
     try:
-        checked = [
-            _check_digests(table, metadata),
-            _check_form(table, metadata),
-            *_check_relations(table, metadata),
-        ]
+        checked = [_check_digests(table, metadata)]
+        _check_metadata(metadata)
+        checked += _check_relations(table, metadata)
+        _check_form(table, metadata)
         for number, part in enumerate(metadata.get("parts", [])):
             rows = np.flatnonzero(numbers(table, "replica") == number)
             _check_relations(table.slice(rows[0], len(rows)), part)
@@ -85,28 +89,38 @@ def _failed(what: str) -> BlendplanError:
     return BlendplanError(f"plan fails verification: {what}; make it again with `blendplan plan`")
 
 
-def _check_form(table: pa.Table, metadata: dict[str, Any]) -> str:
+def _check_metadata(metadata: dict[str, Any]) -> None:
+    engine = metadata.get("engine")
+    if isinstance(engine, dict):
+        capacity, block = engine.get("kv_tokens"), engine.get("block_size")
+        if type(capacity) is int and type(block) is int and min(capacity, block) < 1:
+            raise BlendplanError(f"a KV cache of {capacity} tokens in blocks of {block}")
     try:
         check_metadata(metadata)
         json.dumps(metadata, allow_nan=False)
     except ValueError as error:
         raise BlendplanError(f"metadata lacks or mistypes a value: {error}") from None
+
+
+def _check_form(table: pa.Table, metadata: dict[str, Any]) -> None:
     check_column_values(table)
+    check_batches(metadata)
     _check_replicas(table, metadata)
-    return "types and ranges of all values"
 
 
 def _check_replicas(table: pa.Table, metadata: dict[str, Any]) -> None:
     """Each part has its rows together, in the order of the parts."""
-    parts = metadata.get("parts", [metadata])
     replica = numbers(table, "replica")
-    if not np.array_equal(np.unique(replica), np.arange(len(parts))):
-        raise BlendplanError(f"the rows are not those of replicas 0 to {len(parts) - 1}")
+    parts = np.unique(replica)
+    wanted = len(metadata.get("parts", [metadata]))
+    # A part by itself keeps its number.
+    if len(parts) != wanted or ("parts" in metadata and parts[-1] != wanted - 1):
+        raise BlendplanError(f"the rows are not those of {wanted} replicas")
     if np.any(np.diff(replica) < 0):
         raise BlendplanError("rows of one replica do not stand together")
     for name in ("depth_first", "by_density"):
         ranks = numbers(table, name)
-        for part in range(len(parts)):
+        for part in parts:
             mine = np.sort(ranks[replica == part])
             if not np.array_equal(mine, np.arange(len(mine))):
                 raise BlendplanError(f"{name} of replica {part} are not ranks 0, 1, 2, ...")
@@ -114,12 +128,19 @@ def _check_replicas(table: pa.Table, metadata: dict[str, Any]) -> None:
 
 def _check_relations(table: pa.Table, metadata: dict[str, Any]) -> list[str]:
     """What the columns and the metadata of a plan, or of one part, have to do with each other."""
-    return [
-        _check_requests(table, metadata),
-        _check_times(table, metadata),
-        _check_capacity(table, metadata),
-        _check_totals(table, metadata),
-    ]
+    try:
+        with np.errstate(all="ignore"):  # a missing number is named below
+            return [
+                _check_requests(table, metadata),
+                _check_times(table, metadata),
+                _check_capacity(table, metadata),
+                _check_totals(table, metadata),
+            ]
+    except BlendplanError:
+        raise
+    except (ArithmeticError, AttributeError, TypeError, ValueError) as error:
+        check_column_values(table)  # which says where
+        raise BlendplanError(f"columns and metadata cannot be compared ({error})") from None
 
 
 def _check_digests(table: pa.Table, metadata: dict[str, Any]) -> str:
@@ -151,8 +172,6 @@ def _check_requests(table: pa.Table, metadata: dict[str, Any]) -> str:
 def _check_capacity(table: pa.Table, metadata: dict[str, Any]) -> str:
     engine = metadata["engine"]
     capacity, block = engine["kv_tokens"], engine["block_size"]
-    if min(capacity, block) < 1:
-        raise BlendplanError(f"a KV cache of {capacity} tokens in blocks of {block}")
     left = numbers(table, "memory_left_tokens")
     right = numbers(table, "memory_right_tokens")
     # Each half is rounded to whole tokens on its own.

@@ -205,10 +205,6 @@ def check_metadata(metadata: Mapping[str, Any], *, whole_plan: bool = True) -> N
             continue
         check(path, _value(metadata, path))
     _check_blend(metadata)
-    if len(metadata["engine"]["decode_batch_steps"]) and (
-        max(map(int, metadata["engine"]["decode_batch_steps"])) > metadata["engine"]["max_num_seqs"]
-    ):
-        raise BlendplanError("engine.decode_batch_steps has batches of more than max_num_seqs")
     parts = metadata.get("parts", [])
     if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
         raise BlendplanError(f"parts is {show(parts)}; it must be a list of objects")
@@ -216,6 +212,20 @@ def check_metadata(metadata: Mapping[str, Any], *, whole_plan: bool = True) -> N
         raise BlendplanError("parts is empty, or within another part")
     for part in parts:
         check_metadata(part, whole_plan=False)
+
+
+def check_batches(metadata: Mapping[str, Any]) -> None:
+    """Check that no step decodes more sequences than the engine takes.
+
+    Raises:
+        BlendplanError: one does.
+    """
+    engine = metadata["engine"]
+    largest = max(map(int, engine["decode_batch_steps"]), default=0)
+    if largest > engine["max_num_seqs"]:
+        raise BlendplanError(
+            f"engine.decode_batch_steps has a batch of {largest}, which is too many"
+        )
 
 
 def _value(metadata: Mapping[str, Any], path: str) -> Any:

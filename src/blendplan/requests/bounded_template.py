@@ -8,6 +8,7 @@ conversation needs.
 
 import time
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 import jinja2
@@ -19,9 +20,10 @@ from blendplan.errors import BlendplanError
 
 MOST_STEPS = 5_000_000  # a thousand turns looked through from each of a thousand others, five times
 MOST_SECONDS = 10.0  # of this thread; steps that take long in themselves
-MOST_CHARACTERS = 1 << 26
+MOST_CHARACTERS = 1 << 24
 MOST_BITS = 1 << 12  # of a number
 _STEPS_BETWEEN_LOOKS = 64
+_PIECES_BETWEEN_LOOKS = 64
 _STEP, _JOIN = "blendplan_step", "blendplan_join"
 
 
@@ -72,10 +74,12 @@ class BoundedTemplate:
         """
         self._steps = 0
         self._end_s = time.thread_time() + MOST_SECONDS
-        pieces, size = [], 0
-        for piece in self._template.generate(variables):
-            pieces.append(piece)
-            size += len(piece)
+        pieces: list[str] = []
+        size = 0
+        stream = self._template.generate(variables)
+        while some := list(islice(stream, _PIECES_BETWEEN_LOOKS)):
+            pieces += some
+            size += sum(map(len, some))
             if size > MOST_CHARACTERS:
                 raise EndlessTemplateError(f"it writes more than {MOST_CHARACTERS:,} characters")
         return "".join(pieces)

@@ -55,7 +55,7 @@ def read_requests(
         BlendplanError: the file cannot be read, holds no request, or (with ``fail``) a bad one.
     """
     path = argument_path("path", path)
-    if on_error not in ("fail", "skip"):
+    if not isinstance(on_error, str) or on_error not in ("fail", "skip"):
         raise BlendplanError(f"on_error is {show(on_error)}; give 'fail' or 'skip'")
     if progress is not None:
         function("progress", progress)
