@@ -6,7 +6,7 @@ from pathlib import Path
 import networkx as nx
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from blendplan.lengths.bins import BinnedFactor
@@ -60,6 +60,8 @@ def test_with_infinite_strength_it_is_the_mean_of_all(sample: Sample) -> None:
 @given(samples(), st.sampled_from([0.1, 1.0, 7.0]))
 def test_shrinkage_equals_the_recursion_over_the_graph(sample: Sample, strength: float) -> None:
     prompts, rows, lengths = sample
+    # With two bins of samples, the prompt's length has a say too; tested by itself.
+    assume(len(rows) < 2 * ShrinkagePredictor().group_samples // 4)
     tree = build_tree(requests_from_lists(prompts))
     graph = to_networkx(tree)
     seen = dict(zip(rows, lengths, strict=True))

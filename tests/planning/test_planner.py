@@ -166,7 +166,7 @@ def test_impossible_options() -> None:
     assert "a100-80g" in refusal(gpu="a100-8g")
     assert "llama-3.1-8b" in refusal(model="lama-3.1-8b")
     assert "llama-3.1-70b" in refusal(model="llama-3.1-70b")
-    assert "overlap exponent 0.5" in refusal(overlap=0.5)
+    assert "overlap is 0.5; give a number from 1 to inf" in refusal(overlap=0.5)
     assert "max_num_seqs is 0" in refusal(max_num_seqs=0, kv_tokens=64)
     assert "kv_tokens is 3, less than one block" in refusal(kv_tokens=3)
     line = refusal(lengths="oracle")

@@ -122,7 +122,7 @@ def test_parts_are_asked_for_by_number() -> None:
 
 
 def test_no_replicas_are_refused() -> None:
-    with pytest.raises(BlendplanError, match="0 replicas"):
+    with pytest.raises(BlendplanError, match="replicas is 0; give a whole number from 1 to 4096"):
         plan(job(5), replicas=0, **SMALL)
 
 
