@@ -170,8 +170,9 @@ def test_impossible_options() -> None:
     assert "max_num_seqs is 0" in refusal(max_num_seqs=0, kv_tokens=64)
     assert "kv_tokens is 3, less than one block" in refusal(kv_tokens=3)
     line = refusal(lengths="oracle")
-    assert "unknown length method 'oracle'; choose from auto" in line
-    assert "give auto, known, prior, sample:FILE, history:FILE" in line
+    assert (
+        "unknown length method 'oracle'; give auto, known, prior, sample:FILE, history:FILE" in line
+    )
     line = refusal(lengths="sample:/nowhere/results.jsonl")
     assert "'/nowhere/results.jsonl' does not exist" in line and "check the path" in line
     assert "cost model 'guess'; choose from calibrated, datasheet" in refusal(cost="guess")
