@@ -226,7 +226,13 @@ def _machine(codegen: Any) -> str:
         *(config.LOOP_VECTORIZE, config.SLP_VECTORIZE, config.LLVM_REFPRUNE_FLAGS),
         *(config.LLVM_REFPRUNE_PASS, config.BOUNDSCHECK, config.DEBUGINFO_DEFAULT),
     )
-    return repr((versions, codegen.magic_tuple(), options))
+    return repr((versions, codegen.magic_tuple(), options, _pipeline()))
+
+
+@lru_cache(maxsize=1)
+def _pipeline() -> str:
+    """How `kernel` has code compiled: what is linked and optimised when is its own choice."""
+    return hashlib.sha256(Path(__file__).with_name("kernel.py").read_bytes()).hexdigest()
 
 
 @lru_cache(maxsize=1)
