@@ -57,6 +57,9 @@ def test_options_that_make_no_sense_are_one_line(job: Path, tmp_path: Path) -> N
     refused = run("sample", job, "--engine", "vlm", "-o", output)
     assert refused.exit_code == 2
     assert "did you mean 'vllm'" in error_line(refused)
+    refused = run("sample", job, "--engine", "vllm", "-o", output)
+    assert refused.exit_code == 1
+    assert "vLLM needs a model to run a sample with; give --model NAME" in error_line(refused)
     refused = run("sample", job, "--engine", "sim", "--fraction", "0", "-o", output)
     assert refused.exit_code == 2
     known = tmp_path / "known.jsonl"

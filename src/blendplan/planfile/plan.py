@@ -1,6 +1,7 @@
 """`Plan`: an ordered schedule with memory partitions, as one Arrow file."""
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,6 +159,8 @@ class Plan:
             BlendplanError: no such file, or not a whole plan file of a version known here.
         """
         path = argument_path("path", path)
+        if path.is_dir():
+            raise BlendplanError(f"plan {path} is a folder; give the path of a file")
         try:
             with pa.OSFile(str(path), "rb") as source, pa.ipc.open_file(source) as reader:
                 schema = reader.schema
@@ -166,9 +169,14 @@ class Plan:
                 table = reader.read_all() if text is not None else pa.table({})
             # Damaged offsets and codes would crash whoever uses the columns.
             table.validate(full=True)
+        except FileNotFoundError:
+            raise BlendplanError(
+                f"cannot read plan {path}: No such file or directory; check the path"
+            ) from None
         except OSError as error:
             if error.errno is not None:
-                raise BlendplanError(f"cannot read plan {path}: {error.strerror}") from None
+                reason = os.strerror(error.errno).lower()
+                raise BlendplanError(f"cannot read plan {path}: {reason}") from None
             raise unreadable(path, error) from None
         except (pa.ArrowException, ValueError) as error:
             raise unreadable(path, error) from None

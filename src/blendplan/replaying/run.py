@@ -181,7 +181,10 @@ def run_job(
     Raises: as `replay`.
     """
     if path is None and (resume or already is not None):
-        raise BlendplanError("only a run with a results file can be resumed; give an output path")
+        raise BlendplanError(
+            "only a run with a results file can be resumed or take results over; "
+            "give an output path"
+        )
     tally = Tally(len(job.rows), dict(job.predicted))
     identity = {"plan": job.digest, "engine": engine, "model": launch.model}
     journal = None if path is None else Journal(path, order, identity)

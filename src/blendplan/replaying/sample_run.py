@@ -56,13 +56,13 @@ def run_sample(
     if kind.needs_plan:
         made = plan(chosen, gpu=_ANY_GPU, policy="dfs")
         return replay(made, engine, path, model=model, step_log=step_log, **options)
-    if model is None:
+    if model is None and kind.loads_model:
         raise BlendplanError(f"{kind.title} needs a model to run a sample with; give --model NAME")
     return run_job(
         job_of_requests(chosen, kind),
         engine,
         path,
-        launch_unplanned(model, arguments, pdmux=pdmux, log_steps=log_steps, output=path),
+        launch_unplanned(model or "", arguments, pdmux=pdmux, log_steps=log_steps, output=path),
         step_log=step_log,
         **options,
     )

@@ -177,7 +177,7 @@ class DecodeAttentionModel:
         """
         arguments = (batch, context, heads, kv_heads, head_dim)
         columns = np.broadcast_arrays(*(np.asarray(item, np.float64) for item in arguments))
-        flat = [np.ascontiguousarray(column.ravel()) for column in columns]
+        flat = [column.flatten() for column in columns]
         return self._times(self.parameters_, flat).reshape(columns[0].shape)
 
     def _times(

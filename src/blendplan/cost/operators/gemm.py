@@ -156,7 +156,7 @@ class GemmModel:
             weight_bits: bits per weight where weights are expanded to the dtype on the way in.
         """
         m_, n_, k_ = np.broadcast_arrays(*(np.asarray(size, np.float64) for size in (m, n, k)))
-        flat = [np.ascontiguousarray(size.ravel()) for size in (m_, n_, k_)]
+        flat = [size.flatten() for size in (m_, n_, k_)]
         predicted_s = self._times(
             self.parameters_, flat[0], flat[1], flat[2], operand_sets, weight_bits
         )

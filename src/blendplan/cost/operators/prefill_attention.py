@@ -192,7 +192,7 @@ class PrefillAttentionModel:
 
 
 def _columns(arguments: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
-    return [np.ascontiguousarray(item.ravel()) for item in arguments]
+    return [item.flatten() for item in arguments]
 
 
 def _template(head_dim: NDArray[np.float64]) -> NDArray[np.int64]:
