@@ -160,7 +160,7 @@ class Plan:
         """
         path = argument_path("path", path)
         if path.is_dir():
-            raise BlendplanError(f"plan {path} is a folder; give the path of a file")
+            raise BlendplanError(f"plan {path} is a directory; give the path of a file")
         try:
             with pa.OSFile(str(path), "rb") as source, pa.ipc.open_file(source) as reader:
                 schema = reader.schema
