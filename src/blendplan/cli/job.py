@@ -39,12 +39,6 @@ class Job:
         Raises:
             BlendplanError: an output that cannot be written, a model that does not fit the GPU.
         """
-        if not self.path.exists():
-            # The reader says it best; prices, which may be compiled first, can wait.
-            from blendplan.requests.source import Source
-
-            with Source(self.path):
-                pass
         _, _, results = self.options["lengths"].partition(":")
         written = (*outputs, self.rejects if self.on_error == "skip" else None)
         check_destinations(written, inputs=(self.path, Path(results) if results else None))
