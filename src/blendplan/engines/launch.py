@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,18 +86,15 @@ def launch_of(
     """
     limits, engine = plan.limits, plan.metadata["engine"]
     batch_steps = engine.get("decode_batch_steps", {})
-    return Launch(
-        model=model,
+    unplanned = launch_unplanned(model, arguments, pdmux=pdmux, log_steps=log_steps, output=output)
+    return replace(
+        unplanned,
         limits=limits,
         tp=int(plan.metadata["tp"]),
         kv_dtype=engine.get("kv_dtype", "auto"),
         graph_sizes=graph_padding(
             {int(size): int(steps) for size, steps in batch_steps.items()}, limits.max_num_seqs
         )["sizes"],
-        arguments=dict(arguments),
-        pdmux=pdmux,
-        log_steps=log_steps,
-        log=None if output is None else engine_log(output),
     )
 
 
