@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from blendplan.cost.machine import Machine, machine
 from blendplan.lengths.predict import predict_lengths
-from blendplan.lengths.predicted import Lengths
+from blendplan.lengths.predicted import OUTCOMES, Lengths
 from blendplan.lengths.sample import choose_sample
 from blendplan.planning.bound import makespan_bound
 from blendplan.planning.compare import Comparison, compare
@@ -131,7 +131,7 @@ def unmetered(columns: PolicyInput) -> PolicyInput:
 
 def certain(columns: PolicyInput) -> PolicyInput:
     """Predictions claim to be known lengths."""
-    return replace(columns, output_spread=np.zeros(len(columns)))
+    return replace(columns, outcomes=np.repeat(columns.output_tokens[:, None], OUTCOMES, axis=1))
 
 
 def run_variants(
@@ -236,7 +236,7 @@ def log_normal(mean: NDArray[np.float64], spread: float) -> Lengths:
     """Log-normal beliefs with that mean."""
     p50 = mean * np.exp(-(spread**2) / 2)
     p90 = p50 * np.exp(1.2815515655446004 * spread)
-    return Lengths.predicted(mean, p50, p90).within(1.0, np.inf)
+    return Lengths.log_normal(mean, p50, p90).within(1.0, np.inf)
 
 
 def sampled(requests: Requests, fraction: float, folder: Path, seed: int = 0) -> str:

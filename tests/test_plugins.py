@@ -214,8 +214,16 @@ class Wrong(AsPrompt):
         ("cost", WRONG_PRICES.format(change="linear_s=-table.linear_s"), "linear_s[1] is -1e-05"),
         ("cost", WRONG_PRICES.format(change="head_s=np.zeros(3)"), "head_s is float64 [3]"),
         ("cost", WRONG_PRICES.format(change="overlap=7.0"), "overlap 7.0"),
-        ("lengths", WRONG_LENGTHS.format(columns="mean, mean, mean"), "mean of request 3 is nan"),
-        ("lengths", WRONG_LENGTHS.format(columns="mean[:2], [], []"), "mean has the shape [2]"),
+        (
+            "lengths",
+            WRONG_LENGTHS.format(columns="np.outer(mean, np.ones(10)), mean, mean"),
+            "outcomes of request 3 is nan",
+        ),
+        (
+            "lengths",
+            WRONG_LENGTHS.format(columns="mean[:2], mean, mean"),
+            "outcomes has the shape [2]",
+        ),
     ],
 )
 def test_what_plug_ins_compute_is_checked(

@@ -10,7 +10,7 @@ from blendplan.errors import BlendplanError
 from blendplan.lengths.earlier_results import Results
 from blendplan.lengths.nearest_subtree import NearestSubtreePredictor
 from blendplan.lengths.predict import predict_lengths
-from blendplan.lengths.predicted import Lengths
+from blendplan.lengths.predicted import OUTCOMES, Lengths
 from blendplan.lengths.registry import AUTO, LENGTH_PREDICTORS, length_methods, predictor_of
 from blendplan.requests.columns import Requests
 from blendplan.requests.in_memory import requests_from_lists
@@ -24,7 +24,8 @@ class Always:
     takes_file = False
 
     def __init__(self, mean: list[float], p50: list[float], p90: list[float]) -> None:
-        self.lengths = Lengths.predicted(mean, p50, p90, note="always")
+        outcomes = np.repeat(np.array(mean)[:, None], OUTCOMES, axis=1)
+        self.lengths = Lengths.predicted(outcomes, p50, p90, note="always")
 
     def fit(self, requests: Requests, tree: PrefixTree, results: Results | None) -> "Always":
         return self
@@ -73,7 +74,7 @@ def test_stated_lengths_and_caps_are_applied_to_any_predictor(
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        (([1.0], [1.0, 1.0], [1.0, 1.0]), r"mean has the shape \[1\]"),
+        (([1.0], [1.0, 1.0], [1.0, 1.0]), r"outcomes has the shape \[1, 10\]"),
         (([1.0, 1.0], [1.0, np.inf], [1.0, 1.0]), "p50 of request 1 is inf"),
         (([1.0, 1.0], [1.0, 1.0], [-2.0, 1.0]), "p90 of request 0 is -2"),
     ],

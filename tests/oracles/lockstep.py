@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from blendplan.cost.step import StepTable
 from blendplan.hardware.engine_limits import EngineLimits
+from blendplan.lengths.predicted import OUTCOMES
 from blendplan.policy.known import PolicyInput, StepPrices
 from blendplan.policy.make import make_policy
 from blendplan.policy.state_machine import Policy
@@ -52,7 +53,7 @@ def workload_of(
 def input_order(n: int, settings: EngineLimits) -> Policy:
     """The policy ``fcfs`` over n requests."""
     rows, ones = np.arange(n, dtype=np.int64), np.ones(n)
-    columns = PolicyInput(rows, rows, rows, ones, ones, ones, 0 * ones, ones, 1.0, PRICES)
+    columns = PolicyInput(rows, rows, rows, ones, ones, np.ones((n, OUTCOMES)), ones, 1.0, PRICES)
     return make_policy("fcfs", columns, settings)
 
 

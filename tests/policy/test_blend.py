@@ -11,6 +11,7 @@ from scipy.stats import norm, truncnorm
 
 from blendplan.cost.machine import machine
 from blendplan.hardware.engine_limits import EngineLimits
+from blendplan.lengths.predicted import log_normal_outcomes
 from blendplan.planning.prepare import Prepared, prepare
 from blendplan.planning.run_policy import run_policy
 from blendplan.planning.search import best_parameters, plausible_outputs
@@ -20,7 +21,7 @@ from blendplan.policy.blend.normal import normal_quantile, normal_share
 from blendplan.policy.blend.start import BlendOptions, cohorts, efficient_sizes
 from blendplan.policy.blend.steps import _step_size
 from blendplan.policy.blend.timetable import timetable
-from blendplan.policy.known import EFFICIENT, PolicyInput, StepPrices, output_spread, step_prices
+from blendplan.policy.known import EFFICIENT, PolicyInput, StepPrices, step_prices
 from blendplan.policy.make import make_policy
 from blendplan.policy.registry import POLICIES
 from blendplan.requests.columns import Requests
@@ -51,8 +52,7 @@ def columns(
         by_density=rows,
         prompt_tokens=np.full(n, prompt_tokens),
         new_prompt_tokens=np.full(n, prompt_tokens),
-        output_tokens=np.asarray(output_tokens, dtype=np.float64),
-        output_spread=np.full(n, spread),
+        outcomes=log_normal_outcomes(np.asarray(output_tokens), np.full(n, spread)),
         density=np.full(n, density),
         root_density=density,
         prices=StepPrices(5e-5, 6e-8, 150),
@@ -79,9 +79,8 @@ def predicted(prepared: Prepared, factors: NDArray[np.float64], spread: float) -
     """The same requests with predictions off by those factors; the truth stays."""
     expected = prepared.expected
     wrong = np.maximum(1.0, expected.output_tokens * factors)
-    expected = replace(
-        expected, output_tokens=wrong, output_spread=np.full(len(wrong), float(spread))
-    )
+    outcomes = log_normal_outcomes(wrong, np.full(len(wrong), float(spread)))
+    expected = replace(expected, outcomes=outcomes)
     return replace(prepared, expected=expected)
 
 
@@ -359,14 +358,6 @@ def test_a_cohort_learns_of_itself_and_leans_on_the_others_before() -> None:
     assert middles[30] > 3.0
     assert middles[70] < 1.3
     assert middles[70] < middles[80] < middles[30]
-
-
-def test_spread_is_that_of_a_log_normal_length_and_zero_only_where_it_is_known() -> None:
-    p50, spread = np.array([300.0, 300.0, 300.0, 50.0, 80.0]), np.array([0.4, 1.0, 0.0, 1.3, 0.0])
-    p90 = p50 * np.exp(spread * norm.ppf(0.9))
-    # The mean of a heavy tail lies above the 90 % quantile; a cap may leave only the mean below.
-    mean = np.array([p50[0] * np.exp(0.08), p50[1] * np.exp(0.5), 300.0, 900.0, 70.0])
-    assert output_spread(mean, p50, p90) == pytest.approx([0.4, 1.0, 0.0, 1.3, 0.1])
 
 
 def test_cohorts_are_requests_with_one_uncertain_prediction() -> None:

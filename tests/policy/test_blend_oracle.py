@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from blendplan.hardware.engine_limits import EngineLimits
+from blendplan.lengths.predicted import log_normal_outcomes
 from blendplan.policy.blend.start import BlendOptions
 from blendplan.policy.known import PolicyInput, StepPrices
 from tests.oracles.blend_kernels import CompiledBlend
@@ -66,8 +67,7 @@ def cases(draw: st.DrawFn, tight: bool) -> Case:
         by_density=np.arange(n),
         prompt_tokens=prompt_tokens,
         new_prompt_tokens=new_tokens,
-        output_tokens=expected,
-        output_spread=spread,
+        outcomes=log_normal_outcomes(expected, spread),
         density=np.ceil(GRAIN * 2.0 * new_tokens / expected * rng.uniform(0.5, 2.0, n)) / GRAIN,
         root_density=draw(st.sampled_from([0.5, 1.5, 4.0])),
         prices=StepPrices(

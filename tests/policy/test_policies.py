@@ -12,6 +12,7 @@ from blendplan.cost.datasheet import datasheet_cost
 from blendplan.errors import BlendplanError
 from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.hardware.lookup import gpu_spec, model_spec
+from blendplan.lengths.predicted import log_normal_outcomes
 from blendplan.policy.known import PolicyInput, StepPrices
 from blendplan.policy.make import make_policy
 from blendplan.policy.paper_scanners import memory_partition, prefill_budget_tokens
@@ -77,8 +78,7 @@ def columns_of(n: int, seed: int = 0) -> PolicyInput:
         by_density=np.argsort(-density, kind="stable"),
         prompt_tokens=prompts.astype(np.float64),
         new_prompt_tokens=prompts * rng.uniform(0.3, 1.0, n),
-        output_tokens=outputs.astype(np.float64),
-        output_spread=np.full(n, 0.5 * (seed % 2)),
+        outcomes=log_normal_outcomes(outputs, np.full(n, 0.5 * (seed % 2))),
         density=density,
         root_density=float(np.median(density)) if n else 0.0,
         prices=PRICES,
@@ -202,8 +202,7 @@ def test_empty_side_takes_a_request_of_any_size_even_after_rounding() -> None:
         by_density=np.array([4, 3, 2, 1, 0]),
         prompt_tokens=np.ones(5),
         new_prompt_tokens=np.array([0.1, 0.2, 0.3, 1e6, 0.1]) - outputs / 2,
-        output_tokens=outputs,
-        output_spread=np.zeros(5),
+        outcomes=log_normal_outcomes(outputs, np.zeros(5)),
         density=np.array([1.0, 1.0, 1.0, 1.0, 2.0]),
         root_density=1.5,
         prices=PRICES,

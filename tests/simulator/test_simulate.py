@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from blendplan.errors import BlendplanError
 from blendplan.hardware.engine_limits import EngineLimits
+from blendplan.lengths.predicted import log_normal_outcomes
 from blendplan.planning.bound import least_prefill, makespan_bound
 from blendplan.policy.known import PolicyInput, StepPrices
 from blendplan.policy.make import make_policy
@@ -98,8 +99,7 @@ def beliefs(draw: st.DrawFn, n: int) -> PolicyInput:
         by_density=np.array(draw(st.permutations(range(n))), dtype=np.int64),
         prompt_tokens=draw(column),
         new_prompt_tokens=draw(column),
-        output_tokens=draw(column),
-        output_spread=np.full(n, draw(st.sampled_from([0.0, 0.7]))),
+        outcomes=log_normal_outcomes(draw(column), np.full(n, draw(st.sampled_from([0.0, 0.7])))),
         density=draw(column),
         root_density=draw(QUARTERS),
         prices=StepPrices(token_s=1.0, read_s=0.5, least_tokens=draw(st.integers(1, 20))),

@@ -1,5 +1,6 @@
 """`FromSample`: predictors that learn from results of some of the very requests."""
 
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -79,8 +80,7 @@ class FromSample:
     def predict(self, requests: Requests, tree: PrefixTree) -> Lengths:
         """By the rule; the sampled requests by themselves."""
         predicted = self.rule.predict(tree.node_of, requests.max_tokens)
-        lengths = predicted.certain(self.rows_, self.output_tokens_)
-        return Lengths.predicted(*lengths.columns, note=self.note_)
+        return replace(predicted.certain(self.rows_, self.output_tokens_), note=self.note_)
 
 
 def by_shrinkage() -> FromSample:

@@ -59,7 +59,7 @@ class HistoryPredictor:
             [float(np.quantile(part, q, method="inverted_cdf")) for part in parts]
             for q in (0.5, 0.9)
         )
-        self.lengths_ = Lengths.predicted([part.mean() for part in parts], p50, p90)
+        self.lengths_ = Lengths.log_normal([part.mean() for part in parts], p50, p90)
         self.note_ = (
             f"output lengths are those of {len(results):,} results in {results.name}"
             + (", by prompt length" if len(self.edges_) else ", one distribution for all")

@@ -34,5 +34,4 @@ class KnownPredictor:
 
     def predict(self, requests: Requests, tree: PrefixTree) -> Lengths:
         """The stated lengths."""
-        stated = stated_lengths(requests)
-        return Lengths.predicted(stated, stated, stated)
+        return Lengths.stated(stated_lengths(requests))

@@ -68,7 +68,7 @@ class NearestSubtreePredictor:
         p50, p90 = (
             ranges.quantile(q, first[pools], last[pools])[pool_of] * scale for q in (0.5, 0.9)
         )
-        self.lengths_ = Lengths.predicted(mean[center], p50, p90)
+        self.lengths_ = Lengths.log_normal(mean[center], p50, p90)
         return self
 
     def predict(

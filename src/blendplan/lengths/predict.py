@@ -6,7 +6,7 @@ import numpy as np
 
 from blendplan.errors import BlendplanError
 from blendplan.lengths.earlier_results import read_results
-from blendplan.lengths.predicted import Lengths
+from blendplan.lengths.predicted import OUTCOMES, Lengths
 from blendplan.lengths.protocol import stated_lengths
 from blendplan.lengths.registry import AUTO, predictor_of
 from blendplan.requests.columns import Requests
@@ -47,15 +47,23 @@ def predict_lengths(requests: Requests, tree: PrefixTree, method: str = AUTO) ->
 
 def _check(predicted: Lengths, name: str, n: int) -> None:
     """Refuse what no request can be planned with; predictors may be of third parties."""
-    for word, column in zip(("mean", "p50", "p90"), predicted.columns, strict=True):
-        if column.shape != (n,):
+    shapes = {"outcomes": (n, OUTCOMES), "p50": (n,), "p90": (n,)}
+    for word, shape in shapes.items():
+        column = getattr(predicted, word)
+        if column.shape != shape:
             raise BlendplanError(
                 f"length predictor {name!r}: {word} has the shape {list(column.shape)}; "
-                f"expected one for each of {n} requests"
+                f"expected {list(shape)}"
             )
-        wrong = np.flatnonzero(~(np.isfinite(column) & (column >= 0.0)))
+        wrong = np.argwhere(~(np.isfinite(column) & (column >= 0.0)))
         if len(wrong):
             raise BlendplanError(
-                f"length predictor {name!r}: {word} of request {wrong[0]} is {column[wrong[0]]}; "
-                f"expected tokens, 0 or more"
+                f"length predictor {name!r}: {word} of request {wrong[0][0]} is "
+                f"{column[tuple(wrong[0])]}; expected tokens, 0 or more"
             )
+    falling = np.flatnonzero((np.diff(predicted.outcomes, axis=1) < 0).any(axis=1))
+    if len(falling):
+        raise BlendplanError(
+            f"length predictor {name!r}: outcomes of request {falling[0]} do not rise; expected "
+            f"{OUTCOMES} equally likely lengths, the shortest first"
+        )

@@ -1,10 +1,18 @@
 """`Lengths`: predicted output lengths as columns, the same from predictor to plan."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtr, ndtri
+
+OUTCOMES = 10
+"""Equally likely lengths that stand for the distribution of one."""
+
+# Standard normal quantile: nine values in ten are lower.
+_Z90 = float(ndtri(0.9))
 
 
 @dataclass(frozen=True)
@@ -12,14 +20,15 @@ class Lengths:
     """Predicted output length of n requests, in tokens.
 
     Attributes:
-        mean: expected output length; float32 [n].
-        p50, p90: quantiles of the prediction, equal to the mean where it is known; float32 [n].
+        outcomes: ten equally likely lengths of each request, rising: the mean of each tenth of its
+            distribution. All are equal where the length is certain; float32 [n, OUTCOMES].
+        p50, p90: quantiles of the prediction; float32 [n].
         known: True where the length is stated rather than predicted; bool [n].
         source: name of the predictor that the others come from, empty where none has a name.
         note: one sentence for the user when a prediction is weak, else empty.
     """
 
-    mean: NDArray[np.float32]
+    outcomes: NDArray[np.float32]
     p50: NDArray[np.float32]
     p90: NDArray[np.float32]
     known: NDArray[np.bool_]
@@ -28,15 +37,44 @@ class Lengths:
 
     @classmethod
     def predicted(
+        cls, outcomes: ArrayLike, p50: ArrayLike, p90: ArrayLike, note: str = ""
+    ) -> "Lengths":
+        """What a predictor says of n requests, none of them known.
+
+        Args:
+            outcomes: ten equally likely lengths of each; [n, OUTCOMES].
+            p50, p90: quantiles; [n].
+            note: see the class.
+        """
+        outcomes, p50, p90 = (np.asarray(x, dtype=np.float32) for x in (outcomes, p50, p90))
+        return cls(outcomes, p50, p90, known=np.zeros(len(p50), dtype=np.bool_), note=note)
+
+    @classmethod
+    def log_normal(
         cls, mean: ArrayLike, p50: ArrayLike, p90: ArrayLike, note: str = ""
     ) -> "Lengths":
-        """What a predictor says of n requests, none of them known; numbers [n] each."""
-        columns = [np.asarray(values, dtype=np.float32) for values in (mean, p50, p90)]
-        nobody = np.zeros(len(columns[0]), dtype=np.bool_)
-        return cls(columns[0], columns[1], columns[2], nobody, note=note)
+        """For predictors that say no more than a mean and two quantiles; [n] each.
+
+        The outcomes are those of a log-normal length with these quantiles, in proportion to the
+        mean.
+        """
+        mean, p50, p90 = (np.asarray(values, dtype=np.float64) for values in (mean, p50, p90))
+        spread = np.log(np.maximum(p90, p50) / np.maximum(p50, 1e-9)) / _Z90
+        return cls.predicted(log_normal_outcomes(mean, spread), p50, p90, note)
+
+    @classmethod
+    def stated(cls, tokens: ArrayLike) -> "Lengths":
+        """Lengths of which nothing is unsure; [n]."""
+        tokens = np.asarray(tokens, dtype=np.float32)
+        return cls.predicted(np.repeat(tokens[:, None], OUTCOMES, axis=1), tokens, tokens)
 
     def __len__(self) -> int:
-        return len(self.mean)
+        return len(self.p50)
+
+    @cached_property
+    def mean(self) -> NDArray[np.float32]:
+        """Expected length; float32 [n]."""
+        return self.outcomes.mean(axis=1, dtype=np.float64).astype(np.float32)
 
     @property
     def columns(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
@@ -45,15 +83,17 @@ class Lengths:
 
     def take(self, rows: NDArray[np.integer[Any]]) -> "Lengths":
         """Those of some requests."""
-        mean, p50, p90 = (column[rows] for column in self.columns)
-        return replace(self, mean=mean, p50=p50, p90=p90, known=self.known[rows])
+        return self._with(lambda column: column[rows], known=self.known[rows])
 
     def within(self, least: ArrayLike, most: ArrayLike) -> "Lengths":
-        """Mean and quantiles cut to a range each, known ones too; tokens [n] or one number."""
-        mean, p50, p90 = (
-            np.clip(column, least, most).astype(np.float32) for column in self.columns
-        )
-        return replace(self, mean=mean, p50=p50, p90=p90)
+        """Every length cut to a range, known ones too; tokens [n] or one number."""
+        least, most = np.asarray(least), np.asarray(most)
+
+        def cut(column: NDArray[np.float32]) -> NDArray[np.float32]:
+            ends = (end[:, None] if end.ndim and column.ndim > 1 else end for end in (least, most))
+            return np.clip(column, *ends).astype(np.float32)
+
+        return self._with(cut)
 
     def certain(self, rows: NDArray[np.int64] | NDArray[np.bool_], tokens: ArrayLike) -> "Lengths":
         """With the lengths that some requests have for certain.
@@ -64,10 +104,31 @@ class Lengths:
             rows: which requests, by k indices or by a mask of k True.
             tokens: their lengths; [k].
         """
-        columns = []
-        for column in self.columns:
+        tokens = np.asarray(tokens)
+
+        def replaced(column: NDArray[np.float32]) -> NDArray[np.float32]:
             changed = column.copy()
-            changed[rows] = tokens
-            columns.append(changed)
-        mean, p50, p90 = columns
-        return replace(self, mean=mean, p50=p50, p90=p90)
+            changed[rows] = tokens[:, None] if column.ndim > 1 else tokens
+            return changed
+
+        return self._with(replaced)
+
+    def _with(self, change: Any, **others: Any) -> "Lengths":
+        columns = {name: change(getattr(self, name)) for name in ("outcomes", "p50", "p90")}
+        return replace(self, **columns, **others)
+
+
+def log_normal_outcomes(
+    mean: NDArray[np.number[Any]], spread: NDArray[np.floating[Any]]
+) -> NDArray[np.float64]:
+    """The mean of each tenth of log-normal lengths; float64 [n, OUTCOMES].
+
+    Args:
+        mean: expected length; [n].
+        spread: standard deviation of its logarithm, 0 where it is certain; [n].
+    """
+    cuts = ndtri(np.arange(OUTCOMES + 1) / OUTCOMES)
+    # E[X; X < the cut at z] = E[X] Phi(z - spread).
+    below = ndtr(cuts - np.asarray(spread, dtype=np.float64)[:, None])
+    outcomes = np.asarray(mean, dtype=np.float64)[:, None] * OUTCOMES * np.diff(below, axis=1)
+    return np.where(np.asarray(spread)[:, None] > 0, outcomes, np.asarray(mean)[:, None])

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
 from blendplan.lengths.earlier_results import Results
-from blendplan.lengths.predicted import Lengths
+from blendplan.lengths.predicted import OUTCOMES, Lengths
 from blendplan.lengths.protocol import stated_lengths
 from blendplan.requests.columns import Requests
 from blendplan.tree.prefix_tree import PrefixTree
@@ -51,20 +51,23 @@ class PriorPredictor:
     def cut_off(
         self, max_tokens: NDArray[np.int32]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Mean and quantiles of min(X, cap) for a log-normal X.
+        """The distribution of min(X, cap) for a log-normal X.
 
         Args:
             max_tokens: cap on each output, -1 where there is none; int32 [n].
 
         Returns:
-            Mean, p50 and p90; float64 [n] each.
+            Outcomes, the mean of each tenth; float64 [n, OUTCOMES]; p50 and p90; float64 [n] each.
         """
         caps, place = np.unique(max_tokens, return_inverse=True)
         cap = np.where(caps < 0, np.inf, caps.astype(np.float64))
         mu, sigma = np.log(self.median), self.sigma
         z = (np.log(np.maximum(cap, 1.0)) - mu) / sigma
-        # E[min(X, c)] = E[X] Phi(z - sigma) + c (1 - Phi(z)), z the cap in standard deviations.
-        above = np.where(np.isinf(cap), 0.0, cap) * ndtr(-z)
-        mean = np.exp(mu + sigma * sigma / 2) * ndtr(z - sigma) + above
+        # E[min(X, c)] = E[X] Phi(z - sigma) + c (1 - Phi(z)), z the cap in standard deviations, and
+        # so within each tenth.
+        cuts, z = ndtri(np.arange(OUTCOMES + 1) / OUTCOMES), z[:, None]
+        under = np.exp(mu + sigma * sigma / 2) * np.diff(ndtr(np.minimum(cuts, z) - sigma))
+        above = np.where(np.isinf(cap), 0.0, cap)[:, None] * np.diff(ndtr(np.maximum(cuts, z)))
+        outcomes = np.maximum.accumulate(OUTCOMES * (under + above), axis=1)
         p50, p90 = (np.minimum(np.exp(mu + sigma * ndtri(q)), cap) for q in (0.5, 0.9))
-        return mean[place], p50[place], p90[place]
+        return outcomes[place], p50[place], p90[place]

@@ -160,7 +160,7 @@ class ShrinkagePredictor:
         if max_tokens is None:
             max_tokens = np.full(len(nodes), -1, dtype=np.int32)
         mean = self.mean_[nodes] * self.caps_.predict(self.group_[nodes], _caps(max_tokens))
-        return Lengths.predicted(mean, mean * self.p50_[nodes], mean * self.p90_[nodes])
+        return Lengths.log_normal(mean, mean * self.p50_[nodes], mean * self.p90_[nodes])
 
     def _bins(self) -> BinnedFactor:
         return BinnedFactor(bin_samples=self.group_samples // 4, prior_samples=self.prior_samples)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.kernels.kernel import kernel
-from blendplan.lengths.predicted import Lengths
+from blendplan.lengths.predicted import OUTCOMES, Lengths
 from blendplan.offsets import offsets_of
 from blendplan.planfile.columns import ROWS_PER_BATCH, SCHEMA
 from blendplan.planfile.plan import Plan
@@ -86,6 +86,7 @@ def _record_batch(
         "output_tokens_mean": lengths.mean[rows],
         "output_tokens_p50": lengths.p50[rows],
         "output_tokens_p90": lengths.p90[rows],
+        "output_tokens_outcomes": _outcomes(lengths.outcomes[rows]),
         "output_tokens_known": _known(requests.output_tokens[rows]),
         "new_prompt_tokens": expected.new_prompt_tokens[rows],
         "density": expected.density[rows],
@@ -115,6 +116,14 @@ def prompt_lists(requests: Requests, rows: NDArray[np.int64]) -> pa.Array:
     offsets = offsets_of(requests.offsets[rows + 1] - requests.offsets[rows])
     values = _gather(requests.token_ids, requests.offsets, rows, int(offsets[-1]))
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values))
+
+
+def _outcomes(outcomes: NDArray[np.float32]) -> pa.Array:
+    """Equally likely lengths, list<float32> [m]; null where all are equal."""
+    unsure = outcomes[:, 0] < outcomes[:, -1]
+    offsets = pa.array(offsets_of(OUTCOMES * unsure), pa.int32())
+    values = pa.array(outcomes[unsure].ravel())
+    return pa.ListArray.from_arrays(offsets, values, mask=pa.array(~unsure))
 
 
 def _known(output_tokens: NDArray[np.int32]) -> pa.Array:

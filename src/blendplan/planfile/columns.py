@@ -9,9 +9,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from blendplan.errors import BlendplanError
+from blendplan.lengths.predicted import OUTCOMES
 from blendplan.policy.state_machine import SIDES
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 METADATA_KEY = b"blendplan"
@@ -37,6 +38,7 @@ SCHEMA = pa.schema(
         ("output_tokens_mean", pa.float32()),
         ("output_tokens_p50", pa.float32()),
         ("output_tokens_p90", pa.float32()),
+        ("output_tokens_outcomes", pa.list_(pa.float32())),
         ("output_tokens_known", pa.int32()),
         ("new_prompt_tokens", pa.float64()),
         ("density", pa.float64()),
@@ -87,6 +89,21 @@ def numbers(table: pa.Table, name: str) -> NDArray[Any]:
     """A numeric column as a numpy array [n]."""
     values: NDArray[Any] = table.column(name).to_numpy()
     return values
+
+
+def outcomes_of(table: pa.Table) -> NDArray[np.float64]:
+    """Equally likely output lengths of each row; float64 [n, OUTCOMES].
+
+    All are the mean where the column says null, which means that the length is certain.
+    """
+    lists = table.column("output_tokens_outcomes")
+    mean = numbers(table, "output_tokens_mean").astype(np.float64)
+    outcomes = np.repeat(mean[:, None], OUTCOMES, axis=1)
+    unsure = lists.is_valid().to_numpy()
+    if unsure.any():
+        values = np.concatenate([chunk.flatten().to_numpy() for chunk in lists.chunks])
+        outcomes[unsure] = values.reshape(-1, OUTCOMES)
+    return outcomes
 
 
 def sides_of(table: pa.Table) -> NDArray[np.int8]:

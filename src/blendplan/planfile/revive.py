@@ -13,8 +13,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from blendplan.hardware.engine_limits import EngineLimits
-from blendplan.planfile.columns import numbers
-from blendplan.policy.known import PolicyInput, StepPrices, output_spread
+from blendplan.planfile.columns import numbers, outcomes_of
+from blendplan.policy.known import PolicyInput, StepPrices
 from blendplan.policy.make import make_policy
 from blendplan.policy.state_machine import Policy
 
@@ -52,7 +52,6 @@ def _known(table: pa.Table, metadata: Mapping[str, Any], rows: NDArray[np.int64]
         values: NDArray[Any] = numbers(table, name)[rows]
         return values
 
-    mean, p50, p90 = (column(f"output_tokens_{name}") for name in ("mean", "p50", "p90"))
     # Where rows are left out, families are renumbered.
     _, family = np.unique(column("family"), return_inverse=True)
     return PolicyInput(
@@ -61,8 +60,7 @@ def _known(table: pa.Table, metadata: Mapping[str, Any], rows: NDArray[np.int64]
         by_density=np.argsort(column("by_density")),
         prompt_tokens=column("prompt_tokens").astype(np.float64),
         new_prompt_tokens=column("new_prompt_tokens"),
-        output_tokens=mean.astype(np.float64),
-        output_spread=output_spread(mean, p50, p90),
+        outcomes=outcomes_of(table)[rows],
         density=column("density"),
         root_density=float(metadata["density"]),
         prices=StepPrices(**metadata["step_prices"]),

@@ -19,7 +19,8 @@ from blendplan.checks.arguments import dictionary, flag, number, one_of, text, w
 from blendplan.checks.ranges import RANGES
 from blendplan.errors import BlendplanError
 from blendplan.hardware.model import KV_BITS
-from blendplan.planfile.columns import numbers
+from blendplan.lengths.predicted import OUTCOMES
+from blendplan.planfile.columns import numbers, outcomes_of
 from blendplan.policy.blend.start import BlendOptions
 from blendplan.policy.known import StepPrices
 from blendplan.policy.state_machine import SIDES
@@ -186,7 +187,7 @@ COLUMNS: Mapping[str, tuple[float, float]] = {
     "start_s": (0, 1e300),
     "finish_s": (0, 1e300),
 }
-_MAY_BE_NULL = ("output_tokens_known", "prompt_token_ids", "body")
+_MAY_BE_NULL = ("output_tokens_outcomes", "output_tokens_known", "prompt_token_ids", "body")
 _OPEN, _CLOSE = b"{}"
 
 
@@ -273,6 +274,7 @@ def check_column_values(table: pa.Table) -> None:
                 filled = np.asarray(column.fill_null(int(least)))
                 none_of(~((filled >= least) & (filled <= most)), f"{name} is out of range")
     _check_sides(table)
+    _check_outcomes(table)
     _check_prompts(table)
     _check_bodies(table)
 
@@ -282,6 +284,21 @@ def _check_sides(table: pa.Table) -> None:
         strange = set(chunk.dictionary.to_pylist()) - set(SIDES)
         if strange:
             raise BlendplanError(f"side is {show(strange.pop())}; it must be one of {SIDES}")
+
+
+def _check_outcomes(table: pa.Table) -> None:
+    lists = table.column("output_tokens_outcomes")
+    lengths = np.asarray(pc.fill_null(pc.list_value_length(lists), OUTCOMES))
+    none_of(lengths != OUTCOMES, f"output_tokens_outcomes are not {OUTCOMES} lengths")
+    if any(chunk.flatten().null_count for chunk in lists.chunks):
+        raise BlendplanError("output_tokens_outcomes holds a length that is missing")
+    outcomes = outcomes_of(table)
+    in_range = (outcomes >= 1) & (outcomes <= MOST_TOKENS)
+    none_of(np.asarray(~in_range.all(axis=1)), "output_tokens_outcomes is out of range")
+    falls = np.asarray((np.diff(outcomes, axis=1) < 0).any(axis=1))
+    none_of(falls, "output_tokens_outcomes do not rise")
+    far = np.abs(outcomes.mean(axis=1) / numbers(table, "output_tokens_mean") - 1.0) > 1e-3
+    none_of(far, "output_tokens_outcomes and output_tokens_mean differ")
 
 
 def _check_prompts(table: pa.Table) -> None:

@@ -11,7 +11,7 @@ from blendplan.errors import BlendplanError
 from blendplan.lengths.predict import predict_lengths
 from blendplan.lengths.predicted import Lengths
 from blendplan.planning.bound import LeastPrefill, least_prefill
-from blendplan.policy.known import PolicyInput, output_spread, step_prices
+from blendplan.policy.known import PolicyInput, step_prices
 from blendplan.requests.columns import Requests
 from blendplan.requests.fitting import check_fits
 from blendplan.simulator.workload import Workload
@@ -98,8 +98,7 @@ def prepare(
         by_density=arranged.order,
         prompt_tokens=_float(prompt_tokens),
         new_prompt_tokens=new_prompt_tokens,
-        output_tokens=outputs,
-        output_spread=output_spread(predicted.mean, predicted.p50, predicted.p90),
+        outcomes=predicted.outcomes.astype(np.float64),
         density=shared_compute_s / memory_s,
         root_density=float(root.density[0]),
         prices=step_prices(target.table),

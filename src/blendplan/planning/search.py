@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from blendplan.cost.machine import Machine
 from blendplan.hardware.engine_limits import EngineLimits
+from blendplan.lengths.predicted import OUTCOMES
 from blendplan.planning.prepare import Prepared
-from blendplan.policy.known import MOST_SPREAD
 from blendplan.policy.state_machine import Parameters, PolicyKind
 from blendplan.simulator.simulate import simulate_run
 
@@ -30,7 +30,7 @@ def best_parameters(
         effort: 0 to 2, how many candidates it may offer.
         seed: of the draws, and for policies that draw random numbers.
     """
-    candidates = kind.candidates(effort, prepared.expected.uncertain)
+    candidates = kind.candidates(effort, bool(prepared.expected.unsure.any()))
     if len(candidates) == 1:
         return candidates[0].parameters
     outputs = plausible_outputs(prepared, target.limits, seed)
@@ -44,17 +44,19 @@ def best_parameters(
 
 
 def plausible_outputs(prepared: Prepared, limits: EngineLimits, seed: int = 0) -> NDArray[np.int32]:
-    """Output lengths as they may well turn out: known ones, and draws of log-normal ones; [n].
+    """Output lengths as they may well turn out: known ones, and draws of uncertain ones; int32 [n].
 
-    No draw exceeds the request's ``max_tokens`` or what the KV cache has room for.
+    A draw lies between two outcomes next to each other, so that their mean stays what it is. None
+    exceeds what the KV cache has room for.
     """
     expected = prepared.expected
-    mean, spread = expected.output_tokens, np.minimum(expected.output_spread, MOST_SPREAD)
-    draws = np.random.default_rng(seed).standard_normal(len(expected))
-    lengths = np.rint(mean * np.exp(spread * draws - spread**2 / 2))
-    caps = prepared.requests.max_tokens.astype(np.float64)
-    room = limits.room_for_output(expected.prompt_tokens)
-    most = np.minimum(np.where(caps < 0, np.inf, caps), room)
-    # A prediction above its cap would not be one: known lengths stay as they are.
-    lengths = np.where(spread > 0, np.minimum(lengths, most), np.rint(mean))
+    place = np.random.default_rng(seed).uniform(-0.5, OUTCOMES - 0.5, len(expected))
+    place = np.clip(place, 0.0, OUTCOMES - 1.0)
+    below = np.minimum(place.astype(np.int64), OUTCOMES - 2)
+    rows = np.arange(len(expected))
+    shorter, longer = (expected.outcomes[rows, below + next_one] for next_one in (0, 1))
+    drawn = np.rint(shorter + (place - below) * (longer - shorter))
+    room = np.maximum(1, limits.room_for_output(expected.prompt_tokens))
+    # A known length that does not fit is told, not cut.
+    lengths = np.where(expected.unsure, np.minimum(drawn, room), np.rint(expected.output_tokens))
     return np.maximum(1, lengths).astype(np.int32)

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,8 +57,8 @@ class PolicyInput:
         prompt_tokens: prompt length; float64 [n].
         new_prompt_tokens: prompt tokens that each request must compute when every shared prefix
             is computed once and its cost is divided among the requests below it; float64 [n].
-        output_tokens: expected output length; float64 [n].
-        output_spread: standard deviation of its logarithm, 0 where it is known; float64 [n].
+        outcomes: equally likely output lengths of each request, rising; all are equal where the
+            length is known; float64 [n, OUTCOMES].
         density: compute seconds over memory seconds with ``new_prompt_tokens``; float64 [n].
         root_density: the same for the whole workload.
         prices: price of a step.
@@ -68,8 +69,7 @@ class PolicyInput:
     by_density: NDArray[np.int64]
     prompt_tokens: NDArray[np.float64]
     new_prompt_tokens: NDArray[np.float64]
-    output_tokens: NDArray[np.float64]
-    output_spread: NDArray[np.float64]
+    outcomes: NDArray[np.float64]
     density: NDArray[np.float64]
     root_density: float
     prices: StepPrices
@@ -77,17 +77,25 @@ class PolicyInput:
     def __len__(self) -> int:
         return len(self.depth_first)
 
-    @property
-    def uncertain(self) -> bool:
-        """Whether the output length of any request is not known."""
-        return bool((self.output_spread > 0).any())
+    @cached_property
+    def output_tokens(self) -> NDArray[np.float64]:
+        """Expected output length; float64 [n]."""
+        return self.outcomes.mean(axis=1)
 
-    @property
+    @cached_property
+    def unsure(self) -> NDArray[np.bool_]:
+        """Whether the output length is not known; bool [n]."""
+        return self.outcomes[:, 0] < self.outcomes[:, -1]
+
+    @cached_property
     def output_squares(self) -> NDArray[np.float64]:
-        """Expected square of the output length, taken as log-normal; float64 [n]."""
-        spread = np.minimum(self.output_spread, MOST_SPREAD)
-        squares: NDArray[np.float64] = self.output_tokens**2 * np.exp(spread**2)
-        return squares
+        """Expected square of the output length; float64 [n]."""
+        return (self.outcomes**2).mean(axis=1)
+
+    @cached_property
+    def output_spread(self) -> NDArray[np.float64]:
+        """Standard deviation of the logarithm of the output length; float64 [n]."""
+        return np.log(self.outcomes).std(axis=1)
 
     @property
     def reads(self) -> NDArray[np.float64]:
@@ -124,18 +132,3 @@ def _ranges(chosen: NDArray[np.bool_]) -> list[list[int]]:
         return []
     edges = np.flatnonzero(np.diff(chosen.astype(np.int8), prepend=0, append=0))
     return [[int(first) + 1, int(end)] for first, end in edges.reshape(-1, 2)]
-
-
-def output_spread(
-    mean: NDArray[np.floating[Any]],
-    p50: NDArray[np.floating[Any]],
-    p90: NDArray[np.floating[Any]],
-) -> NDArray[np.float64]:
-    """Standard deviation of the logarithm of lengths with that mean, median and 90 % quantile.
-
-    By the two quantiles, as of a log-normal length; where a cap has made them equal but the mean is
-    another, a little. 0 where all are equal, that is, where the length is known; float64 [n].
-    """
-    spread = np.log(np.maximum(p90, p50).astype(np.float64) / p50) / Z90
-    capped = (spread < LEAST_SPREAD) & ((mean != p50) | (p50 != p90))
-    return np.where(capped, LEAST_SPREAD, spread)
