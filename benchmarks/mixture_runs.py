@@ -153,7 +153,7 @@ def noisy(requests: Requests, knowledge: str, seed: int = 0) -> Lengths:
     cap = np.where(requests.max_tokens < 0, np.inf, requests.max_tokens.astype(np.float64))
     if knowledge == "misstated":
         stated = np.rint(mean)
-        return Lengths.predicted(stated, stated, stated).within(1.0, cap)
+        return Lengths.stated(stated).within(1.0, cap)
     return log_normal(mean, SIGMA).within(1.0, cap)
 
 
