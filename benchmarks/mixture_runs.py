@@ -149,7 +149,8 @@ def _results(requests: Requests, rows: NDArray[np.int64], path: Path) -> Path:
 def noisy(requests: Requests, knowledge: str, seed: int = 0) -> Lengths:
     """True lengths times log-normal noise; ``misstated`` ones are taken for certain."""
     noise = np.random.default_rng([14, seed]).normal(0.0, SIGMA, len(requests))
-    mean = np.clip(requests.output_tokens * np.exp(noise), 1.0, 131_072.0)
+    truth = requests.output_tokens.astype(np.float64)
+    mean = np.clip(truth * np.exp(noise), 1.0, 131_072.0)
     cap = np.where(requests.max_tokens < 0, np.inf, requests.max_tokens.astype(np.float64))
     if knowledge == "misstated":
         stated = np.rint(mean)

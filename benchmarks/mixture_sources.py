@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -23,10 +24,12 @@ EARLIER_SHARE = 0.15
 MOST_TOKENS = 32_768
 _EXAMPLES = 8  # of GSM8K in its few-shot head
 
-_ANSWERS = ("t0_ag_news", "t0_dbpedia_14", "t0_imdb", "t0_rotten_tomatoes", "t0_paws")
-_ANSWERS += ("t0_glue_mrpc", "t0_glue_qqp", "t0_quarel", "t0_quartz", "t0_commonsense_qa")
-_ANSWERS += ("t0_sciq", "t0_wiki_qa", "t0_wiki_hop", "t0_hotpotqa", "t0_quoref", "t0_wiqa")
-_ANSWERS += ("t0_adversarial_qa", "t0_duorc", "t0_common_gen", "t0_dream")
+_ANSWERS = (
+    *("t0_ag_news", "t0_dbpedia_14", "t0_imdb", "t0_rotten_tomatoes", "t0_paws", "t0_glue_mrpc"),
+    *("t0_glue_qqp", "t0_quarel", "t0_quartz", "t0_commonsense_qa", "t0_sciq", "t0_wiki_qa"),
+    *("t0_wiki_hop", "t0_hotpotqa", "t0_quoref", "t0_wiqa", "t0_adversarial_qa", "t0_duorc"),
+    *("t0_common_gen", "t0_dream"),
+)
 _LANGUAGES = ("de-en", "en-cs", "en-de", "en-he", "en-ja", "en-ru", "en-uk", "en-zh", "zh-en")
 _REASONING = ("aime24", "amc23", "math500", "minerva_math")
 _COT = (*_REASONING, "olympiadbench")
@@ -156,7 +159,7 @@ def _texts(
 
 
 @lru_cache(maxsize=1)
-def _prompts_outputs(traces: Path) -> dict[str, NDArray[np.generic]]:
+def _prompts_outputs(traces: Path) -> dict[str, NDArray[Any]]:
     table = _read(traces / "prompts_outputs.parquet")
     prompts = np.array(table["prompt"], dtype=object)
     numbers: dict[str, int] = {}
@@ -176,7 +179,9 @@ def _mmlu(traces: Path, count: int, rng: np.random.Generator, earlier: bool, hea
         path = traces / "mmlu_5shot_prefixes.jsonl.gz"
         with gzip.open(path, "rt", encoding="utf-8") as file:
             prefixes |= {line["subject"]: line["prefix_text"] for line in map(json.loads, file)}
-    rows = _part(len(table["subject"]), rng, earlier)[:count]
+    # Some questions are asked twice.
+    once = np.array(sorted({text: row for row, text in enumerate(table["question_text"])}.values()))
+    rows = once[_part(len(once), rng, earlier)[:count]]
     texts = [prefixes[table["subject"][row]] + table["question_text"][row] for row in rows]
     return Drawn(rng.integers(1, 9, len(rows)).astype(np.int32), texts=texts)
 
@@ -257,7 +262,7 @@ def _random_prompts(
     return np.split(tokens, np.cumsum(lengths, dtype=np.int64)[:-1])
 
 
-def _read(path: Path) -> dict[str, list]:
+def _read(path: Path) -> dict[str, list[Any]]:
     return pq.read_table(_existing(path)).to_pydict()
 
 

@@ -172,6 +172,9 @@ def predictions(runs: Runs) -> Table:
         cells = [knowledge, str(len(found)), _percent(error)]
         cells.append(f"{totals[worst]:.2f} ({worst})")
         full = [row for row in found.values() if "under_p50" in row]
+        if not full:  # every request was in the sample
+            lines.append([*cells, "-", "-", "-"])
+            continue
         for key in ("under_p50", "under_p90"):
             values = [row[key] for row in full]
             cells.append(f"{_mean(values):.0%} ({min(values):.0%} to {max(values):.0%})")

@@ -112,11 +112,21 @@ def _run(arguments: argparse.Namespace) -> None:
         ProcessPoolExecutor(arguments.jobs, get_context("spawn")) as pool,
     ):
         running = {pool.submit(_rows_of, task, arguments.data): task for task in left}
+        failed = 0
         for number, future in enumerate(as_completed(running), 1):
-            for row in future.result():
+            try:
+                rows = future.result()
+            except (BlendplanError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+                # The others are worth having.
+                failed += 1
+                print(f"{running[future]}: {error!r}", file=sys.stderr, flush=True)
+                continue
+            for row in rows:
                 file.write(json.dumps(row) + "\n")
                 print(f"[{number}/{len(left)}] {_line(row)}", file=sys.stderr, flush=True)
             file.flush()
+    if failed:
+        sys.exit(f"error: {failed} of {len(left)} parts failed")
 
 
 def _rows_of(task: Task, data: Path) -> list[Row]:
