@@ -35,6 +35,9 @@ KNOWLEDGE = ("known", "sample", "prior", "history", "noise", "misstated")
 LEAST_SAMPLE = 200
 SAMPLE_SHARE = 0.01
 SIGMA = 1.0  # of the noise, in logarithms
+SEEDED = ("sample", "noise", "misstated")
+"""Knowledge in which there is chance."""
+
 ANY = "any"
 
 
@@ -68,17 +71,15 @@ def run_mixture(
     labels: Row = {"mixture": number, "half": mixed.recipe.half, "label": mixed.label}
     labels |= {"overlap": overlap, "thin": thin, "effort": effort, "seed": seed}
     labels |= {"requests": len(mixed.requests), "knowledge": knowledge}
-    started = time.perf_counter()
     capacity = machine(**mixed.recipe.engine).limits.kv_tokens
-    for name, prepared, outcome, rest in _outcomes(
+    for name, prepared, outcome, rest, wall_s in _outcomes(
         mixed, Path(data), overlap, knowledge, policies, effort, seed
     ):
         row = labels | {"policy": name} | _measures(prepared, outcome, capacity)
         if knowledge != ANY:
             row |= {"lengths": quality(prepared.lengths, mixed.requests, rest)}
-        row["wall_s"] = time.perf_counter() - started
+        row["wall_s"] = wall_s
         yield row
-        started = time.perf_counter()
 
 
 def _outcomes(
@@ -89,8 +90,8 @@ def _outcomes(
     policies: Sequence[str],
     effort: int,
     seed: int,
-) -> Iterator[tuple[str, Prepared, Prediction, NDArray[np.bool_]]]:
-    """Name, stages before it, outcome of each policy, and the requests that were predicted."""
+) -> Iterator[tuple[str, Prepared, Prediction, NDArray[np.bool_], float]]:
+    """Of each policy: name, stages before it, outcome, requests that were predicted, seconds."""
     requests, engine = mixed.requests, mixed.recipe.engine | {"overlap": overlap}
     rest = np.ones(len(requests), np.bool_)
     if knowledge in ("noise", "misstated"):
@@ -100,7 +101,9 @@ def _outcomes(
         truth = replace(prepared.workload, output_tokens=requests.output_tokens)
         prepared = replace(prepared, requests=requests, workload=truth)
         for name in policies:
-            yield name, prepared, run_policy(prepared, target, name, effort=effort), rest
+            started = time.perf_counter()
+            outcome = run_policy(prepared, target, name, effort=effort)
+            yield name, prepared, outcome, rest, time.perf_counter() - started
         return
     with TemporaryDirectory(prefix="blendplan-") as folder:
         lengths = "known" if knowledge == ANY else knowledge
@@ -110,8 +113,8 @@ def _outcomes(
         elif knowledge == "history":
             lengths = history(mixed.recipe, data, Path(folder))
         result = compare(requests, policies=policies, lengths=lengths, effort=effort, **engine)
-    for name, outcome in result.outcomes.items():
-        yield name, result.prepared, outcome.prediction, rest
+    for name, one in result.outcomes.items():
+        yield name, result.prepared, one.prediction, rest, one.plan_wall_s
 
 
 def sample(requests: Requests, folder: Path, seed: int = 0) -> tuple[str, NDArray[np.int64]]:
@@ -168,6 +171,9 @@ def _measures(prepared: Prepared, outcome: Prediction, kv_capacity_tokens: int) 
         "compute_s": run.compute_s,
         "memory_s": run.memory_s,
         "steps": run.steps,
+        "prefill_tokens": run.prefill_tokens,
+        "least_prefill_tokens": prepared.prefill.tokens,
+        "token_s": prepared.expected.prices.token_s,
         "bound_compute_s": bound.compute_s,
         "bound_memory_s": bound.memory_s,
         "bound_steps": bound.steps,

@@ -4,8 +4,10 @@ from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
 from typing import Any
 
-from benchmarks.mixture_runs import ANY, KNOWLEDGE, PLAIN, POLICY_NAMES
+from benchmarks.mixture_runs import ANY, KNOWLEDGE, PLAIN, POLICY_NAMES, SEEDED
 from benchmarks.paper_tables import markdown_table
+
+from blendplan.errors import BlendplanError
 
 Row = dict[str, Any]
 Table = tuple[Sequence[str], list[list[str]]]
@@ -16,29 +18,55 @@ LOSS = 0.005
 NEAR = (0.5, 2.0)
 
 
+Entry = tuple[int, int]
+"""Number of a mixture, and the seed of what is known of it."""
+
+
 class Runs:
-    """Rows by mixture, overlap, knowledge and policy; a later row stands for an earlier one."""
+    """Rows by mixture, seed, overlap, knowledge and policy; a later one stands for an earlier one.
+
+    Raises:
+        BlendplanError: there is no row, or rows of runs that cannot be compared.
+    """
 
     def __init__(self, rows: Iterable[Row]) -> None:
-        self._rows: dict[tuple[int, float, str, str], Row] = {}
+        self._rows: dict[tuple[Entry, float, str, str], Row] = {}
+        kinds = set()
         for row in rows:
-            key = (row["mixture"], row["overlap"], row["knowledge"], row["policy"])
-            self._rows[key] = row
-        self.mixtures = sorted({key[0] for key in self._rows})
+            entry = (row["mixture"], row["seed"])
+            self._rows[entry, row["overlap"], row["knowledge"], row["policy"]] = row
+            kinds.add((row["thin"], row["effort"]))
+        if len(kinds) != 1:
+            told = ", ".join(f"thin {thin} and effort {effort}" for thin, effort in sorted(kinds))
+            raise BlendplanError(
+                f"rows of {told}; give results of one kind" if kinds else "no row in the results"
+            )
+        self.entries = sorted({key[0] for key in self._rows})
+        self.mixtures = sorted({entry[0] for entry in self.entries})
         self.overlaps = sorted({key[1] for key in self._rows})
         names = {key[2] for key in self._rows}
         self.knowledge = [name for name in KNOWLEDGE if name in names]
 
-    def get(self, mixture: int, overlap: float, knowledge: str, policy: str) -> Row | None:
+    def get(self, entry: Entry, overlap: float, knowledge: str, policy: str) -> Row | None:
         """The row; of a policy that does not look at lengths, whatever the knowledge."""
         knowledge = ANY if policy in PLAIN else knowledge
-        return self._rows.get((mixture, overlap, knowledge, policy))
+        entry = entry if knowledge in SEEDED else (entry[0], 0)
+        return self._rows.get((entry, overlap, knowledge, policy))
+
+    def all(self, overlap: float, knowledge: str, policy: str) -> dict[Entry, Row]:
+        """The rows of all mixtures, each once."""
+        found = {}
+        for entry in self.entries:
+            row = self.get(entry, overlap, knowledge, policy)
+            if row is not None and row["seed"] == entry[1]:
+                found[entry] = row
+        return found
 
     def density(self, mixture: int) -> float | None:
         """Root density by the true lengths, of any overlap exponent."""
         for overlap in self.overlaps:
             for name in PLAIN:
-                row = self.get(mixture, overlap, ANY, name)
+                row = self.get((mixture, 0), overlap, ANY, name)
                 if row is not None:
                     return float(row["density"])
         return None
@@ -52,8 +80,8 @@ class Runs:
         overlap: float,
         first: tuple[str, str],
         others: Sequence[tuple[str, str]],
-    ) -> dict[int, float]:
-        """Throughput over that of the best of others, by mixture; where all have run.
+    ) -> dict[Entry, float]:
+        """Throughput over that of the best of others, by mixture and seed; where all have run.
 
         Args:
             overlap: overlap exponent.
@@ -61,12 +89,10 @@ class Runs:
             others: knowledge and policy of each.
         """
         found = {}
-        for mixture in self.mixtures:
-            one = self.get(mixture, overlap, *first)
-            rest = [self.get(mixture, overlap, *other) for other in others]
-            if one is None or not all(rest):
-                continue
-            found[mixture] = min(row["makespan_s"] for row in rest if row) / one["makespan_s"]
+        for entry, one in self.all(overlap, *first).items():
+            rest = [self.get(entry, overlap, *other) for other in others]
+            if all(rest):
+                found[entry] = min(row["makespan_s"] for row in rest if row) / one["makespan_s"]
         return found
 
 
@@ -81,9 +107,39 @@ def tables(rows: Iterable[Row], *, markdown: bool = False, each: bool = False) -
         "blend against the best of fcfs, random and dfs": against_plain(runs),
         "blendserve against dfs": paper_policy(runs),
         "Predicted lengths": predictions(runs),
+        "What blend takes longer than the bound, in percent of its makespan": missing_time(runs),
     }
     if each:
         parts["Share of the bound, every mixture"] = every_mixture(runs)
+    return _joined(parts, markdown)
+
+
+def changes(before: Iterable[Row], after: Iterable[Row], *, markdown: bool = False) -> str:
+    """Where two runs of the same mixtures differ."""
+    old, new = Runs(before), Runs(after)
+    lines = []
+    for knowledge, overlap in new.places():
+        for policy in POLICY_NAMES:
+            kind = ANY if policy in PLAIN else knowledge
+            earlier = old.all(overlap, kind, policy)
+            ratios = {
+                entry: earlier[entry]["makespan_s"] / row["makespan_s"]
+                for entry, row in new.all(overlap, kind, policy).items()
+                if entry in earlier
+            }
+            if not ratios or (policy in PLAIN and knowledge != new.knowledge[0]):
+                continue
+            best = max(ratios, key=lambda entry: ratios[entry])
+            cells = [kind, f"{overlap:g}", policy, *_mean_and_worst(ratios)]
+            cells.append(f"{_percent(ratios[best])} ({_name(best)})")
+            lost = losses(ratios)
+            cells.append(", ".join(map(_name, lost)) or "none")
+            lines.append(cells)
+    head = ["lengths", "q", "policy", "mixtures", "mean", "worst", "best", "slower by over 0.5 %"]
+    return _joined({"Throughput of the second over that of the first": (head, lines)}, markdown)
+
+
+def _joined(parts: dict[str, Table], markdown: bool) -> str:
     form = markdown_table if markdown else _plain_table
     return "\n\n".join(f"{title}\n\n{form(*table)}" for title, table in parts.items())
 
@@ -95,8 +151,8 @@ def shares(runs: Runs) -> Table:
     for knowledge, overlap in runs.places():
         cells = [knowledge, f"{overlap:g}"]
         for policy in POLICY_NAMES:
-            got = [runs.get(mixture, overlap, knowledge, policy) for mixture in runs.mixtures]
-            rows = [row for row in got if row is not None]
+            kind = ANY if policy in PLAIN else knowledge
+            rows = runs.all(overlap, kind, policy).values()
             used = f" ({_mean(row['kv_use'] for row in rows):.0%})" if rows else ""
             cells.append(_percent(_mean(row["share"] for row in rows)) + used if rows else "-")
         lines.append(cells)
@@ -123,17 +179,17 @@ def against_plain(runs: Runs) -> Table:
         over_dfs = runs.compared(overlap, (knowledge, "blend"), [(ANY, "dfs")])
         gain = f"{100 * (_mean(over_dfs.values()) - 1):+.1f} %" if over_dfs else "-"
         lost = losses(ratios)
-        named = f"{len(lost)}: {', '.join(map(str, lost))}" if lost else "0"
+        named = f"{len(lost)}: {', '.join(map(_name, lost))}" if lost else "0"
         lines.append([knowledge, f"{overlap:g}", *_mean_and_worst(ratios), named, gain])
     head = ["lengths", "q", "mixtures", "mean", "worst", "loses over 0.5 %", "mean gain over dfs"]
     return head, lines
 
 
-def losses(ratios: dict[int, float], allowed: float = LOSS) -> list[int]:
-    """The mixtures whose ratio of throughput is less than 1 by more than that, worst first."""
+def losses(ratios: dict[Entry, float], allowed: float = LOSS) -> list[Entry]:
+    """Those whose ratio of throughput is less than 1 by more than that, worst first."""
     # As makespans: "slower by 0.5 %" is a makespan of more than 1.005 times the other.
-    lost = [mixture for mixture, ratio in ratios.items() if 1.0 / ratio > 1.0 + allowed]
-    return sorted(lost, key=lambda mixture: ratios[mixture])
+    lost = [entry for entry, ratio in ratios.items() if 1.0 / ratio > 1.0 + allowed]
+    return sorted(lost, key=lambda entry: ratios[entry])
 
 
 def paper_policy(runs: Runs) -> Table:
@@ -142,7 +198,7 @@ def paper_policy(runs: Runs) -> Table:
     for knowledge, overlap in runs.places():
         ratios = runs.compared(overlap, (knowledge, "blendserve"), [(ANY, "dfs")])
         for label, inside in (("0.5 to 2", True), ("elsewhere", False)):
-            some = {m: ratio for m, ratio in ratios.items() if _near(runs, m) == inside}
+            some = {e: ratio for e, ratio in ratios.items() if _near(runs, e[0]) == inside}
             lost = losses(some, 0.0)
             lines.append([knowledge, f"{overlap:g}", label, *_mean_and_worst(some), str(len(lost))])
     return ["lengths", "q", "density", "mixtures", "mean", "worst", "slower than dfs"], lines
@@ -157,20 +213,18 @@ def predictions(runs: Runs) -> Table:
     """How good predictions are; of each mixture once, whatever overlap exponent and policy."""
     lines = []
     for knowledge in runs.knowledge:
-        found: dict[int, Row] = {}
-        for mixture in runs.mixtures:
-            for overlap in runs.overlaps:
-                for policy in ("blendserve", "blend"):
-                    row = runs.get(mixture, overlap, knowledge, policy)
-                    if row is not None:
-                        found[mixture] = row["lengths"]
-        totals = {m: row["total"] for m, row in found.items()}
+        found: dict[Entry, Row] = {}
+        for overlap in runs.overlaps:
+            for policy in ("blendserve", "blend"):
+                rows = runs.all(overlap, knowledge, policy)
+                found |= {entry: row["lengths"] for entry, row in rows.items()}
+        totals = {entry: row["total"] for entry, row in found.items()}
         if not totals or knowledge == "known":
             continue
-        worst = max(totals, key=lambda mixture: abs(totals[mixture] - 1.0))
+        worst = max(totals, key=lambda entry: abs(totals[entry] - 1.0))
         error = _mean(abs(total - 1.0) for total in totals.values())
         cells = [knowledge, str(len(found)), _percent(error)]
-        cells.append(f"{totals[worst]:.2f} ({worst})")
+        cells.append(f"{totals[worst]:.2f} ({_name(worst)})")
         full = [row for row in found.values() if "under_p50" in row]
         if not full:  # every request was in the sample
             lines.append([*cells, "-", "-", "-"])
@@ -184,28 +238,70 @@ def predictions(runs: Runs) -> Table:
     return [*head, "mean absolute error / mean"], lines
 
 
+def missing_time(runs: Runs) -> Table:
+    """Where `blend` loses time against the bound.
+
+    Recomputed: prompt tokens prefilled beyond what no schedule avoids, at the best price of a
+    token. Sizes: all other compute beyond the bound's, of steps that are not of the best size.
+    Reads: memory time beyond the bound's. The rest: steps whose compute and memory times overlap
+    less well than the totals would, and fixed costs of steps. The tail is the time after the last
+    admission, whatever it is lost to.
+    """
+    lines = []
+    for knowledge, overlap in runs.places():
+        rows = [row for row in runs.all(overlap, knowledge, "blend").values() if "token_s" in row]
+        if not rows:
+            continue
+        columns = list(zip(*map(_missing_shares, rows), strict=True))
+        cells = [f"{100 * _mean(column):.1f}" for column in columns]
+        steps = _mean(row["steps"] / row["bound_steps"] for row in rows)
+        lines.append([knowledge, f"{overlap:g}", str(len(rows)), *cells, f"{steps:.2f}"])
+    head = ["lengths", "q", "mixtures", "all", "recomputed", "sizes", "reads", "rest", "tail"]
+    return [*head, "steps / least steps"], lines
+
+
+def _missing_shares(row: Row) -> tuple[float, ...]:
+    """All that is lost, its four parts, and the tail; shares of the makespan."""
+    lost = row["makespan_s"] - row["bound_s"]
+    again = (row["prefill_tokens"] - row["least_prefill_tokens"]) * row["token_s"]
+    sizes = row["compute_s"] - row["bound_compute_s"] - again
+    reads = row["memory_s"] - row["bound_memory_s"]
+    # What a second of compute or of memory time costs where the two overlap.
+    q = row["overlap"]
+    both = (row["compute_s"] ** q + row["memory_s"] ** q) ** (1 / q)
+    of_compute, of_memory = ((row[key] / both) ** (q - 1) for key in ("compute_s", "memory_s"))
+    parts = [again * of_compute, sizes * of_compute, reads * of_memory]
+    times = (lost, *parts, lost - sum(parts), row["tail_s"])
+    return tuple(time / row["makespan_s"] for time in times)
+
+
 def every_mixture(runs: Runs) -> Table:
     """Shares of the bound of every mixture."""
     lines = []
-    for mixture in runs.mixtures:
+    columns = [(ANY, name) for name in PLAIN]
+    columns += [(kind, name) for kind in runs.knowledge for name in POLICY_NAMES[3:]]
+    for entry in runs.entries:
         for overlap in runs.overlaps:
-            cells = [str(mixture), f"{runs.density(mixture) or 0:.2f}", f"{overlap:g}"]
-            columns = [(ANY, name) for name in PLAIN]
-            columns += [(kind, name) for kind in runs.knowledge for name in POLICY_NAMES[3:]]
+            cells = [_name(entry), f"{runs.density(entry[0]) or 0:.2f}", f"{overlap:g}"]
             for knowledge, policy in columns:
-                row = runs.get(mixture, overlap, knowledge, policy)
+                row = runs.get(entry, overlap, knowledge, policy)
                 cells.append(f"{100 * row['share']:.1f}" if row else "-")
             lines.append(cells)
-    named = [f"{name} {kind}" for kind in runs.knowledge for name in POLICY_NAMES[3:]]
+    named = [f"{name} {kind}" for kind, name in columns[len(PLAIN) :]]
     return ["mixture", "density", "q", *PLAIN, *named], lines
 
 
-def _mean_and_worst(ratios: dict[int, float]) -> list[str]:
+def _mean_and_worst(ratios: dict[Entry, float]) -> list[str]:
     if not ratios:
         return ["0", "-", "-"]
-    worst = min(ratios, key=lambda mixture: ratios[mixture])
+    worst = min(ratios, key=lambda entry: ratios[entry])
     mean = _percent(_mean(ratios.values()))
-    return [str(len(ratios)), mean, f"{_percent(ratios[worst])} ({worst})"]
+    return [str(len(ratios)), mean, f"{_percent(ratios[worst])} ({_name(worst)})"]
+
+
+def _name(entry: Entry) -> str:
+    mixture, seed = entry
+    return f"{mixture}, seed {seed}" if seed else str(mixture)
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -3,6 +3,7 @@
     python benchmarks/mixtures.py make -o DIR [--which 0,2]      request files
     python benchmarks/mixtures.py run --half tune -o FILE        simulate; continues FILE
     python benchmarks/mixtures.py table FILE [FILE ...]          what it comes to
+    python benchmarks/mixtures.py changes OLD NEW                where two runs differ
 
 Mixtures 0 to 31 are drawn, the even ones to tune on, the odd ones to report; 100 to 103 are given
 (see `mixture_sets`). ``--data`` or ``BLENDPLAN_DATA`` names the folder of the traces. Quick
@@ -10,10 +11,11 @@ experiments: ``run --half tune --thin 4 --overlap 1 --knowledge known,sample,pri
 """
 
 import argparse
+import itertools
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
@@ -21,9 +23,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.mixture_runs import ANY, KNOWLEDGE, PLAIN, POLICY_NAMES, run_mixture
+from benchmarks.mixture_runs import ANY, KNOWLEDGE, PLAIN, POLICY_NAMES, SEEDED, run_mixture
 from benchmarks.mixture_sets import mixture, recipe, recipes, write_lines
-from benchmarks.mixture_tables import tables
+from benchmarks.mixture_tables import changes, tables
 
 from blendplan.errors import BlendplanError
 
@@ -38,6 +40,10 @@ def main() -> None:
     if arguments.what == "table":
         rows = [row for path in arguments.results for row in read_rows(path)]
         print(tables(rows, markdown=arguments.markdown, each=arguments.each))
+        return
+    if arguments.what == "changes":
+        before, after = map(read_rows, (arguments.before, arguments.after))
+        print(changes(before, after, markdown=arguments.markdown))
         return
     if arguments.data is None:
         sys.exit("error: give --data, the folder of the traces, or set BLENDPLAN_DATA")
@@ -60,18 +66,18 @@ def tasks(
     overlaps: list[float],
     knowledge: list[str],
     policies: list[str],
+    *,
+    seeds: Sequence[int] = (0,),
     **rest: Any,
 ) -> Iterator[Task]:
-    """What to run; policies that do not look at lengths once for all knowledge."""
+    """What to run: once what does not depend on the knowledge, or on chance in it."""
     plain = [name for name in policies if name in PLAIN]
     looking = [name for name in policies if name not in PLAIN]
-    for number in numbers:
-        for overlap in overlaps:
-            kinds = [(ANY, plain), *((kind, looking) for kind in knowledge)]
-            for kind, names in kinds:
-                if names:
-                    task = {"number": number, "overlap": overlap, "knowledge": kind}
-                    yield task | {"policies": names} | rest
+    for number, overlap in itertools.product(numbers, overlaps):
+        for kind, names in [(ANY, plain), *((kind, looking) for kind in knowledge)]:
+            for seed in (seeds if kind in SEEDED else (0,)) if names else ():
+                task = {"number": number, "overlap": overlap, "knowledge": kind, "seed": seed}
+                yield task | {"policies": names} | rest
 
 
 def missing(wanted: list[Task], rows: list[Row]) -> list[Task]:
@@ -96,13 +102,15 @@ def _make(arguments: argparse.Namespace) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    rest = {"thin": arguments.thin, "effort": arguments.effort, "seed": arguments.seed}
+    rest = {"thin": arguments.thin, "effort": arguments.effort}
+    seeds = [int(seed) for seed in arguments.seed]
     wanted = list(
         tasks(
             _numbers(arguments),
             [float(overlap) for overlap in arguments.overlap],
             _among(arguments.knowledge, KNOWLEDGE, "knowledge"),
             _among(arguments.policies, POLICY_NAMES, "policy"),
+            seeds=seeds,
             **rest,
         )
     )
@@ -176,12 +184,22 @@ def _parser() -> argparse.ArgumentParser:
             one.add_argument("--policies", type=_listed, default=list(POLICY_NAMES))
             one.add_argument("--knowledge", type=_listed, default=list(KNOWLEDGE[:-1]))
             one.add_argument("--effort", type=int, default=1)
-            one.add_argument("--seed", type=int, default=0, help="of the sample and the noise")
+            one.add_argument(
+                "--seed",
+                type=_listed,
+                default=["0"],
+                metavar="N,N",
+                help="of the sample and of the noise",
+            )
             one.add_argument("--jobs", type=int, default=1, help="worker processes")
     table = commands.add_parser("table")
     table.add_argument("results", type=Path, nargs="+")
     table.add_argument("--markdown", action="store_true")
     table.add_argument("--each", action="store_true", help="every mixture too")
+    between = commands.add_parser("changes")
+    between.add_argument("before", type=Path)
+    between.add_argument("after", type=Path)
+    between.add_argument("--markdown", action="store_true")
     return parser
 
 

@@ -19,7 +19,7 @@ from benchmarks.mixture_sets import (
     recipes,
 )
 from benchmarks.mixture_sources import SOURCES, TEXTS, WITH_HEADS
-from benchmarks.mixture_tables import Runs, losses, tables
+from benchmarks.mixture_tables import Runs, changes, losses, missing_time, tables
 from benchmarks.mixtures import missing, tasks
 
 from blendplan.errors import BlendplanError
@@ -206,11 +206,11 @@ MADE_UP = [
 def test_the_tables_compare_makespans() -> None:
     runs = Runs(MADE_UP)
     known = runs.compared(1.0, ("sample", "blend"), [("known", "blend")])
-    assert known == {0: 95.0 / 100.4, 2: 96.0 / 102.0}
+    assert known == {(0, 0): 95.0 / 100.4, (2, 0): 96.0 / 102.0}
     best = runs.compared(1.0, ("sample", "blend"), [("any", name) for name in PLAIN])
-    assert best == {0: 100.0 / 100.4, 2: 100.0 / 102.0}
+    assert best == {(0, 0): 100.0 / 100.4, (2, 0): 100.0 / 102.0}
     # 0.4 % slower is within what is allowed.
-    assert losses(best) == [2]
+    assert losses(best) == [(2, 0)]
     text = tables(MADE_UP)
     lines = {tuple(line.split()) for line in text.splitlines()}
     assert ("sample", "1", "2", "98.8", "%", "98.0", "%", "(2)", "1:", "2", "-1.2", "%") in lines
@@ -219,18 +219,57 @@ def test_the_tables_compare_makespans() -> None:
     assert {near, elsewhere} <= lines
 
 
+def test_seeds_are_entries_of_their_own_beside_what_has_no_seed() -> None:
+    other = row(0, "sample", "blend", 98.0, lengths={"total": 1.0}) | {"seed": 3}
+    found = Runs([*MADE_UP, other]).compared(1.0, ("sample", "blend"), [("known", "blend")])
+    assert found[0, 3] == 95.0 / 98.0
+    assert len(found) == 3
+    known = Runs([*MADE_UP, other]).all(1.0, "known", "blend")
+    assert list(known) == [(0, 0), (2, 0)]
+
+
+def test_rows_of_different_sizes_are_not_put_into_one_table() -> None:
+    with pytest.raises(BlendplanError, match="rows of thin 1 and effort 1, thin 4 and effort 1;"):
+        tables([*MADE_UP, MADE_UP[0] | {"thin": 4}])
+    with pytest.raises(BlendplanError, match="no row in the results"):
+        tables([])
+
+
+def test_changes_compare_the_same_mixtures() -> None:
+    faster = [one | {"makespan_s": one["makespan_s"] / 1.1} for one in MADE_UP[-2:]]
+    slower = row(2, "sample", "blend", 204.0, lengths={"total": 1.2})
+    lines = {tuple(line.split()) for line in changes(MADE_UP, [*faster, slower]).splitlines()}
+    same = ("110.0", "%")
+    assert ("sample", "1", "blendserve", "2", *same, *same, "(0)", *same, "(0)", "none") in lines
+    half = ("50.0", "%")
+    assert ("sample", "1", "blend", "1", *half, *half, "(2)", *half, "(2)", "2") in lines
+
+
+def test_missing_time_adds_up() -> None:
+    whole = {"compute_s": 60.0, "memory_s": 35.0, "bound_compute_s": 50.0, "bound_memory_s": 32.0}
+    counts: Row = {
+        "prefill_tokens": 900,
+        "least_prefill_tokens": 500,
+        "token_s": 0.01,
+        "tail_s": 10.0,
+    }
+    counts |= {"steps": 30, "bound_steps": 20, "bound_s": 82.0, "lengths": {"total": 1.0}}
+    table = missing_time(Runs([row(0, "known", "blend", 100.0, **whole, **counts)]))
+    # 18 s: 400 tokens too many, 6 s of other compute, 3 s of reads, 5 s of what is left.
+    expected = ["known", "1", "1", "18.0", "4.0", "6.0", "3.0", "5.0", "10.0", "1.50"]
+    assert table[1] == [expected]
+
+
 def test_a_later_row_stands_for_an_earlier_one() -> None:
     runs = Runs([*MADE_UP, row(0, "known", "blend", 90.0, lengths={"total": 1.0})])
-    found = runs.get(0, 1.0, "known", "blend")
+    found = runs.get((0, 0), 1.0, "known", "blend")
     assert found is not None
     assert found["makespan_s"] == 90.0
 
 
 def test_what_a_file_has_is_not_run_again() -> None:
-    settings = {"thin": 1, "effort": 1, "seed": 0}
-    wanted = list(
-        tasks([0], [1.0], ["known", "sample"], ["dfs", "blendserve", "blend"], **settings)
-    )
+    policies = ["dfs", "blendserve", "blend"]
+    wanted = list(tasks([0], [1.0], ["known", "sample"], policies, thin=1, effort=1))
     assert [(one["knowledge"], one["policies"]) for one in wanted] == [
         ("any", ["dfs"]),
         ("known", ["blendserve", "blend"]),
@@ -238,3 +277,6 @@ def test_what_a_file_has_is_not_run_again() -> None:
     ]
     left = missing(wanted, MADE_UP)
     assert [(one["knowledge"], one["policies"]) for one in left] == [("known", ["blendserve"])]
+    seeded = list(tasks([0], [1.0], ["known", "sample"], policies, seeds=(0, 1), thin=1, effort=1))
+    kinds = [(one["knowledge"], one["seed"]) for one in seeded]
+    assert kinds == [("any", 0), ("known", 0), ("sample", 0), ("sample", 1)]
