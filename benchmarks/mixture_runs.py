@@ -10,7 +10,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from benchmarks.mixture_sets import Mixture, Recipe, mixture, recipe
+from benchmarks.mixture_recipes import Recipe, recipe
+from benchmarks.mixture_sets import Mixture, mixture
 from benchmarks.paper_runs import log_normal
 from numpy.typing import NDArray
 

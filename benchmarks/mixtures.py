@@ -6,7 +6,7 @@
     python benchmarks/mixtures.py changes OLD NEW                where two runs differ
 
 Mixtures 0 to 31 are drawn, the even ones to tune on, the odd ones to report; 100 to 103 are given
-(see `mixture_sets`). ``--data`` or ``BLENDPLAN_DATA`` names the folder of the traces. Quick
+(see `mixture_recipes`). ``--data`` or ``BLENDPLAN_DATA`` names the folder of the traces. Quick
 experiments: ``run --half tune --thin 4 --overlap 1 --knowledge known,sample,prior --jobs 2``.
 """
 
@@ -23,8 +23,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.mixture_recipes import recipe, recipes
 from benchmarks.mixture_runs import ANY, KNOWLEDGE, PLAIN, POLICY_NAMES, SEEDED, run_mixture
-from benchmarks.mixture_sets import mixture, recipe, recipes, write_lines
+from benchmarks.mixture_sets import mixture, write_lines
 from benchmarks.mixture_tables import changes, tables
 
 from blendplan.errors import BlendplanError

@@ -6,20 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from benchmarks.mixture_recipes import DRAWN, GIVEN, MODELS, Part, Recipe, recipe, recipes
+from benchmarks.mixture_results import Runs
 from benchmarks.mixture_runs import PLAIN, kv_use, noisy, quality, run_mixture
-from benchmarks.mixture_sets import (
-    DRAWN,
-    GIVEN,
-    MODELS,
-    Part,
-    Recipe,
-    lines_of,
-    mixture,
-    recipe,
-    recipes,
-)
+from benchmarks.mixture_sets import lines_of, mixture
 from benchmarks.mixture_sources import SOURCES, TEXTS, WITH_HEADS
-from benchmarks.mixture_tables import Runs, changes, losses, missing_time, tables
+from benchmarks.mixture_tables import changes, losses, missing_time, tables
 from benchmarks.mixtures import missing, tasks
 
 from blendplan.errors import BlendplanError
