@@ -10,14 +10,6 @@ from numpy.typing import NDArray
 
 from blendplan.cost.step import StepTable, lower_hull
 
-# A log-normal length is believed to be at most this wide (standard deviation of its logarithm):
-# real lengths end somewhere, and the square of a wider one is all in a tail that never comes.
-# Chosen on the paper's four workloads (benchmarks/paper.py goals).
-MOST_SPREAD = 1.0
-# Standard normal quantile: nine values in ten are lower.
-Z90 = 1.2815515655446004
-# Least spread of a length that is not known; it only has to tell such a length from a known one.
-LEAST_SPREAD = 0.1
 # Marginal price of a token, as a share of that in the best step, that counts as nearly as much.
 # Set under calibrated prices of the A100, like EFFICIENT.
 FULL_PRICE = 0.8

@@ -30,21 +30,17 @@ _DEFAULTS = BlendOptions()
 # Plain orders come along so that `blend` is never worse than they are.
 _FEW = (
     _DEFAULTS,
-    replace(_DEFAULTS, stagger=0.0),
-    replace(_DEFAULTS, boundary=1.0),
+    replace(_DEFAULTS, boundary=3.0),
     replace(_DEFAULTS, order="dfs"),
     replace(_DEFAULTS, order="random"),
 )
 _MORE = (
-    replace(_DEFAULTS, stagger=0.5),
     replace(_DEFAULTS, boundary=0.3),
-    replace(_DEFAULTS, boundary=6.0),
-    replace(_DEFAULTS, boundary=6.0, stagger=0.0),
-    replace(_DEFAULTS, reserve=1.1),
-    replace(_DEFAULTS, reserve=3.0),
-    replace(_DEFAULTS, caution=0.0),
+    replace(_DEFAULTS, limit=1.0),
+    replace(_DEFAULTS, limit=1.25),
+    replace(_DEFAULTS, reserve=0.0),
+    replace(_DEFAULTS, reserve=2.0),
     replace(_DEFAULTS, families=False),
-    replace(_DEFAULTS, memory_cap=0.94),
 )
 _BY_EFFORT = (_FEW[:1], _FEW, _FEW + _MORE)
 

@@ -13,20 +13,13 @@ from blendplan.policy.blend.state import (
     BUCKETS,
     COHORT,
     NOW,
-    QUANTILES,
-    UNSURE,
     BlendParameters,
     BlendState,
 )
-from blendplan.policy.known import MOST_SPREAD, PolicyInput
+from blendplan.policy.known import PolicyInput
 
-# Spread of a prediction's logarithm up to which it is taken at its word.
-# Chosen on the paper's four workloads (benchmarks/paper.py goals).
-SURE = 0.3
-# Cohorts smaller than this learn nothing of their own, and no more than these are told apart.
-# Chosen on the paper's four workloads (benchmarks/paper.py goals).
-COHORT_REQUESTS = 8
-COHORTS = 64
+# Cohorts; the last one has all the longest predictions.
+COHORTS = 40
 
 
 @dataclass(frozen=True)
@@ -56,12 +49,9 @@ class BlendOptions:
         order: ``blend``, or ``dfs`` or ``random`` for a plain queue where nothing is to be gained.
     """
 
-    boundary: float = 3.0
-    memory_cap: float = 0.98
-    compute_cap: float = 0.99
-    reserve: float = 2.0
-    stagger: float = 1.0
-    caution: float = 1.0
+    boundary: float = 1.0
+    limit: float = 1.1
+    reserve: float = 1.0
     families: bool = True
     order: str = "blend"
 
@@ -71,12 +61,10 @@ class Arrangement(NamedTuple):
 
     Attributes:
         compute_order, memory_order: requests of each side in order of admission; int64.
-        start_step: planned step of admission along ``memory_order``, ascending; float64.
     """
 
     compute_order: NDArray[np.int64]
     memory_order: NDArray[np.int64]
-    start_step: NDArray[np.float64]
 
 
 def blend_parameters(
@@ -111,13 +99,13 @@ def blend_parameters(
         full_step = limits.max_num_batched_tokens / tokens
         balanced = full_step * (memory_area + compute_area)
     ramp = float((area * outputs)[memory].sum()) / max(memory_area, 1.0)
-    longest = float(outputs.max(initial=1.0))
-    sure = float(outputs[columns.output_spread < SURE].max(initial=1.0))
+    longest = _long_output(columns)
+    sure = float(outputs[~columns.unsure].max(initial=1.0))
     least_steps = max(sure, tokens / limits.max_num_batched_tokens)
     largest = float(held[~memory].max(initial=0.0))
     reserve, steps = 0.0, least_steps
     for _ in range(4):
-        steady = max(0.1 * kv_tokens, min(options.memory_cap * kv_tokens - reserve, balanced))
+        steady = max(0.1 * kv_tokens, min(options.limit * kv_tokens - reserve, balanced))
         # Where few requests hold most of the area, the ramps take no more than the rest.
         full = memory_area / steady
         steps = max(least_steps, full + min(ramp, full))
@@ -130,8 +118,7 @@ def blend_parameters(
         least_tokens = limits.max_num_batched_tokens
     return BlendParameters(
         kv_tokens=kv_tokens,
-        memory_cap=options.memory_cap,
-        compute_cap=options.compute_cap,
+        limit=options.limit,
         compute_reserve=reserve,
         bucket_steps=max(1, int(np.ceil(longest / BUCKETS))),
         steps=steps,
@@ -139,8 +126,15 @@ def blend_parameters(
         reads=reads,
         least_tokens=least_tokens,
         most_tokens=limits.max_num_batched_tokens,
-        caution=options.caution,
     )
+
+
+def _long_output(columns: PolicyInput) -> float:
+    """Output length beyond which lies one in a hundred of all expected output tokens."""
+    # In steps of 1 %, so that no million numbers are sorted.
+    place = np.ceil(np.log(np.maximum(1.0, columns.outcomes.ravel())) / np.log(1.01)).astype(int)
+    tokens = np.cumsum(np.bincount(place, columns.outcomes.ravel(), minlength=1))
+    return float(1.01 ** np.searchsorted(tokens, 0.99 * tokens[-1]))
 
 
 def blend_state(
@@ -156,33 +150,31 @@ def blend_state(
     parameters = blend_parameters(columns, memory, limits, options)
     below, above = efficient_sizes(columns.prices.efficient_tokens, limits.max_num_batched_tokens)
     learned = np.zeros(COHORTS, COHORT).view(np.recarray)
-    learned.width[:] = 1.0
     return BlendState(
         parameters=parameters,
         compute_order=arrangement.compute_order,
         memory_order=arrangement.memory_order,
-        start_step=arrangement.start_step,
         prompt_tokens=columns.prompt_tokens,
         new_prompt_tokens=columns.new_prompt_tokens,
         output_tokens=columns.output_tokens,
-        spread=np.minimum(columns.output_spread, MOST_SPREAD),
+        outcomes=columns.outcomes,
+        middle=np.log(columns.outcomes).mean(axis=1),
+        reads=columns.reads,
         memory_side=memory,
         started=np.zeros(n, dtype=np.int64),
         generated=np.zeros(n, dtype=np.int64),
-        bucket=np.zeros((n, QUANTILES), dtype=np.int64),
+        slot=np.zeros(columns.outcomes.shape, dtype=np.int64),
+        first=np.zeros(n, dtype=np.int64),
         long_running=np.zeros(n, dtype=np.int64),
         long_position=np.zeros(n, dtype=np.int64),
         counts=np.zeros(2 * BUCKETS),
         offsets=np.zeros(2 * BUCKETS),
-        belief_counts=np.zeros(2 * BUCKETS),
-        belief_offsets=np.zeros(2 * BUCKETS),
-        unsure=np.zeros(2 * BUCKETS, UNSURE).view(np.recarray),
         likely_reads=np.zeros(n),
         cohort=cohorts(columns),
         size_below=below,
         size_above=above,
         learned=learned,
-        now=scalars(NOW, tokens_left=parameters.tokens, reads_left=parameters.reads),
+        now=scalars(NOW, limit=options.limit, tokens_left=parameters.tokens, reads_left=parameters.reads),
     )
 
 
@@ -206,22 +198,10 @@ def efficient_sizes(
 
 
 def cohorts(columns: PolicyInput) -> NDArray[np.int64]:
-    """Number of each request's cohort, 0 for those of none; int64 [n].
+    """Number of each request's cohort, from 1; int64 [n].
 
-    Requests with one and the same uncertain prediction owe it to the same subtree, or to the same
-    kind of prompt: how long some of them turn out to be tells of the others. The cohorts with most
-    to read are numbered from 1.
+    Requests whose predictions are about as long, to half a power of two, are most of the same kind:
+    how long some of them turn out to be tells of the others.
     """
-    cohort = np.zeros(len(columns), dtype=np.int64)
-    unsure = np.flatnonzero(columns.output_spread > 0)
-    if not len(unsure):
-        return cohort
-    predictions = np.column_stack([columns.output_tokens[unsure], columns.output_spread[unsure]])
-    _, place, size = np.unique(predictions, axis=0, return_inverse=True, return_counts=True)
-    place = place.ravel()
-    weight = np.where(size >= COHORT_REQUESTS, np.bincount(place, columns.reads[unsure]), 0.0)
-    heaviest = np.argsort(-weight, kind="stable")[: COHORTS - 1]
-    number = np.zeros(len(size), dtype=np.int64)
-    number[heaviest] = np.where(weight[heaviest] > 0, np.arange(1, len(heaviest) + 1), 0)
-    cohort[unsure] = number[place]
-    return cohort
+    class_of = np.floor(2.0 * np.log2(np.maximum(1.0, columns.output_tokens))).astype(np.int64)
+    return 1 + np.minimum(class_of, COHORTS - 2)

@@ -22,13 +22,12 @@ import numpy as np
 
 from blendplan.kernels.kernel import kernel
 from blendplan.policy.blend.calendar import (
-    believe,
     project,
     project_again,
     projected_peak,
     strike,
 )
-from blendplan.policy.blend.learning import actual_reads, learn_from, predicted_reads
+from blendplan.policy.blend.learning import actual_reads, learn_from
 from blendplan.policy.blend.state import BlendState
 from blendplan.policy.state_machine import Transitions
 
@@ -41,14 +40,16 @@ PRIOR_SHARE = 0.01
 def _begin_step(state: BlendState, running: int, used_tokens: float) -> int:
     now, parameters = state.now[0], state.parameters
     now.clock += 1
+    now.used_tokens += used_tokens
     if now.clock // parameters.bucket_steps > now.bucket:
+        _weigh(state)
         project_again(state)
     expected = now.short_tokens + state.offsets.sum() + state.counts.sum() * now.clock
     now.unexpected_tokens = max(0.0, used_tokens - expected)
-    now.timetable += 1.0 if now.blocked else _pace(state, used_tokens)
     reads = now.running_offset + now.running * now.clock
     now.reads_running += reads
     now.tokens_left -= now.running
+    now.new_tokens += now.running
     reads_left = _reads_left(state)
     if reads_left <= 0.0:
         return parameters.most_tokens
@@ -58,8 +59,29 @@ def _begin_step(state: BlendState, running: int, used_tokens: float) -> int:
     if used_tokens < 0.5 * parameters.kv_tokens:
         # Memory must fill before there is work to balance: prefill goes on at its average rate.
         least = max(least, parameters.tokens / parameters.steps) + now.running
+    if now.next_memory < len(state.memory_order):
+        # Balance for a full memory; else it would stay as empty as it happens to be.
+        full = now.limit * parameters.kv_tokens
+        balanced *= min(4.0, max(1.0, full / max(1.0, used_tokens)))
+        if used_tokens < 0.8 * full and not now.blocked:
+            prompt = state.new_prompt_tokens[state.memory_order[now.next_memory]]
+            balanced = max(balanced, now.running + min(prompt, 512.0))
     budget = _step_size(state, max(least, balanced)) - now.running
     return min(parameters.most_tokens, int(max(1.0, budget)))
+
+
+@kernel
+def _weigh(state: BlendState) -> None:
+    """Move the limit of the projected peak: preempting has a price, and so has empty memory."""
+    now, parameters = state.now[0], state.parameters
+    width = parameters.bucket_steps
+    empty = 1.0 - now.used_tokens / (width * parameters.kv_tokens)
+    lost = now.lost_tokens / max(1.0, now.new_tokens)
+    if lost > 0.03:
+        now.limit = max(parameters.limit, 0.9 * now.limit)
+    elif now.blocked and lost < 0.01 and empty > 0.05:
+        now.limit = min(4.0, 1.05 * now.limit)
+    now.lost_tokens = now.new_tokens = now.used_tokens = 0.0
 
 
 @kernel
@@ -101,27 +123,10 @@ def _reads_left(state: BlendState) -> float:
 
 
 @kernel
-def _pace(state: BlendState, used_tokens: float) -> float:
-    """Steps of the timetable to advance in one step of the engine.
-
-    More than one where requests end earlier than predicted, so that memory fills as planned; less
-    where they end later.
-    """
-    now = state.now[0]
-    expected = state.belief_offsets.sum() + state.belief_counts.sum() * now.clock
-    # Part of the capacity on both sides keeps the ratio calm while memory fills and empties.
-    calm = 0.05 * state.parameters.kv_tokens
-    held = max(0.0, used_tokens - now.short_tokens)
-    early = max((expected + calm) / (held + calm), 1.0 / _read_ratio(state, 1))
-    return min(16.0, max(0.25, early))
-
-
-@kernel
 def _next_request(state: BlendState, running: int) -> int:
     now = state.now[0]
     if now.next_memory < len(state.memory_order):
-        due = state.start_step[now.next_memory] <= now.timetable
-        if running == 0 or (due and not now.blocked):
+        if running == 0 or not now.blocked:
             request = state.memory_order[now.next_memory]
             if running == 0 or _fits(state, request):
                 return request
@@ -136,7 +141,7 @@ def _next_request(state: BlendState, running: int) -> int:
 @kernel
 def _fits(state: BlendState, request: int) -> bool:
     parameters, now = state.parameters, state.now[0]
-    cap = parameters.compute_cap * parameters.kv_tokens
+    cap = now.limit * parameters.kv_tokens
     if state.memory_side[request]:
         cap = _memory_share(state)
     cap -= now.short_tokens + now.unexpected_tokens
@@ -154,10 +159,10 @@ def _memory_share(state: BlendState) -> float:
 
     The rest is what the flow of the compute side needs and does not hold now.
     """
-    parameters = state.parameters
+    parameters, now = state.parameters, state.now[0]
     reserve = min(0.5 * parameters.kv_tokens, parameters.compute_reserve * _read_ratio(state, 0))
     held_back = max(0.0, reserve - state.now[0].compute_tokens)
-    return max(0.0, parameters.memory_cap * parameters.kv_tokens - held_back)
+    return max(0.0, now.limit * parameters.kv_tokens - held_back)
 
 
 @kernel
@@ -168,7 +173,7 @@ def _shares(state: BlendState) -> tuple[float, float]:
 
 @kernel
 def _is_long(state: BlendState, request: int) -> bool:
-    return state.output_tokens[request] > state.parameters.bucket_steps
+    return state.outcomes[request, -1] > state.parameters.bucket_steps
 
 
 @kernel
@@ -182,8 +187,9 @@ def _admitted(state: BlendState, request: int) -> None:
     now = state.now[0]
     if _take_from_queue(state, request):
         side = int(state.memory_side[request])
-        reads = predicted_reads(state, request)
+        reads = state.reads[request]
         now.tokens_left -= state.new_prompt_tokens[request]
+        now.new_tokens += state.new_prompt_tokens[request]
         now.reads_left[side] -= reads
         now.reads_expected[side] += reads
         now.reads_likely[side] += reads
@@ -198,7 +204,6 @@ def _admitted(state: BlendState, request: int) -> None:
         state.long_position[request] = position
         now.long_running += 1
         project(state, request)
-        believe(state, request)
     else:
         now.short_tokens += _tokens_at_end(state, request)
     if not state.memory_side[request]:
@@ -222,6 +227,13 @@ def _take_from_queue(state: BlendState, request: int) -> bool:
 
 @kernel
 def _preempted(state: BlendState, request: int) -> None:
+    """It gave its KV cache back, all of which must be computed again."""
+    _released(state, request)
+    state.now[0].lost_tokens += state.prompt_tokens[request] + state.generated[request]
+
+
+@kernel
+def _released(state: BlendState, request: int) -> None:
     """It gave its KV cache back, and keeps what it has generated."""
     now = state.now[0]
     now.blocked = False
@@ -245,7 +257,7 @@ def _preempted(state: BlendState, request: int) -> None:
 @kernel
 def _finished(state: BlendState, request: int) -> None:
     """It gave its KV cache back; what was expected of it and did not happen is no work left."""
-    _preempted(state, request)
+    _released(state, request)
     now = state.now[0]
     actual = max(1.0, float(state.generated[request]))
     now.tokens_left -= state.output_tokens[request] - actual

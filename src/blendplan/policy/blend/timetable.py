@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.policy.blend.start import Arrangement, BlendOptions, blend_parameters
-from blendplan.policy.known import Z90, PolicyInput
+from blendplan.policy.known import PolicyInput
 
 # Classes of output length, each of which is spread over the run by itself.
 # Chosen on the paper's four workloads (benchmarks/paper.py goals).
@@ -29,14 +29,14 @@ def arrange(columns: PolicyInput, limits: EngineLimits, options: BlendOptions) -
     density = np.bincount(family, columns.density * reads) / np.bincount(family, reads)
     memory = (density < options.boundary * max(1.0, columns.root_density))[family]
     parameters = blend_parameters(columns, memory, limits, options)
-    memory_order, start_step = timetable(order[memory[order]], columns, parameters.steps)
-    return Arrangement(order[~memory[order]], memory_order, options.stagger * start_step)
+    memory_order = spread_evenly(order[memory[order]], columns, parameters.steps)
+    return Arrangement(order[~memory[order]], memory_order)
 
 
-def timetable(
+def spread_evenly(
     requests: NDArray[np.int64], columns: PolicyInput, steps: float
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Requests in the order of their planned start, and that start in steps.
+) -> NDArray[np.int64]:
+    """Requests in the order of their planned start.
 
     Every class of output length is spread evenly, in the order given, over the steps in which its
     requests can start and still end within ``steps``: the mix of lengths stays the same, ends are
@@ -49,8 +49,7 @@ def timetable(
         steps: planned length of the run.
     """
     outputs = columns.output_tokens[requests]
-    spread = columns.output_spread[requests]
-    late = outputs * np.exp(Z90 * spread - spread**2 / 2)
+    late = columns.outcomes[requests, -1]
     first = np.flatnonzero(np.diff(columns.family[requests], prepend=-1))
     member = np.repeat(np.arange(len(first)), np.diff(first, append=len(requests)))
     work = outputs * (columns.new_prompt_tokens[requests] + outputs / 2)
@@ -62,7 +61,7 @@ def timetable(
     begin = fraction * np.maximum(0.0, steps - length - span)
     start = begin[member] + span[member] * _rank_share(member, first, size)
     order = np.argsort(start, kind="stable")
-    return requests[order], start[order]
+    return requests[order]
 
 
 def _rank_share(
