@@ -14,7 +14,7 @@ from blendplan.tree.prefix_tree import PrefixTree
 _WINDOW = 32
 # A word has to be in this share of the prompts to tell kinds apart, and at most so many do.
 _RARE = 0.003
-_MOST_WORDS = 512
+_MOST_WORDS = 256
 # Weight of length, cap and sharing against that of all words together, which is 1.
 _NUMBERS_WEIGHT = 0.35
 
