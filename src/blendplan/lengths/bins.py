@@ -51,9 +51,9 @@ class BinnedFactor:
             ratio: length over what was expected; float64 [k].
             weights: how much each counts among the samples of its group, over 0; float64 [k].
         """
-        weights = np.ones(len(ratio)) if weights is None else weights
-        order = np.lexsort((weights, ratio, number, group))
-        group, number, ratio, weights = (x[order] for x in (group, number, ratio, weights))
+        weight = np.ones(len(ratio)) if weights is None else weights
+        order = np.lexsort((weight, ratio, number, group))
+        group, number, ratio, weight = group[order], number[order], ratio[order], weight[order]
         k = len(order)
         new_group = np.concatenate([[True], group[1:] != group[:-1]])
         new_number = new_group | np.concatenate([[True], number[1:] != number[:-1]])
@@ -66,10 +66,10 @@ class BinnedFactor:
         place = (run - start[population]) * bins[population] // size[population]
         new_bin = new_group | np.concatenate([[True], place[1:] != place[:-1]])
         member = np.cumsum(new_bin) - 1
-        weights = weights * (size / np.bincount(population, weights))[population]
-        count = np.bincount(member, weights).astype(np.float64)
-        total = np.bincount(member, weights * ratio).astype(np.float64)
-        squares = np.bincount(member, weights * ratio * ratio).astype(np.float64)
+        weight = weight * (size / np.bincount(population, weight))[population]
+        count = np.bincount(member, weight).astype(np.float64)
+        total = np.bincount(member, weight * ratio).astype(np.float64)
+        squares = np.bincount(member, weight * ratio * ratio).astype(np.float64)
         moments = Moments(count, total, squares)
         of_bin = population[new_bin]
         evidence, within = compare_groups(moments, of_bin, len(start), self.prior_samples)
@@ -79,7 +79,7 @@ class BinnedFactor:
             within[of_bin],
             self.prior_samples,
         )
-        mean = np.bincount(population, weights * ratio) / size
+        mean = np.bincount(population, weight * ratio) / size
         factor = mean[of_bin] + share * (moments.mean - mean[of_bin])
         whole = np.bincount(of_bin, factor * count) / size
         self.group_, self.first_ = group[new_bin], number[new_bin]

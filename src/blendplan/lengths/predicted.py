@@ -40,9 +40,9 @@ class Total:
         return self.tokens / self.requests
 
     def as_dict(self) -> dict[str, float]:
-        """For JSON: ``total``, ``low``, ``high``, ``mean``, ``level`` and ``results``."""
+        """For JSON: ``estimate``, ``low``, ``high``, ``mean``, ``level`` and ``results``."""
         return {
-            "total": self.tokens,
+            "estimate": self.tokens,
             "low": self.low,
             "high": self.high,
             "mean": self.mean,

@@ -96,7 +96,8 @@ def allocation(sizes: NDArray[np.int64], cut: NDArray[np.int64], count: int) -> 
         requests, or as many as there are for each where that is less, and at most all.
     """
     shares = _shares(sizes, cut)
-    lowest = np.minimum(sizes, min(_LEAST_OF_A_KIND, count // max(1, np.count_nonzero(sizes))))
+    each = count // max(1, int(np.count_nonzero(sizes)))
+    lowest = np.minimum(sizes, min(_LEAST_OF_A_KIND, each))
     # The rate at which the shares, cut to what is allowed, sum to the count.
     low, high = 0.0, float((sizes[sizes > 0] / shares[sizes > 0]).max())
     for _ in range(100):

@@ -1,5 +1,7 @@
 """`total_interval`: how many output tokens there will be, and how sure a sample makes that."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
@@ -22,7 +24,7 @@ def total_interval(
     requests: Requests,
     tree: PrefixTree,
     rows: NDArray[np.int64],
-    output_tokens: NDArray[np.int32],
+    output_tokens: NDArray[np.integer[Any]],
     strata: Strata | None = None,
 ) -> Total:
     """Estimate the output tokens of all requests from some of them.
@@ -39,7 +41,7 @@ def total_interval(
         requests: n requests.
         tree: of those, before any split.
         rows: sampled requests, each once, k >= 1; int64 [k].
-        output_tokens: their output lengths; int32 [k].
+        output_tokens: their output lengths; int [k].
         strata: of the requests, where they are at hand.
     """
     strata = strata_of(requests, tree) if strata is None else strata
@@ -55,8 +57,8 @@ def total_interval(
     samples = np.bincount(kind).astype(np.float64)
     size = np.bincount(kind, weights)
     mean = np.bincount(kind, values) / samples
-    squares = np.bincount(kind, (values - mean[kind]) ** 2)
-    squares += _PRIOR_SAMPLES * _PRIOR_VARIANCE * mean**2
+    apart = np.bincount(kind, (values - mean[kind]) ** 2)
+    squares = apart + _PRIOR_SAMPLES * _PRIOR_VARIANCE * mean**2
     freedom = np.maximum(samples - 1.0, 0.0) + _PRIOR_SAMPLES
     parts = size * np.maximum(0.0, size - samples) / samples * squares / freedom
     variance = float(parts.sum())
