@@ -113,13 +113,13 @@ def test_replay_runs_a_foreign_engine_in_a_process_of_its_own(site: Path, plan_f
 
 def test_a_sample_needs_no_plan(site: Path, job: Path) -> None:
     output = job.with_name("sample.jsonl")
-    words = ("sample", job, "--engine", "echo", "--fraction", "0.5", "-o", output)
+    words = ("sample", job, "--engine", "echo", "-o", output)
     told = answer(site, *words)
-    assert (told["requests"], told["finished"], told["predicted"]) == (15, 15, {})
+    assert (told["requests"], told["finished"], told["predicted"]) == (30, 30, {})
     # Nothing was planned for: the limits are the engine's own.
     assert told["kv_tokens"] == 100_000
     again = answer(site, *words, "--resume")
-    assert (again["already_done"], again["finished"]) == (15, 0)
+    assert (again["already_done"], again["finished"]) == (30, 0)
 
 
 def test_simulation_brings_foreign_policy_and_prices_back(site: Path, plan_file: Path) -> None:

@@ -147,17 +147,22 @@ def test_skipped_requests_are_kept_and_counted(job: Path, tmp_path: Path) -> Non
 
 
 def test_a_sample_is_a_request_file_and_its_results_give_lengths(tmp_path: Path) -> None:
-    job = write_job(tmp_path / "unknown.jsonl", known_lengths=False)
+    job = write_job(tmp_path / "unknown.jsonl", 900, known_lengths=False)
     sample, results = tmp_path / "sample.jsonl", tmp_path / "results.jsonl"
     words = ("plan", job, "--gpu", "h200")
-    values = answer(*words, "--sample-out", sample, "--fraction", "0.2")
+    values = answer(*words, "--sample-out", sample, "--fraction", "0.25")
     lines = sample.read_text().splitlines()
-    assert values == {"requests": 60, "sampled": len(lines), "sample_out": str(sample)}
-    assert 12 <= len(lines) < 30
+    error = values.pop("expected_error")
+    assert values == {"requests": 900, "sampled": 225, "sample_out": str(sample)}
+    assert len(lines) == 225
+    assert 0.08 < error < 0.13
     assert set(lines) <= set(job.read_text().splitlines())
-    assert "run them" in " ".join(run(*words, "--sample-out", sample).stdout.split())
+    said = " ".join(run(*words, "--sample-out", sample, "--fraction", "0.25").stdout.split())
+    assert "run them" in said
+    assert f"expect the total of the output tokens to within {100 * error:.0f} %" in said
 
     ids = [json.loads(line)["id"] for line in lines]
+    assert {id.partition("-")[0] for id in ids} == {"exam", "chat", "long"}
     results.write_text("".join(json.dumps({"id": id, "output_tokens": 77}) + "\n" for id in ids))
     answer(*words, "--lengths", f"sample:{results}", "-o", tmp_path / "plan.arrow")
     assert set(Plan.read(tmp_path / "plan.arrow").column("output_tokens_mean")) == {77}

@@ -16,7 +16,6 @@ from blendplan.lengths.nearest_subtree import NearestSubtreePredictor
 from blendplan.lengths.predict import predict_lengths
 from blendplan.lengths.predicted import OUTCOMES, Lengths
 from blendplan.lengths.prior import PriorPredictor
-from blendplan.lengths.sample import branch_shares, choose_sample, main_branches
 from blendplan.requests.columns import Requests
 from blendplan.requests.in_memory import requests_from_lists
 from blendplan.tree.build import build_tree
@@ -103,70 +102,6 @@ def test_prior_is_a_lognormal_cut_off_at_the_cap(cap: int) -> None:
     assert outcomes == pytest.approx(tenths, rel=0.01)
     assert p50 == pytest.approx(np.quantile(outputs, 0.5), rel=0.01)
     assert p90 == pytest.approx(np.quantile(outputs, 0.9), rel=0.01)
-
-
-# Choosing a sample
-
-
-@settings(max_examples=60, deadline=None)
-@given(PROMPTS, st.floats(0.01, 1.0), st.integers(0, 99), st.data())
-def test_sample_is_even_over_every_subtree_of_a_main_branch(
-    prompts: list[list[int]], fraction: float, seed: int, data: st.DataObject
-) -> None:
-    known = data.draw(
-        st.lists(st.sampled_from([None, None, 5]), min_size=len(prompts), max_size=len(prompts))
-    )
-    known[data.draw(st.integers(0, len(prompts) - 1))] = None
-    requests, tree = with_tree(requests_from_lists(prompts, output_tokens=known))
-    unknown = [row for row, length in enumerate(known) if length is None]
-    rows = choose_sample(tree, requests, fraction, seed).tolist()
-    assert rows == sorted(set(rows))
-    assert set(rows) <= set(unknown)
-    assert len(rows) == max(1, round(fraction * len(unknown)))
-    assert rows == choose_sample(tree, requests, fraction, seed).tolist()
-    branch = main_branches(tree)
-    sizes = np.bincount(branch[unknown])
-    each = np.zeros(len(sizes))
-    each[sizes > 0] = branch_shares(sizes[sizes > 0], len(rows)) / sizes[sizes > 0]
-    subtrees = [
-        sorted(set(tree.order[start:end].tolist()) & set(unknown))
-        for start, end in zip(tree.request_start, tree.request_end, strict=True)
-    ]
-    in_one_branch = [below for below in subtrees if len(set(branch[below].tolist())) == 1]
-    assert in_one_branch
-    for below in in_one_branch:
-        share = each[branch[below]].sum()
-        assert abs(len(set(below) & set(rows)) - share) < 1 + 1e-6
-
-
-def test_nothing_is_sampled_where_every_length_is_known() -> None:
-    requests, tree = with_tree(requests_from_lists([[1], [2, 3]], output_tokens=[5, 5]))
-    with pytest.raises(BlendplanError, match="nothing to sample"):
-        choose_sample(tree, requests, 0.5, 0)
-
-
-def test_a_rare_kind_of_request_is_sampled_often_enough() -> None:
-    """Ten of ten thousand: one in a hundred of them would most often be none."""
-    common = [[1, *divmod(i, 100)] for i in range(9_990)]
-    rare = [[2, 7, i] for i in range(10)]
-    requests, tree = with_tree(requests_from_lists(common + rare))
-    rows = choose_sample(tree, requests, 0.01)
-    assert len(rows) == 100
-    assert 2 <= (rows >= 9_990).sum() <= 4
-
-
-def test_seed_moves_the_sample() -> None:
-    requests, tree = with_tree(requests_from_lists([[i] for i in range(1000)]))
-    chosen = {tuple(choose_sample(tree, requests, 0.01, seed)) for seed in range(5)}
-    assert len(chosen) > 1
-    assert all(len(rows) == 10 for rows in chosen)
-
-
-@pytest.mark.parametrize("fraction", [0.0, -1.0, 1.5, float("nan")])
-def test_fraction_is_checked(fraction: float) -> None:
-    requests, tree = with_tree(requests_from_lists([[1]]))
-    with pytest.raises(BlendplanError, match="fraction must be over 0 and at most 1"):
-        choose_sample(tree, requests, fraction)
 
 
 # Predicting from a sample

@@ -15,7 +15,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("job") / "requests.jsonl"
     lines = [
         {"id": f"r{row}", "prompt": f"{'Translate' if row % 2 else 'Describe'} number {row}. " * 9}
-        for row in range(120)
+        for row in range(600)
     ]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path
@@ -23,10 +23,15 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_sample_is_run_planned_with_and_taken_over(job: Path, tmp_path: Path) -> None:
     sample, plan = tmp_path / "sample.jsonl", tmp_path / "plan.arrow"
-    told = answer("sample", job, "--fraction", "0.1", "--engine", "sim", "-o", sample)
-    assert told["requests"] == told["finished"] == 12
+    told = answer("sample", job, "--fraction", "0.4", "--engine", "sim", "-o", sample)
+    assert told["requests"] == told["finished"] == 240
+    total = told["total_output_tokens"]
+    assert total["results"] == 240
+    assert total["low"] < total["estimate"] < total["high"]
+    lengths = [line["response"]["body"]["usage"]["completion_tokens"] for line in lines_of(sample)]
+    assert total["mean"] == pytest.approx(sum(lengths) / 240, rel=0.3)
     sampled = [line["custom_id"] for line in lines_of(sample)]
-    assert len(sampled) == 12
+    assert len(sampled) == 240
 
     # An engine would have found other lengths than the prior; let these be the outcome.
     lines = lines_of(sample)
@@ -34,21 +39,29 @@ def test_a_sample_is_run_planned_with_and_taken_over(job: Path, tmp_path: Path) 
         line["response"]["body"]["usage"]["completion_tokens"] = 77
     sample.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
-    answer("plan", job, "--gpu", "l4", "--lengths", f"sample:{sample}", "-o", plan)
+    told = answer("plan", job, "--gpu", "l4", "--lengths", f"sample:{sample}", "-o", plan)
+    assert told["total_output_tokens"]["estimate"] == pytest.approx(600 * 77)
+    assert told["total_output_tokens"]["results"] == 240
+    said = " ".join(
+        run("plan", job, "--gpu", "l4", "--lengths", f"sample:{sample}", "-o", plan).stdout.split()
+    )
+    assert "output tokens 46.2k, 90 % interval 4" in said
+    assert "from 240 results" in said
     results = tmp_path / "results.jsonl"
     told = answer("replay", plan, "--already", sample, "-o", results)
-    assert (told["already_done"], told["finished"]) == (12, 108)
+    assert (told["already_done"], told["finished"]) == (240, 360)
     answers = lines_of(results)
-    assert [line["custom_id"] for line in answers] == [f"r{row}" for row in range(120)]
+    assert [line["custom_id"] for line in answers] == [f"r{row}" for row in range(600)]
     usage = [line["response"]["body"]["usage"]["completion_tokens"] for line in answers]
-    assert usage == [77] * 120
+    assert usage == [77] * 600
 
 
 def test_the_choice_is_spread_and_repeatable(job: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
-        answer("sample", job, "--fraction", "0.1", "--engine", "sim", "-o", tmp_path / name)
+        answer("sample", job, "--engine", "sim", "-o", tmp_path / name)
     chosen = [line["custom_id"] for line in lines_of(tmp_path / "one")]
     assert chosen == [line["custom_id"] for line in lines_of(tmp_path / "two")]
+    assert len(chosen) == 200
     assert {int(name[1:]) % 2 for name in chosen} == {0, 1}
 
 

@@ -10,6 +10,7 @@ from blendplan.cli.failure import EXIT_FAILED, EXIT_INTERRUPTED, Failure
 
 if TYPE_CHECKING:
     from blendplan.cli.progress import Progress
+    from blendplan.lengths.predicted import Total
     from blendplan.replaying.run import Replayed
     from blendplan.replaying.tally import Tally
 
@@ -43,9 +44,17 @@ def showing(progress: "Progress", engine: str) -> "Callable[[Tally], None]":
 
 
 def tell_outcome(
-    answer: Answer, replayed: "Replayed", output: Path | None, compile_s: float
+    answer: Answer,
+    replayed: "Replayed",
+    output: Path | None,
+    compile_s: float,
+    total: "Total | None" = None,
 ) -> None:
     """Show what was planned and what happened.
+
+    Args:
+        answer, replayed, output, compile_s: of the run.
+        total: what a sample tells of all output tokens.
 
     Raises:
         Failure: the run was interrupted, or requests failed.
@@ -57,6 +66,8 @@ def tell_outcome(
         "output": None if output is None else str(output),
         "compile_s": compile_s,
     }
+    if total is not None:
+        values["total_output_tokens"] = total.as_dict()
     answer.tell(values, lambda shown: facts(replayed_rows(shown)))
     if replayed.interrupted:
         raise Failure(_INTERRUPTED, EXIT_INTERRUPTED)

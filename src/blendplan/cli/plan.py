@@ -40,7 +40,8 @@ _DEFAULT_FRACTION = 0.01
     "--fraction",
     type=Share(above_zero=True),
     metavar="SHARE",
-    help=f"Share of the requests that --sample-out takes.  [default: {_DEFAULT_FRACTION}]",
+    help=f"Share of the requests that --sample-out takes, at least 200 of them.  "
+    f"[default: {_DEFAULT_FRACTION}]",
 )
 @answering
 def command(
@@ -89,33 +90,53 @@ def _plan(job: Job, policy: str, output: Path, answer: Answer) -> None:
     for note in job.notes(requests, planned.metadata):
         answer.remark(note)
 
+    from blendplan.report.quantities import estimated
     from blendplan.report.summary import facts, headline_rows
 
+    total = planned.metadata["lengths"]["total"]
     values = headline(planned.metadata) | {
+        "total_output_tokens": total,
         "output": str(output),
         "rejected": requests.rejected,
         "plan_wall_s": perf_counter() - started - clock.seconds,
         "compile_s": clock.seconds,
     }
-    answer.tell(values, lambda shown: facts(headline_rows(shown) | {"plan file": shown["output"]}))
+    sampled = {} if total is None else {"output tokens": estimated(total)}
+    answer.tell(
+        values,
+        lambda shown: facts(headline_rows(shown) | sampled | {"plan file": shown["output"]}),
+    )
 
 
 def _sample(job: Job, sample_out: Path, fraction: float, answer: Answer) -> None:
     with Progress(quiet=answer.quiet) as progress, compilation_clock(progress.line):
         job.check(sample_out)
         from blendplan.lengths.sample import choose_sample
+        from blendplan.lengths.strata import strata_of
+        from blendplan.lengths.totals import expected_error
+        from blendplan.lengths.weights import sample_weights
         from blendplan.requests.write import write_requests
         from blendplan.tree.build import build_tree
 
         requests = job.read(progress)
         progress.stage("choosing the sample")
-        rows = choose_sample(build_tree(requests), requests, fraction, job.options["seed"])
+        tree = build_tree(requests)
+        strata = strata_of(requests, tree)
+        rows = choose_sample(tree, requests, fraction, job.options["seed"], strata)
+        error = expected_error(sample_weights(requests, tree, rows, strata))
         write_requests(requests, sample_out, rows)
-    values = {"requests": len(requests), "sampled": len(rows), "sample_out": str(sample_out)}
+    values = {
+        "requests": len(requests),
+        "sampled": len(rows),
+        "expected_error": error,
+        "sample_out": str(sample_out),
+    }
+    sure = f"; expect the total of the output tokens to within {error:.0%}" if error else ""
+    sure = sure.replace("%", " %")
     answer.tell(
         values,
         lambda shown: (
             f"{len(rows):,} of {len(requests):,} requests written to {shown['sample_out']}; "
-            "run them, then plan with --lengths sample:RESULTS"
+            f"run them, then plan with --lengths sample:RESULTS{sure}"
         ),
     )

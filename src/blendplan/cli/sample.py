@@ -26,7 +26,7 @@ from blendplan.cli.ranges import Share, within
     show_default=True,
     type=Share(above_zero=True),
     metavar="SHARE",
-    help="Share of the requests to run.",
+    help="Share of the requests to run; at least 200 of them, or all.",
 )
 @click.option(
     "--seed",
@@ -59,8 +59,9 @@ def command(
 ) -> None:
     """Run a sample of the requests in REQUESTS on an engine.
 
-    The sample is spread over the prefix tree, so that every kind of request is seen. Its results
-    tell `plan` how long outputs are, and `replay` takes over its answers: nothing runs twice.
+    At least 200 requests, or all. The sample is spread over the kinds of requests that prompts'
+    words, lengths and shared prefixes tell apart, rare ones more densely. Its results tell `plan`
+    how long outputs are, and `replay` takes over its answers: nothing runs twice.
     It runs within the engine's own limits, and nothing is planned for it. vLLM and SGLang need
     --model.
 
@@ -73,7 +74,7 @@ def command(
         [output, options["step_log"], options["request_log"]], inputs=[requests_file]
     )
     with Progress(quiet=answer.quiet) as progress, compilation_clock(progress.line) as clock:
-        from blendplan.replaying.sample_run import run_sample
+        from blendplan.replaying.sample_run import run_sample, sampled_total
         from blendplan.requests.read import read_requests
 
         model = options["model"]
@@ -96,4 +97,6 @@ def command(
                 progress=showing(progress, engine),
                 **options,
             )
-    tell_outcome(answer, replayed, output, clock.seconds)
+        done = replayed.tally.finished + replayed.tally.already_done
+        total = sampled_total(requests, output) if done and not replayed.interrupted else None
+    tell_outcome(answer, replayed, output, clock.seconds, total)

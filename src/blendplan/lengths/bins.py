@@ -37,7 +37,11 @@ class BinnedFactor:
         self.prior_samples = prior_samples
 
     def fit(
-        self, group: NDArray[np.int64], number: NDArray[np.int64], ratio: FloatArray
+        self,
+        group: NDArray[np.int64],
+        number: NDArray[np.int64],
+        ratio: FloatArray,
+        weights: FloatArray | None = None,
     ) -> "BinnedFactor":
         """Learn from k >= 1 samples.
 
@@ -45,9 +49,11 @@ class BinnedFactor:
             group: groups learn nothing of each other; int64 [k].
             number: what the length may depend on; int64 [k].
             ratio: length over what was expected; float64 [k].
+            weights: how much each counts among the samples of its group, over 0; float64 [k].
         """
-        order = np.lexsort((ratio, number, group))
-        group, number, ratio = group[order], number[order], ratio[order]
+        weight = np.ones(len(ratio)) if weights is None else weights
+        order = np.lexsort((weight, ratio, number, group))
+        group, number, ratio, weight = group[order], number[order], ratio[order], weight[order]
         k = len(order)
         new_group = np.concatenate([[True], group[1:] != group[:-1]])
         new_number = new_group | np.concatenate([[True], number[1:] != number[:-1]])
@@ -60,9 +66,10 @@ class BinnedFactor:
         place = (run - start[population]) * bins[population] // size[population]
         new_bin = new_group | np.concatenate([[True], place[1:] != place[:-1]])
         member = np.cumsum(new_bin) - 1
-        count = np.bincount(member).astype(np.float64)
-        total = np.bincount(member, ratio).astype(np.float64)
-        squares = np.bincount(member, ratio * ratio).astype(np.float64)
+        weight = weight * (size / np.bincount(population, weight))[population]
+        count = np.bincount(member, weight).astype(np.float64)
+        total = np.bincount(member, weight * ratio).astype(np.float64)
+        squares = np.bincount(member, weight * ratio * ratio).astype(np.float64)
         moments = Moments(count, total, squares)
         of_bin = population[new_bin]
         evidence, within = compare_groups(moments, of_bin, len(start), self.prior_samples)
@@ -72,12 +79,12 @@ class BinnedFactor:
             within[of_bin],
             self.prior_samples,
         )
-        mean = np.bincount(population, ratio) / size
+        mean = np.bincount(population, weight * ratio) / size
         factor = mean[of_bin] + share * (moments.mean - mean[of_bin])
         whole = np.bincount(of_bin, factor * count) / size
         self.group_, self.first_ = group[new_bin], number[new_bin]
         self.factor_ = factor / whole[of_bin]
-        self.leverage_ = np.minimum(0.5, share / count)
+        self.leverage_ = np.minimum(0.5, share / np.bincount(member))
         return self
 
     def predict(self, group: NDArray[np.int64], number: NDArray[np.int64]) -> FloatArray:

@@ -9,8 +9,11 @@ from numpy.typing import NDArray
 from blendplan.errors import BlendplanError
 from blendplan.lengths.earlier_results import Results
 from blendplan.lengths.nearest_subtree import NearestSubtreePredictor
-from blendplan.lengths.predicted import Lengths
+from blendplan.lengths.predicted import Lengths, Total
 from blendplan.lengths.shrinkage import ShrinkagePredictor
+from blendplan.lengths.strata import strata_of
+from blendplan.lengths.totals import total_interval
+from blendplan.lengths.weights import sample_weights
 from blendplan.requests.columns import Requests
 from blendplan.tree.prefix_tree import PrefixTree
 
@@ -24,8 +27,9 @@ class SubtreePredictor(Protocol):
         rows: NDArray[np.int64],
         output_tokens: NDArray[np.int32],
         max_tokens: NDArray[np.int32] | None = None,
+        weights: NDArray[np.float64] | None = None,
     ) -> "SubtreePredictor":
-        """Learn from k rows of the tree; int [k] each."""
+        """Learn from k rows of the tree, each of which stands for so many requests; [k] each."""
         ...
 
     def predict(
@@ -46,12 +50,14 @@ class FromSample:
     Attributes:
         rows_: the sampled requests; int64 [k].
         output_tokens_: their output lengths; int32 [k].
+        total_: output tokens of all requests, by the samples and their weights.
         note_: which results were of no use, empty if none.
     """
 
     takes_file = True
     rows_: NDArray[np.int64]
     output_tokens_: NDArray[np.int32]
+    total_: Total
     note_: str
 
     def __init__(self, rule: SubtreePredictor) -> None:
@@ -73,14 +79,19 @@ class FromSample:
                 "or history:FILE for those of another job"
             )
         self.rows_, self.output_tokens_ = rows[found], results.output_tokens[found]
-        self.rule.fit(tree, self.rows_, self.output_tokens_, requests.max_tokens[self.rows_])
+        strata = strata_of(requests, tree)
+        weights = sample_weights(requests, tree, self.rows_, strata)
+        caps = requests.max_tokens[self.rows_]
+        self.rule.fit(tree, self.rows_, self.output_tokens_, caps, weights)
+        self.total_ = total_interval(requests, tree, self.rows_, self.output_tokens_, strata)
         self.note_ = _passed_over(results, len(results) - len(self.rows_))
         return self
 
     def predict(self, requests: Requests, tree: PrefixTree) -> Lengths:
         """By the rule; the sampled requests by themselves."""
         predicted = self.rule.predict(tree.node_of, requests.max_tokens)
-        return replace(predicted.certain(self.rows_, self.output_tokens_), note=self.note_)
+        lengths = predicted.certain(self.rows_, self.output_tokens_)
+        return replace(lengths, note=self.note_, total=self.total_)
 
 
 def by_shrinkage() -> FromSample:

@@ -37,6 +37,7 @@ class NearestSubtreePredictor:
         rows: NDArray[np.int64],
         output_tokens: NDArray[np.int32],
         max_tokens: NDArray[np.int32] | None = None,
+        weights: NDArray[np.float64] | None = None,
     ) -> "NearestSubtreePredictor":
         """Learn from k sampled requests of the tree.
 
@@ -44,7 +45,7 @@ class NearestSubtreePredictor:
             tree: m nodes over n requests, before any split.
             rows: the sampled requests, each once, k >= 1; int64 [k].
             output_tokens: their output lengths; int32 [k].
-            max_tokens: caps, which the paper does not look at.
+            max_tokens, weights: caps and weights, which the paper does not look at.
         """
         output = np.full(len(tree), -1, dtype=np.int64)
         output[rows] = output_tokens

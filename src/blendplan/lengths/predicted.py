@@ -1,4 +1,4 @@
-"""`Lengths`: predicted output lengths as columns, the same from predictor to plan."""
+"""`Lengths`: predicted output lengths as columns, the same from predictor to plan; `Total`."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,6 +16,42 @@ _Z90 = float(ndtri(0.9))
 
 
 @dataclass(frozen=True)
+class Total:
+    """Output tokens of n requests together, as a sample estimates them.
+
+    Attributes:
+        requests: n.
+        results: sampled requests that the estimate is from.
+        tokens: the estimate.
+        low, high: interval that holds the true total with the probability `level`.
+        level: 0 to 1.
+    """
+
+    requests: int
+    results: int
+    tokens: float
+    low: float
+    high: float
+    level: float
+
+    @property
+    def mean(self) -> float:
+        """Estimated mean output length in tokens."""
+        return self.tokens / self.requests
+
+    def as_dict(self) -> dict[str, float]:
+        """For JSON: ``estimate``, ``low``, ``high``, ``mean``, ``level`` and ``results``."""
+        return {
+            "estimate": self.tokens,
+            "low": self.low,
+            "high": self.high,
+            "mean": self.mean,
+            "level": self.level,
+            "results": self.results,
+        }
+
+
+@dataclass(frozen=True)
 class Lengths:
     """Predicted output length of n requests, in tokens.
 
@@ -26,6 +62,7 @@ class Lengths:
         known: True where the length is stated rather than predicted; bool [n].
         source: name of the predictor that the others come from, empty where none has a name.
         note: one sentence for the user when a prediction is weak, else empty.
+        total: output tokens of all of them where a sample tells how sure that is, else None.
     """
 
     outcomes: NDArray[np.float32]
@@ -34,6 +71,7 @@ class Lengths:
     known: NDArray[np.bool_]
     source: str = ""
     note: str = ""
+    total: Total | None = None
 
     @classmethod
     def predicted(
@@ -82,8 +120,8 @@ class Lengths:
         return self.mean, self.p50, self.p90
 
     def take(self, rows: NDArray[np.integer[Any]]) -> "Lengths":
-        """Those of some requests."""
-        return self._with(lambda column: column[rows], known=self.known[rows])
+        """Those of some requests; nothing is known of the sum of those."""
+        return self._with(lambda column: column[rows], known=self.known[rows], total=None)
 
     def within(self, least: ArrayLike, most: ArrayLike) -> "Lengths":
         """Every length cut to a range, known ones too; tokens [n] or one number."""

@@ -1,33 +1,53 @@
-"""A sample of the requests, and what it tells of the rest (paper 5.1)."""
+"""A sample of the requests, chosen so that what it tells of the rest is known."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blendplan.checks.arguments import number, whole
 from blendplan.errors import BlendplanError
+from blendplan.lengths.protocol import stated_lengths
+from blendplan.lengths.strata import Strata, strata_of
 from blendplan.requests.columns import Requests
 from blendplan.tree.prefix_tree import PrefixTree
 
+# Fewer say too little of outputs that differ a thousandfold.
+LEAST_SAMPLES = 200
+# Fewest samples of a kind of requests, as far as it has them.
+_LEAST_OF_A_KIND = 3
+# Where kinds are parted, either side is sampled with this power of its requests. 1 is best for the
+# total where all are alike and loses rare kinds, 1/2 keeps those and costs a total of common ones
+# (benchmarks/sampling.py).
+_POWER = 0.75
+
 
 def choose_sample(
-    tree: PrefixTree, requests: Requests, fraction: float = 0.01, seed: int = 0
+    tree: PrefixTree,
+    requests: Requests,
+    fraction: float = 0.01,
+    seed: int = 0,
+    strata: Strata | None = None,
 ) -> NDArray[np.int64]:
-    """Choose requests to run first, evenly over the prefix tree.
+    """Choose requests to run first, each with a known probability.
 
-    The sample is divided among the main branches of the tree in proportion to the square root of
-    their requests: a rare kind of request, which may well be the one with the longest outputs, is
-    seen often enough to know its mean. Within a branch the sampling is systematic, in depth-first
-    order from a random start, so every subtree gets its share, give or take one. Requests whose
-    output length is known are not chosen.
+    Requests are parted into kinds by words, length, cap and sharing, see `strata_of`. Each kind
+    gets a number of samples by `allocation`, which samples a rare kind, such as may well have the
+    longest outputs, more densely than those that are like many others.
+    Within a kind the sampling is systematic, in depth-first order of the prefix tree from a random
+    start: each of its requests is chosen with the same probability, and every subtree gets its
+    share, give or take one. `sample_weights` says for how many requests each of the chosen stands.
+
+    Requests whose output length is certain beforehand are not chosen.
 
     Args:
         tree: of the requests, before any split.
         requests: n requests.
-        fraction: share of the requests whose output length is unknown, over 0 to 1.
-        seed: of the random start.
+        fraction: share of the requests whose output length is unknown, over 0 to 1; where that is
+            fewer than 200, 200 or all of them are chosen.
+        seed: of the random starts.
+        strata: of the requests, where they are at hand.
 
     Returns:
-        Indices of the chosen requests, rising, at least one; int64 [k].
+        Indices of the chosen requests, rising; int64 [k].
 
     Raises:
         BlendplanError: ``fraction`` is out of range, or all output lengths are known.
@@ -39,52 +59,76 @@ def choose_sample(
             f"the sampled fraction must be over 0 and at most 1: {error}"
         ) from None
     seed = whole("seed", seed)
-    unknown = tree.order[requests.output_tokens[tree.order] < 0]
+    unknown = tree.order[stated_lengths(requests)[tree.order] < 0]
     if not len(unknown):
         raise BlendplanError("every request states its output_tokens; there is nothing to sample")
-    count = max(1, round(fraction * len(unknown)))
-    start = np.random.default_rng(seed).random()
-    branch = main_branches(tree)[unknown]
-    order = np.argsort(branch, kind="stable")
-    sizes = np.bincount(branch)
-    sizes = sizes[sizes > 0]
-    # Position of each request on a line on which every branch is as long as its share.
-    share = branch_shares(sizes, count) / sizes
-    line = np.concatenate([[0.0], np.cumsum(np.repeat(share, sizes))])
-    line *= count / line[-1]
-    places = np.searchsorted(line, np.arange(count) + start, side="right") - 1
-    return np.sort(unknown[order[np.unique(np.clip(places, 0, len(unknown) - 1))]])
+    count = max(LEAST_SAMPLES, round(fraction * len(unknown)))
+    if count >= len(unknown):
+        return np.sort(unknown)
+    strata = strata_of(requests, tree) if strata is None else strata
+    kind = strata.number[unknown]
+    in_kinds = unknown[np.argsort(kind, kind="stable")]
+    sizes = np.bincount(kind, minlength=len(strata))
+    samples = allocation(sizes, strata.cut, count)
+    starts = np.random.default_rng(seed).random(len(sizes))
+    which = np.repeat(np.arange(len(sizes)), samples)
+    place = np.arange(count) - np.repeat(np.cumsum(samples) - samples, samples)
+    within = ((place + starts[which]) * sizes[which] / samples[which]).astype(np.int64)
+    begin = np.cumsum(sizes) - sizes
+    return np.sort(in_kinds[begin[which] + np.minimum(within, sizes[which] - 1)])
 
 
-def main_branches(tree: PrefixTree) -> NDArray[np.int64]:
-    """Main branch of each request: where the prompts first part; int64 [n].
+def allocation(sizes: NDArray[np.int64], cut: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Samples of each kind: more densely where a kind is rare and unlike the others.
 
-    That is below the deepest node that all requests share. Branches with under one in ten thousand
-    of them count as one.
+    Kinds were parted two by two, the least alike first. Of the samples of both sides of a cut, each
+    gets a share in proportion to the power 3/4 of its requests: one request in a hundred that is
+    parted from all the others at once gets one sample in thirty, while kinds that a common one was
+    parted into late, about alike in size, share its samples about evenly.
+
+    Args:
+        sizes: requests of each of h kinds; int64 [h].
+        cut: when neighbours were parted, see `Strata`; int64 [h - 1].
+        count: how many samples there are, at most the sum of the sizes.
+
+    Returns:
+        Samples of each kind, summing to ``count``; int64 [h]. A kind has at least 3 or all of its
+        requests, or as many as there are for each where that is less, and at most all.
     """
-    size = tree.request_end - tree.request_start
-    top = int(np.flatnonzero(size == len(tree))[-1])
-    child = np.zeros(tree.node_count, dtype=np.bool_)
-    child[1:] = tree.parent[1:] == top
-    large = np.flatnonzero(child & (size >= max(2.0, 1e-4 * len(tree))))
-    branch = np.zeros(len(tree), dtype=np.int64)
-    for place, node in enumerate(large):
-        branch[tree.order[tree.request_start[node] : tree.request_end[node]]] = place + 1
-    return branch
+    shares = _shares(sizes, cut)
+    each = count // max(1, int(np.count_nonzero(sizes)))
+    lowest = np.minimum(sizes, min(_LEAST_OF_A_KIND, each))
+    # The rate at which the shares, cut to what is allowed, sum to the count.
+    low, high = 0.0, float((sizes[sizes > 0] / shares[sizes > 0]).max())
+    for _ in range(100):
+        rate = 0.5 * (low + high)
+        if np.clip(rate * shares, lowest, sizes).sum() < count:
+            low = rate
+        else:
+            high = rate
+    exact = np.clip(low * shares, lowest, sizes)
+    samples = np.floor(exact).astype(np.int64)
+    # What rounding down has left goes where most was cut off.
+    by_rest = np.argsort(samples - exact, kind="stable")
+    by_rest = by_rest[samples[by_rest] < sizes[by_rest]]
+    samples[by_rest[: count - samples.sum()]] += 1
+    return samples
 
 
-def branch_shares(sizes: NDArray[np.int64], count: int) -> NDArray[np.float64]:
-    """Samples of each branch: by the square root of its size, but never more than it has."""
-    share = np.zeros(len(sizes))
-    open_branches = np.ones(len(sizes), dtype=np.bool_)
-    while open_branches.any():
-        roots = np.sqrt(sizes) * open_branches
-        share[open_branches] = ((count - share[~open_branches].sum()) * roots / roots.sum())[
-            open_branches
-        ]
-        full = open_branches & (share >= sizes)
-        if not full.any():
-            break
-        share[full] = sizes[full]
-        open_branches &= ~full
-    return share
+def _shares(sizes: NDArray[np.int64], cut: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Share of each kind in the samples, cut by cut; float64 [h]."""
+    shares = np.ones(len(sizes))
+    before = np.concatenate([[0], np.cumsum(sizes)])
+    stretches = [(0, len(sizes))]
+    while stretches:
+        start, end = stretches.pop()
+        if end - start < 2:
+            continue
+        middle = start + int(np.argmin(cut[start : end - 1])) + 1
+        first = float(before[middle] - before[start]) ** _POWER
+        second = float(before[end] - before[middle]) ** _POWER
+        if first + second > 0.0:
+            shares[start:middle] *= first / (first + second)
+            shares[middle:end] *= second / (first + second)
+        stretches += [(start, middle), (middle, end)]
+    return shares

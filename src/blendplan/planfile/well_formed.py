@@ -206,6 +206,7 @@ def check_metadata(metadata: Mapping[str, Any], *, whole_plan: bool = True) -> N
             continue
         check(path, _value(metadata, path))
     _check_blend(metadata)
+    _check_total(metadata)
     parts = metadata.get("parts", [])
     if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
         raise BlendplanError(f"parts is {show(parts)}; it must be a list of objects")
@@ -254,6 +255,19 @@ def _check_blend(metadata: Mapping[str, Any]) -> None:
             number(where, value, 0.0, 1e6)
         else:
             raise BlendplanError(f"{where} is no parameter of blend")
+
+
+def _check_total(metadata: Mapping[str, Any]) -> None:
+    """Check what a sample told of all output tokens, where there was one."""
+    total = metadata["lengths"].get("total")
+    if total is None:
+        return
+    where = "lengths.total"
+    _mapping(where, total)
+    for key in ("estimate", "low", "high", "mean"):
+        number(f"{where}.{key}", total.get(key), 0.0, 1e300)
+    number(f"{where}.level", total.get("level"), 0.0, 1.0)
+    whole(f"{where}.results", total.get("results"), 1, _MOST)
 
 
 def check_column_values(table: pa.Table) -> None:

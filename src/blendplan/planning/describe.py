@@ -50,6 +50,7 @@ def describe(
         "lengths": {
             "note": prepared.lengths.note,
             "estimated_prompts": requests.estimated_tokens,
+            "total": None if prepared.lengths.total is None else prepared.lengths.total.as_dict(),
         },
         "predicted": {
             "makespan_s": run.makespan_s,

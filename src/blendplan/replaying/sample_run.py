@@ -7,7 +7,10 @@ from typing import Any
 from blendplan.engines.launch import check_options, launch_unplanned
 from blendplan.engines.registry import ENGINES
 from blendplan.errors import BlendplanError
+from blendplan.lengths.earlier_results import read_results
+from blendplan.lengths.predicted import Total
 from blendplan.lengths.sample import choose_sample
+from blendplan.lengths.totals import total_interval
 from blendplan.planning.planner import plan
 from blendplan.replaying.job import job_of_requests
 from blendplan.replaying.run import Replayed, replay, run_job
@@ -66,3 +69,19 @@ def run_sample(
         step_log=step_log,
         **options,
     )
+
+
+def sampled_total(requests: Requests, results: Path) -> Total:
+    """What the results of a sample say of the output tokens of all requests.
+
+    Args:
+        requests: all of them.
+        results: of the sample, one of which at least succeeded.
+
+    Raises:
+        BlendplanError: as `read_results`.
+    """
+    found = read_results(results)
+    rows = found.rows_in(requests.ids)
+    known = rows >= 0
+    return total_interval(requests, build_tree(requests), rows[known], found.output_tokens[known])

@@ -1,6 +1,8 @@
 """Numbers as people read them: few digits, the unit beside them."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 _LARGE = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
@@ -45,6 +47,19 @@ def share(value: float) -> str:
 def gain(value: float) -> str:
     """What is won or lost as a percentage: ``+5.4 %``."""
     return ("+" if value >= 0 else "") + share(value)
+
+
+def estimated(total: Mapping[str, Any]) -> str:
+    """A total that a sample estimates: ``6.74M, 90 % interval 6.12M to 7.41M, from 200 results``.
+
+    Args:
+        total: keys ``estimate``, ``low``, ``high``, ``level`` and ``results``.
+    """
+    return (
+        f"{rounded(total['estimate'])}, {total['level']:.0%}".replace("%", " %")
+        + f" interval {rounded(total['low'])} to {rounded(total['high'])}, "
+        f"from {count(total['results'])} {'result' if total['results'] == 1 else 'results'}"
+    )
 
 
 def binary_size(size_bytes: float) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from blendplan.report.quantities import count, duration, rounded, share
+from blendplan.report.quantities import count, duration, estimated, rounded, share
 
 
 def replayed_rows(run: Mapping[str, Any]) -> dict[str, str]:
@@ -23,6 +23,8 @@ def replayed_rows(run: Mapping[str, Any]) -> dict[str, str]:
     rows = {"requests": f"{count(run['requests'])}: {done}", "engine": run["engine"]}
     if run["makespan_s"] is not None:
         rows |= _session(run)
+    if run.get("total_output_tokens"):
+        rows["all output tokens"] = estimated(run["total_output_tokens"])
     if run["output"]:
         rows["results"] = run["output"]
         if run["interrupted"]:
