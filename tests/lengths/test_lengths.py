@@ -154,7 +154,7 @@ def test_sampled_requests_get_the_length_they_had(tmp_path: Path) -> None:
     lengths = predict_lengths(requests, tree, f"sample:{file}")
     assert lengths.mean[:2].tolist() == lengths.p90[:2].tolist() == [10, 30]
     # The cap is on each length that may come, not on their mean.
-    assert lengths.mean[2:] == pytest.approx([12.5, 20, 20], rel=0.05)
+    assert lengths.mean[2:] == pytest.approx([12.5, 20, 20], rel=0.2)
     assert lengths.p90[2] == 15
     assert sources(lengths) == ["sample"] * 5
     assert lengths.note == ""
@@ -174,7 +174,7 @@ def test_results_that_cannot_count_are_counted(tmp_path: Path) -> None:
     lengths = predict_lengths(requests, tree, f"sample:{file}")
     # The last result of a counts; no output is shorter than a token.
     assert lengths.mean[:2].tolist() == [40, 1]
-    assert lengths.mean[2] == pytest.approx(20.5, rel=0.05)
+    assert lengths.mean[2] == pytest.approx(20.5, rel=0.2)
     assert lengths.note.endswith("1 with ids not among the requests, 2 that failed, 1 repeated")
 
 

@@ -16,6 +16,8 @@ FloatArray = NDArray[np.float64]
 _POINTS = 1024
 # Points of a bin that a sample in it stands for.
 _SPREAD = 5
+# Fewer samples than that correct nothing.
+_FEWEST = 20
 # Samples that the belief in the predictions as they are counts as.
 _TRUST = 10.0
 # Relative error of a mean by the forest that is nothing unusual.
@@ -69,6 +71,8 @@ def calibrate(
         masses: prediction for each of k samples by what had not seen it; float64 [k, b].
         tokens, weights, censored: of the samples, see `LengthForest.fit`; [k].
     """
+    if len(tokens) < _FEWEST:
+        return Calibration(np.linspace(0.0, 1.0, 2), np.ones(1), np.ones(1))
     weights = weights / weights.mean()
     level = _levels(bins, masses, tokens, weights, censored)
     straight = Calibration(level, np.ones(1), np.ones(1))

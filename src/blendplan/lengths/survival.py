@@ -77,7 +77,10 @@ def bins_of(tokens: NDArray[np.int64], weights: FloatArray, censored: NDArray[np
 
 
 def pooled(bins: Bins, place: NDArray[np.int64], weights: FloatArray) -> FloatArray:
-    """Probability of each bin by all samples, with a trace of a prior where some have not ended; float64 [b]."""
+    """Probability of each bin by all samples; float64 [b].
+
+    With a trace of a prior where some have not ended.
+    """
     b = len(bins)
     shares = np.bincount(place, weights, 2 * b)
     below = ndtr((np.log(bins.upper) - np.log(_PRIOR_MEDIAN)) / _PRIOR_SIGMA)

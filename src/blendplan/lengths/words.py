@@ -68,17 +68,11 @@ def word_features(requests: Requests, tree: PrefixTree, components: int) -> NDAr
     features = np.zeros((len(requests), components), dtype=np.float32)
 
     def fill(first: int) -> None:
-        _project(
-            prompts.units,
-            prompts.start,
-            prompts.end,
-            prompts.window,
-            rare,
-            directions,
-            features[:, : directions.shape[1]],
-            first,
-            min(first + _CHUNK, len(requests)),
+        part = slice(first, first + _CHUNK)
+        buckets, offsets = _buckets(
+            prompts.units, prompts.start[part], prompts.end[part], prompts.window
         )
+        _project(buckets, offsets, rare, directions, features[part])
 
     with ThreadPoolExecutor() as pool:
         list(pool.map(fill, range(0, len(requests), _CHUNK)))
@@ -130,7 +124,7 @@ def _words(
     first_bucket: int,
     last_seen: NDArray[np.int64],
     stamp: int,
-    found: NDArray[np.int64],
+    found: NDArray[np.int32],
     count: int,
 ) -> int:
     """Add the buckets of a window's words and pairs that were not seen; returns how many are found.
@@ -189,73 +183,47 @@ def _words(
 
 
 @kernel
-def _prompt_words(
-    units: NDArray[np.generic],
-    start: int,
-    end: int,
-    window: int,
-    last_seen: NDArray[np.int64],
-    stamp: int,
-    found: NDArray[np.int64],
-) -> int:
-    """Buckets of a prompt's beginning and end, each once, into `found`; returns how many."""
-    head_end = min(end, start + window)
-    tail = max(start, end - window)
-    count = _words(units, start, head_end, 0, last_seen, stamp, found, 0)
-    return _words(units, tail, end, len(last_seen) // 2, last_seen, stamp, found, count)
-
-
-@kernel
 def _buckets(
     units: NDArray[np.generic], start: NDArray[np.int64], end: NDArray[np.int64], window: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Buckets of each prompt one after the other, and where each begins; int64 [k + 1]."""
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Buckets of each prompt, each once, and where those of each begin; int64 [k + 1]."""
     last_seen = np.full(2 * BUCKETS, -1, dtype=np.int64)
     offsets = np.zeros(len(start) + 1, dtype=np.int64)
-    found = np.empty(4 * window + 8, dtype=np.int64)
-    size = 1024
-    buckets = np.empty(size, dtype=np.int64)
+    # A word and a pair for each unit of both windows, and those that end with a window.
+    most = 4 * window + 8
+    buckets = np.empty(64 * most, dtype=np.int32)
+    count = 0
     for row in range(len(start)):
-        count = _prompt_words(units, start[row], end[row], window, last_seen, row, found)
-        filled = offsets[row]
-        if filled + count > size:
-            size = 2 * size + count
-            larger = np.empty(size, dtype=np.int64)
-            larger[:filled] = buckets[:filled]
+        if count + most > len(buckets):
+            larger = np.empty(2 * len(buckets), dtype=np.int32)
+            larger[:count] = buckets[:count]
             buckets = larger
-        buckets[filled : filled + count] = np.sort(found[:count])
-        offsets[row + 1] = filled + count
-    return buckets[: offsets[-1]].copy(), offsets
+        for part in range(2):
+            first = start[row] if part == 0 else max(start[row], end[row] - window)
+            last = min(end[row], start[row] + window) if part == 0 else end[row]
+            count = _words(units, first, last, part * BUCKETS, last_seen, row, buckets, count)
+        offsets[row + 1] = count
+    return buckets[:count].copy(), offsets
 
 
 @kernel
 def _project(
-    units: NDArray[np.generic],
-    start: NDArray[np.int64],
-    end: NDArray[np.int64],
-    window: int,
+    buckets: NDArray[np.int32],
+    offsets: NDArray[np.int64],
     rare: NDArray[np.float32],
     directions: NDArray[np.float32],
     features: NDArray[np.float32],
-    first: int,
-    last: int,
 ) -> None:
-    """Components of the prompts from `first` to `last`."""
-    last_seen = np.full(len(rare), -1, dtype=np.int64)
-    found = np.empty(4 * window + 8, dtype=np.int64)
+    """Components of prompts with these buckets."""
     components = directions.shape[1]
-    sums = np.empty(components, dtype=np.float32)
-    for row in range(first, last):
-        count = _prompt_words(units, start[row], end[row], window, last_seen, row, found)
-        sums[:] = np.float32(0.0)
+    for row in range(len(offsets) - 1):
         squares = np.float32(0.0)
-        for bucket in found[:count]:
+        for bucket in buckets[offsets[row] : offsets[row + 1]]:
             weight = rare[bucket]
             squares += weight * weight
-            direction = directions[bucket]
             for c in range(components):
-                sums[c] += weight * direction[c]
+                features[row, c] += weight * directions[bucket, c]
         if squares > 0.0:
             scale = np.float32(1.0) / np.sqrt(squares)
             for c in range(components):
-                features[row, c] = sums[c] * scale
+                features[row, c] *= scale
