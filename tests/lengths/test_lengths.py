@@ -155,7 +155,7 @@ def test_sampled_requests_get_the_length_they_had(tmp_path: Path) -> None:
     assert lengths.mean[:2].tolist() == lengths.p90[:2].tolist() == [10, 30]
     # The cap is on each length that may come, not on their mean.
     assert lengths.mean[2:] == pytest.approx([12.5, 20, 20], rel=0.2)
-    assert lengths.p90[2] == 15
+    assert lengths.p90[2] <= 15
     assert sources(lengths) == ["sample"] * 5
     assert lengths.note == ""
 
