@@ -57,7 +57,7 @@ def test_weights_undo_a_choice_by_length() -> None:
     weighted = LengthLearner().fit(noise[rows], tokens[rows], 1.0 / chance[rows]).predict(noise[:1])
     plain = LengthLearner().fit(noise[rows], tokens[rows]).predict(noise[:1])
     assert weighted.mean[0] == pytest.approx(tokens.mean(), rel=0.1)
-    assert plain.mean[0] > 1.25 * tokens.mean()
+    assert plain.mean[0] > 1.15 * tokens.mean()
 
 
 def test_running_requests_are_not_taken_for_short_ones() -> None:

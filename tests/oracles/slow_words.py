@@ -49,11 +49,11 @@ def buckets_of(windows: list[list[int]], buckets: int) -> set[int]:
 
 
 def components_of(buckets: list[set[int]], rare: np.ndarray, directions: np.ndarray) -> np.ndarray:
-    """Weighted mean of the directions of each prompt's buckets, by their length together."""
+    """Sum of what each prompt's buckets add, over the length of their weights."""
     rows = []
     for one in buckets:
         chosen = sorted(one)
         length = float(np.sqrt((rare[chosen].astype(np.float64) ** 2).sum()))
-        total = (rare[chosen, None].astype(np.float64) * directions[chosen]).sum(axis=0)
+        total = directions[chosen].astype(np.float64).sum(axis=0)
         rows.append(total / length if length else total)
     return np.array(rows)

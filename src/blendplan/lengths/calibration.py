@@ -80,7 +80,7 @@ def calibrate(
     mean = outcomes.mean(axis=1, dtype=np.float64)
     actual = tokens.astype(np.float64)
     if censored.any():
-        actual[censored] = np.exp(bins.expected_log(tokens[censored], masses[censored]))
+        actual[censored] = bins.expected_beyond(tokens[censored], masses[censored], logarithm=False)
     order = np.argsort(mean, kind="stable")
     classes = int(np.clip(len(order) // _CLASS_SAMPLES, 1, _CLASSES))
     overall = _ratio(mean, actual, weights, 1.0)

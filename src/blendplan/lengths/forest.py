@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 from blendplan.kernels.kernel import kernel
 from blendplan.lengths.survival import Bins, bins_of, pooled
 
+# Requests that are led through the trees together.
+_ROWS = 64
+
 
 @dataclass(frozen=True)
 class _Trees:
@@ -16,19 +19,19 @@ class _Trees:
 
     Attributes:
         root: first node of each tree; int64 [trees + 1].
-        left, right: children, -1 in a leaf; int64 [nodes].
+        left, right: children, -1 in a leaf; int32 [nodes].
         feature, threshold: a request goes left where its feature is at most that; [nodes].
         leaf: samples of node v are ``place[leaf[v]:leaf[v + 1]]``; int64 [nodes + 1].
         place, share: bin of each, counted on where it is censored, and its share of the leaf.
     """
 
     root: NDArray[np.int64]
-    left: NDArray[np.int64]
-    right: NDArray[np.int64]
-    feature: NDArray[np.int64]
+    left: NDArray[np.int32]
+    right: NDArray[np.int32]
+    feature: NDArray[np.int32]
     threshold: NDArray[np.float64]
     leaf: NDArray[np.int64]
-    place: NDArray[np.int64]
+    place: NDArray[np.int32]
     share: NDArray[np.float32]
 
 
@@ -107,7 +110,9 @@ class LengthForest:
         for _ in range(2 if censored.any() else 1):
             target = np.log(np.maximum(tokens, 1).astype(np.float64))
             if masses is not None:
-                target[censored] = self.bins_.expected_log(tokens[censored], masses[censored])
+                target[censored] = self.bins_.expected_beyond(
+                    tokens[censored], masses[censored], logarithm=True
+                )
             self._grow(features, target, weights, place)
             self.left_out_ = masses = self._masses(features, self._left_out)
         return self
@@ -156,7 +161,7 @@ class LengthForest:
             max_features=self.tried,
             max_samples=min(k, self.tree_samples),
             random_state=0,
-            n_jobs=1,
+            n_jobs=-1,
         ).fit(features, target, sample_weight=weights)
         parts: list[tuple[NDArray[Any], ...]] = []
         self._left_out = np.ones((len(grown.estimators_), k), dtype=np.bool_)
@@ -191,12 +196,12 @@ class LengthForest:
         sizes = [len(part[0]) for part in parts]
         self._forest = _Trees(
             root=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
-            left=left.astype(np.int64),
-            right=right.astype(np.int64),
-            feature=feature.astype(np.int64),
+            left=left.astype(np.int32),
+            right=right.astype(np.int32),
+            feature=feature.astype(np.int32),
             threshold=threshold.astype(np.float64),
             leaf=np.concatenate([[0], np.cumsum(size)]).astype(np.int64),
-            place=places,
+            place=places.astype(np.int32),
             share=share,
         )
 
@@ -206,12 +211,12 @@ def _leaf_samples(
     features: NDArray[np.float32],
     only: NDArray[np.bool_],
     root: NDArray[np.int64],
-    left: NDArray[np.int64],
-    right: NDArray[np.int64],
-    feature: NDArray[np.int64],
+    left: NDArray[np.int32],
+    right: NDArray[np.int32],
+    feature: NDArray[np.int32],
     threshold: NDArray[np.float64],
     leaf: NDArray[np.int64],
-    place: NDArray[np.int64],
+    place: NDArray[np.int32],
     share: NDArray[np.float32],
     pooled_masses: NDArray[np.float64],
     pooled_share: float,
@@ -219,33 +224,52 @@ def _leaf_samples(
 ) -> None:
     """Masses of each request by the samples in its leaves; `only` says which trees may speak."""
     n, b = masses.shape
-    shares = np.zeros((n, 2 * b), dtype=np.float32)
-    trees = np.zeros(n)
-    for tree in range(len(root) - 1):
-        for row in range(n):
-            if len(only) and not only[tree, row]:
-                continue
-            v = root[tree]
-            while left[v] >= 0:
-                v = left[v] if features[row, feature[v]] <= threshold[v] else right[v]
-            trees[row] += 1.0
-            for i in range(leaf[v], leaf[v + 1]):
-                shares[row, place[i]] += share[i]
-    for row in range(n):
-        scale = 1.0 / trees[row] if trees[row] > 0.0 else 0.0
-        # What may still end in each bin, from the last one down.
-        ending, censored, left_over = 0.0, 0.0, 0.0
-        for j in range(b - 1, -1, -1):
-            left_over += pooled_share * pooled_masses[j]
-            ended = shares[row, j] * scale
-            ending += ended
-            risk = left_over + ending + censored
-            hazard = (pooled_share * pooled_masses[j] + ended) / risk if risk > 0.0 else 1.0
-            masses[row, j] = min(1.0, hazard)
-            censored += shares[row, b + j] * scale
-        alive = 1.0
-        for j in range(b):
-            hazard = masses[row, j]
-            masses[row, j] = alive * hazard
-            alive *= 1.0 - hazard
-        masses[row, b - 1] += alive
+    # As many rows at a time as stay in the processor's cache.
+    shares = np.empty((_ROWS, 2 * b), dtype=np.float32)
+    trees = np.empty(_ROWS)
+    for start in range(0, n, _ROWS):
+        count = min(_ROWS, n - start)
+        shares[:] = np.float32(0.0)
+        trees[:] = 0.0
+        for tree in range(len(root) - 1):
+            for row in range(count):
+                if len(only) and not only[tree, start + row]:
+                    continue
+                v = root[tree]
+                while left[v] >= 0:
+                    goes_left = features[start + row, feature[v]] <= threshold[v]
+                    v = left[v] if goes_left else right[v]
+                trees[row] += 1.0
+                for i in range(leaf[v], leaf[v + 1]):
+                    shares[row, place[i]] += share[i]
+        for row in range(count):
+            _end_in_bins(shares[row], trees[row], pooled_masses, pooled_share, masses[start + row])
+
+
+@kernel
+def _end_in_bins(
+    shares: NDArray[np.float32],
+    trees: float,
+    pooled_masses: NDArray[np.float64],
+    pooled_share: float,
+    masses: NDArray[np.float64],
+) -> None:
+    """Probability of each bin, by what ended in it of those that had come so far."""
+    b = len(masses)
+    scale = 1.0 / trees if trees > 0.0 else 0.0
+    ending, censored, left_over = 0.0, 0.0, 0.0
+    # What may still end in each bin, from the last one down.
+    for j in range(b - 1, -1, -1):
+        left_over += pooled_share * pooled_masses[j]
+        ended = shares[j] * scale
+        ending += ended
+        risk = left_over + ending + censored
+        hazard = (pooled_share * pooled_masses[j] + ended) / risk if risk > 0.0 else 1.0
+        masses[j] = min(1.0, hazard)
+        censored += shares[b + j] * scale
+    alive = 1.0
+    for j in range(b):
+        hazard = masses[j]
+        masses[j] = alive * hazard
+        alive *= 1.0 - hazard
+    masses[b - 1] += alive

@@ -1,5 +1,6 @@
 """`LengthLearner`: features and lengths in, calibrated `Lengths` out; fitted as often as needed."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -69,6 +70,6 @@ class LengthLearner:
                 self.forest.bins_, masses
             )
 
-        with ThreadPoolExecutor() as pool:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(fill, range(0, n, _CHUNK)))
         return Lengths.predicted(outcomes, p50, p90)

@@ -9,7 +9,7 @@ from scipy.special import ndtr
 FloatArray = NDArray[np.float64]
 
 # Bins for lengths that were seen, at most.
-_SEEN_BINS = 128
+_SEEN_BINS = 96
 # Bins beyond the longest length, each that much longer than the one before.
 _BEYOND, _GROWTH = 16, 1.4
 # Samples that the prior counts as where some requests have not ended: next to nothing but for
@@ -41,13 +41,23 @@ class Bins:
         b = len(self)
         return np.where(censored, b + np.minimum(first, b - 1), np.minimum(ended, b - 1))
 
-    def expected_log(self, tokens: NDArray[np.int64], masses: FloatArray) -> FloatArray:
-        """Expected logarithm of lengths that exceed these, by their distributions; float64 [k]."""
+    def expected_beyond(
+        self, tokens: NDArray[np.int64], masses: FloatArray, logarithm: bool
+    ) -> FloatArray:
+        """Expected length, or its logarithm, of those that exceed these; float64 [k].
+
+        Args:
+            tokens: int64 [k].
+            masses: their distributions; float64 [k, b].
+            logarithm: which of the two.
+        """
         beyond = masses * (self.upper[None, :] > tokens[:, None])
-        logs = np.log(np.maximum(self.value[None, :], tokens[:, None] + 1.0))
+        length = np.maximum(self.value[None, :], tokens[:, None] + 1.0)
+        values = np.log(length) if logarithm else length
         total = beyond.sum(axis=1)
-        mean = (beyond * logs).sum(axis=1) / np.maximum(total, 1e-300)
-        return np.where(total > 0.0, mean, np.log(2.0 * tokens + 2.0))
+        mean = (beyond * values).sum(axis=1) / np.maximum(total, 1e-300)
+        least = tokens + 1.0
+        return np.where(total > 0.0, mean, np.log(least) if logarithm else least)
 
 
 def bins_of(tokens: NDArray[np.int64], weights: FloatArray, censored: NDArray[np.bool_]) -> Bins:
@@ -65,6 +75,8 @@ def bins_of(tokens: NDArray[np.int64], weights: FloatArray, censored: NDArray[np
         value = np.bincount(place, total * ended) / np.bincount(place, total)
     else:
         upper = value = np.empty(0)
+    if not censored.any():
+        return Bins(upper, value)
     # Where only running requests have been so long, and beyond.
     longest = float(upper[-1]) if len(upper) else 1.0
     most = max(longest, float(tokens.max(initial=1)), 4.0 * _PRIOR_MEDIAN)
