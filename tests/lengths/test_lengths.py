@@ -152,8 +152,10 @@ def test_sampled_requests_get_the_length_they_had(tmp_path: Path) -> None:
     )
     file = write_lines(tmp_path / "r.jsonl", [batch_line("a", 10), batch_line("b", 30)])
     lengths = predict_lengths(requests, tree, f"sample:{file}")
-    assert lengths.mean.tolist() == [10, 30, 15, 20, 20]
-    assert lengths.p90.tolist() == [10, 30, 15, 30, 30]
+    assert lengths.mean[:2].tolist() == lengths.p90[:2].tolist() == [10, 30]
+    # The cap is on each length that may come, not on their mean.
+    assert lengths.mean[2:] == pytest.approx([12.5, 20, 20], rel=0.2)
+    assert lengths.p90[2] <= 15
     assert sources(lengths) == ["sample"] * 5
     assert lengths.note == ""
 
@@ -171,7 +173,8 @@ def test_results_that_cannot_count_are_counted(tmp_path: Path) -> None:
     requests, tree = with_tree(requests_from_lists([[1], [1], [1]], ids=["a", "b", "c"]))
     lengths = predict_lengths(requests, tree, f"sample:{file}")
     # The last result of a counts; no output is shorter than a token.
-    assert lengths.mean.tolist() == [40, 1, 20.5]
+    assert lengths.mean[:2].tolist() == [40, 1]
+    assert lengths.mean[2] == pytest.approx(20.5, rel=0.2)
     assert lengths.note.endswith("1 with ids not among the requests, 2 that failed, 1 repeated")
 
 

@@ -1,42 +1,26 @@
 """`FromSample`: predictors that learn from results of some of the very requests."""
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blendplan.errors import BlendplanError
 from blendplan.lengths.earlier_results import Results
+from blendplan.lengths.from_prompts import lengths_from_prompts
 from blendplan.lengths.nearest_subtree import NearestSubtreePredictor
-from blendplan.lengths.predicted import Lengths, Total
-from blendplan.lengths.shrinkage import ShrinkagePredictor
+from blendplan.lengths.predicted import Lengths
 from blendplan.lengths.strata import strata_of
-from blendplan.lengths.totals import total_interval
+from blendplan.lengths.totals import Total, total_interval
 from blendplan.lengths.weights import sample_weights
 from blendplan.requests.columns import Requests
 from blendplan.tree.prefix_tree import PrefixTree
 
-
-class SubtreePredictor(Protocol):
-    """Predicts by where a request ends in the prefix tree, from rows whose length is known."""
-
-    def fit(
-        self,
-        tree: PrefixTree,
-        rows: NDArray[np.int64],
-        output_tokens: NDArray[np.int32],
-        max_tokens: NDArray[np.int32] | None = None,
-        weights: NDArray[np.float64] | None = None,
-    ) -> "SubtreePredictor":
-        """Learn from k rows of the tree, each of which stands for so many requests; [k] each."""
-        ...
-
-    def predict(
-        self, nodes: NDArray[np.int32], max_tokens: NDArray[np.int32] | None = None
-    ) -> Lengths:
-        """Mean and quantiles for requests that end at these nodes, with these caps; int32 [n]."""
-        ...
+Rule = Callable[
+    [Requests, PrefixTree, NDArray[np.int64], NDArray[np.int32], NDArray[np.float64]], Lengths
+]
+"""Lengths of all requests, from k rows, their output lengths, and what each stands for; [k]."""
 
 
 class FromSample:
@@ -50,6 +34,7 @@ class FromSample:
     Attributes:
         rows_: the sampled requests; int64 [k].
         output_tokens_: their output lengths; int32 [k].
+        weights_: requests that each stands for; float64 [k].
         total_: output tokens of all requests, by the samples and their weights.
         note_: which results were of no use, empty if none.
     """
@@ -57,10 +42,11 @@ class FromSample:
     takes_file = True
     rows_: NDArray[np.int64]
     output_tokens_: NDArray[np.int32]
+    weights_: NDArray[np.float64]
     total_: Total
     note_: str
 
-    def __init__(self, rule: SubtreePredictor) -> None:
+    def __init__(self, rule: Rule) -> None:
         self.rule = rule
 
     def fit(self, requests: Requests, tree: PrefixTree, results: Results | None) -> "FromSample":
@@ -80,28 +66,30 @@ class FromSample:
             )
         self.rows_, self.output_tokens_ = rows[found], results.output_tokens[found]
         strata = strata_of(requests, tree)
-        weights = sample_weights(requests, tree, self.rows_, strata)
-        caps = requests.max_tokens[self.rows_]
-        self.rule.fit(tree, self.rows_, self.output_tokens_, caps, weights)
+        self.weights_ = sample_weights(requests, tree, self.rows_, strata)
         self.total_ = total_interval(requests, tree, self.rows_, self.output_tokens_, strata)
         self.note_ = _passed_over(results, len(results) - len(self.rows_))
         return self
 
     def predict(self, requests: Requests, tree: PrefixTree) -> Lengths:
         """By the rule; the sampled requests by themselves."""
-        predicted = self.rule.predict(tree.node_of, requests.max_tokens)
+        predicted = self.rule(requests, tree, self.rows_, self.output_tokens_, self.weights_)
         lengths = predicted.certain(self.rows_, self.output_tokens_)
         return replace(lengths, note=self.note_, total=self.total_)
 
 
-def by_shrinkage() -> FromSample:
+def by_prompts() -> FromSample:
     """The predictor ``sample``."""
-    return FromSample(ShrinkagePredictor())
+    return FromSample(lengths_from_prompts)
 
 
 def by_nearest_subtree() -> FromSample:
     """The predictor ``nearest``, the paper's rule."""
-    return FromSample(NearestSubtreePredictor())
+    return FromSample(
+        lambda requests, tree, rows, output_tokens, weights: (
+            NearestSubtreePredictor().fit(tree, rows, output_tokens).predict(tree.node_of)
+        )
+    )
 
 
 def _passed_over(results: Results, strangers: int) -> str:

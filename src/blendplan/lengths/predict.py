@@ -25,7 +25,7 @@ def predict_lengths(requests: Requests, tree: PrefixTree, method: str = AUTO) ->
         method: for the requests that state no ``output_tokens``, a name in `LENGTH_PREDICTORS`,
             with the results file that some learn from. ``auto`` and ``prior``: a stated prior, see
             `PriorPredictor`. ``known``: there must be none. ``sample:FILE``: from the results of
-            sampled requests, see `ShrinkagePredictor`; the sampled ones themselves get the length
+            sampled requests, see `lengths_from_prompts`; the sampled ones themselves get the length
             they had. ``nearest:FILE``: the same by the paper's rule, see
             `NearestSubtreePredictor`. ``history:FILE``: from results of another job, see
             `HistoryPredictor`.

@@ -15,7 +15,7 @@ LENGTH_PREDICTORS: "Registry[Callable[[], LengthPredictor]]" = Registry(
     {
         "known": "blendplan.lengths.known:KnownPredictor",
         "prior": "blendplan.lengths.prior:PriorPredictor",
-        "sample": "blendplan.lengths.from_sample:by_shrinkage",
+        "sample": "blendplan.lengths.from_sample:by_prompts",
         "history": "blendplan.lengths.history:HistoryPredictor",
         "nearest": "blendplan.lengths.from_sample:by_nearest_subtree",
     },

@@ -1,0 +1,275 @@
+"""`LengthForest`: the whole distribution of a length from features, by a survival forest."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blendplan.kernels.kernel import kernel
+from blendplan.lengths.survival import Bins, bins_of, pooled
+
+# Requests that are led through the trees together.
+_ROWS = 64
+
+
+@dataclass(frozen=True)
+class _Trees:
+    """Nodes of all trees one after the other, and the samples in their leaves.
+
+    Attributes:
+        root: first node of each tree; int64 [trees + 1].
+        left, right: children, -1 in a leaf; int32 [nodes].
+        feature, threshold: a request goes left where its feature is at most that; [nodes].
+        leaf: samples of node v are ``place[leaf[v]:leaf[v + 1]]``; int64 [nodes + 1].
+        place, share: bin of each, counted on where it is censored, and its share of the leaf.
+    """
+
+    root: NDArray[np.int64]
+    left: NDArray[np.int32]
+    right: NDArray[np.int32]
+    feature: NDArray[np.int32]
+    threshold: NDArray[np.float64]
+    leaf: NDArray[np.int64]
+    place: NDArray[np.int32]
+    share: NDArray[np.float32]
+
+
+class LengthForest:
+    """A quantile regression forest that also learns from lengths that are only known to be longer.
+
+    Trees split by the logarithm of the length (L. Breiman, "Random forests", 2001). What a request
+    may become is what the samples in its leaves became, averaged over the trees (N. Meinshausen,
+    "Quantile regression forests", 2006); where some are still running, by the product of the
+    chances of not ending (R. Beran, "Nonparametric regression with randomly censored survival
+    data", 1981). A little of the distribution of all samples is mixed in, and of a stated prior in
+    that one, so that there is an answer beyond the longest sample that ended.
+
+    Parameters:
+        trees: how many.
+        leaf_samples: fewest samples of a leaf.
+        tried: share of the features that a split may choose from.
+        pooled_share: weight of all samples against those in the leaves.
+        most_samples: samples that are learned from; of more, evenly chosen ones.
+        tree_samples: most that one tree is grown from.
+
+    Attributes:
+        bins_: lengths that are told apart; b of them.
+        pooled_: distribution of all samples over the bins.
+        left_out_: distribution of each sample by the trees that it was left out of; float64 [k, b].
+        samples_: which samples, in the order that `left_out_` has; int64 [k].
+    """
+
+    bins_: Bins
+    pooled_: NDArray[np.float64]
+    left_out_: NDArray[np.float64]
+    samples_: NDArray[np.int64]
+
+    def __init__(
+        self,
+        trees: int = 100,
+        leaf_samples: int = 5,
+        tried: float = 0.4,
+        pooled_share: float = 0.03,
+        most_samples: int = 20_000,
+        tree_samples: int = 4_000,
+    ) -> None:
+        self.trees = trees
+        self.leaf_samples = leaf_samples
+        self.tried = tried
+        self.pooled_share = pooled_share
+        self.most_samples = most_samples
+        self.tree_samples = tree_samples
+
+    def fit(
+        self,
+        features: NDArray[np.float32],
+        tokens: NDArray[np.int64],
+        weights: NDArray[np.float64],
+        censored: NDArray[np.bool_],
+    ) -> "LengthForest":
+        """Learn from k >= 1 samples; their order does not matter.
+
+        Args:
+            features: float32 [k, f].
+            tokens: length, at least 1, or where censored what it exceeds, at least 0; int64 [k].
+            weights: requests that each stands for, over 0; float64 [k].
+            censored: whether the length is only known to exceed that; bool [k].
+        """
+        order = np.lexsort((weights, tokens, censored, *features.T))
+        if len(order) > self.most_samples:
+            order = order[np.linspace(0, len(order) - 1, self.most_samples).astype(np.int64)]
+        self.samples_ = order
+        features, tokens = np.ascontiguousarray(features[order]), tokens[order]
+        weights, censored = weights[order], censored[order]
+        weights = weights / weights.mean()
+        self.bins_ = bins_of(tokens, weights, censored)
+        place = self.bins_.places(tokens, censored)
+        self.pooled_ = pooled(self.bins_, place, weights)
+        masses = np.tile(self.pooled_, (len(order), 1)) if censored.any() else None
+        for _ in range(2 if censored.any() else 1):
+            target = np.log(np.maximum(tokens, 1).astype(np.float64))
+            if masses is not None:
+                target[censored] = self.bins_.expected_beyond(
+                    tokens[censored], masses[censored], logarithm=True
+                )
+            self._grow(features, target, weights, place)
+            self.left_out_ = masses = self._masses(features, self._left_out)
+        return self
+
+    def masses(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Probability of each bin for requests with these features; float64 [n, b]."""
+        return self._masses(features, np.empty((0, 0), dtype=np.bool_))
+
+    def _masses(
+        self, features: NDArray[np.float32], only: NDArray[np.bool_]
+    ) -> NDArray[np.float64]:
+        forest, b = self._forest, len(self.bins_)
+        masses = np.empty((len(features), b))
+        _leaf_samples(
+            features,
+            only,
+            forest.root,
+            forest.left,
+            forest.right,
+            forest.feature,
+            forest.threshold,
+            forest.leaf,
+            forest.place,
+            forest.share,
+            self.pooled_,
+            self.pooled_share,
+            masses,
+        )
+        return masses
+
+    def _grow(
+        self,
+        features: NDArray[np.float32],
+        target: NDArray[np.float64],
+        weights: NDArray[np.float64],
+        place: NDArray[np.int64],
+    ) -> None:
+        """Grow the trees and put the samples into their leaves."""
+        # Imported when needed: it takes a second.
+        from sklearn.ensemble import RandomForestRegressor
+
+        k = len(target)
+        grown = RandomForestRegressor(
+            self.trees,
+            min_samples_leaf=min(self.leaf_samples, max(1, k // 4)),
+            max_features=self.tried,
+            max_samples=min(k, self.tree_samples),
+            random_state=0,
+            n_jobs=-1,
+        ).fit(features, target, sample_weight=weights)
+        parts: list[tuple[NDArray[Any], ...]] = []
+        self._left_out = np.ones((len(grown.estimators_), k), dtype=np.bool_)
+        root = 0
+        for number, (one, drawn) in enumerate(
+            zip(grown.estimators_, grown.estimators_samples_, strict=True)
+        ):
+            tree = one.tree_
+            times = np.bincount(drawn, minlength=k) * weights
+            inside = np.flatnonzero(times)
+            self._left_out[number, inside] = False
+            leaf = tree.apply(features[inside])
+            by_leaf = np.lexsort((place[inside], leaf))
+            inside, leaf = inside[by_leaf], leaf[by_leaf]
+            total = np.bincount(leaf, times[inside], tree.node_count)
+            inner = tree.children_left >= 0
+            parts.append(
+                (
+                    np.where(inner, tree.children_left + root, -1),
+                    np.where(inner, tree.children_right + root, -1),
+                    np.where(inner, tree.feature, 0),
+                    tree.threshold,
+                    np.bincount(leaf, minlength=tree.node_count),
+                    place[inside],
+                    (times[inside] / total[leaf]).astype(np.float32),
+                )
+            )
+            root += tree.node_count
+        left, right, feature, threshold, size, places, share = (
+            np.concatenate(columns) for columns in zip(*parts, strict=True)
+        )
+        sizes = [len(part[0]) for part in parts]
+        self._forest = _Trees(
+            root=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+            left=left.astype(np.int32),
+            right=right.astype(np.int32),
+            feature=feature.astype(np.int32),
+            threshold=threshold.astype(np.float64),
+            leaf=np.concatenate([[0], np.cumsum(size)]).astype(np.int64),
+            place=places.astype(np.int32),
+            share=share,
+        )
+
+
+@kernel
+def _leaf_samples(
+    features: NDArray[np.float32],
+    only: NDArray[np.bool_],
+    root: NDArray[np.int64],
+    left: NDArray[np.int32],
+    right: NDArray[np.int32],
+    feature: NDArray[np.int32],
+    threshold: NDArray[np.float64],
+    leaf: NDArray[np.int64],
+    place: NDArray[np.int32],
+    share: NDArray[np.float32],
+    pooled_masses: NDArray[np.float64],
+    pooled_share: float,
+    masses: NDArray[np.float64],
+) -> None:
+    """Masses of each request by the samples in its leaves; `only` says which trees may speak."""
+    n, b = masses.shape
+    # As many rows at a time as stay in the processor's cache.
+    shares = np.empty((_ROWS, 2 * b), dtype=np.float32)
+    trees = np.empty(_ROWS)
+    for start in range(0, n, _ROWS):
+        count = min(_ROWS, n - start)
+        shares[:] = np.float32(0.0)
+        trees[:] = 0.0
+        for tree in range(len(root) - 1):
+            for row in range(count):
+                if len(only) and not only[tree, start + row]:
+                    continue
+                v = root[tree]
+                while left[v] >= 0:
+                    goes_left = features[start + row, feature[v]] <= threshold[v]
+                    v = left[v] if goes_left else right[v]
+                trees[row] += 1.0
+                for i in range(leaf[v], leaf[v + 1]):
+                    shares[row, place[i]] += share[i]
+        for row in range(count):
+            _end_in_bins(shares[row], trees[row], pooled_masses, pooled_share, masses[start + row])
+
+
+@kernel
+def _end_in_bins(
+    shares: NDArray[np.float32],
+    trees: float,
+    pooled_masses: NDArray[np.float64],
+    pooled_share: float,
+    masses: NDArray[np.float64],
+) -> None:
+    """Probability of each bin, by what ended in it of those that had come so far."""
+    b = len(masses)
+    scale = 1.0 / trees if trees > 0.0 else 0.0
+    ending, censored, left_over = 0.0, 0.0, 0.0
+    # What may still end in each bin, from the last one down.
+    for j in range(b - 1, -1, -1):
+        left_over += pooled_share * pooled_masses[j]
+        ended = shares[j] * scale
+        ending += ended
+        risk = left_over + ending + censored
+        hazard = (pooled_share * pooled_masses[j] + ended) / risk if risk > 0.0 else 1.0
+        masses[j] = min(1.0, hazard)
+        censored += shares[b + j] * scale
+    alive = 1.0
+    for j in range(b):
+        hazard = masses[j]
+        masses[j] = alive * hazard
+        alive *= 1.0 - hazard
+    masses[b - 1] += alive

@@ -1,0 +1,109 @@
+"""Distributions of lengths over bins, some of the lengths only known to exceed a number."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr
+
+FloatArray = NDArray[np.float64]
+
+# Bins for lengths that were seen, at most.
+_SEEN_BINS = 96
+# Bins beyond the longest length, each that much longer than the one before.
+_BEYOND, _GROWTH = 16, 1.4
+# Samples that the prior counts as where some requests have not ended: next to nothing but for
+# lengths that few have reached.
+_PRIOR_SAMPLES = 0.5
+# Median and spread of the logarithm, see `PriorPredictor`.
+_PRIOR_MEDIAN, _PRIOR_SIGMA = 200.0, 1.1
+
+
+@dataclass(frozen=True)
+class Bins:
+    """Ranges of lengths: bin j is over ``upper[j - 1]`` (0 for the first) up to ``upper[j]``.
+
+    Attributes:
+        upper: rising; float64 [b].
+        value: mean length in each; float64 [b].
+    """
+
+    upper: FloatArray
+    value: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.upper)
+
+    def places(self, tokens: NDArray[np.int64], censored: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Bin of each length; b plus the first bin that it may be in, where it is censored; [k]."""
+        ended = np.searchsorted(self.upper, tokens, side="left")
+        first = np.searchsorted(self.upper, tokens, side="right")
+        b = len(self)
+        return np.where(censored, b + np.minimum(first, b - 1), np.minimum(ended, b - 1))
+
+    def expected_beyond(
+        self, tokens: NDArray[np.int64], masses: FloatArray, logarithm: bool
+    ) -> FloatArray:
+        """Expected length, or its logarithm, of those that exceed these; float64 [k].
+
+        Args:
+            tokens: int64 [k].
+            masses: their distributions; float64 [k, b].
+            logarithm: which of the two.
+        """
+        beyond = masses * (self.upper[None, :] > tokens[:, None])
+        length = np.maximum(self.value[None, :], tokens[:, None] + 1.0)
+        values = np.log(length) if logarithm else length
+        total = beyond.sum(axis=1)
+        mean = (beyond * values).sum(axis=1) / np.maximum(total, 1e-300)
+        least = tokens + 1.0
+        return np.where(total > 0.0, mean, np.log(least) if logarithm else least)
+
+
+def bins_of(tokens: NDArray[np.int64], weights: FloatArray, censored: NDArray[np.bool_]) -> Bins:
+    """Bins so fine that lengths that differ lie apart, where there are not too many of them."""
+    ended = tokens[~censored]
+    total = weights[~censored]
+    if len(ended):
+        upper, group = np.unique(ended, return_inverse=True)
+        if len(upper) > _SEEN_BINS:
+            share = np.cumsum(np.bincount(group, total)) / total.sum()
+            steps = np.ceil(share * _SEEN_BINS - 1e-9)
+            upper = upper[np.append(steps[1:] != steps[:-1], True)]
+        upper = upper.astype(np.float64)
+        place = np.searchsorted(upper, ended)
+        value = np.bincount(place, total * ended) / np.bincount(place, total)
+    else:
+        upper = value = np.empty(0)
+    if not censored.any():
+        return Bins(upper, value)
+    # Where only running requests have been so long, and beyond.
+    longest = float(upper[-1]) if len(upper) else 1.0
+    most = max(longest, float(tokens.max(initial=1)), 4.0 * _PRIOR_MEDIAN)
+    between = longest * (most / longest) ** (np.arange(1, 17) / 16.0) if most > longest else []
+    further = most * _GROWTH ** np.arange(1, _BEYOND + 1)
+    ends = np.unique(np.rint(np.concatenate([between, further])))
+    ends = ends[ends > longest] if len(upper) else ends
+    starts = np.append(longest if len(upper) else 0.0, ends[:-1])
+    return Bins(np.append(upper, ends), np.append(value, np.sqrt(np.maximum(starts, 1.0) * ends)))
+
+
+def pooled(bins: Bins, place: NDArray[np.int64], weights: FloatArray) -> FloatArray:
+    """Probability of each bin by all samples; float64 [b].
+
+    With a trace of a prior where some have not ended.
+    """
+    b = len(bins)
+    shares = np.bincount(place, weights, 2 * b)
+    below = ndtr((np.log(bins.upper) - np.log(_PRIOR_MEDIAN)) / _PRIOR_SIGMA)
+    counts_as = _PRIOR_SAMPLES if shares[b:].any() else 0.0
+    prior = counts_as * np.diff(below, prepend=0.0)
+    prior[-1] += counts_as * (1.0 - below[-1])
+    ended, censored = shares[:b] + prior, shares[b:]
+    ending = np.cumsum(ended[::-1])[::-1]
+    later = np.append(np.cumsum(censored[::-1])[::-1][1:], 0.0)
+    hazard = np.minimum(1.0, ended / np.maximum(ending + later, 1e-300))
+    alive = np.append(1.0, np.cumprod(1.0 - hazard))
+    masses = alive[:-1] * hazard
+    masses[-1] += alive[-1]
+    return masses / masses.sum()
