@@ -1,7 +1,7 @@
 """`PolicyInput`: what is known of the requests, and of prices, when a policy is made."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -68,6 +68,35 @@ class PolicyInput:
 
     def __len__(self) -> int:
         return len(self.depth_first)
+
+    def take(self, requests: NDArray[np.int64]) -> "PolicyInput":
+        """The same of some requests, which are numbered anew in the given order; int64 [m]."""
+        place = np.full(len(self), -1, dtype=np.int64)
+        place[requests] = np.arange(len(requests))
+        _, family = np.unique(self.family[requests], return_inverse=True)
+        orders = {name: place[getattr(self, name)] for name in ("depth_first", "by_density")}
+        columns = ("prompt_tokens", "new_prompt_tokens", "outcomes", "density")
+        return replace(
+            self,
+            **{name: order[order >= 0] for name, order in orders.items()},
+            **{name: getattr(self, name)[requests] for name in columns},
+            family=family.astype(np.int64, copy=False),
+        )
+
+    def with_outcomes(self, outcomes: NDArray[np.float64]) -> "PolicyInput":
+        """The same with other output lengths, and the densities that follow from them.
+
+        Args:
+            outcomes: float64 [n, OUTCOMES].
+        """
+        changed = replace(self, outcomes=outcomes)
+        compute_s = self.prices.token_s * (self.new_prompt_tokens + changed.output_tokens)
+        memory_s = self.prices.read_s * np.maximum(changed.reads, 1e-9)
+        return replace(
+            changed,
+            density=compute_s / memory_s,
+            root_density=float(compute_s.sum() / memory_s.sum()),
+        )
 
     @cached_property
     def output_tokens(self) -> NDArray[np.float64]:

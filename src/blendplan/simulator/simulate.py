@@ -9,14 +9,17 @@ from numpy.typing import NDArray
 from blendplan.cost.step import StepTable
 from blendplan.errors import BlendplanError
 from blendplan.hardware.engine_limits import EngineLimits
+from blendplan.policy.progress import Progress as RunProgress
 from blendplan.policy.state_machine import Policy
 from blendplan.simulator.kv_cache import empty_cache
 from blendplan.simulator.loop import step_loop
 from blendplan.simulator.series import empty_series, means
-from blendplan.simulator.steps import idle_engine
+from blendplan.simulator.steps import Engine, idle_engine
 from blendplan.simulator.workload import Workload
 
 Progress = Callable[[int, int], None]
+Revise = Callable[[Policy, RunProgress], Policy]
+"""The policy to go on with, given the present one and how far the run is."""
 
 # Steps between two returns from compiled code: often enough for Ctrl-C and a progress bar.
 _STEPS_PER_CALL = 20_000
@@ -109,6 +112,18 @@ class SimulatedRun:
         return dict(zip(("p50", "p95", "p99"), map(float, values), strict=True))
 
 
+def progress_of(engine: Engine) -> RunProgress:
+    """How far the simulated engine is."""
+    now = engine.now[0]
+    n = len(engine.prompt_tokens)
+    admitted = np.zeros(n, dtype=np.bool_)
+    admitted[engine.admission[: now.admitted]] = True
+    finished = engine.generated == engine.output_tokens
+    return RunProgress(
+        np.sort(engine.running[: now.running]), admitted, finished, engine.generated.copy()
+    )
+
+
 def simulate_run(
     workload: Workload,
     policy: Policy,
@@ -116,6 +131,8 @@ def simulate_run(
     table: StepTable,
     *,
     progress: Progress | None = None,
+    revise: Revise | None = None,
+    revise_every: int = 64,
 ) -> SimulatedRun:
     """Run every request of ``workload`` under ``policy``.
 
@@ -143,7 +160,10 @@ def simulate_run(
     run_steps = step_loop(policy.transitions)
     now = engine.now[0]
     steps_before = -1
-    while not run_steps(engine, cache, policy.state, table, series, _STEPS_PER_CALL):
+    most_steps = _STEPS_PER_CALL if revise is None else revise_every
+    while not run_steps(engine, cache, policy.state, table, series, most_steps):
+        if revise is not None:
+            policy = revise(policy, progress_of(engine))
         if now.steps == steps_before:
             raise BlendplanError(
                 f"policy {policy.name!r} admits none of the {len(workload) - now.finished} waiting "

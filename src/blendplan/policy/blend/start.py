@@ -174,7 +174,12 @@ def blend_state(
         size_below=below,
         size_above=above,
         learned=learned,
-        now=scalars(NOW, limit=options.limit, tokens_left=parameters.tokens, reads_left=parameters.reads),
+        now=scalars(
+            NOW,
+            limit=options.limit,
+            tokens_left=parameters.tokens,
+            reads_left=parameters.reads,
+        ),
     )
 
 

@@ -96,14 +96,18 @@ class BlendState(NamedTuple):
             0 over all: ``shift`` as it is believed to be, and of those that have finished the
             number and the sum; COHORT [COHORTS].
         now: one record of NOW. ``clock`` in steps; ``blocked`` while the next memory-heavy request
-            is known not to fit; ``next_compute`` and ``next_memory``, places in the queues; ``long_running``, how many there are; ``bucket`` of the clock;
-            ``running`` requests and ``running_offset``, the sum of their prompts less their steps
-            of admission; ``short_tokens`` and ``compute_tokens``, KV tokens that running short and
-            compute-heavy requests hold at their ends; ``unexpected_tokens``, KV tokens in use that
-            no prediction accounts for; ``credit_tokens``, tokens that earlier steps were kept short
-            of; ``tokens_left`` to compute; ``reads_running``, KV tokens that running requests have
-            read; ``reads_left`` of waiting requests, ``reads_done`` of finished ones, and
-            ``reads_expected`` and ``reads_likely`` of those that have been admitted, by side.
+            is known not to fit; ``limit``, share of M that the projected peak may reach;
+            ``lost_tokens`` to recompute after preemptions, ``new_tokens`` computed and
+            ``used_tokens``, the sum of what was in use, since the bucket began; ``next_compute``
+            and ``next_memory``, places in the queues; ``long_running``, how many there are;
+            ``bucket`` of the clock; ``running`` requests and ``running_offset``, the sum of their
+            prompts less their steps of admission; ``short_tokens`` and ``compute_tokens``, KV
+            tokens that running short and compute-heavy requests hold at their ends;
+            ``unexpected_tokens``, KV tokens in use that no prediction accounts for;
+            ``credit_tokens``, tokens that earlier steps were kept short of; ``tokens_left`` to
+            compute; ``reads_running``, KV tokens that running requests have read; ``reads_left`` of
+            waiting requests, ``reads_done`` of finished ones, and ``reads_expected`` and
+            ``reads_likely`` of those that have been admitted, by side.
     """
 
     parameters: BlendParameters

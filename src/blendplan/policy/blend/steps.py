@@ -125,12 +125,11 @@ def _reads_left(state: BlendState) -> float:
 @kernel
 def _next_request(state: BlendState, running: int) -> int:
     now = state.now[0]
-    if now.next_memory < len(state.memory_order):
-        if running == 0 or not now.blocked:
-            request = state.memory_order[now.next_memory]
-            if running == 0 or _fits(state, request):
-                return request
-            now.blocked = True
+    if now.next_memory < len(state.memory_order) and (running == 0 or not now.blocked):
+        request = state.memory_order[now.next_memory]
+        if running == 0 or _fits(state, request):
+            return request
+        now.blocked = True
     if now.next_compute < len(state.compute_order):
         request = state.compute_order[now.next_compute]
         if running == 0 or _fits(state, request):
@@ -167,7 +166,7 @@ def _memory_share(state: BlendState) -> float:
 
 @kernel
 def _shares(state: BlendState) -> tuple[float, float]:
-    memory = _memory_share(state)
+    memory = min(state.parameters.kv_tokens, _memory_share(state))
     return state.parameters.kv_tokens - memory, memory
 
 
@@ -198,6 +197,13 @@ def _admitted(state: BlendState, request: int) -> None:
     state.started[request] = clock
     now.running += 1
     now.running_offset += state.prompt_tokens[request] + state.generated[request] - clock
+    enter(state, request)
+
+
+@kernel
+def enter(state: BlendState, request: int) -> None:
+    """Enter a running request among those that hold KV tokens."""
+    now = state.now[0]
     if _is_long(state, request):
         position = now.long_running
         state.long_running[position] = request

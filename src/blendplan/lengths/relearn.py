@@ -1,0 +1,69 @@
+"""`Relearner`: output lengths of a job as it runs, from those that have ended and those that have
+not.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blendplan.lengths.from_prompts import ended_or_cut_off
+from blendplan.lengths.learner import LengthLearner
+from blendplan.lengths.predicted import OUTCOMES, Lengths
+
+# Most requests that are learned from.
+MOST_SAMPLES = 4000
+# A running request tells something once it has generated this many tokens.
+LEAST_GENERATED = 1
+# Requests that must have ended before anything is learned.
+LEAST_ENDED = 30
+
+
+class Relearner:
+    """Learns lengths anew from a run.
+
+    Args:
+        features: of n requests, see `request_features`; float32 [n, f].
+        expected: lengths as they were predicted before the run.
+        max_tokens: caps, -1 where there is none; int32 [n].
+    """
+
+    def __init__(
+        self, features: NDArray[np.float32], expected: Lengths, max_tokens: NDArray[np.int32]
+    ) -> None:
+        first = np.log(expected.outcomes[:, [OUTCOMES // 2, -1]])
+        self._features = np.concatenate([features, first.astype(np.float32)], axis=1)
+        self._expected = expected
+        self._max_tokens = max_tokens
+        sure = expected.outcomes[:, 0] == expected.outcomes[:, -1]
+        self._sampled = sure & ~expected.known
+        self._unsure = ~sure
+
+    def lengths(
+        self, finished: NDArray[np.bool_], running: NDArray[np.int64], generated: NDArray[np.int32]
+    ) -> Lengths | None:
+        """Lengths of all n requests by what is known by now; None while that is too little.
+
+        Args:
+            finished: bool [n].
+            running: requests that have begun and not ended; int64 [m].
+            generated: tokens generated so far; int32 [n].
+        """
+        ended = np.flatnonzero(finished & self._unsure)
+        if len(ended) < LEAST_ENDED:
+            return None
+        sampled = np.flatnonzero(self._sampled)
+        going = running[self._unsure[running] & (generated[running] >= LEAST_GENERATED)]
+        rows = np.concatenate([ended, sampled, going])
+        tokens = np.concatenate(
+            [generated[ended], self._expected.mean[sampled], generated[going]]
+        ).astype(np.int32)
+        still = np.arange(len(rows)) >= len(ended) + len(sampled)
+        exact, cut_off = ended_or_cut_off(tokens, self._max_tokens[rows])
+        if len(rows) > MOST_SAMPLES:
+            kept = np.random.default_rng(0).choice(len(rows), MOST_SAMPLES, replace=False)
+            kept.sort()
+            rows, exact, cut_off, still = rows[kept], exact[kept], cut_off[kept], still[kept]
+        learner = LengthLearner().fit(self._features[rows], exact, None, cut_off | still)
+        caps = np.where(self._max_tokens < 0, np.inf, self._max_tokens.astype(np.float64))
+        predicted = learner.predict(self._features).within(1.0, caps)
+        sure = np.flatnonzero(~self._unsure)
+        return predicted.certain(sure, self._expected.mean[sure])

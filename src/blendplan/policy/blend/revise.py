@@ -1,0 +1,71 @@
+"""`revise`: the policy `blend` goes over to better predictions while it runs."""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blendplan.hardware.engine_limits import EngineLimits
+from blendplan.kernels.kernel import kernel
+from blendplan.policy.blend.learning import elapsed_steps, expect_reads
+from blendplan.policy.blend.start import BlendOptions, blend_state
+from blendplan.policy.blend.state import BlendState
+from blendplan.policy.blend.steps import enter
+from blendplan.policy.blend.timetable import arrange
+from blendplan.policy.known import PolicyInput
+from blendplan.policy.progress import Progress
+from blendplan.policy.state_machine import Policy
+
+# What goes on as it was.
+_KEPT = ("clock", "limit", "running", "running_offset", "credit_tokens", "reads_running")
+
+
+def revise(policy: Policy, known: PolicyInput, progress: Progress, limits: EngineLimits) -> Policy:
+    """The same policy with what is known by now; waiting requests are arranged anew.
+
+    Args:
+        policy: over n requests, as far as it has come.
+        known: what is known of them by now.
+        progress: of the run.
+        limits: of the engine.
+    """
+    old = policy.state
+    waiting = np.flatnonzero(~progress.admitted)
+    if not isinstance(old, BlendState) or not len(waiting):
+        return policy  # A plain queue does not look at lengths.
+    options = BlendOptions(**policy.parameters)  # type: ignore[arg-type]
+    rest = known.take(waiting)
+    part = blend_state(rest, arrange(rest, limits, options), limits, options)
+    memory_side = old.memory_side.copy()
+    memory_side[waiting] = part.memory_side
+    whole = blend_state(known, arrange(known, limits, options), limits, options)
+    now = part.now.copy().view(np.recarray)
+    for name in _KEPT:
+        now[name] = old.now[name]
+    state = whole._replace(
+        parameters=part.parameters,
+        compute_order=waiting[part.compute_order],
+        memory_order=waiting[part.memory_order],
+        memory_side=memory_side,
+        started=old.started,
+        generated=old.generated,
+        now=now,
+    )
+    now[0].bucket = int(now[0].clock) // state.parameters.bucket_steps
+    _enter_all(state, progress.running)
+    side = policy.side
+    side[waiting] = part.memory_side
+    return replace(policy, state=state, side=side)
+
+
+@kernel
+def _enter_all(state: BlendState, running: NDArray[np.int64]) -> None:
+    """Enter the running requests, with what is to be expected of them by now."""
+    now = state.now[0]
+    for request in running:
+        enter(state, request)
+        expect_reads(state, request)
+        side = int(state.memory_side[request])
+        now.reads_expected[side] += state.likely_reads[request]
+        expected = max(state.output_tokens[request], elapsed_steps(state, request))
+        now.tokens_left += expected - elapsed_steps(state, request)

@@ -1,0 +1,23 @@
+"""`Progress`: how far a run is, as whoever runs the steps tells it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run of n requests is.
+
+    Attributes:
+        running: requests in the engine that hold room, in order of admission; int64 [m].
+        admitted: whether the engine has been given the request; bool [n].
+        finished: whether it is done; bool [n].
+        generated: output tokens so far; int32 [n].
+    """
+
+    running: NDArray[np.int64]
+    admitted: NDArray[np.bool_]
+    finished: NDArray[np.bool_]
+    generated: NDArray[np.int32]
