@@ -67,7 +67,8 @@ def measured(mixed: Mixture, seeds: int) -> tuple[NDArray[np.float64], str]:
     count = np.bincount(mixed.part)
     mean = np.bincount(mixed.part, truth) / count
     rare = np.flatnonzero(count < 0.1 * n)
-    source = int(max(rare if len(rare) else range(len(count)), key=lambda part: mean[part]))
+    rare = rare if len(rare) else np.arange(len(count))
+    source = int(rare[np.argmax(mean[rare])])
     inside = truth * (mixed.part == source)
 
     def uniform(seed: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -87,8 +88,8 @@ def measured(mixed: Mixture, seeds: int) -> tuple[NDArray[np.float64], str]:
     for seed in range(seeds):
         for way, draw in enumerate(ways):
             rows, weights = draw(seed)
-            for which, values in enumerate((truth, inside)):
-                errors[seed, way, which] = weights @ values[rows] / values.sum() - 1.0
+            for place, values in enumerate((truth, inside)):
+                errors[seed, way, place] = weights @ values[rows] / values.sum() - 1.0
         total = total_interval(hidden, tree, rows, mixed.requests.output_tokens[rows], strata)
         held += total.low <= truth.sum() <= total.high
         widths.append((total.high - total.low) / truth.sum())

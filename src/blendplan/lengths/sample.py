@@ -71,7 +71,7 @@ def choose_sample(
     sizes = np.bincount(kind, minlength=len(strata))
     cap = requests.max_tokens[unknown]
     spread = np.sqrt(np.where(cap < 0, _LARGEST_CAP, np.minimum(cap, _LARGEST_CAP)))
-    spreads = np.bincount(kind, spread, minlength=len(strata))
+    spreads = np.bincount(kind, spread, len(strata)).astype(np.float64)
     samples = allocation(sizes, spreads, strata.cut, count)
     starts = np.random.default_rng(seed).random(len(sizes))
     which = np.repeat(np.arange(len(sizes)), samples)
