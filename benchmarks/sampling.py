@@ -18,7 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from benchmarks.mixture_sets import Mixture, mixture, recipes
+from benchmarks.mixture_recipes import recipes
+from benchmarks.mixture_sets import Mixture, mixture
 from numpy.typing import NDArray
 
 from blendplan.errors import BlendplanError
