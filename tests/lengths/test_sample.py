@@ -118,13 +118,13 @@ def test_subtrees_within_a_kind_get_their_share(mixture: Mixture) -> None:
         assert (np.abs(seen - size * rate) < 1 + 1e-9).all()
 
 
-def slow_shares(sizes: list[int], cut: list[int]) -> list[float]:
-    """Each side of the earliest cut gets its part by the power 3/4, then so within each side."""
-    if len(sizes) == 1:
+def slow_shares(spreads: list[float], cut: list[int]) -> list[float]:
+    """Each side of the earliest cut gets its part by the root, then so within each side."""
+    if len(spreads) == 1:
         return [1.0]
     at = cut.index(min(cut)) + 1
-    parts = [(sizes[:at], cut[: at - 1]), (sizes[at:], cut[at:])]
-    roots = [sum(part) ** 0.75 for part, _ in parts]
+    parts = [(spreads[:at], cut[: at - 1]), (spreads[at:], cut[at:])]
+    roots = [sum(part) ** 0.5 for part, _ in parts]
     return [
         root / sum(roots) * share
         for root, (part, cuts) in zip(roots, parts, strict=True)
@@ -132,16 +132,24 @@ def slow_shares(sizes: list[int], cut: list[int]) -> list[float]:
     ]
 
 
-@given(st.lists(st.integers(1, 3000), min_size=1, max_size=40), st.data())
+KINDS = st.lists(st.tuples(st.integers(1, 3000), st.floats(1.0, 64.0)), min_size=1, max_size=40)
+
+
+@given(KINDS, st.data())
 def test_allocation_gives_each_kind_some_and_none_too_many(
-    sizes: list[int], data: st.DataObject
+    kinds: list[tuple[int, float]], data: st.DataObject
 ) -> None:
+    sizes = [size for size, _ in kinds]
+    spreads = [size * spread for size, spread in kinds]
     cut = data.draw(st.permutations(range(len(sizes) - 1)))
     count = data.draw(st.integers(len(sizes), sum(sizes)))
-    samples = allocation(np.array(sizes), np.array(cut, dtype=np.int64), count)
+    samples = allocation(np.array(sizes), np.array(spreads), np.array(cut, dtype=np.int64), count)
     assert samples.sum() == count
-    least = min(3, count // len(sizes))
-    shares = slow_shares(sizes, list(cut))
+    least = min(2, count // len(sizes))
+    shares = [
+        0.5 * spread / sum(spreads) + 0.5 * share
+        for spread, share in zip(spreads, slow_shares(spreads, list(cut)), strict=True)
+    ]
     free = [
         (sampled, share)
         for size, sampled, share in zip(sizes, samples, shares, strict=True)
@@ -159,17 +167,25 @@ def test_allocation_gives_each_kind_some_and_none_too_many(
 def test_a_rare_kind_that_is_like_no_other_is_sampled_densely() -> None:
     """One in a hundred; the rest is one kind in effect, cut into ten."""
     sizes = np.array([100, *[990] * 10])
-    samples = allocation(sizes, np.arange(10), 400)
-    assert samples[0] == 12
-    assert samples[1] == round(388 * 990**0.75 / (990**0.75 + 8910**0.75))
-    late = allocation(sizes, np.array([9, *range(9)]), 400)
+    samples = allocation(sizes, 64.0 * sizes, np.arange(10), 400)
+    assert samples[0] == round(200 * 0.01 + 200 * 1 / (1 + 99**0.5))
+    late = allocation(sizes, 64.0 * sizes, np.array([9, *range(9)]), 400)
     assert late[0] < samples[0]
 
 
+def test_kinds_with_small_caps_are_sampled_less(mixture: Mixture) -> None:
+    caps = [8 if kind == 0 else 4096 for kind in mixture.kind]
+    prompts = [mixture.requests.prompt(row) for row in range(len(caps))]
+    requests = requests_from_lists(prompts, max_tokens=caps)
+    rows = choose_sample(mixture.tree, requests)
+    free = np.count_nonzero(mixture.kind[mixture.sample(0)] == 0)
+    assert 2 <= np.count_nonzero(mixture.kind[rows] == 0) < free / 2
+
+
 def test_kinds_without_a_request_get_no_sample() -> None:
-    assert allocation(np.array([0, 30, 0, 30, 0]), np.array([1, 0, 3, 2]), 20).tolist() == [
-        0, 10, 0, 10, 0,
-    ]  # fmt: skip
+    sizes = np.array([0, 30, 0, 30, 0])
+    samples = allocation(sizes, 1.0 * sizes, np.array([1, 0, 3, 2]), 20)
+    assert samples.tolist() == [0, 10, 0, 10, 0]
 
 
 def test_nothing_is_sampled_where_every_length_is_known() -> None:

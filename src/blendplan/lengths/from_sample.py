@@ -10,9 +10,9 @@ from blendplan.errors import BlendplanError
 from blendplan.lengths.earlier_results import Results
 from blendplan.lengths.from_prompts import lengths_from_prompts
 from blendplan.lengths.nearest_subtree import NearestSubtreePredictor
-from blendplan.lengths.predicted import Lengths
+from blendplan.lengths.predicted import Lengths, Total
 from blendplan.lengths.strata import strata_of
-from blendplan.lengths.totals import Total, total_interval
+from blendplan.lengths.totals import total_interval
 from blendplan.lengths.weights import sample_weights
 from blendplan.requests.columns import Requests
 from blendplan.tree.prefix_tree import PrefixTree

@@ -13,11 +13,10 @@ from blendplan.tree.prefix_tree import PrefixTree
 # Fewer say too little of outputs that differ a thousandfold.
 LEAST_SAMPLES = 200
 # Fewest samples of a kind of requests, as far as it has them.
-_LEAST_OF_A_KIND = 3
-# Where kinds are parted, either side is sampled with this power of its requests. 1 is best for the
-# total where all are alike and loses rare kinds, 1/2 keeps those and costs a total of common ones
-# (benchmarks/sampling.py).
-_POWER = 0.75
+_LEAST_OF_A_KIND = 2
+# Outputs spread no further than up to their cap. The root of it, since most stay well below; a
+# request without one, or with a larger one, counts as one with this.
+_LARGEST_CAP = 4096
 
 
 def choose_sample(
@@ -31,7 +30,8 @@ def choose_sample(
 
     Requests are parted into kinds by words, length, cap and sharing, see `strata_of`. Each kind
     gets a number of samples by `allocation`, which samples a rare kind, such as may well have the
-    longest outputs, more densely than those that are like many others.
+    longest outputs, more densely than those that are like many others, and one with small caps
+    less.
     Within a kind the sampling is systematic, in depth-first order of the prefix tree from a random
     start: each of its requests is chosen with the same probability, and every subtree gets its
     share, give or take one. `sample_weights` says for how many requests each of the chosen stands.
@@ -69,7 +69,10 @@ def choose_sample(
     kind = strata.number[unknown]
     in_kinds = unknown[np.argsort(kind, kind="stable")]
     sizes = np.bincount(kind, minlength=len(strata))
-    samples = allocation(sizes, strata.cut, count)
+    cap = requests.max_tokens[unknown]
+    spread = np.sqrt(np.where(cap < 0, _LARGEST_CAP, np.minimum(cap, _LARGEST_CAP)))
+    spreads = np.bincount(kind, spread, len(strata)).astype(np.float64)
+    samples = allocation(sizes, spreads, strata.cut, count)
     starts = np.random.default_rng(seed).random(len(sizes))
     which = np.repeat(np.arange(len(sizes)), samples)
     place = np.arange(count) - np.repeat(np.cumsum(samples) - samples, samples)
@@ -78,24 +81,29 @@ def choose_sample(
     return np.sort(in_kinds[begin[which] + np.minimum(within, sizes[which] - 1)])
 
 
-def allocation(sizes: NDArray[np.int64], cut: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """Samples of each kind: more densely where a kind is rare and unlike the others.
+def allocation(
+    sizes: NDArray[np.int64], spreads: NDArray[np.float64], cut: NDArray[np.int64], count: int
+) -> NDArray[np.int64]:
+    """Samples of each kind: enough of the common ones for a total, more of the rare ones.
 
-    Kinds were parted two by two, the least alike first. Of the samples of both sides of a cut, each
-    gets a share in proportion to the power 3/4 of its requests: one request in a hundred that is
-    parted from all the others at once gets one sample in thirty, while kinds that a common one was
-    parted into late, about alike in size, share its samples about evenly.
+    Half of the samples go to kinds in proportion to their spread, so that none is seen less than
+    half as often as it would be for the sake of the total alone. The other half is for rare kinds.
+    Kinds were parted two by two, the least alike first; the samples of both sides of a cut are
+    divided in proportion to the roots of their spreads: one request in a hundred that is parted
+    from all the others at once gets a tenth of this half, while kinds that a common one was parted
+    into late share its samples. Measured on mixtures by benchmarks/sampling.py.
 
     Args:
         sizes: requests of each of h kinds; int64 [h].
+        spreads: how far the outputs of their requests may spread, summed; float64 [h].
         cut: when neighbours were parted, see `Strata`; int64 [h - 1].
         count: how many samples there are, at most the sum of the sizes.
 
     Returns:
-        Samples of each kind, summing to ``count``; int64 [h]. A kind has at least 3 or all of its
+        Samples of each kind, summing to ``count``; int64 [h]. A kind has at least 2 or all of its
         requests, or as many as there are for each where that is less, and at most all.
     """
-    shares = _shares(sizes, cut)
+    shares = 0.5 * spreads / spreads.sum() + 0.5 * _shares(spreads, cut)
     each = count // max(1, int(np.count_nonzero(sizes)))
     lowest = np.minimum(sizes, min(_LEAST_OF_A_KIND, each))
     # The rate at which the shares, cut to what is allowed, sum to the count.
@@ -115,18 +123,18 @@ def allocation(sizes: NDArray[np.int64], cut: NDArray[np.int64], count: int) -> 
     return samples
 
 
-def _shares(sizes: NDArray[np.int64], cut: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Share of each kind in the samples, cut by cut; float64 [h]."""
-    shares = np.ones(len(sizes))
-    before = np.concatenate([[0], np.cumsum(sizes)])
-    stretches = [(0, len(sizes))]
+def _shares(spreads: NDArray[np.float64], cut: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Share of each kind where the roots of both sides count at each cut; float64 [h]."""
+    shares = np.ones(len(spreads))
+    before = np.concatenate([[0.0], np.cumsum(spreads)])
+    stretches = [(0, len(spreads))]
     while stretches:
         start, end = stretches.pop()
         if end - start < 2:
             continue
         middle = start + int(np.argmin(cut[start : end - 1])) + 1
-        first = float(before[middle] - before[start]) ** _POWER
-        second = float(before[end] - before[middle]) ** _POWER
+        first = np.sqrt(before[middle] - before[start])
+        second = np.sqrt(before[end] - before[middle])
         if first + second > 0.0:
             shares[start:middle] *= first / (first + second)
             shares[middle:end] *= second / (first + second)

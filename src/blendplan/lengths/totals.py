@@ -17,7 +17,7 @@ _LEVEL = 0.9
 # Variance of the outputs of a kind over the square of their mean where samples do not tell, and how
 # many samples that counts as. Chosen on mixtures (benchmarks/sampling.py).
 _PRIOR_VARIANCE = 2.0
-_PRIOR_SAMPLES = 3.0
+_PRIOR_SAMPLES = 2.0
 
 
 def total_interval(
@@ -33,7 +33,7 @@ def total_interval(
     beforehand. Its variance is that of a stratified sample without replacement (W. G. Cochran,
     "Sampling Techniques", 5.3), over kinds that are joined until each has two samples. A handful of
     samples of a kind whose outputs are mostly short and sometimes long will mostly agree; so twice
-    the square of the mean of a kind counts as the variance of three samples more. The interval is
+    the square of the mean of a kind counts as the variance of two samples more. The interval is
     Student's, with the degrees of freedom by Satterthwaite, on a logarithmic scale: a total cannot
     be negative, and is more often far too small than far too large.
 

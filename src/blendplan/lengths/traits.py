@@ -15,6 +15,7 @@ _WINDOW = 32
 # A word has to be in this share of the prompts to tell kinds apart, and at most so many do.
 _RARE = 0.003
 _MOST_WORDS = 256
+_SLOTS = 1 << 14
 # Weight of length, cap and sharing against that of all words together, which is 1.
 _NUMBERS_WEIGHT = 0.35
 
@@ -152,6 +153,10 @@ def _present(
     found = np.full((len(rows), 2 * _WINDOW), -1, dtype=np.int16)
     norm = np.zeros(len(rows))
     last_seen = np.full(len(words), -1, dtype=np.int64)
+    # Most tokens are none of the words; this says so at once.
+    maybe = np.zeros(_SLOTS, dtype=np.bool_)
+    for w in range(len(words)):
+        maybe[words[w] & (_SLOTS - 1)] = True
     for i in range(len(rows)):
         start, end = offsets[rows[i]] + skip, offsets[rows[i] + 1]
         count, squares = 0, 0.0
@@ -159,6 +164,8 @@ def _present(
             for side in range(2):
                 token = token_ids[end - 1 - j] if side else token_ids[start + j]
                 word = 2 * np.int64(token) + side
+                if not maybe[word & (_SLOTS - 1)]:
+                    continue
                 low, high = 0, len(words)
                 while low < high:
                     middle = (low + high) >> 1
