@@ -18,7 +18,7 @@ its requests end. The paper's rules hold wherever they say something. Where they
   metered.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -181,7 +181,7 @@ def _next_request(state: ScannerState, running: int) -> int:
 @kernel
 def _side_has_room(state: ScannerState, side: int, request: int) -> bool:
     mine, other = state.sides[side], state.sides[1 - side]
-    if mine.credit <= 0.0 and mine.held_tokens >= FILLED * mine.share_tokens:
+    if mine.credit <= 0.0 and not _fills(mine):
         return False
     # An empty side takes a request of any size: a share smaller than one request must not starve.
     if mine.holders == 0:
@@ -191,17 +191,24 @@ def _side_has_room(state: ScannerState, side: int, request: int) -> bool:
 
 
 @kernel
+def _fills(mine: Any) -> bool:
+    """Whether a side is still so empty that it does not keep to its pace."""
+    return mine.held_tokens < FILLED * mine.share_tokens
+
+
+@kernel
 def _admitted(state: ScannerState, request: int) -> None:
     now = state.now[0]
     side = state.side[request]
     mine = state.sides[side]
+    price = 0.0 if _fills(mine) else _occupancy(state, request)
     if now.left <= now.right:
         if side == COMPUTE and state.order[now.left] == request:
             now.left += 1
-            mine.credit -= _occupancy(state, request)
+            mine.credit -= price
         elif side == MEMORY and state.order[now.right] == request:
             now.right -= 1
-            mine.credit -= _occupancy(state, request)
+            mine.credit -= price
     mine.held_tokens += state.held_tokens[request]
     mine.prefill_tokens += state.new_prompt_tokens[request] / state.output_tokens[request]
     mine.holders += 1
