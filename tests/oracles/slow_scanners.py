@@ -1,13 +1,15 @@
 """The paper's two scanners in plain Python: the oracle of the compiled state machine.
 
 Written from sections 5.3 and algorithm 3 of the paper and DESIGN 8: the two current requests solve
-M_L + M_R = M and M_L rho_L + M_R rho_R = M rho_root; a side of M tokens holds N = M / (p + d/2)
-requests and needs C = N p / d prefill tokens per step to stay full.
+M_L + M_R = M and M_L rho_L + M_R rho_R = M rho; a side of M tokens holds N = M / (p + d/2) requests
+and needs C = N p / d prefill tokens per step to stay full. Where the paper says nothing: what
+`blendplan.policy.paper_scanners` says.
 """
 
 import math
 from collections import deque
 from collections.abc import Sequence
+from itertools import accumulate
 
 LEFT, RIGHT = "compute", "memory"
 
@@ -15,10 +17,11 @@ LEFT, RIGHT = "compute", "memory"
 class SlowScanners:
     """Admits from both ends of ``order``; requests are integers.
 
-    A side admits while its requests fit its share of memory and it has prefill credit; an empty
-    side takes any size. Credit grows by C per step, up to one request's prompt or one step's C.
-    Where both sides have room, the one that is less full goes first. An idle engine always gets a
-    request.
+    A side admits while its requests fit its share of memory, all fit the memory, and the side is
+    less than half full or has credit; an empty side takes any size. Credit grows by the side's
+    share per step, up to one request's (p + d/2) d or one step's share; a request that is admitted
+    to a side at least half full costs its (p + d/2) d. Where both sides have room, the one that is
+    less full goes first. An idle engine always gets a request.
     """
 
     def __init__(
@@ -28,21 +31,33 @@ class SlowScanners:
         prompt: Sequence[float],
         output: Sequence[float],
         density: Sequence[float],
+        reads: Sequence[float],
         root_density: float,
         kv_tokens: float,
+        least_tokens: int,
         max_num_batched_tokens: int,
     ) -> None:
         self.waiting = deque(order)
         self.prompt = prompt
         self.output = output
         self.density = density
-        self.root_density = root_density
         self.kv_tokens = kv_tokens
+        self.least_tokens = least_tokens
         self.max_num_batched_tokens = max_num_batched_tokens
         self.holds: dict[str, list[int]] = {LEFT: [], RIGHT: []}
         self.share = {LEFT: kv_tokens, RIGHT: 0.0}
         self.credit = {LEFT: 0.0, RIGHT: 0.0}
         self.side_of: dict[int, str] = {}
+        self.compute = [0.0, *accumulate(density[request] * reads[request] for request in order)]
+        self.memory = [0.0, *accumulate(reads[request] for request in order)]
+        scale = root_density * self.memory[-1] / self.compute[-1]
+        self.compute = [work * scale for work in self.compute]
+        self.from_left = 0
+
+    def density_of_waiting(self) -> float:
+        first, end = self.from_left, self.from_left + len(self.waiting)
+        compute = self.compute[end] - self.compute[first]
+        return compute / (self.memory[end] - self.memory[first])
 
     def ends(self) -> dict[str, int]:
         return {LEFT: self.waiting[0], RIGHT: self.waiting[-1]}
@@ -55,10 +70,11 @@ class SlowScanners:
 
     def partition(self) -> dict[str, float]:
         left, right = (self.density[request] for request in self.ends().values())
-        m = self.kv_tokens
-        if left == right:
-            return {LEFT: m / 2, RIGHT: m / 2}
-        part = (self.root_density - right) / (left - right)
+        target, m = self.density_of_waiting(), self.kv_tokens
+        if left == right or min(left, right) > target or max(left, right) < target:
+            free = max(0.0, m - self.used(LEFT) - self.used(RIGHT))
+            return {side: self.used(side) + free for side in (LEFT, RIGHT)}
+        part = (target - right) / (left - right)
         m_left = m * min(1.0, max(0.0, part))
         return {LEFT: m_left, RIGHT: m - m_left}
 
@@ -68,20 +84,29 @@ class SlowScanners:
         self.share = self.partition()
         total = 0.0
         for side, request in self.ends().items():
-            p, d = self.prompt[request], self.output[request]
-            n = self.share[side] / (p + d / 2)
-            c = n * p / d
-            self.credit[side] = min(self.credit[side] + c, max(c, p))
-            total += c
-        if running == 0:
+            share = self.share[side]
+            cost = self.size(request) * self.output[request]
+            self.credit[side] = min(self.credit[side] + share, max(share, cost))
+            # N requests like those that run, or else like the next one
+            alike = self.holds[side] or [request]
+            per_step = sum(self.prompt[one] / self.output[one] for one in alike)
+            total += per_step * share / sum(self.size(one) for one in alike)
+        if running == 0 or used_tokens < self.kv_tokens / 4:
             return self.max_num_batched_tokens
-        return min(self.max_num_batched_tokens, max(1, math.ceil(total)))
+        total = max(total, self.least_tokens - running)
+        return min(self.max_num_batched_tokens, max(1, math.ceil(total - 1e-6)))
+
+    def fills(self, side: str) -> bool:
+        return self.used(side) < self.share[side] / 2
 
     def has_room(self, side: str) -> bool:
-        if self.credit[side] <= 0:
+        if self.credit[side] <= 0 and not self.fills(side):
             return False
-        after = self.used(side) + self.size(self.ends()[side])
-        return not self.holds[side] or after <= self.share[side]
+        if not self.holds[side]:
+            return True
+        size = self.size(self.ends()[side])
+        everything = self.used(LEFT) + self.used(RIGHT) + size
+        return self.used(side) + size <= self.share[side] and everything <= self.kv_tokens
 
     def next_request(self, running: int) -> int:
         if not self.waiting:
@@ -105,9 +130,11 @@ class SlowScanners:
         if request in self.waiting:
             if side == LEFT:
                 assert self.waiting.popleft() == request
+                self.from_left += 1
             else:
                 assert self.waiting.pop() == request
-            self.credit[side] -= self.prompt[request]
+            if not self.fills(side):
+                self.credit[side] -= self.size(request) * self.output[request]
         self.holds[side].append(request)
 
     def preempted(self, request: int) -> None:

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -159,7 +160,8 @@ def test_scanners_start_with_both_ends_and_the_partition_of_both() -> None:
     ends = columns.by_density[[0, -1]]
     left, right = columns.density[ends]
     expected = memory_partition(float(ENGINE.kv_tokens), columns.root_density, left, right)
-    assert transitions.shares(state) == expected
+    # The density to reach is that of what waits: at the start, that of the whole.
+    assert transitions.shares(state) == pytest.approx(expected)
     first = transitions.next_request(state, 0)
     transitions.admitted(state, first)
     second = transitions.next_request(state, 1)
@@ -191,6 +193,113 @@ def test_scanner_side_stays_inside_its_share() -> None:
             if len(held[side]) > 1 and step % 7 == side:
                 transitions.finished(state, held[side].pop(0))
     assert checked > 50
+
+
+def tidy_columns(n: int, seed: int) -> PolicyInput:
+    """n requests whose sorted order is by density, and whose whole has the density it should."""
+    columns = columns_of(n, seed)
+    work = columns.density * columns.reads
+    return replace(columns, root_density=float(work.sum() / columns.reads.sum()))
+
+
+@given(st.integers(2, 80), st.integers(0, 99), st.sampled_from([1, 4, 30]))
+@settings(max_examples=100, deadline=None)
+def test_scanner_side_under_half_its_share_never_waits(n: int, seed: int, patience: int) -> None:
+    """Whatever ended before: nobody is offered only when both sides are half full, or full."""
+    columns = tidy_columns(n, seed)
+    policy, chance = make_policy("blendserve", columns, ENGINE), random.Random(seed)
+    state, transitions = policy.state, policy.transitions
+    size = columns.new_prompt_tokens + columns.output_tokens / 2
+    waiting = columns.by_density.tolist()
+    running: list[int] = []
+    while waiting:
+        transitions.begin_step(state, len(running), ENGINE.kv_tokens / 2)
+        while (request := int(transitions.next_request(state, len(running)))) >= 0:
+            transitions.admitted(state, request)
+            waiting.remove(request)
+            running.append(request)
+        if not waiting:
+            return
+        held = {side: sum(size[r] for r in running if state.side[r] == side) for side in (0, 1)}
+        everything = held[COMPUTE] + held[MEMORY]
+        for side, end in ((COMPUTE, 0), (MEMORY, -1)):
+            share, after = state.sides[side].share_tokens, size[waiting[end]]
+            half_full = held[side] >= share / 2 * (1 - 1e-9)
+            fits = held[side] + after < share and everything + after < ENGINE.kv_tokens
+            assert half_full or not fits
+        for request in chance.sample(running, min(len(running), chance.randint(0, patience))):
+            running.remove(request)
+            transitions.finished(state, request)
+
+
+@given(st.integers(2, 60), st.integers(0, 99))
+@settings(max_examples=50, deadline=None)
+def test_scanners_do_not_meter_a_nearly_empty_cache(n: int, seed: int) -> None:
+    policy = make_policy("blendserve", tidy_columns(n, seed), ENGINE)
+    state, transitions = policy.state, policy.transitions
+    # Running requests that the policy knows of, but that hold next to nothing yet.
+    running = 0
+    while running < n - 1 and (request := transitions.next_request(state, running)) >= 0:
+        transitions.admitted(state, request)
+        running += 1
+        budget = transitions.begin_step(state, running, 0.24 * ENGINE.kv_tokens)
+        assert budget == ENGINE.max_num_batched_tokens
+        metered = transitions.begin_step(state, running, 0.26 * ENGINE.kv_tokens)
+        assert metered >= min(ENGINE.max_num_batched_tokens, PRICES.least_tokens - running)
+
+
+def test_both_scanners_on_one_side_of_the_density_share_what_is_free() -> None:
+    """The order need not be sorted: the least dense request stands in the middle."""
+    n = 9
+    density = np.array([4.0, 4.0, 4.0, 4.0, 0.01, 3.0, 3.0, 3.0, 3.0])
+    columns = PolicyInput(
+        depth_first=np.arange(n),
+        family=np.arange(n),
+        by_density=np.arange(n),
+        prompt_tokens=np.full(n, 100.0),
+        new_prompt_tokens=np.full(n, 100.0),
+        outcomes=log_normal_outcomes(np.where(density < 1, 2000.0, 200.0), np.zeros(n)),
+        density=density,
+        root_density=1.0,
+        prices=PRICES,
+    )
+    policy = make_policy("blendserve", columns, ENGINE)
+    state, transitions = policy.state, policy.transitions
+    transitions.begin_step(state, 0, 0.0)
+    assert transitions.shares(state) == (ENGINE.kv_tokens / 2, ENGINE.kv_tokens / 2)
+    left = int(transitions.next_request(state, 0))
+    transitions.admitted(state, left)
+    transitions.begin_step(state, 1, 200.0)
+    # 200 tokens are taken: whoever comes may have the rest.
+    free = ENGINE.kv_tokens - 200.0
+    assert sorted(state.sides["share_tokens"].tolist()) == [free, ENGINE.kv_tokens]
+    assert sorted(transitions.shares(state)) == [free / 2, 200.0 + free / 2]
+
+
+def test_big_prompt_is_not_charged_at_the_pace_of_a_small_one() -> None:
+    """A side of requests with 10 and 5,000 prompt tokens computes what they need on average."""
+    prompts = np.array([5000.0, *np.full(20, 10.0)])
+    outputs = np.full(21, 200.0)
+    columns = PolicyInput(
+        depth_first=np.arange(21),
+        family=np.arange(21),
+        by_density=np.arange(21),
+        prompt_tokens=prompts,
+        new_prompt_tokens=prompts,
+        outcomes=log_normal_outcomes(outputs, np.zeros(21)),
+        density=np.ones(21),
+        root_density=1.0,
+        prices=PRICES,
+    )
+    engine = replace(ENGINE, kv_tokens=10_200, max_num_batched_tokens=2048)
+    policy = make_policy("blendserve", columns, engine)
+    state, transitions = policy.state, policy.transitions
+    state.side[0] = COMPUTE
+    transitions.admitted(state, 0)
+    budget = transitions.begin_step(state, 1, 5100.0)
+    # It holds 5,100 of the 10,200 tokens, and all are its side's: two of it, 5,000 in 200 steps
+    # each. The memory side has a share of 5,100 tokens: 5,100 / 110 requests, 10 in 200 steps.
+    assert budget == int(np.ceil(2 * 5000 / 200 + 5100 / 110 * 10 / 200))
 
 
 def test_empty_side_takes_a_request_of_any_size_even_after_rounding() -> None:

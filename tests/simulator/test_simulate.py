@@ -112,8 +112,10 @@ def slow_scanners(columns: PolicyInput, engine: EngineLimits) -> SlowScanners:
         prompt=columns.new_prompt_tokens.tolist(),
         output=columns.output_tokens.tolist(),
         density=columns.density.tolist(),
+        reads=columns.reads.tolist(),
         root_density=columns.root_density,
         kv_tokens=float(engine.kv_tokens),
+        least_tokens=columns.prices.least_tokens,
         max_num_batched_tokens=engine.max_num_batched_tokens,
     )
 
