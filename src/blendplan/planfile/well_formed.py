@@ -248,7 +248,7 @@ def _check_blend(metadata: Mapping[str, Any]) -> None:
         if name == "seed":
             whole(where, value, *RANGES["seed"])
         elif name == "order":
-            one_of(where, value, ("blend", "dfs", "random"))
+            one_of(where, value, ("blend", "dfs", "fcfs", "random"))
         elif known.get(name) is bool:
             flag(where, value)
         elif name in known:
