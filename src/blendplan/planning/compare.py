@@ -18,8 +18,9 @@ from blendplan.hardware.model import ModelSpec
 from blendplan.lengths.registry import AUTO
 from blendplan.planning.bound import Bound
 from blendplan.planning.options import PlanOptions
+from blendplan.planning.part import take_part
 from blendplan.planning.prepare import Prepared, Progress, prepare
-from blendplan.planning.replicas import divide, join_runs, take_part
+from blendplan.planning.replicas import divide, join_runs
 from blendplan.planning.run_policy import Prediction, run_policy
 from blendplan.planning.verdict import Circumstances, Verdict, verdict
 from blendplan.policy.registry import POLICIES

@@ -1,7 +1,6 @@
 """`plan_replicas`: a request set on several engines, each with a plan of its own (paper 5.5)."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -13,9 +12,9 @@ from blendplan.planfile.plan import Plan
 from blendplan.planning.bound import Bound, LeastPrefill, makespan_bound
 from blendplan.planning.describe import describe
 from blendplan.planning.division import assign_replicas
-from blendplan.planning.prepare import Prepared, Progress, prepare
+from blendplan.planning.part import take_part
+from blendplan.planning.prepare import Prepared, Progress
 from blendplan.planning.run_policy import Prediction, run_policy
-from blendplan.requests.columns import select
 from blendplan.simulator.simulate import SimulatedRun
 from blendplan.tree.sharing import divided_prompt_tokens
 
@@ -78,21 +77,6 @@ def divide(prepared: Prepared, target: Machine, replicas: int) -> list[NDArray[n
     replica = assign_replicas(prepared.tree, compute_s, memory_s, replicas)
     found = [np.flatnonzero(replica == number) for number in range(replicas)]
     return [rows for rows in found if len(rows)]
-
-
-def take_part(
-    prepared: Prepared,
-    target: Machine,
-    rows: NDArray[np.int64],
-    *,
-    preserve_sharing: float = 0.99,
-) -> Prepared:
-    """Some of the requests by themselves, with the output lengths that the whole has."""
-    known = prepared.lengths.take(rows)
-    requests = select(prepared.requests, rows)
-    part = prepare(requests, target, lengths=known, preserve_sharing=preserve_sharing)
-    happens = replace(part.workload, output_tokens=prepared.workload.output_tokens[rows])
-    return replace(part, workload=happens)
 
 
 def join_runs(

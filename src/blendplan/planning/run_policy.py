@@ -57,9 +57,10 @@ def run_policy(
             report(f"simulating {policy}", done, total)
 
     kind = POLICIES.get(policy)
-    parameters = best_parameters(prepared, target, kind, effort=effort, seed=seed)
+    parameters, run = best_parameters(prepared, target, kind, effort=effort, seed=seed)
     chosen = make_policy(policy, prepared.expected, target.limits, seed=seed, parameters=parameters)
-    run = simulate_run(workload, chosen, target.limits, target.table, progress=advance)
+    if run is None:
+        run = simulate_run(workload, chosen, target.limits, target.table, progress=advance)
     bound = makespan_bound(
         target.table,
         prompt_tokens=workload.prompt_tokens,
