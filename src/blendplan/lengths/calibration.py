@@ -171,11 +171,13 @@ def _tenths(
                 upto = 1.0
             if upto <= before:
                 continue
-            lower = upper[j - 1] if j > 0 else 0.0
+            # Half a token further: a whole number stands for all that round to it.
+            lower = (upper[j - 1] if j > 0 else 0.0) + 0.5
+            width = upper[j] + 0.5 - lower
             if before < 0.5 <= upto:
-                p50[row] = lower + (upper[j] - lower) * (0.5 - before) / (upto - before)
+                p50[row] = lower + width * (0.5 - before) / (upto - before)
             if before < 0.9 <= upto:
-                p90[row] = lower + (upper[j] - lower) * (0.9 - before) / (upto - before)
+                p90[row] = lower + width * (0.9 - before) / (upto - before)
             while tenth < tenths:
                 end = (tenth + 1) / tenths
                 total += (min(upto, end) - before) * value[j] * tenths

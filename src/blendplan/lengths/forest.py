@@ -68,8 +68,8 @@ class LengthForest:
     def __init__(
         self,
         trees: int = 100,
-        leaf_samples: int = 5,
-        tried: float = 0.4,
+        leaf_samples: int = 4,
+        tried: float = 0.7,
         pooled_share: float = 0.03,
         most_samples: int = 20_000,
         tree_samples: int = 4_000,

@@ -10,6 +10,8 @@ FloatArray = NDArray[np.float64]
 
 # Bins for lengths that were seen, at most.
 _SEEN_BINS = 96
+# Equal lengths that are no accident: none but these are in their bin.
+_HEAP = 3
 # Bins beyond the longest length, each that much longer than the one before.
 _BEYOND, _GROWTH = 16, 1.4
 # Samples that the prior counts as where some requests have not ended: next to nothing but for
@@ -66,13 +68,20 @@ def bins_of(tokens: NDArray[np.int64], weights: FloatArray, censored: NDArray[np
     total = weights[~censored]
     if len(ended):
         upper, group = np.unique(ended, return_inverse=True)
+        heaps = upper[np.bincount(group) >= _HEAP]
         if len(upper) > _SEEN_BINS:
             share = np.cumsum(np.bincount(group, total)) / total.sum()
             steps = np.ceil(share * _SEEN_BINS - 1e-9)
             upper = upper[np.append(steps[1:] != steps[:-1], True)]
-        upper = upper.astype(np.float64)
+            heaps = np.intersect1d(heaps, upper)
+        upper = np.union1d(upper, heaps[heaps > 1] - 1).astype(np.float64)
         place = np.searchsorted(upper, ended)
-        value = np.bincount(place, total * ended) / np.bincount(place, total)
+        mass = np.bincount(place, total, len(upper))
+        value = np.where(
+            mass > 0.0,
+            np.bincount(place, total * ended, len(upper)) / np.maximum(mass, 1e-300),
+            upper,
+        )
     else:
         upper = value = np.empty(0)
     if not censored.any():
