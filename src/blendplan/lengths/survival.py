@@ -10,7 +10,7 @@ FloatArray = NDArray[np.float64]
 
 # Bins for lengths that were seen, at most.
 _SEEN_BINS = 96
-# Equal lengths that are no accident: none but these are in their bin.
+# So many equal lengths are no accident: none but these are in their bin.
 _HEAP = 3
 # Bins beyond the longest length, each that much longer than the one before.
 _BEYOND, _GROWTH = 16, 1.4
@@ -67,14 +67,16 @@ def bins_of(tokens: NDArray[np.int64], weights: FloatArray, censored: NDArray[np
     ended = tokens[~censored]
     total = weights[~censored]
     if len(ended):
-        upper, group = np.unique(ended, return_inverse=True)
-        heaps = upper[np.bincount(group) >= _HEAP]
-        if len(upper) > _SEEN_BINS:
-            share = np.cumsum(np.bincount(group, total)) / total.sum()
-            steps = np.ceil(share * _SEEN_BINS - 1e-9)
-            upper = upper[np.append(steps[1:] != steps[:-1], True)]
-            heaps = np.intersect1d(heaps, upper)
-        upper = np.union1d(upper, heaps[heaps > 1] - 1).astype(np.float64)
+        seen, group = np.unique(ended, return_inverse=True)
+        share = np.bincount(group, total) / total.sum()
+        heaps = seen[(np.bincount(group) >= _HEAP) & (share >= 1.0 / _SEEN_BINS)]
+        upper = seen
+        if len(seen) > _SEEN_BINS:
+            steps = np.ceil(np.cumsum(share) * _SEEN_BINS - 1e-9)
+            upper = seen[np.append(steps[1:] != steps[:-1], True)]
+        # Nothing is shorter than the shortest, nor between a heap and the whole number before it.
+        alone = np.append(heaps, seen[0])
+        upper = np.unique(np.concatenate([upper, heaps, alone[alone > 1] - 1])).astype(np.float64)
         place = np.searchsorted(upper, ended)
         mass = np.bincount(place, total, len(upper))
         value = np.where(
