@@ -19,7 +19,7 @@ _SPREAD = 5
 # Fewer samples than that correct nothing.
 _FEWEST = 20
 # Samples that the belief in the predictions as they are counts as.
-_TRUST = 10.0
+_TRUST = 100.0
 # Relative error of a mean by the forest that is nothing unusual.
 _USUAL_BIAS = 0.1
 # Samples of a class that has a correction of its own, and most classes.
