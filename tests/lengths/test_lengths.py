@@ -241,11 +241,13 @@ def test_history_with_its_requests_knows_what_the_prompts_say(tmp_path: Path) ->
         return f"{subject}. {'Write a long report.' if long else 'Answer with a letter.'}"
 
     kinds = rng.random(400) < 0.5
-    earlier = [{"id": f"old-{i}", "prompt": prompt(long)} for i, long in enumerate(kinds)]
+    earlier: list[object] = [
+        {"id": f"old-{i}", "prompt": prompt(long)} for i, long in enumerate(kinds)
+    ]
     outputs = np.where(kinds, rng.integers(400, 600, 400), 2)
     results: list[object] = [batch_line(f"old-{i}", int(d)) for i, d in enumerate(outputs)]
     now = rng.random(100) < 0.5
-    lines = [{"id": f"old-{i}", "prompt": prompt(long)} for i, long in enumerate(now)]
+    lines: list[object] = [{"id": f"old-{i}", "prompt": prompt(long)} for i, long in enumerate(now)]
     requests = read_requests(write_lines(tmp_path / "now.jsonl", lines))
     names = (
         write_lines(tmp_path / "results.jsonl", results),
