@@ -47,7 +47,7 @@ class LengthForest:
 
     Parameters:
         trees: how many.
-        leaf_samples: fewest samples of a leaf.
+        leaf_samples: fewest samples of a leaf; with many samples, a quarter of their square root.
         tried: share of the features that a split may choose from.
         pooled_share: weight of all samples against those in the leaves.
         most_samples: samples that are learned from; of more, evenly chosen ones.
@@ -152,11 +152,15 @@ class LengthForest:
         from sklearn.ensemble import RandomForestRegressor
 
         k = len(target)
+        drawn_each = min(k, self.tree_samples)
+        least = max(self.leaf_samples, round(drawn_each**0.5 / 4))
         grown = RandomForestRegressor(
             self.trees,
-            min_samples_leaf=min(self.leaf_samples, max(1, k // 4)),
+            min_samples_leaf=min(
+                max(self.leaf_samples, round(drawn_each**0.5 / 4)), max(1, k // 4)
+            ),
             max_features=self.tried,
-            max_samples=min(k, self.tree_samples),
+            max_samples=drawn_each,
             random_state=0,
             n_jobs=-1,
         ).fit(features, target, sample_weight=weights)
