@@ -156,9 +156,7 @@ class LengthForest:
         least = max(self.leaf_samples, round(drawn_each**0.5 / 4))
         grown = RandomForestRegressor(
             self.trees,
-            min_samples_leaf=min(
-                max(self.leaf_samples, round(drawn_each**0.5 / 4)), max(1, k // 4)
-            ),
+            min_samples_leaf=min(least, max(1, k // 4)),
             max_features=self.tried,
             max_samples=drawn_each,
             random_state=0,
