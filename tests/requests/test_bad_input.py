@@ -205,7 +205,13 @@ def test_wrong_options(tmp_path: Path) -> None:
 
 def test_bad_table_rows_say_what_a_line_would(tmp_path: Path) -> None:
     path = tmp_path / "r.parquet"
-    good: dict[str, Any] = {"id": "a", "prompt_token_ids": [1], "max_tokens": 3, "heat": 0.5}
+    good: dict[str, Any] = {
+        "id": "a",
+        "prompt_token_ids": [1],
+        "max_tokens": 3,
+        "n": None,
+        "heat": 0.5,
+    }
     bad_rows: list[tuple[dict[str, Any], str]] = [
         ({"prompt_token_ids": []}, "is empty"),
         ({"prompt_token_ids": None}, "no prompt"),

@@ -30,8 +30,10 @@ COUNT = st.none() | st.integers(1, 10**9)
 MESSAGE = st.fixed_dictionaries({"role": st.sampled_from(["user", "system"]), "content": TEXT})
 ANSWERS = st.none() | st.integers(1, 16_384)
 LIMITS: dict[Any, Any] = {
-    **{"max_tokens": COUNT, "max_completion_tokens": COUNT},
-    **{"n": ANSWERS, "best_of": ANSWERS},
+    "max_tokens": COUNT,
+    "max_completion_tokens": COUNT,
+    "n": ANSWERS,
+    "best_of": ANSWERS,
 }
 SAMPLING: dict[Any, Any] = {
     "temperature": st.floats(0, 2),
