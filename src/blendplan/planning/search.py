@@ -9,6 +9,7 @@ from blendplan.cost.machine import Machine
 from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.lengths.predicted import OUTCOMES
 from blendplan.planning.prepare import Prepared
+from blendplan.policy.make import make_of_kind
 from blendplan.policy.state_machine import Parameters, PolicyKind
 from blendplan.simulator.simulate import simulate_run
 
@@ -37,7 +38,9 @@ def best_parameters(
     workload = replace(prepared.workload, output_tokens=outputs)
     makespans = []
     for parameters, handicap in candidates:
-        policy = kind.make(prepared.expected, target.limits, seed=seed, parameters=parameters)
+        policy = make_of_kind(
+            kind, prepared.expected, target.limits, seed=seed, parameters=parameters
+        )
         run = simulate_run(workload, policy, target.limits, target.table)
         makespans.append(handicap * run.makespan_s)
     return candidates[int(np.argmin(makespans))].parameters

@@ -109,8 +109,12 @@ def _dfs(known: PolicyInput, limits: EngineLimits, *, seed: int, parameters: Par
 
 
 def shuffled(known: PolicyInput, seed: int) -> NDArray[np.int64]:
-    """All requests in a seeded random order; int64 [n]."""
-    return np.random.default_rng(seed).permutation(len(known))
+    """All requests in a seeded random order, the answers of each together; int64 [n]."""
+    draws = np.random.default_rng(seed)
+    if known.request is None:
+        return draws.permutation(len(known))
+    place = draws.permutation(int(known.request[-1]) + 1)
+    return np.argsort(place[known.request], kind="stable")
 
 
 FCFS = PolicyKind("the order of the request file", _fcfs)
