@@ -24,10 +24,10 @@ class BadRecordError(Exception):
 class Record(NamedTuple):
     """One good request: exactly one of `token_ids`, `text` and `messages` is set.
 
-    `max_tokens` and `output_tokens` are -1 where the request does not state them; both are of each
-    answer. `answers` is how many sequences the request runs: its `n`, or `best_of` where that is
-    more. `body` is where the sampling parameters are: the inner body of a batch line, else the line
-    itself.
+    `max_tokens` and `output_tokens` are -1 where the request does not state them; of several
+    answers, both are of each. `answers` is how many sequences the request runs: its `n`, or
+    `best_of` where that is more. `body` is where the sampling parameters are: the inner body of a
+    batch line, else the line itself.
     """
 
     id: str | None
