@@ -119,7 +119,7 @@ def test_a_policy_offers_the_answers_of_a_request_in_a_row(
             assert sequence == first or step.next_request(made.state, 1) == sequence
             step.admitted(made.state, sequence)
             seen.append(sequence)
-        for sequence in np.flatnonzero(owner == owner[first]):
+        for sequence in np.flatnonzero(owner == owner[first]).tolist():
             step.finished(made.state, sequence)
     assert sorted(seen) == list(range(len(owner)))
     assert step.next_request(made.state, 0) == -1
@@ -152,9 +152,9 @@ def test_compare_counts_requests_and_sequences() -> None:
     result = blendplan.compare(asked, policies=["fcfs", "dfs"], **LIMITS)
     assert len(result.prepared.requests) == 20
     assert len(result.prepared.sequences) == len(result.prepared.workload) > 20
-    assert result.outcomes["fcfs"].run.output_tokens == int(
-        (asked.output_tokens * asked.answers).sum()
-    )
+    assert asked.answers is not None
+    expected = int((asked.output_tokens * asked.answers).sum())
+    assert result.outcomes["fcfs"].run.output_tokens == expected
 
 
 def altered(plan: Plan, name: str, change: Any) -> Plan:
@@ -168,7 +168,7 @@ def altered(plan: Plan, name: str, change: Any) -> Plan:
     ("name", "change", "expected"),
     [
         ("answer", lambda v: [*v[:-1], 7], "not 0, 1, 2, ... in rows that follow"),
-        ("answer", lambda v: [1, *v[1:]], "there are first answers of"),
+        ("answer", lambda v: [1, *v[1:]], "there are 1 rows with a first answer"),
         ("source_row", lambda v: [99 if row == 1 else n for row, n in enumerate(v)], "source_row"),
         ("request_id", lambda v: ["x" if row == 1 else n for row, n in enumerate(v)], "request_id"),
         ("prompt_token_ids", lambda v: [v[0], v[0], *v[2:]], "again"),

@@ -159,9 +159,8 @@ def _check_requests(table: pa.Table, metadata: dict[str, Any]) -> str:
     first = numbers(table, "answer") == 0
     n = int(np.count_nonzero(first))
     if metadata["requests"] != n:
-        raise BlendplanError(
-            f"metadata says {metadata['requests']} requests, there are first answers of {n}"
-        )
+        what = "rows" if n == rows else "rows with a first answer"
+        raise BlendplanError(f"metadata says {metadata['requests']} requests, there are {n} {what}")
     if metadata.get("sequences", n) != rows:
         raise BlendplanError(
             f"metadata says {metadata.get('sequences', n)} sequences, there are {rows} rows"
