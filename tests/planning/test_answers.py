@@ -13,10 +13,14 @@ from blendplan.cost.machine import machine
 from blendplan.errors import BlendplanError
 from blendplan.planfile.plan import Plan
 from blendplan.planning.prepare import prepare
+from blendplan.policy.blend.revise import revise
 from blendplan.policy.make import make_policy
+from blendplan.policy.progress import Progress
 from blendplan.policy.registry import POLICIES
+from blendplan.policy.state_machine import Policy
 from blendplan.requests.columns import Requests
 from blendplan.requests.sequences import sequences_of
+from blendplan.simulator.simulate import simulate_run
 from blendplan.tree.build import build_tree
 from blendplan.tree.prefix_tree import PrefixTree
 from blendplan.tree.repeated import repeat_requests
@@ -123,6 +127,28 @@ def test_a_policy_offers_the_answers_of_a_request_in_a_row(
             step.finished(made.state, sequence)
     assert sorted(seen) == list(range(len(owner)))
     assert step.next_request(made.state, 0) == -1
+
+
+@pytest.mark.parametrize("every", [1, 3, 17])
+def test_a_run_that_is_arranged_anew_keeps_answers_together(every: int) -> None:
+    target = machine(**LIMITS)
+    prepared = prepare(job(4, 40, False, answers=6), target)
+    made = make_policy("blend", prepared.expected, target.limits)
+    times = 0
+
+    def again(policy: Policy, progress: Progress) -> Policy:
+        nonlocal times
+        times += 1
+        longer = prepared.expected.with_outcomes(prepared.expected.outcomes * (1 + times % 3))
+        return revise(policy, longer, progress, target.limits)
+
+    run = simulate_run(
+        prepared.workload, made, target.limits, target.table, revise=again, revise_every=every
+    )
+    assert times > 3
+    owner = prepared.sequences.spread(np.arange(40))[run.admission]
+    assert np.count_nonzero(np.diff(owner)) == 39
+    assert sorted(run.admission.tolist()) == list(range(len(owner)))
 
 
 def test_one_answer_each_changes_nothing() -> None:

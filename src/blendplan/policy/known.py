@@ -85,6 +85,7 @@ class PolicyInput:
             **{name: order[order >= 0] for name, order in orders.items()},
             **{name: getattr(self, name)[requests] for name in columns},
             family=family.astype(np.int64, copy=False),
+            request=None if self.request is None else self.request[requests],
         )
 
     def with_outcomes(self, outcomes: NDArray[np.float64]) -> "PolicyInput":

@@ -43,6 +43,11 @@ class SiblingState(NamedTuple):
     side: NDArray[np.int8]
     now: NDArray[np.void]
 
+    def entering(self) -> NDArray[np.int64]:
+        """Sequences of an admitted request that come before all others; int64."""
+        place = int(self.now[0].next)
+        return np.arange(place, self.last[place] + 1 if place >= 0 else place)
+
 
 def keep_together(policy: Policy, request: NDArray[np.int64] | None) -> Policy:
     """The policy with the sequences of one request in a row.
