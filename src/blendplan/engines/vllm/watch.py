@@ -72,10 +72,6 @@ class SchedulerWatch:
     def _on_schedule(self, *args: Any, **kwargs: Any) -> Any:
         started_s = perf_counter()
         output = self._schedule(*args, **kwargs)
-        # Answers of one request end one by one, and vLLM's front end waits for the last.
-        self._ended.extend(
-            _row(name) for name in sorted(filter(_is_one_of_several, output.finished_req_ids))
-        )
         for new in output.scheduled_new_reqs:
             if _is_one_of_several(new.req_id):
                 self._cached_tokens.setdefault(_row(new.req_id), new.num_computed_tokens)
@@ -94,6 +90,13 @@ class SchedulerWatch:
     def _on_output(self, scheduler_output: Any, *args: Any, **kwargs: Any) -> Any:
         result = self._update(scheduler_output, *args, **kwargs)
         now_s = perf_counter()
+        # Answers of one request end one by one, and vLLM's front end waits for the last.
+        for outputs in result.values():
+            self._ended.extend(
+                _row(one.request_id)
+                for one in outputs.outputs
+                if one.finished and _is_one_of_several(one.request_id)
+            )
         if self._log_steps and scheduler_output.total_num_scheduled_tokens:
             started_s, scheduled = self._under_way.popleft()
             used = self._pool.num_gpu_blocks - 1 - self._pool.get_num_free_blocks()
