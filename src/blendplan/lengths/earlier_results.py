@@ -1,7 +1,7 @@
 """Results files: how long the outputs of requests that have run were."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from blendplan.errors import BlendplanError
 from blendplan.printable import show
+from blendplan.requests.columns import Requests
 from blendplan.requests.lines import count_lines, filled_lines
+from blendplan.requests.read import read_requests
 from blendplan.requests.record import MOST_TOKENS, BadRecordError, parse_line
 from blendplan.requests.source import Source
 
@@ -30,6 +32,7 @@ class Results:
         prompt_tokens: -1 where the file does not say; int32 [k].
         failed: lines that report an error, left out.
         repeated: lines whose id a later line has too, left out.
+        requests: what they answer, where a predictor was given that; None otherwise.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Results:
     prompt_tokens: NDArray[np.int32]
     failed: int
     repeated: int
+    requests: Requests | None = None
 
     def __len__(self) -> int:
         return len(self.output_tokens)
@@ -88,6 +92,18 @@ def read_results(path: Path | str) -> Results:
             failed=failed,
             repeated=answered - len(found),
         )
+
+
+def read_history(files: str) -> Results:
+    """Read ``RESULTS``, or ``RESULTS+REQUESTS`` with the request file that these results answer.
+
+    Raises:
+        BlendplanError: see `read_results` and `read_requests`.
+    """
+    results, plus, asked = files.partition("+")
+    if not plus or Path(files).exists():
+        return read_results(files)
+    return replace(read_results(results), requests=read_requests(asked))
 
 
 def _result(line: Mapping[str, Any]) -> tuple[str, tuple[int, int] | None]:
