@@ -159,6 +159,23 @@ def test_sampled_requests_get_the_length_they_had(tmp_path: Path) -> None:
     assert lengths.note == ""
 
 
+def test_a_result_with_several_answers_teaches_the_length_of_one(tmp_path: Path) -> None:
+    requests, tree = with_tree(requests_from_lists([[1], [1], [1]], ids=["a", "b", "c"]))
+    eight, told = batch_line("a", 800), batch_line("b", 999)
+    # Usage counts all answers; where each has its tokens, these are counted.
+    eight["response"]["body"]["choices"] = [{"index": i} for i in range(8)]  # type: ignore[index]
+    told["response"]["body"]["choices"] = [  # type: ignore[index]
+        {"index": 0, "token_ids": [1] * 30},
+        {"index": 1, "token_ids": [1] * 90},
+    ]
+    file = write_lines(tmp_path / "r.jsonl", [eight, told])
+    for method in ("nearest", "history"):
+        lengths = predict_lengths(requests, tree, f"{method}:{file}")
+        assert lengths.mean[2] == 80
+    sampled = predict_lengths(requests, tree, f"sample:{file}")
+    assert sampled.mean.tolist()[:2] == [100, 60]
+
+
 # Results files
 
 

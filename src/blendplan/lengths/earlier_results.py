@@ -28,7 +28,8 @@ class Results:
     Attributes:
         name: the file, as it may stand in a message.
         ids: large_string [k].
-        output_tokens: at least 1; int32 [k].
+        output_tokens: at least 1; int32 [k]. Of a request with several answers it is their mean:
+            what is learned from it is the length of one.
         prompt_tokens: -1 where the file does not say; int32 [k].
         failed: lines that report an error, left out.
         repeated: lines whose id a later line has too, left out.
@@ -119,9 +120,23 @@ def _result(line: Mapping[str, Any]) -> tuple[str, tuple[int, int] | None]:
         status = response.get("status_code")
         if isinstance(status, int) and status >= 400:
             return str(name), None
-        counts = _object(_object(response, "body"), "usage")
-        return str(name), (_count(counts, "completion_tokens"), _prompt_tokens(counts))
+        body = _object(response, "body")
+        counts = _object(body, "usage")
+        return str(name), (_tokens_of_one(body, counts), _prompt_tokens(counts))
     return str(name), (_count(line, "output_tokens"), _prompt_tokens(line))
+
+
+def _tokens_of_one(body: Mapping[str, Any], counts: Mapping[str, Any]) -> int:
+    """Mean length of the answers in a response, whose usage counts all of them together."""
+    total, choices = _count(counts, "completion_tokens"), body.get("choices")
+    if not isinstance(choices, list) or len(choices) < 2:
+        return total
+    # Where choices hold their tokens, these tell; usage may count more, as with "best_of".
+    own = [choice.get("token_ids") for choice in choices if isinstance(choice, dict)]
+    lists = [tokens for tokens in own if isinstance(tokens, list) and tokens]
+    if len(lists) == len(choices):
+        total = sum(map(len, lists))
+    return round(total / len(choices))
 
 
 def _object(fields: Mapping[str, Any], key: str) -> Mapping[str, Any]:

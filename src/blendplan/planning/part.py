@@ -18,8 +18,10 @@ def take_part(
     preserve_sharing: float = 0.99,
 ) -> Prepared:
     """Some of the requests by themselves, with the output lengths that the whole has."""
-    known = prepared.lengths.take(rows)
+    known = prepared.lengths.take(prepared.sequences.first()[rows])
     requests = select(prepared.requests, rows)
     part = prepare(requests, target, lengths=known, preserve_sharing=preserve_sharing)
-    happens = replace(part.workload, output_tokens=prepared.workload.output_tokens[rows])
+    happens = replace(
+        part.workload, output_tokens=prepared.workload.output_tokens[prepared.sequences.of(rows)]
+    )
     return replace(part, workload=happens)

@@ -49,6 +49,7 @@ def plan_replicas(
         metadata = describe(part, target, policy, prediction)
         plan = assemble_plan(
             part.requests,
+            part.sequences,
             prediction.run,
             lengths=part.lengths,
             expected=part.expected,
@@ -57,7 +58,7 @@ def plan_replicas(
             replica=number,
         )
         tables.append(plan.table)
-        runs.append((rows, prediction.run))
+        runs.append((prepared.sequences.of(rows), prediction.run))
         # The time line of the slowest replica is kept, in the metadata of the whole.
         parts.append({name: value for name, value in metadata.items() if name != "series"})
     joined = join_runs(prepared, target, runs, replicas)
@@ -74,7 +75,10 @@ def divide(prepared: Prepared, target: Machine, replicas: int) -> list[NDArray[n
     outputs = prepared.expected.output_tokens
     compute_s, _ = target.costs.demand(divided_prompt_tokens(prepared.tree), outputs)
     _, memory_s = target.costs.demand(prepared.workload.prompt_tokens, outputs)
-    replica = assign_replicas(prepared.tree, compute_s, memory_s, replicas)
+    # A request goes to one engine with all of its answers.
+    first = prepared.sequences.first()
+    compute_s, memory_s = np.add.reduceat(compute_s, first), np.add.reduceat(memory_s, first)
+    replica = assign_replicas(prepared.request_tree, compute_s, memory_s, replicas)
     found = [np.flatnonzero(replica == number) for number in range(replicas)]
     return [rows for rows in found if len(rows)]
 
@@ -88,9 +92,9 @@ def join_runs(
     """The runs of all replicas as one: they start together, and the slowest ends it.
 
     Args:
-        prepared: all n requests.
+        prepared: all requests.
         target: the machine of each replica.
-        runs: rows and run of each replica.
+        runs: sequences and run of each replica.
         replicas: how many there are, those without requests included.
     """
     slowest = max((run for _, run in runs), key=lambda run: run.makespan_s)

@@ -13,6 +13,7 @@ from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.lengths.predicted import OUTCOMES
 from blendplan.planning.part import take_part
 from blendplan.planning.prepare import Prepared
+from blendplan.policy.make import make_of_kind
 from blendplan.policy.state_machine import Candidate, Parameters, PolicyKind
 from blendplan.simulator.simulate import SimulatedRun, simulate_run
 
@@ -52,10 +53,12 @@ def best_parameters(
     outputs = plausible_outputs(prepared, target.limits, seed)
     part = replace(prepared, workload=replace(prepared.workload, output_tokens=outputs))
     if len(prepared.requests) > MOST_REQUESTS:
-        part = take_part(part, target, _thinned(prepared.tree.order))
+        part = take_part(part, target, _thinned(prepared.request_tree.order))
 
     def simulated(candidate: Candidate) -> SimulatedRun:
-        policy = kind.make(part.expected, target.limits, seed=seed, parameters=candidate.parameters)
+        policy = make_of_kind(
+            kind, part.expected, target.limits, seed=seed, parameters=candidate.parameters
+        )
         return simulate_run(part.workload, policy, target.limits, target.table)
 
     with ThreadPoolExecutor(os.cpu_count()) as threads:

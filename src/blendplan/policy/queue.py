@@ -97,9 +97,14 @@ def plain_order(name: str, known: PolicyInput, seed: int) -> NDArray[np.int64]:
     """All requests in the order ``fcfs``, ``random`` (by the seed) or ``dfs``; int64 [n]."""
     if name == "dfs":
         return known.depth_first
-    if name == "random":
-        return np.random.default_rng(seed).permutation(len(known))
-    return np.arange(len(known))
+    if name == "fcfs":
+        return np.arange(len(known))
+    draws = np.random.default_rng(seed)
+    if known.request is None:
+        return draws.permutation(len(known))
+    # The answers of a request stay together.
+    place = draws.permutation(int(known.request[-1]) + 1)
+    return np.argsort(place[known.request], kind="stable")
 
 
 def _plain(name: str, seeded: bool = False) -> Make:
