@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -39,7 +40,10 @@ def _job_of_text() -> Requests:
         for row in range(1, 31)
     ]
     encoded = pa.array([body.encode() for body in bodies], pa.large_binary())
-    return replace(_job(), bodies=encoded, estimated_tokens=True, sha256="ab" * 32)
+    lengths = np.where(np.arange(30) % 2, _job().output_tokens, -1).astype(np.int32)
+    return replace(
+        _job(), bodies=encoded, output_tokens=lengths, estimated_tokens=True, sha256="ab" * 32
+    )
 
 
 @pytest.fixture(scope="module")
