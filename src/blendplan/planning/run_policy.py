@@ -49,18 +49,24 @@ def run_policy(
         progress: called as the simulation advances.
     """
     workload = prepared.workload
-    advance = None
-    if progress is not None:
-        report = progress
-
-        def advance(done: int, total: int) -> None:
-            report(f"simulating {policy}", done, total)
-
-    kind = POLICIES.get(policy)
-    parameters, run = best_parameters(prepared, target, kind, effort=effort, seed=seed)
+    report = progress or (lambda stage, done, total: None)
+    parameters, run = best_parameters(
+        prepared,
+        target,
+        POLICIES.get(policy),
+        effort=effort,
+        seed=seed,
+        advance=lambda done, total: report(f"choosing settings of {policy}", done, total),
+    )
     chosen = make_policy(policy, prepared.expected, target.limits, seed=seed, parameters=parameters)
     if run is None:
-        run = simulate_run(workload, chosen, target.limits, target.table, progress=advance)
+        run = simulate_run(
+            workload,
+            chosen,
+            target.limits,
+            target.table,
+            progress=lambda done, total: report(f"simulating {policy}", done, total),
+        )
     bound = makespan_bound(
         target.table,
         prompt_tokens=workload.prompt_tokens,
