@@ -37,7 +37,7 @@ NOW = np.dtype(
     ]
 )
 # How lengths of a cohort differ from predictions, in logarithms.
-COHORT = np.dtype([("shift", "f8"), ("seen", "f8"), ("seen_sum", "f8")])
+COHORT = np.dtype([("shift", "f8"), ("factor", "f8"), ("seen", "f8"), ("seen_sum", "f8")])
 
 
 class BlendParameters(NamedTuple):
@@ -93,8 +93,8 @@ class BlendState(NamedTuple):
         size_below, size_above: next efficient step at or under, and at or over, each number of
             tokens; int64 [most tokens of a step + 1].
         learned: per cohort, how the logarithms of its lengths differ from the predicted ones, row
-            0 over all: ``shift`` as it is believed to be, and of those that have finished the
-            number and the sum; COHORT [COHORTS].
+            0 over all: ``shift`` as it is believed to be and ``factor``, its exponential; and of
+            those that have finished the number and the sum; COHORT [COHORTS].
         now: one record of NOW. ``clock`` in steps; ``blocked`` while the next memory-heavy request
             is known not to fit; ``limit``, share of M that the projected peak may reach;
             ``lost_tokens`` to recompute after preemptions, ``new_tokens`` computed and

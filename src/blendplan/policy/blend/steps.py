@@ -78,7 +78,7 @@ def _weigh(state: BlendState) -> None:
     empty = 1.0 - now.used_tokens / (width * parameters.kv_tokens)
     lost = now.lost_tokens / max(1.0, now.new_tokens)
     if lost > 0.03:
-        now.limit = max(parameters.limit, 0.9 * now.limit)
+        now.limit = max(0.9, 0.95 * now.limit)
     elif now.blocked and lost < 0.01 and empty > 0.05:
         now.limit = min(4.0, 1.05 * now.limit)
     now.lost_tokens = now.new_tokens = now.used_tokens = 0.0
