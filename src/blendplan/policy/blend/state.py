@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 # Buckets of predicted ends: the projected peak is exact to 1/BUCKETS of the longest output.
 # Chosen on the paper's four workloads (benchmarks/paper.py goals).
-BUCKETS = 128
+BUCKETS = 64
 
 # Numbers that change from step to step; two are of both sides, compute side first.
 NOW = np.dtype(
