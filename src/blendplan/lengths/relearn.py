@@ -2,6 +2,9 @@
 not.
 """
 
+from collections.abc import Callable
+from functools import cached_property
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,21 +24,30 @@ class Relearner:
     """Learns lengths anew from a run.
 
     Args:
-        features: of n requests, see `request_features`; float32 [n, f].
+        features: of n requests, see `request_features`; float32 [n, f]. They are worked out when
+            there is enough to learn from.
         expected: lengths as they were predicted before the run.
         max_tokens: caps, -1 where there is none; int32 [n].
     """
 
     def __init__(
-        self, features: NDArray[np.float32], expected: Lengths, max_tokens: NDArray[np.int32]
+        self,
+        features: Callable[[], NDArray[np.float32]],
+        expected: Lengths,
+        max_tokens: NDArray[np.int32],
     ) -> None:
-        first = np.log(expected.outcomes[:, [OUTCOMES // 2, -1]])
-        self._features = np.concatenate([features, first.astype(np.float32)], axis=1)
+        self._given = features
         self._expected = expected
         self._max_tokens = max_tokens
         sure = expected.outcomes[:, 0] == expected.outcomes[:, -1]
         self._sampled = sure & ~expected.known
         self._unsure = ~sure
+
+    @cached_property
+    def _features(self) -> NDArray[np.float32]:
+        """What was predicted is a feature too; float32 [n, f + 2]."""
+        first = np.log(self._expected.outcomes[:, [OUTCOMES // 2, -1]])
+        return np.concatenate([self._given(), first.astype(np.float32)], axis=1)
 
     def lengths(
         self, finished: NDArray[np.bool_], running: NDArray[np.int64], generated: NDArray[np.int32]
@@ -43,11 +55,12 @@ class Relearner:
         """Lengths of all n requests by what is known by now; None while that is too little.
 
         Args:
-            finished: bool [n].
+            finished: requests that have ended, all but those that failed having generated
+                something; bool [n].
             running: requests that have begun and not ended; int64 [m].
             generated: tokens generated so far; int32 [n].
         """
-        ended = np.flatnonzero(finished & self._unsure)
+        ended = np.flatnonzero(finished & self._unsure & (generated > 0))
         if len(ended) < LEAST_ENDED:
             return None
         sampled = np.flatnonzero(self._sampled)

@@ -87,7 +87,8 @@ def _record_batch(
         "output_tokens_p50": lengths.p50[rows],
         "output_tokens_p90": lengths.p90[rows],
         "output_tokens_outcomes": _outcomes(lengths.outcomes[rows]),
-        "output_tokens_known": _known(requests.output_tokens[rows]),
+        "output_tokens_known": _stated(requests.output_tokens[rows]),
+        "max_tokens": _stated(requests.max_tokens[rows]),
         "new_prompt_tokens": expected.new_prompt_tokens[rows],
         "density": expected.density[rows],
         "family": expected.family[rows],
@@ -126,9 +127,9 @@ def _outcomes(outcomes: NDArray[np.float32]) -> pa.Array:
     return pa.ListArray.from_arrays(offsets, values, mask=pa.array(~unsure))
 
 
-def _known(output_tokens: NDArray[np.int32]) -> pa.Array:
-    """Output lengths that the requests state, null where they do not."""
-    return pa.array(output_tokens, mask=output_tokens < 0)
+def _stated(tokens: NDArray[np.int32]) -> pa.Array:
+    """Numbers of tokens that the requests state, null where they do not."""
+    return pa.array(tokens, mask=tokens < 0)
 
 
 def bodies_of(requests: Requests, rows: NDArray[np.int64]) -> pa.Array:

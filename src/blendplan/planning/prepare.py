@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blendplan.cost.machine import Machine
 from blendplan.errors import BlendplanError
+from blendplan.lengths.features import request_features
+from blendplan.lengths.plausible import plausible_outputs
 from blendplan.lengths.predict import predict_lengths
 from blendplan.lengths.predicted import Lengths
 from blendplan.planning.bound import LeastPrefill, least_prefill
@@ -38,7 +41,9 @@ class Prepared:
         expected: what is known of each request when a policy is made.
         prefill: prefill work that no schedule avoids.
         sharing: the best possible prefix sharing ratio.
-        workload: what the simulated engine sees, with the predicted output lengths.
+        workload: what the simulated engine sees, with output lengths as predicted where they are
+            known, and elsewhere as they may well turn out.
+        seed: of the draws of those.
     """
 
     requests: Requests
@@ -48,6 +53,12 @@ class Prepared:
     prefill: LeastPrefill
     sharing: float
     workload: Workload
+    seed: int
+
+    @cached_property
+    def features(self) -> NDArray[np.float32]:
+        """What is known of each request before it runs, as numbers; see `request_features`."""
+        return request_features(self.requests, self.tree)
 
 
 def prepare(
@@ -56,6 +67,7 @@ def prepare(
     *,
     lengths: str | Lengths = "auto",
     preserve_sharing: float = 0.99,
+    seed: int = 0,
     progress: Progress | None = None,
 ) -> Prepared:
     """The stages before any policy: tree, output lengths, resource demand, sorted and split tree.
@@ -105,11 +117,18 @@ def prepare(
     )
     workload = Workload(
         prompt_tokens,
-        np.maximum(1, np.rint(predicted.mean)).astype(np.int32),
+        plausible_outputs(expected.outcomes, requests.source_row, seed),
         block_chains(tree, requests, target.limits.block_size),
     )
     return Prepared(
-        requests, tree, predicted, expected, least_prefill(tree), optimal_sharing(tree), workload
+        requests,
+        tree,
+        predicted,
+        expected,
+        least_prefill(tree),
+        optimal_sharing(tree),
+        workload,
+        seed,
     )
 
 

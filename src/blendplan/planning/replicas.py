@@ -29,6 +29,7 @@ def plan_replicas(
     preserve_sharing: float = 0.99,
     seed: int = 0,
     effort: int = 1,
+    replan: bool = True,
     progress: Progress | None = None,
 ) -> Plan:
     """One plan for several replicas: the rows of the first, then those of the second, ...
@@ -38,7 +39,7 @@ def plan_replicas(
         target: the machine of each replica.
         policy: name of the policy.
         replicas: how many engines share the requests.
-        preserve_sharing, seed, effort, progress: as of `plan`.
+        preserve_sharing, seed, effort, replan, progress: as of `plan`.
 
     Raises:
         BlendplanError: fewer than one replica.
@@ -46,7 +47,9 @@ def plan_replicas(
     tables, parts, runs = [], [], []
     for number, rows in enumerate(divide(prepared, target, replicas)):
         part = take_part(prepared, target, rows, preserve_sharing=preserve_sharing)
-        prediction = run_policy(part, target, policy, seed=seed, effort=effort, progress=progress)
+        prediction = run_policy(
+            part, target, policy, seed=seed, effort=effort, replan=replan, progress=progress
+        )
         metadata = describe(part, target, policy, prediction)
         plan = assemble_plan(
             part.requests,
@@ -90,7 +93,9 @@ def take_part(
     """Some of the requests by themselves, with the output lengths that the whole has."""
     known = prepared.lengths.take(rows)
     requests = select(prepared.requests, rows)
-    part = prepare(requests, target, lengths=known, preserve_sharing=preserve_sharing)
+    part = prepare(
+        requests, target, lengths=known, preserve_sharing=preserve_sharing, seed=prepared.seed
+    )
     happens = replace(part.workload, output_tokens=prepared.workload.output_tokens[rows])
     return replace(part, workload=happens)
 

@@ -3,11 +3,9 @@
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from blendplan.cost.machine import Machine
-from blendplan.hardware.engine_limits import EngineLimits
-from blendplan.lengths.predicted import OUTCOMES
+from blendplan.lengths.plausible import plausible_outputs
 from blendplan.planning.prepare import Prepared
 from blendplan.policy.state_machine import Parameters, PolicyKind
 from blendplan.simulator.simulate import simulate_run
@@ -33,7 +31,8 @@ def best_parameters(
     candidates = kind.candidates(effort, bool(prepared.expected.unsure.any()))
     if len(candidates) == 1:
         return candidates[0].parameters
-    outputs = plausible_outputs(prepared, target.limits, seed)
+    # The workload's own lengths may be what really happens.
+    outputs = plausible_outputs(prepared.expected.outcomes, prepared.requests.source_row, seed)
     workload = replace(prepared.workload, output_tokens=outputs)
     makespans = []
     for parameters, handicap in candidates:
@@ -41,22 +40,3 @@ def best_parameters(
         run = simulate_run(workload, policy, target.limits, target.table)
         makespans.append(handicap * run.makespan_s)
     return candidates[int(np.argmin(makespans))].parameters
-
-
-def plausible_outputs(prepared: Prepared, limits: EngineLimits, seed: int = 0) -> NDArray[np.int32]:
-    """Output lengths as they may well turn out: known ones, and draws of uncertain ones; int32 [n].
-
-    A draw lies between two outcomes next to each other, so that their mean stays what it is. None
-    exceeds what the KV cache has room for.
-    """
-    expected = prepared.expected
-    place = np.random.default_rng(seed).uniform(-0.5, OUTCOMES - 0.5, len(expected))
-    place = np.clip(place, 0.0, OUTCOMES - 1.0)
-    below = np.minimum(place.astype(np.int64), OUTCOMES - 2)
-    rows = np.arange(len(expected))
-    shorter, longer = (expected.outcomes[rows, below + next_one] for next_one in (0, 1))
-    drawn = np.rint(shorter + (place - below) * (longer - shorter))
-    room = np.maximum(1, limits.room_for_output(expected.prompt_tokens))
-    # A known length that does not fit is told, not cut.
-    lengths = np.where(expected.unsure, np.minimum(drawn, room), np.rint(expected.output_tokens))
-    return np.maximum(1, lengths).astype(np.int32)
