@@ -150,14 +150,11 @@ class Reviser:
         share = done / max(1.0, self._total)
         while self._shares and self._shares[0] <= share:
             self._shares.pop(0)
-        expected = np.where(finished & (generated > 0), generated, learned.mean)
-        self.revisions.append(
-            Revision(share, int(finished.sum()), float(expected.sum(dtype=np.float64)))
-        )
+        expected = float(learned.mean.sum(dtype=np.float64))
+        self.revisions.append(Revision(share, int(finished.sum()), expected))
         own = learned.take(earlier.left).within(1.0, self._room)
         self._known = self._known.with_outcomes(own.outcomes.astype(np.float64))
-        tokens = np.where(progress.finished, progress.generated, self._known.output_tokens)
-        self._total = float((self._known.new_prompt_tokens + tokens).sum())
+        self._total = float((self._known.new_prompt_tokens + self._known.output_tokens).sum())
         return self._known
 
     def _done(self, progress: Progress) -> float:
