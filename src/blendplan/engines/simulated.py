@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from blendplan import __version__
 from blendplan.cost.step import StepTable
@@ -100,6 +101,11 @@ class SimulatedEngine:
         report.finished = [self._answer(int(row)) for row in engine.done[: step.done]]
         self._report_load(report)
         return report
+
+    def generated_tokens(self) -> NDArray[np.int32]:
+        """Output tokens of each row so far; int32 [n]."""
+        generated: NDArray[np.int32] = self._engine.generated.copy()
+        return generated
 
     def close(self) -> None:
         """Nothing to stop."""

@@ -90,6 +90,15 @@ def read_results(path: Path | str) -> Results:
         )
 
 
+def output_tokens_of(line: Mapping[str, Any]) -> int:
+    """Output length that a results line tells, 0 where it tells none."""
+    try:
+        _, tokens = _result(line)
+    except BadRecordError:
+        return 0
+    return 0 if tokens is None else tokens[0]
+
+
 def _result(line: Mapping[str, Any]) -> tuple[str, tuple[int, int] | None]:
     """Id, and output and prompt tokens of one line; None in their place where it failed."""
     key = "id" if line.get("custom_id") is None else "custom_id"

@@ -51,15 +51,15 @@ def simulate(plan: Plan) -> SimulatedRun:
         target.limits,
         target.table,
         revise=reviser_of(plan, target.limits),
-        revise_every=steps_between_looks_of(plan),
+        revise_every=every_steps(plan),
     )
     return run.in_order(np.argsort(rows))
 
 
-def steps_between_looks_of(plan: Plan) -> int:
-    """Steps after which a run of the plan looks at its progress again."""
+def every_steps(plan: Plan) -> int:
+    """Steps after which a run of the plan looks at its progress again, where anything learns."""
     replan = plan.metadata["replan"]
-    return 0 if replan is None else int(replan["every_steps"])
+    return 1 if replan is None else int(replan["every_steps"])
 
 
 def reviser_of(
@@ -73,16 +73,18 @@ def reviser_of(
     Args:
         plan: n requests.
         limits: of the engine.
-        left: rows of the policy's requests, from `in_file_order`; all without it; int64 [m].
+        left: rows of the policy's requests; all without it; int64 [m].
         generated: output length of the rows that have ended already, 0 of the others; int32 [n].
     """
     if plan.metadata["replan"] is None:
         return None
     rows = in_file_order(plan.table)
-    known = known_of(plan.table, plan.metadata, rows if left is None else left)
     earlier = None
+    known = known_of(plan.table, plan.metadata, rows)
     if left is not None:
         place = np.argsort(rows)
+        left = in_file_order(plan.table, left)
+        known = known_of(plan.table, plan.metadata, left)
         ended = np.zeros(len(plan), dtype=np.int32) if generated is None else generated
         earlier = Earlier(place[left], ended[rows])
     return Reviser(known, _unsure(Plan(plan.table.take(rows), plan.metadata)), limits, earlier)

@@ -10,6 +10,7 @@ import numpy as np
 
 from blendplan.engines.protocol import Finished, Refused
 from blendplan.errors import BlendplanError
+from blendplan.lengths.earlier_results import output_tokens_of
 from blendplan.planfile.rows import Work
 from blendplan.printable import show
 from blendplan.replaying import result_lines as results
@@ -27,11 +28,13 @@ class ResultsWriter:
 
     Attributes:
         done: whether a request has its line; bool [n].
+        output_tokens: output length of each request that has an answer, else 0; int32 [n].
     """
 
     def __init__(self, job: Job, model: str, journal: Journal | None) -> None:
         self._work = job.rows
         self.done = np.zeros(len(self._work), dtype=bool)
+        self.output_tokens = np.zeros(len(self._work), dtype=np.int32)
         self._planned = job.planned
         self._model = model
         self._journal = journal
@@ -60,6 +63,7 @@ class ResultsWriter:
                 errors = True
             else:
                 self.done[row] = True
+                self.output_tokens[row] = output_tokens_of(line)
                 self._offsets[row] = offset
         if errors or self._journal.damaged:
             kept = np.flatnonzero(self.done)
@@ -118,6 +122,7 @@ class ResultsWriter:
                 continue
             source_row = int(self._work.source_row[row])
             self._append([row], [results.renamed(line, source_row=source_row)])
+            self.output_tokens[row] = output_tokens_of(line)
             taken += 1
         return taken
 
@@ -155,6 +160,8 @@ class ResultsWriter:
             for done, chat, model in answers
         ]
         self._append([done.row for done, _, _ in answers], lines)
+        for done, _, _ in answers:
+            self.output_tokens[done.row] = done.completion_tokens // max(1, len(done.choices))
 
     def write_error(self, refused: Refused) -> None:
         """Write the error line of a request that failed for good."""
