@@ -78,6 +78,7 @@ def stages(path: Path, output: Path, policy: str) -> Clock:
         "assemble",
         lambda: assemble_plan(
             requests,
+            prepared.sequences,
             prediction.run,
             lengths=prepared.lengths,
             expected=prepared.expected,

@@ -25,10 +25,11 @@ class Recorded:
 
     Attributes:
         prompts: token ids of each request, in the order of admission.
-        output_tokens: how many tokens each generates.
+        output_tokens: how many tokens each generates, and each of its answers.
         blocks: KV-cache blocks, one of which vLLM keeps as a placeholder.
         max_num_batched_tokens, max_num_seqs, max_model_len: vLLM's limits.
         temperature: 0 makes equal prompts generate equal tokens, which then share blocks.
+        answers: ``n`` of each request, None where it is 1.
     """
 
     prompts: list[list[int]]
@@ -38,6 +39,7 @@ class Recorded:
     max_num_seqs: int = 16
     max_model_len: int = 512
     temperature: float = 0.0
+    answers: list[int] | None = None
 
 
 def no_pressure() -> Recorded:
@@ -102,6 +104,35 @@ def mixed(seed: int) -> Recorded:
     )
 
 
+def answers() -> Recorded:
+    """Three answers to each prompt, some prompts longer than a step; little memory."""
+    rng = np.random.default_rng(6)
+    prompts = _families(rng, requests=24, families=4, common=(30, 150), own=(1, 120))
+    return Recorded(
+        prompts,
+        rng.integers(5, 120, 24).tolist(),
+        blocks=32,
+        max_num_batched_tokens=96,
+        temperature=1.0,
+        answers=[3] * 24,
+    )
+
+
+def many_answers() -> Recorded:
+    """One to more answers than run at once; equal prompts among the requests."""
+    rng = np.random.default_rng(7)
+    prompts = _families(rng, requests=20, families=5, common=(64, 65), own=(1, 40))
+    prompts[5] = prompts[4]
+    return Recorded(
+        prompts,
+        rng.integers(1, 70, 20).tolist(),
+        blocks=40,
+        max_num_seqs=8,
+        temperature=1.0,
+        answers=[int(number) for number in rng.integers(1, 12, 20)],
+    )
+
+
 def workload(name: str) -> Recorded:
     """A workload by its name; ``mixed7`` is the random one of seed 7."""
     named = {
@@ -110,6 +141,8 @@ def workload(name: str) -> Recorded:
         "pressure": pressure,
         "chunked": chunked,
         "many": many,
+        "answers": answers,
+        "many_answers": many_answers,
     }
     return named[name]() if name in named else mixed(int(name.removeprefix("mixed")))
 
@@ -146,30 +179,41 @@ def record(model: str, run: Recorded) -> dict[str, Any]:
         return output
 
     scheduler.schedule = watched
-    for row, (prompt, length) in enumerate(zip(run.prompts, run.output_tokens, strict=True)):
+    numbers = run.answers or [1] * len(run.prompts)
+    # Requests are named by the row of their first answer; the others have the rows after it.
+    firsts = np.cumsum([0, *numbers[:-1]]).tolist()
+    for row, prompt, length, number in zip(
+        firsts, run.prompts, run.output_tokens, numbers, strict=True
+    ):
         parameters = SamplingParams(
-            max_tokens=length, ignore_eos=True, temperature=run.temperature, detokenize=False
+            n=number,
+            max_tokens=length,
+            ignore_eos=True,
+            temperature=run.temperature,
+            detokenize=False,
         )
         engine.add_request(str(row), {"prompt_token_ids": prompt}, parameters)
     ends: dict[int, dict[str, int]] = {}
     while engine.has_unfinished_requests():
         for output in engine.step():
-            if output.finished:
-                ends[int(output.request_id)] = {
-                    "step": len(steps) - 1,
-                    "cached": output.num_cached_tokens,
-                    "output": len(output.outputs[0].token_ids),
-                }
+            for answer in output.outputs:
+                if answer.finish_reason is not None:
+                    ends[int(output.request_id) + answer.index] = {
+                        "step": len(steps) - 1,
+                        "cached": output.num_cached_tokens,
+                        "output": len(answer.token_ids),
+                    }
     engine.engine_core.shutdown()
     return {
         "block_size": BLOCK_SIZE,
         "usable_blocks": run.blocks - 1,
         "max_num_batched_tokens": run.max_num_batched_tokens,
         "max_num_seqs": run.max_num_seqs,
-        "prompts": run.prompts,
-        "output_tokens": run.output_tokens,
+        "prompts": _repeated(run.prompts, numbers),
+        "output_tokens": _repeated(run.output_tokens, numbers),
+        "answers": numbers,
         "steps": steps,
-        "finished": [ends[row] for row in range(len(run.prompts))],
+        "finished": [ends[row] for row in range(sum(numbers))],
     }
 
 
@@ -192,7 +236,14 @@ def _step(scheduler: Any, output: Any) -> dict[str, Any]:
 
 
 def _row(request_id: str) -> int:
-    return int(request_id.split("-")[0])
+    """Row of a sequence; vLLM names those of one request ``answer_row-suffix``."""
+    answer, _, row = request_id.split("-")[0].rpartition("_")
+    return int(row) + int(answer or 0)
+
+
+def _repeated(values: list[Any], numbers: list[int]) -> list[Any]:
+    """What each request has, once for each of its answers."""
+    return [value for value, number in zip(values, numbers, strict=True) for _ in range(number)]
 
 
 def _tokens(rng: np.random.Generator, count: int) -> list[int]:

@@ -81,6 +81,29 @@ def test_vllm_does_what_was_planned(
         assert row["submitted_s"] < row["first_token_s"] <= row["finished_s"]
 
 
+@pytest.mark.parametrize("policy", ["fcfs", "dfs"])
+def test_several_answers_share_their_prompt_as_planned(
+    vllm: None, tiny_model: Path, tmp_path: Path, policy: str
+) -> None:
+    job = write_requests_file(tmp_path / "requests.jsonl", 40, answers=4)
+    made = small_plan(job, policy=policy, kv_tokens=48 * 32, block_size=32)
+    output = tmp_path / "results.jsonl"
+    replayed = run(made, tiny_model, output=output)
+    assert_each_once(made, output)
+    simulated = replay(made).tally
+    assert replayed.tally.output_tokens == simulated.output_tokens
+    assert replayed.tally.prompt_tokens == simulated.prompt_tokens
+    assert replayed.tally.cached_tokens == simulated.cached_tokens
+    assert replayed.tally.preemptions == simulated.preemptions
+    # Nothing is submitted behind answers that wait, so a request may come a step later.
+    assert 0 <= replayed.tally.steps - simulated.steps <= 2
+    for line in lines_of(output):
+        body = line["response"]["body"]
+        tokens = [len(choice["token_ids"]) for choice in body["choices"]]
+        assert len(set(tokens)) == 1
+        assert sum(tokens) == body["usage"]["completion_tokens"]
+
+
 def test_text_and_chat_go_through_the_model_s_tokenizer(
     vllm: None, tiny_model: Path, tmp_path: Path
 ) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 WORKLOADS = (
-    *("no_pressure", "sharing", "pressure", "chunked", "many"),
+    *("no_pressure", "sharing", "pressure", "chunked", "many", "answers", "many_answers"),
     *(f"mixed{seed}" for seed in range(100, 106)),
 )
 

@@ -10,14 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blendplan.errors import BlendplanError
-from blendplan.lengths.earlier_results import Results
-from blendplan.lengths.history import HistoryPredictor
 from blendplan.lengths.nearest_subtree import NearestSubtreePredictor
 from blendplan.lengths.predict import predict_lengths
 from blendplan.lengths.predicted import OUTCOMES, Lengths
 from blendplan.lengths.prior import PriorPredictor
 from blendplan.requests.columns import Requests
 from blendplan.requests.in_memory import requests_from_lists
+from blendplan.requests.read import read_requests
 from blendplan.tree.build import build_tree
 from blendplan.tree.prefix_tree import PrefixTree
 from tests.oracles.tree import PROMPTS
@@ -154,10 +153,27 @@ def test_sampled_requests_get_the_length_they_had(tmp_path: Path) -> None:
     lengths = predict_lengths(requests, tree, f"sample:{file}")
     assert lengths.mean[:2].tolist() == lengths.p90[:2].tolist() == [10, 30]
     # The cap is on each length that may come, not on their mean.
-    assert lengths.mean[2:] == pytest.approx([12.5, 20, 20], rel=0.2)
+    assert lengths.mean[2:] == pytest.approx([12.5, 20, 20], rel=0.3)
     assert lengths.p90[2] <= 15
     assert sources(lengths) == ["sample"] * 5
     assert lengths.note == ""
+
+
+def test_a_result_with_several_answers_teaches_the_length_of_one(tmp_path: Path) -> None:
+    requests, tree = with_tree(requests_from_lists([[1], [1], [1]], ids=["a", "b", "c"]))
+    eight, told = batch_line("a", 800), batch_line("b", 999)
+    # Usage counts all answers; where each has its tokens, these are counted.
+    eight["response"]["body"]["choices"] = [{"index": i} for i in range(8)]  # type: ignore[index]
+    told["response"]["body"]["choices"] = [  # type: ignore[index]
+        {"index": 0, "token_ids": [1] * 30},
+        {"index": 1, "token_ids": [1] * 90},
+    ]
+    file = write_lines(tmp_path / "r.jsonl", [eight, told])
+    for method in ("nearest", "history"):
+        lengths = predict_lengths(requests, tree, f"{method}:{file}")
+        assert lengths.mean[2] == 80
+    sampled = predict_lengths(requests, tree, f"sample:{file}")
+    assert sampled.mean.tolist()[:2] == [100, 60]
 
 
 # Results files
@@ -234,28 +250,44 @@ def test_history_follows_prompt_length(tmp_path: Path) -> None:
     assert "by prompt length" in lengths.note
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    st.lists(st.tuples(st.integers(1, 30), st.integers(1, 99)), min_size=1, max_size=60),
-    st.integers(1, 6),
-    st.integers(1, 10),
-)
-def test_history_bins_partition_the_results(
-    results: list[tuple[int, int]], bins: int, bin_results: int
-) -> None:
-    prompts = np.array([prompt for prompt, _ in results], np.int32)
-    outputs = np.array([output for _, output in results], np.int32)
-    requests, tree = with_tree(requests_from_lists([[1] * prompt for prompt in prompts]))
-    earlier = Results("earlier.jsonl", requests.ids, outputs, prompts, failed=0, repeated=0)
-    history = HistoryPredictor(bins, bin_results).fit(requests, tree, earlier)
-    mean, p50, p90 = history.predict(requests, tree).columns
-    assert len(set(mean)) <= bins
-    # What is predicted for the earlier requests themselves is right on the whole.
-    assert mean.sum() == pytest.approx(outputs.sum())
-    assert np.count_nonzero(outputs <= p50) >= len(outputs) / 2
-    assert np.count_nonzero(outputs <= p90) >= 0.9 * len(outputs) - 1e-9
-    assert (p50 <= p90).all()
-    assert np.all(np.diff(history.edges_) > 0)
+def test_history_with_its_requests_knows_what_the_prompts_say(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+
+    def prompt(long: bool) -> str:
+        subject = " ".join(rng.choice(["rivers", "metals", "trade", "birds"], 3))
+        return f"{subject}. {'Write a long report.' if long else 'Answer with a letter.'}"
+
+    kinds = rng.random(400) < 0.5
+    earlier: list[object] = [
+        {"id": f"old-{i}", "prompt": prompt(long)} for i, long in enumerate(kinds)
+    ]
+    outputs = np.where(kinds, rng.integers(400, 600, 400), 2)
+    results: list[object] = [batch_line(f"old-{i}", int(d)) for i, d in enumerate(outputs)]
+    now = rng.random(100) < 0.5
+    lines: list[object] = [{"id": f"old-{i}", "prompt": prompt(long)} for i, long in enumerate(now)]
+    requests = read_requests(write_lines(tmp_path / "now.jsonl", lines))
+    names = (
+        write_lines(tmp_path / "results.jsonl", results),
+        write_lines(tmp_path / "earlier.jsonl", earlier),
+    )
+    method = "history:" + "+".join(map(str, names))
+    lengths = predict_lengths(requests, build_tree(requests), method)
+    assert (lengths.p50[now] > 300).mean() > 0.95
+    assert (lengths.p50[~now] < 10).mean() > 0.95
+    assert "what their prompts say" in lengths.note
+    # Prompts of token ids have no words in common with those.
+    other, tree = with_tree(requests_from_lists([[1, 2], [3]]))
+    lengths = predict_lengths(other, tree, method)
+    assert "token ids" in lengths.note
+    assert lengths.mean == pytest.approx([outputs.mean()] * 2, rel=0.15)
+
+
+def test_history_with_requests_of_another_job(tmp_path: Path) -> None:
+    results = write_lines(tmp_path / "results.jsonl", [batch_line("a", 5)])
+    earlier = write_lines(tmp_path / "earlier.jsonl", [{"id": "b", "prompt_token_ids": [1]}])
+    requests, tree = with_tree(requests_from_lists([[1]]))
+    with pytest.raises(BlendplanError, match=r"no id in .* is among the requests in .*'a'"):
+        predict_lengths(requests, tree, f"history:{results}+{earlier}")
 
 
 def test_history_without_prompt_lengths_is_one_distribution(tmp_path: Path) -> None:
@@ -263,9 +295,8 @@ def test_history_without_prompt_lengths_is_one_distribution(tmp_path: Path) -> N
     file = write_lines(tmp_path / "r.jsonl", lines)
     requests, tree = with_tree(requests_from_lists([[1], [2] * 50]))
     lengths = predict_lengths(requests, tree, f"history:{file}")
-    assert lengths.mean.tolist() == [100.5, 100.5]
-    assert lengths.p50.tolist() == [100, 100]
-    assert lengths.p90.tolist() == [180, 180]
+    for column, right in zip(lengths.columns, (100.5, 100, 180), strict=True):
+        assert column[0] == column[1] == pytest.approx(right, rel=0.05)
     assert "one distribution for all" in lengths.note
 
 

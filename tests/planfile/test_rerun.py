@@ -20,8 +20,17 @@ RUN = {
 }
 
 
-def job(seed: int = 3, requests: int = 120, known: bool = True) -> blendplan.Requests:
-    """Requests of two families and of none, in an order that has nothing to do with them."""
+def job(
+    seed: int = 3, requests: int = 120, known: bool = True, *, answers: int = 1
+) -> blendplan.Requests:
+    """Requests of two families and of none, in an order that has nothing to do with them.
+
+    Args:
+        seed: of everything that is drawn.
+        requests: how many.
+        known: whether all of them state their output length, or a fifth.
+        answers: most answers that a request asks for.
+    """
     rng = np.random.default_rng(seed)
     prefixes = [rng.integers(0, 1_000, size).tolist() for size in (64, 200, 0)]
     prompts = [
@@ -31,7 +40,10 @@ def job(seed: int = 3, requests: int = 120, known: bool = True) -> blendplan.Req
     outputs = np.minimum(300, 1 + rng.lognormal(3.5, 1.2, requests).astype(int))
     caps = [300 if rng.random() < 0.5 else None for _ in range(requests)]
     lengths = [int(n) if known or rng.random() < 0.2 else None for n in outputs]
-    return blendplan.requests_from_lists(prompts, output_tokens=lengths, max_tokens=caps)
+    numbers = rng.integers(1, answers + 1, requests)
+    return blendplan.requests_from_lists(
+        prompts, output_tokens=lengths, max_tokens=caps, answers=numbers
+    )
 
 
 @given(
@@ -42,13 +54,21 @@ def job(seed: int = 3, requests: int = 120, known: bool = True) -> blendplan.Req
     kv_tokens=st.integers(700, 4_000),
     overlap=st.sampled_from([1.0, 2.0]),
     effort=st.sampled_from([0, 1]),
+    answers=st.sampled_from([1, 4]),
 )
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_every_policy_takes_exactly_the_planned_steps(
-    policy: str, seed: int, requests: int, known: bool, kv_tokens: int, overlap: float, effort: int
+    policy: str,
+    seed: int,
+    requests: int,
+    known: bool,
+    kv_tokens: int,
+    overlap: float,
+    effort: int,
+    answers: int,
 ) -> None:
     plan = blendplan.plan(
-        job(seed, requests, known),
+        job(seed, requests, known, answers=answers),
         gpu="a100-80g",
         policy=policy,
         overlap=overlap,
@@ -62,7 +82,7 @@ def test_every_policy_takes_exactly_the_planned_steps(
     assert run.steps == predicted["steps"]
     assert run.preemptions == predicted["preemptions"]
     assert run.makespan_s == predicted["makespan_s"]
-    assert run.admission.tolist() == list(range(requests))
+    assert run.admission.tolist() == list(range(len(plan)))
     for column, name in RUN.items():
         assert plan.column(column).tolist() == getattr(run, name).tolist(), column
 

@@ -14,14 +14,23 @@ from blendplan.requests.columns import Requests
 from blendplan.requests.read import read_requests
 
 
-def write_requests_file(path: Path, requests: int = 40, seed: int = 0) -> Path:
-    """Batch lines and plain lines, texts and token ids and chats, with known output lengths."""
+def write_requests_file(path: Path, requests: int = 40, seed: int = 0, *, answers: int = 1) -> Path:
+    """Batch lines and plain lines, texts and token ids and chats, with known output lengths.
+
+    Args:
+        path: where.
+        requests: how many.
+        seed: of what is drawn.
+        answers: ``n`` of the last request; those before have less, by turns.
+    """
     rng = np.random.default_rng(seed)
     beginnings = [rng.integers(3, 4000, rng.integers(20, 120)).tolist() for _ in range(3)]
     lines: list[dict[str, Any]] = []
     for row in range(requests):
         length = int(rng.integers(1, 40))
         asked = {"max_tokens": length, "temperature": 0, "output_tokens": length}
+        if answers > 1:
+            asked |= {"temperature": 1, "n": 1 + (row - requests) % answers}
         tokens = beginnings[row % 3] + rng.integers(3, 4000, rng.integers(1, 30)).tolist()
         if row % 2:
             lines.append({"id": f"plain-{row}", "prompt_token_ids": tokens, **asked})

@@ -16,6 +16,7 @@ from tests.planfile.test_rerun import job
     requests=st.integers(1, 60),
     known=st.booleans(),
     kv_tokens=st.integers(700, 4_000),
+    answers=st.sampled_from([1, 4]),
 )
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_no_step_differs(
@@ -25,10 +26,11 @@ def test_no_step_differs(
     requests: int,
     known: bool,
     kv_tokens: int,
+    answers: int,
 ) -> None:
     folder = tmp_path_factory.mktemp("exact")
     plan = blendplan.plan(
-        job(seed, requests, known),
+        job(seed, requests, known, answers=answers),
         gpu="a100-80g",
         policy=policy,
         kv_tokens=kv_tokens,
@@ -47,10 +49,15 @@ def test_no_step_differs(
     assert done.tally.steps == predicted["steps"]
     assert done.tally.preemptions == predicted["preemptions"]
     assert done.tally.elapsed_s == predicted["makespan_s"]
+    assert done.tally.cached_share == plan.metadata["prefix_sharing"]["planned"]
     log = pq.read_table(folder / "requests.parquet").sort_by("source_row").to_pydict()
-    planned = plan.table.sort_by("source_row").to_pydict()
-    assert log["finished_s"] == planned["finish_s"]
-    assert log["cached_tokens"] == planned["cached_tokens"]
+    planned = plan.table.group_by("source_row").aggregate(
+        [("finish_s", "max"), ("cached_tokens", "sum"), ("answer", "count")]
+    )
+    expected = planned.sort_by("source_row").to_pydict()
+    assert log["finished_s"] == log["planned_finish_s"] == expected["finish_s_max"]
+    assert log["cached_tokens"] == expected["cached_tokens_sum"]
+    assert log["answers"] == expected["answer_count"]
     steps = pq.read_table(folder / "steps.parquet").to_pydict()
     assert len(steps["time_s"]) == predicted["steps"]
     assert sum(steps["prefill_tokens"]) == predicted["prefill_tokens"]

@@ -76,7 +76,8 @@ class Sessions:
 def plan_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A plan of a few hundred requests."""
     folder = tmp_path_factory.mktemp("kills")
-    made = small_plan(write_requests_file(folder / "requests.jsonl", 300), policy="blend")
+    job = write_requests_file(folder / "requests.jsonl", 200, answers=3)
+    made = small_plan(job, policy="blend")
     made.write(folder / "plan.arrow")
     return folder / "plan.arrow"
 

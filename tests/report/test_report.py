@@ -90,6 +90,7 @@ def test_ids_that_say_nothing_make_no_families(ids: list[str]) -> None:
 
 def test_breakdown_adds_up_and_leaves_out_empty_groups() -> None:
     columns = {
+        "answer": np.array([0, 0, 1], dtype=np.int32),  # the last is of the request before
         "prompt_tokens": np.array([10, 30, 60], dtype=np.int32),
         "cached_tokens": np.array([0, 20, 30], dtype=np.int32),
         "output_tokens_mean": np.array([1.0, 2.0, 6.0], dtype=np.float32),
@@ -102,7 +103,7 @@ def test_breakdown_adds_up_and_leaves_out_empty_groups() -> None:
     assert first["requests"] == 1
     assert third == {
         "name": "c",
-        "requests": 2,
+        "requests": 1,
         "prompt_tokens_mean": 45.0,
         "output_tokens_mean": 4.0,
         "cached_share": 50 / 90,

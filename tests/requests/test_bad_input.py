@@ -86,6 +86,14 @@ BAD_LINES: list[tuple[bytes, str]] = [
     (b'{"prompt":"a","max_tokens":1.5}', '"max_tokens" is 1.5'),
     (b'{"prompt":"a","max_tokens":true}', '"max_tokens" is true'),
     (b'{"prompt":"a","max_tokens":"10"}', '"max_tokens" is "10"'),
+    (b'{"prompt":"a","n":0}', '"n" is 0; give a whole number from 1 to 16384 or leave it out'),
+    (b'{"prompt":"a","n":-1}', '"n" is -1'),
+    (b'{"prompt":"a","n":"8"}', '"n" is "8"'),
+    (b'{"prompt":"a","n":2.5}', '"n" is 2.5'),
+    (b'{"prompt":"a","n":true}', '"n" is true'),
+    (b'{"prompt":"a","n":1000000000}', '"n" is 1000000000; give a whole number from 1 to 16384'),
+    (b'{"prompt":"a","best_of":0}', '"best_of" is 0'),
+    (b'{"custom_id":"a","body":{"prompt":"a","n":16385}}', '"n" is 16385'),
     (b'{"prompt":"a","max_tokens":1e999}', '"max_tokens" is Infinity'),
     (b'{"prompt":"a","max_completion_tokens":1000000001}', "is 1000000001"),
     (b'{"prompt":"a","max_completion_tokens":5,"max_tokens":-1}', '"max_tokens" is -1'),
@@ -197,7 +205,13 @@ def test_wrong_options(tmp_path: Path) -> None:
 
 def test_bad_table_rows_say_what_a_line_would(tmp_path: Path) -> None:
     path = tmp_path / "r.parquet"
-    good: dict[str, Any] = {"id": "a", "prompt_token_ids": [1], "max_tokens": 3, "heat": 0.5}
+    good: dict[str, Any] = {
+        "id": "a",
+        "prompt_token_ids": [1],
+        "max_tokens": 3,
+        "n": None,
+        "heat": 0.5,
+    }
     bad_rows: list[tuple[dict[str, Any], str]] = [
         ({"prompt_token_ids": []}, "is empty"),
         ({"prompt_token_ids": None}, "no prompt"),
@@ -206,6 +220,9 @@ def test_bad_table_rows_say_what_a_line_would(tmp_path: Path) -> None:
         ({"prompt_token_ids": [2**31]}, "[0] is 2147483648"),
         ({"max_tokens": 0}, '"max_tokens" is 0'),
         ({"max_tokens": 2.5}, '"max_tokens" is 2.5'),
+        ({"n": 0}, '"n" is 0'),
+        ({"n": 10**9}, '"n" is 1000000000'),
+        ({"n": "8"}, '"n" is "8"'),
         ({"max_tokens": 10**12}, "is 1000000000000"),
         ({"id": ""}, '"id" is ""'),
         ({"id": "a"}, 'the id "a" is that of row 1'),
@@ -355,6 +372,11 @@ def test_any_damage(
         ({"prompts": [[1]], "output_tokens": [1, 2]}, "2 output_tokens for 1 prompts"),
         ({"prompts": [[1], [1]], "max_tokens": [None, 10**10]}, "max_tokens[1]"),
         ({"prompts": [[1]], "max_tokens": ["x"]}, "not a flat list"),
+        (
+            {"prompts": [[1]], "answers": [0]},
+            "answers[0] is 0; give a whole number from 1 to 16384",
+        ),
+        ({"prompts": [[1]], "answers": [1, 2]}, "2 answers for 1 prompts"),
     ],
 )
 def test_bad_lists(arguments: dict[str, Any], expected: str) -> None:

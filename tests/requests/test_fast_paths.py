@@ -28,7 +28,13 @@ TEXT = (st.text(st.characters(codec="utf-8"), min_size=1, max_size=30)).filter(
 )
 COUNT = st.none() | st.integers(1, 10**9)
 MESSAGE = st.fixed_dictionaries({"role": st.sampled_from(["user", "system"]), "content": TEXT})
-LIMITS: dict[Any, Any] = {"max_tokens": COUNT, "max_completion_tokens": COUNT}
+ANSWERS = st.none() | st.integers(1, 16_384)
+LIMITS: dict[Any, Any] = {
+    "max_tokens": COUNT,
+    "max_completion_tokens": COUNT,
+    "n": ANSWERS,
+    "best_of": ANSWERS,
+}
 SAMPLING: dict[Any, Any] = {
     "temperature": st.floats(0, 2),
     "stop": st.lists(TEXT, max_size=2) | TEXT,
@@ -78,6 +84,9 @@ def assert_same_block(fast: Block, exact: Block) -> None:
     for name in ("source_row", "token_ids", "lengths", "output_tokens", "max_tokens"):
         first, second = getattr(fast, name), getattr(exact, name)
         np.testing.assert_array_equal(first, second)
+    assert (fast.answers is None) == (exact.answers is None)
+    if fast.answers is not None and exact.answers is not None:
+        np.testing.assert_array_equal(fast.answers, exact.answers)
         assert first.dtype == second.dtype
 
 

@@ -41,10 +41,12 @@ def slow_engine(recorded: dict[str, Any]) -> SlowEngine:
 def test_recordings_cover_the_hard_cases() -> None:
     runs = [json.loads(gzip.decompress(path.read_bytes())) for path in RECORDINGS]
     steps = [step for run in runs for step in run["steps"]]
-    assert len(runs) == 17
+    assert len(runs) == 19
     assert sum(len(step["preempted"]) for step in steps) > 100
     assert sum(cached > 0 for step in steps for _, cached in step["admitted"]) > 100
     assert any(len(step["preempted"]) > 1 for step in steps)
+    answers = [max(run.get("answers", [1])) for run in runs]
+    assert any(number > run["max_num_seqs"] for number, run in zip(answers, runs, strict=True))
     limits = [run["max_num_batched_tokens"] for run in runs]
     assert any(
         max(map(len, run["prompts"])) > limit for run, limit in zip(runs, limits, strict=True)

@@ -98,6 +98,7 @@ def headline(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """The keys that scripts may rely on, out of a plan's metadata."""
     return {
         "requests": metadata["requests"],
+        **({"sequences": metadata["sequences"]} if "sequences" in metadata else {}),
         "policy": metadata["policy"],
         "gpu": metadata["gpu"],
         "model": metadata["model"],

@@ -36,7 +36,7 @@ def command(plan_file: Path, requests_file: Path | None, answer: Answer) -> None
             checked.append(_check_source(requests_file, plan.metadata["request_file_sha256"]))
     values = {
         "plan": str(plan_file),
-        "requests": len(plan),
+        "requests": plan.requests,
         "verified": True,
         "checked": checked,
     }

@@ -31,11 +31,14 @@ class EngineRequest:
     """One request as an engine gets it; exactly one of the three kinds of prompt is set.
 
     Attributes:
-        row: row of the plan; names the request in everything that the engine reports.
+        row: row of the plan, of its first answer; names the request in everything that the engine
+            reports.
         prompt_token_ids, text, messages: the prompt.
         tools: tool definitions for the chat template, next to ``messages``.
         parameters: sampling parameters by their OpenAI or vLLM names.
         output_tokens: known output length, generated whatever the model says; -1 if unknown.
+        answers: sequences that it runs, ``n`` of them or more. They have the rows from ``row`` on,
+            where the engine tells of each by itself.
     """
 
     row: int
@@ -45,6 +48,7 @@ class EngineRequest:
     tools: list[Any] | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
     output_tokens: int = -1
+    answers: int = 1
 
 
 @dataclass(frozen=True)
@@ -75,10 +79,11 @@ class Finished:
     """A request that the engine completed.
 
     Attributes:
-        row: row of the plan.
+        row: row of the request.
         choices: its answers, one unless ``n`` asked for more.
-        prompt_tokens, cached_tokens: prompt length, and how much of it the prefix cache held.
-        completion_tokens: generated tokens of all choices together.
+        prompt_tokens: prompt length, counted once.
+        cached_tokens: how much of it the prefix cache held, summed over the answers.
+        completion_tokens: generated tokens of all answers together.
         first_token_s: seconds from submission to the first token, None if the engine hides it.
         preemptions: how often it lost its KV cache, None if the engine hides it.
     """
@@ -131,6 +136,8 @@ class StepReport:
 
     Attributes:
         finished, refused: requests that left the engine.
+        ended: rows whose sequence is complete, in the order in which they gave their KV cache back;
+            for engines that tell of each answer by itself, before the request finishes.
         preempted, resumed: rows that lost their KV cache, and rows that were given it again.
         free_kv_tokens: KV-cache tokens that new requests could get.
         running, waiting: requests in the engine that hold KV cache and that do not.
@@ -142,6 +149,7 @@ class StepReport:
 
     finished: list[Finished] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
+    ended: list[int] = field(default_factory=list)
     preempted: list[int] = field(default_factory=list)
     resumed: list[int] = field(default_factory=list)
     free_kv_tokens: int = 0
@@ -240,7 +248,11 @@ class Admission(Protocol):
         """The request to try next in this step, None for none; the engine need not take it."""
 
     def admitted(self, row: int) -> None:
-        """The request of `next_request` was given room, or is refused for good."""
+        """The request of `next_request` was given room, or is refused for good.
+
+        Of a request with several answers, the engine goes on with the rows after it, and names each
+        as it is given room, before it asks for another request.
+        """
 
     def preempted(self, row: int) -> None:
         """A running request lost its KV cache and waits in the engine."""

@@ -7,6 +7,7 @@ would: so a replay of a plan takes exactly the planned steps.
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +72,9 @@ class SimulatedEngine:
         )
         self._series = empty_series()
         self._submitted: deque[EngineRequest] = deque()
+        # Answers of requests that were taken, which come before any other request.
+        self._entering: deque[int] = deque()
+        self._several: dict[int, _Several] = {}
 
     def step(
         self, requests: Sequence[EngineRequest], prefill_tokens: int | None = None
@@ -98,7 +102,10 @@ class SimulatedEngine:
             steps.sample(engine, cache)
             if self._log_steps:
                 report.work.append(self._work())
-        report.finished = [self._answer(int(row)) for row in engine.done[: step.done]]
+        report.ended = engine.done[: step.done].tolist()
+        report.finished = [
+            done for row in report.ended if (done := self._finished(row)) is not None
+        ]
         self._report_load(report)
         return report
 
@@ -119,17 +126,28 @@ class SimulatedEngine:
                     return
                 admission.resumed(row)
                 continue
+            if self._entering:
+                if not steps.admit(engine, cache, self._entering[0]):
+                    return
+                admission.admitted(self._entering.popleft())
+                continue
             request = admission.next_request()
             if request is None:
                 return
+            rows = range(request.row, request.row + request.answers)
             cap = generation_cap(request)
             if cap is not None and request.output_tokens > 0:
-                engine.output_tokens[request.row] = cap
-            if not self._ever_fits(request.row):
-                admission.admitted(request.row)
+                engine.output_tokens[rows.start : rows.stop] = cap
+            if not all(map(self._ever_fits, rows)):
+                for row in rows:
+                    admission.admitted(row)
                 report.refused.append(_too_long(request.row))
             elif steps.admit(engine, cache, request.row):
                 admission.admitted(request.row)
+                self._entering.extend(rows[1:])
+                if len(rows) > 1:
+                    several = _Several(request.row, _choices(request), len(rows))
+                    self._several.update(dict.fromkeys(rows, several))
             else:
                 return
 
@@ -141,7 +159,7 @@ class SimulatedEngine:
         engine, cache, now = self._engine, self._cache, self._engine.now[0]
         report.free_kv_tokens = int(cache.now[0].free) * cache.block_size
         report.running = int(now.running)
-        report.waiting = int(now.waiting_again) + len(self._submitted)
+        report.waiting = int(now.waiting_again) + len(self._entering) + len(self._submitted)
         # What is left of prompts; a request that decodes has one token to compute.
         running = engine.running[: now.running]
         known = engine.prompt_tokens[running] + engine.generated[running]
@@ -161,14 +179,39 @@ class SimulatedEngine:
             kv_tokens_used=int(used_tokens(self._cache)),
         )
 
-    def _answer(self, row: int) -> Finished:
+    def _finished(self, row: int) -> Finished | None:
+        """The request whose last answer ended in a row, None where others still run."""
+        engine, several = self._engine, self._several.pop(row, _Several(row, 1, 1))
+        several.left -= 1
+        several.cached_tokens += int(engine.cached_tokens[row])
+        several.completion_tokens += int(engine.output_tokens[row])
+        if several.left:
+            return None
         return Finished(
-            row=row,
-            choices=[Choice([], "", "length")],
-            prompt_tokens=int(self._engine.prompt_tokens[row]),
-            cached_tokens=int(self._engine.cached_tokens[row]),
-            completion_tokens=int(self._engine.output_tokens[row]),
+            row=several.row,
+            choices=[Choice([], "", "length")] * several.choices,
+            prompt_tokens=int(engine.prompt_tokens[row]),
+            cached_tokens=several.cached_tokens,
+            completion_tokens=several.completion_tokens,
         )
+
+
+@dataclass
+class _Several:
+    """A request whose answers end one by one: how many are left, and totals of the others."""
+
+    row: int
+    choices: int
+    left: int
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+
+
+def _choices(request: EngineRequest) -> int:
+    """How many of its answers a request wants to see."""
+    if "best_of" in request.parameters:
+        return int(request.parameters.get("n", 1))
+    return request.answers
 
 
 class _Submitted:
@@ -187,7 +230,8 @@ class _Submitted:
         return self._queue[0] if self._queue else None
 
     def admitted(self, row: int) -> None:
-        self._queue.popleft()
+        if self._queue and self._queue[0].row == row:
+            self._queue.popleft()
 
     def preempted(self, row: int) -> None:
         self.lost.append(row)

@@ -19,11 +19,9 @@ _SPREAD = 5
 # Fewer samples than that correct nothing.
 _FEWEST = 20
 # Samples that the belief in the predictions as they are counts as.
-_TRUST = 10.0
+_TRUST = 100.0
 # Relative error of a mean by the forest that is nothing unusual.
 _USUAL_BIAS = 0.1
-# Samples of a class that has a correction of its own, and most classes.
-_CLASS_SAMPLES, _CLASSES = 100, 8
 
 
 @dataclass(frozen=True)
@@ -32,13 +30,11 @@ class Calibration:
 
     Attributes:
         level: probability of a length up to which the forest says i / (c - 1); float64 [c].
-        class_mean: predicted means that the ratios belong to, rising; float64 [g].
-        ratio: what to multiply means with; float64 [g].
+        ratio: what to multiply means with, so that totals come out right.
     """
 
     level: FloatArray
-    class_mean: FloatArray
-    ratio: FloatArray
+    ratio: float
 
     def columns(
         self, bins: Bins, masses: FloatArray
@@ -51,9 +47,7 @@ class Calibration:
         outcomes = np.zeros((n, OUTCOMES), dtype=np.float32)
         p50, p90 = np.empty(n, dtype=np.float32), np.empty(n, dtype=np.float32)
         _tenths(masses, bins.upper, bins.value, self.level, outcomes, p50, p90)
-        mean = outcomes.mean(axis=1, dtype=np.float64)
-        factor = np.interp(np.log(np.maximum(mean, 1e-9)), np.log(self.class_mean), self.ratio)
-        outcomes *= factor.astype(np.float32)[:, None]
+        outcomes *= np.float32(self.ratio)
         return outcomes, p50, p90
 
 
@@ -72,33 +66,23 @@ def calibrate(
         tokens, weights, censored: of the samples, see `LengthForest.fit`; [k].
     """
     if len(tokens) < _FEWEST:
-        return Calibration(np.linspace(0.0, 1.0, 2), np.ones(1), np.ones(1))
+        return Calibration(np.linspace(0.0, 1.0, 2), 1.0)
     weights = weights / weights.mean()
     level = _levels(bins, masses, tokens, weights, censored)
-    straight = Calibration(level, np.ones(1), np.ones(1))
-    outcomes, _, _ = straight.columns(bins, masses)
+    outcomes, _, _ = Calibration(level, 1.0).columns(bins, masses)
     mean = outcomes.mean(axis=1, dtype=np.float64)
     actual = tokens.astype(np.float64)
     if censored.any():
         actual[censored] = bins.expected_beyond(tokens[censored], masses[censored], logarithm=False)
-    order = np.argsort(mean, kind="stable")
-    classes = int(np.clip(len(order) // _CLASS_SAMPLES, 1, _CLASSES))
-    overall = _ratio(mean, actual, weights, 1.0)
-    found = []
-    for part in np.array_split(order, classes):
-        ratio = _ratio(mean[part], actual[part], weights[part], overall)
-        found.append((float(np.average(mean[part], weights=weights[part])), ratio))
-    found = sorted(dict(found).items())
-    return Calibration(level, np.array([x for x, _ in found]), np.array([r for _, r in found]))
+    return Calibration(level, _ratio(mean, actual, weights))
 
 
-def _ratio(mean: FloatArray, actual: FloatArray, weights: FloatArray, usual: float) -> float:
-    """Actual over predicted total, leaning on the usual one as far as it may be chance."""
+def _ratio(mean: FloatArray, actual: FloatArray, weights: FloatArray) -> float:
+    """Actual over predicted total, leaning on 1 as far as the difference may be chance."""
     total = (weights * mean).sum()
     ratio = (weights * actual).sum() / total
     chance = (weights**2 * (actual - ratio * mean) ** 2).sum() / total**2
-    trust = _USUAL_BIAS**2 / (_USUAL_BIAS**2 + chance)
-    return float(usual + trust * (ratio - usual))
+    return float(1.0 + (ratio - 1.0) * _USUAL_BIAS**2 / (_USUAL_BIAS**2 + chance))
 
 
 def _levels(
@@ -171,11 +155,13 @@ def _tenths(
                 upto = 1.0
             if upto <= before:
                 continue
-            lower = upper[j - 1] if j > 0 else 0.0
+            # Half a token further: a whole number stands for all that round to it.
+            lower = (upper[j - 1] if j > 0 else 0.0) + 0.5
+            width = upper[j] + 0.5 - lower
             if before < 0.5 <= upto:
-                p50[row] = lower + (upper[j] - lower) * (0.5 - before) / (upto - before)
+                p50[row] = lower + width * (0.5 - before) / (upto - before)
             if before < 0.9 <= upto:
-                p90[row] = lower + (upper[j] - lower) * (0.9 - before) / (upto - before)
+                p90[row] = lower + width * (0.9 - before) / (upto - before)
             while tenth < tenths:
                 end = (tenth + 1) / tenths
                 total += (min(upto, end) - before) * value[j] * tenths

@@ -1,7 +1,7 @@
 """Results files: how long the outputs of requests that have run were."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from blendplan.errors import BlendplanError
 from blendplan.printable import show
+from blendplan.requests.columns import Requests
 from blendplan.requests.lines import count_lines, filled_lines
+from blendplan.requests.read import read_requests
 from blendplan.requests.record import MOST_TOKENS, BadRecordError, parse_line
 from blendplan.requests.source import Source
 
@@ -26,10 +28,12 @@ class Results:
     Attributes:
         name: the file, as it may stand in a message.
         ids: large_string [k].
-        output_tokens: at least 1; int32 [k].
+        output_tokens: at least 1; int32 [k]. Of a request with several answers it is their mean:
+            what is learned from it is the length of one.
         prompt_tokens: -1 where the file does not say; int32 [k].
         failed: lines that report an error, left out.
         repeated: lines whose id a later line has too, left out.
+        requests: what they answer, where a predictor was given that; None otherwise.
     """
 
     name: str
@@ -38,6 +42,7 @@ class Results:
     prompt_tokens: NDArray[np.int32]
     failed: int
     repeated: int
+    requests: Requests | None = None
 
     def __len__(self) -> int:
         return len(self.output_tokens)
@@ -99,6 +104,18 @@ def output_tokens_of(line: Mapping[str, Any]) -> int:
     return 0 if tokens is None else tokens[0]
 
 
+def read_history(files: str) -> Results:
+    """Read ``RESULTS``, or ``RESULTS+REQUESTS`` with the request file that these results answer.
+
+    Raises:
+        BlendplanError: see `read_results` and `read_requests`.
+    """
+    results, plus, asked = files.partition("+")
+    if not plus or Path(files).exists():
+        return read_results(files)
+    return replace(read_results(results), requests=read_requests(asked))
+
+
 def _result(line: Mapping[str, Any]) -> tuple[str, tuple[int, int] | None]:
     """Id, and output and prompt tokens of one line; None in their place where it failed."""
     key = "id" if line.get("custom_id") is None else "custom_id"
@@ -112,9 +129,23 @@ def _result(line: Mapping[str, Any]) -> tuple[str, tuple[int, int] | None]:
         status = response.get("status_code")
         if isinstance(status, int) and status >= 400:
             return str(name), None
-        counts = _object(_object(response, "body"), "usage")
-        return str(name), (_count(counts, "completion_tokens"), _prompt_tokens(counts))
+        body = _object(response, "body")
+        counts = _object(body, "usage")
+        return str(name), (_tokens_of_one(body, counts), _prompt_tokens(counts))
     return str(name), (_count(line, "output_tokens"), _prompt_tokens(line))
+
+
+def _tokens_of_one(body: Mapping[str, Any], counts: Mapping[str, Any]) -> int:
+    """Mean length of the answers in a response, whose usage counts all of them together."""
+    total, choices = _count(counts, "completion_tokens"), body.get("choices")
+    if not isinstance(choices, list) or len(choices) < 2:
+        return total
+    # Where choices hold their tokens, these tell; usage may count more, as with "best_of".
+    own = [choice.get("token_ids") for choice in choices if isinstance(choice, dict)]
+    lists = [tokens for tokens in own if isinstance(tokens, list) and tokens]
+    if len(lists) == len(choices):
+        total = sum(map(len, lists))
+    return round(total / len(choices))
 
 
 def _object(fields: Mapping[str, Any], key: str) -> Mapping[str, Any]:

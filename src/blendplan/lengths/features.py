@@ -8,7 +8,7 @@ from blendplan.lengths.words import word_features
 from blendplan.requests.columns import Requests
 from blendplan.tree.prefix_tree import PrefixTree
 
-COMPONENTS = 32
+COMPONENTS = 16
 """Numbers that stand for the words of a prompt."""
 
 # A request without max_tokens is one with a very large one.

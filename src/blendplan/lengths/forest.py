@@ -9,8 +9,12 @@ from numpy.typing import NDArray
 from blendplan.kernels.kernel import kernel
 from blendplan.lengths.survival import Bins, bins_of, pooled
 
+# A request goes left where its feature is at most the threshold; a leaf has no children, -1.
+_NODE = np.dtype(
+    [("feature", np.int32), ("threshold", np.float32), ("left", np.int32), ("right", np.int32)]
+)
 # Requests that are led through the trees together.
-_ROWS = 64
+_ROWS = 1024
 
 
 @dataclass(frozen=True)
@@ -19,17 +23,13 @@ class _Trees:
 
     Attributes:
         root: first node of each tree; int64 [trees + 1].
-        left, right: children, -1 in a leaf; int32 [nodes].
-        feature, threshold: a request goes left where its feature is at most that; [nodes].
+        node: records of `_NODE`; [nodes].
         leaf: samples of node v are ``place[leaf[v]:leaf[v + 1]]``; int64 [nodes + 1].
         place, share: bin of each, counted on where it is censored, and its share of the leaf.
     """
 
     root: NDArray[np.int64]
-    left: NDArray[np.int32]
-    right: NDArray[np.int32]
-    feature: NDArray[np.int32]
-    threshold: NDArray[np.float64]
+    node: NDArray[np.void]
     leaf: NDArray[np.int64]
     place: NDArray[np.int32]
     share: NDArray[np.float32]
@@ -47,7 +47,7 @@ class LengthForest:
 
     Parameters:
         trees: how many.
-        leaf_samples: fewest samples of a leaf.
+        leaf_samples: fewest samples of a leaf; with many samples, a quarter of their square root.
         tried: share of the features that a split may choose from.
         pooled_share: weight of all samples against those in the leaves.
         most_samples: samples that are learned from; of more, evenly chosen ones.
@@ -67,9 +67,9 @@ class LengthForest:
 
     def __init__(
         self,
-        trees: int = 100,
-        leaf_samples: int = 5,
-        tried: float = 0.4,
+        trees: int = 64,
+        leaf_samples: int = 4,
+        tried: float = 0.7,
         pooled_share: float = 0.03,
         most_samples: int = 20_000,
         tree_samples: int = 4_000,
@@ -130,10 +130,7 @@ class LengthForest:
             features,
             only,
             forest.root,
-            forest.left,
-            forest.right,
-            forest.feature,
-            forest.threshold,
+            forest.node,
             forest.leaf,
             forest.place,
             forest.share,
@@ -155,11 +152,13 @@ class LengthForest:
         from sklearn.ensemble import RandomForestRegressor
 
         k = len(target)
+        drawn_each = min(k, self.tree_samples)
+        least = max(self.leaf_samples, round(drawn_each**0.5 / 4))
         grown = RandomForestRegressor(
             self.trees,
-            min_samples_leaf=min(self.leaf_samples, max(1, k // 4)),
+            min_samples_leaf=min(least, max(1, k // 4)),
             max_features=self.tried,
-            max_samples=min(k, self.tree_samples),
+            max_samples=drawn_each,
             random_state=0,
             n_jobs=-1,
         ).fit(features, target, sample_weight=weights)
@@ -177,33 +176,33 @@ class LengthForest:
             by_leaf = np.lexsort((place[inside], leaf))
             inside, leaf = inside[by_leaf], leaf[by_leaf]
             total = np.bincount(leaf, times[inside], tree.node_count)
-            inner = tree.children_left >= 0
             parts.append(
                 (
-                    np.where(inner, tree.children_left + root, -1),
-                    np.where(inner, tree.children_right + root, -1),
-                    np.where(inner, tree.feature, 0),
-                    tree.threshold,
+                    _nodes(tree, root),
                     np.bincount(leaf, minlength=tree.node_count),
-                    place[inside],
+                    place[inside].astype(np.int32),
                     (times[inside] / total[leaf]).astype(np.float32),
                 )
             )
             root += tree.node_count
-        left, right, feature, threshold, size, places, share = (
-            np.concatenate(columns) for columns in zip(*parts, strict=True)
-        )
-        sizes = [len(part[0]) for part in parts]
-        self._forest = _Trees(
-            root=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
-            left=left.astype(np.int32),
-            right=right.astype(np.int32),
-            feature=feature.astype(np.int32),
-            threshold=threshold.astype(np.float64),
-            leaf=np.concatenate([[0], np.cumsum(size)]).astype(np.int64),
-            place=places.astype(np.int32),
-            share=share,
-        )
+        node, size, places, share = (np.concatenate(x) for x in zip(*parts, strict=True))
+        root_of = np.cumsum([0, *(len(part[0]) for part in parts)])
+        self._forest = _Trees(root_of, node, np.append(0, np.cumsum(size)), places, share)
+
+
+def _nodes(tree: Any, root: int) -> NDArray[np.void]:
+    """Records of the nodes of one of scikit-learn's trees, the first of which has that number."""
+    inner = tree.children_left >= 0
+    node = np.zeros(tree.node_count, dtype=_NODE)
+    node["feature"] = np.where(inner, tree.feature, 0)
+    node["left"] = np.where(inner, tree.children_left + root, -1)
+    node["right"] = np.where(inner, tree.children_right + root, -1)
+    # Features are float32, so the next lower one parts them alike.
+    threshold = tree.threshold.astype(np.float32)
+    above = threshold > tree.threshold
+    threshold[above] = np.nextafter(threshold[above], np.float32(-np.inf))
+    node["threshold"] = threshold
+    return node
 
 
 @kernel
@@ -211,10 +210,7 @@ def _leaf_samples(
     features: NDArray[np.float32],
     only: NDArray[np.bool_],
     root: NDArray[np.int64],
-    left: NDArray[np.int32],
-    right: NDArray[np.int32],
-    feature: NDArray[np.int32],
-    threshold: NDArray[np.float64],
+    node: NDArray[np.void],
     leaf: NDArray[np.int64],
     place: NDArray[np.int32],
     share: NDArray[np.float32],
@@ -236,9 +232,10 @@ def _leaf_samples(
                 if len(only) and not only[tree, start + row]:
                     continue
                 v = root[tree]
-                while left[v] >= 0:
-                    goes_left = features[start + row, feature[v]] <= threshold[v]
-                    v = left[v] if goes_left else right[v]
+                while node[v].left >= 0:
+                    # Without a branch, which would be foreseen wrongly half of the time.
+                    right = features[start + row, node[v].feature] > node[v].threshold
+                    v = node[v].left + np.int64(right) * (node[v].right - node[v].left)
                 trees[row] += 1.0
                 for i in range(leaf[v], leaf[v + 1]):
                     shares[row, place[i]] += share[i]

@@ -2,6 +2,7 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,7 @@ class LengthLearner:
     def fit(
         self,
         features: NDArray[np.float32],
-        tokens: NDArray[np.integer],
+        tokens: NDArray[np.integer[Any]],
         weights: NDArray[np.float64] | None = None,
         censored: NDArray[np.bool_] | None = None,
     ) -> "LengthLearner":
@@ -47,13 +48,13 @@ class LengthLearner:
             weights: requests that each sample stands for, over 0; float64 [k]. All alike if None.
             censored: whether a request has not ended by itself; bool [k]. None if None.
         """
-        tokens = tokens.astype(np.int64)
-        weights = np.ones(len(tokens)) if weights is None else weights
-        censored = np.zeros(len(tokens), dtype=np.bool_) if censored is None else censored
-        forest = self.forest.fit(features, tokens, weights, censored)
+        lengths = tokens.astype(np.int64)
+        weights = np.ones(len(lengths)) if weights is None else weights
+        censored = np.zeros(len(lengths), dtype=np.bool_) if censored is None else censored
+        forest = self.forest.fit(features, lengths, weights, censored)
         rows = forest.samples_
         self.calibration_ = calibrate(
-            forest.bins_, forest.left_out_, tokens[rows], weights[rows], censored[rows]
+            forest.bins_, forest.left_out_, lengths[rows], weights[rows], censored[rows]
         )
         return self
 

@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from blendplan.requests.record import MOST_ANSWERS
+
 # Of splitmix64; products wrap.
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
@@ -20,7 +22,7 @@ def plausible_outputs(
     Args:
         outcomes: equally likely output lengths of each request, rising; all are equal where the
             length is known; [n, k].
-        number: of each request, all different; int64 [n].
+        number: of each request, all different, see `numbers_of`; int64 [n].
         seed: of the draws.
     """
     most = outcomes.shape[1] - 1
@@ -31,6 +33,16 @@ def plausible_outputs(
     longer = outcomes[rows, below + 1].astype(np.float64)
     drawn = np.rint(shorter + (place - below) * (longer - shorter))
     return np.maximum(1, drawn).astype(np.int32)
+
+
+def numbers_of(source_row: NDArray[np.int64], answer: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Number of each answer of each request, all different; int64 [n].
+
+    Args:
+        source_row: of the request; int64 [n].
+        answer: which answer of its request, from 0; int32 [n].
+    """
+    return source_row * MOST_ANSWERS + answer
 
 
 def _uniform(number: NDArray[np.int64], seed: int) -> NDArray[np.float64]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from blendplan.errors import BlendplanError
-from blendplan.lengths.earlier_results import read_results
+from blendplan.lengths.earlier_results import read_history, read_results
 from blendplan.lengths.predicted import OUTCOMES, Lengths
 from blendplan.lengths.protocol import stated_lengths
 from blendplan.lengths.registry import AUTO, predictor_of
@@ -27,15 +27,19 @@ def predict_lengths(requests: Requests, tree: PrefixTree, method: str = AUTO) ->
             `PriorPredictor`. ``known``: there must be none. ``sample:FILE``: from the results of
             sampled requests, see `lengths_from_prompts`; the sampled ones themselves get the length
             they had. ``nearest:FILE``: the same by the paper's rule, see
-            `NearestSubtreePredictor`. ``history:FILE``: from results of another job, see
-            `HistoryPredictor`.
+            `NearestSubtreePredictor`. ``history:RESULTS`` or
+            ``history:RESULTS+REQUESTS``: from results of another job, better with the requests
+            that these answer, see `HistoryPredictor`.
 
     Raises:
         BlendplanError: an unknown method, an output length that must be known and is not, or a
             results file that cannot be used.
     """
     name, predictor, file = predictor_of(method)
-    results = read_results(file) if predictor.takes_file else None
+    results = None
+    if predictor.takes_file:
+        with_requests = getattr(predictor, "takes_requests", False)
+        results = read_history(file) if with_requests else read_results(file)
     predicted = predictor.fit(requests, tree, results).predict(requests, tree)
     _check(predicted, name, len(requests))
     stated = stated_lengths(requests)

@@ -20,7 +20,10 @@ class LengthPredictor(Protocol):
 
     @property
     def takes_file(self) -> bool:
-        """Whether it learns from a results file, which users then give as ``name:FILE``."""
+        """Whether it learns from a results file, which users then give as ``name:FILE``.
+
+        One with an attribute ``takes_requests`` that is true also takes ``name:RESULTS+REQUESTS``.
+        """
         ...
 
     def fit(

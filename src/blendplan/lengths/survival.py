@@ -10,6 +10,8 @@ FloatArray = NDArray[np.float64]
 
 # Bins for lengths that were seen, at most.
 _SEEN_BINS = 96
+# So many equal lengths are no accident: none but these are in their bin.
+_HEAP = 3
 # Bins beyond the longest length, each that much longer than the one before.
 _BEYOND, _GROWTH = 16, 1.4
 # Samples that the prior counts as where some requests have not ended: next to nothing but for
@@ -62,30 +64,39 @@ class Bins:
 
 def bins_of(tokens: NDArray[np.int64], weights: FloatArray, censored: NDArray[np.bool_]) -> Bins:
     """Bins so fine that lengths that differ lie apart, where there are not too many of them."""
-    ended = tokens[~censored]
-    total = weights[~censored]
-    if len(ended):
-        upper, group = np.unique(ended, return_inverse=True)
-        if len(upper) > _SEEN_BINS:
-            share = np.cumsum(np.bincount(group, total)) / total.sum()
-            steps = np.ceil(share * _SEEN_BINS - 1e-9)
-            upper = upper[np.append(steps[1:] != steps[:-1], True)]
-        upper = upper.astype(np.float64)
-        place = np.searchsorted(upper, ended)
-        value = np.bincount(place, total * ended) / np.bincount(place, total)
-    else:
-        upper = value = np.empty(0)
+    upper, value = _seen(tokens[~censored], weights[~censored])
     if not censored.any():
         return Bins(upper, value)
     # Where only running requests have been so long, and beyond.
-    longest = float(upper[-1]) if len(upper) else 1.0
-    most = max(longest, float(tokens.max(initial=1)), 4.0 * _PRIOR_MEDIAN)
-    between = longest * (most / longest) ** (np.arange(1, 17) / 16.0) if most > longest else []
-    further = most * _GROWTH ** np.arange(1, _BEYOND + 1)
-    ends = np.unique(np.rint(np.concatenate([between, further])))
-    ends = ends[ends > longest] if len(upper) else ends
-    starts = np.append(longest if len(upper) else 0.0, ends[:-1])
-    return Bins(np.append(upper, ends), np.append(value, np.sqrt(np.maximum(starts, 1.0) * ends)))
+    longest = float(upper[-1]) if len(upper) else 0.0
+    most = max(longest, float(tokens.max()), 4.0 * _PRIOR_MEDIAN)
+    least = max(longest, 1.0)
+    between = least * (most / least) ** np.linspace(0.0, 1.0, _BEYOND + 1)
+    ends = np.unique(np.rint(np.append(between, most * _GROWTH ** np.arange(1, _BEYOND + 1))))
+    ends = ends[ends > longest]
+    starts = np.append(longest, ends[:-1])
+    middle = np.sqrt(np.maximum(starts, 1.0) * ends)
+    return Bins(np.append(upper, ends), np.append(value, middle))
+
+
+def _seen(tokens: NDArray[np.int64], weights: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Upper ends and mean lengths of bins for lengths that have come."""
+    if not len(tokens):
+        return np.empty(0), np.empty(0)
+    seen, group = np.unique(tokens, return_inverse=True)
+    share = np.bincount(group, weights) / weights.sum()
+    heaps = seen[(np.bincount(group) >= _HEAP) & (share >= 1.0 / _SEEN_BINS)]
+    ends = seen
+    if len(seen) > _SEEN_BINS:
+        steps = np.ceil(np.cumsum(share) * _SEEN_BINS - 1e-9)
+        ends = seen[np.append(steps[1:] != steps[:-1], True)]
+    # Nothing is shorter than the shortest, nor between a heap and the whole number before it.
+    alone = np.append(heaps, seen[0])
+    upper = np.unique(np.concatenate([ends, heaps, alone[alone > 1] - 1])).astype(np.float64)
+    place = np.searchsorted(upper, tokens)
+    mass = np.bincount(place, weights, len(upper))
+    total = np.bincount(place, weights * tokens, len(upper))
+    return upper, np.where(mass > 0.0, total / np.maximum(mass, 1e-300), upper)
 
 
 def pooled(bins: Bins, place: NDArray[np.int64], weights: FloatArray) -> FloatArray:

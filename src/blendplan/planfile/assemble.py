@@ -16,11 +16,13 @@ from blendplan.planfile.plan import Plan
 from blendplan.policy.known import PolicyInput
 from blendplan.policy.state_machine import SIDES
 from blendplan.requests.columns import Requests
+from blendplan.requests.sequences import Sequences
 from blendplan.simulator.simulate import SimulatedRun
 
 
 def assemble_plan(
     requests: Requests,
+    sequences: Sequences,
     run: SimulatedRun,
     *,
     lengths: Lengths,
@@ -33,6 +35,7 @@ def assemble_plan(
 
     Args:
         requests: what was planned.
+        sequences: what of it an engine runs; all that follows is of these.
         run: the simulated run of the chosen policy.
         lengths: predicted output lengths.
         expected: what the policy knew.
@@ -43,9 +46,12 @@ def assemble_plan(
     order = run.admission
     orders = {"depth_first": expected.depth_first, "by_density": expected.by_density}
     ranks = {name: rank_in(places) for name, places in orders.items()}
+    request, answer = sequences.request, sequences.answer
     batches = [
         _record_batch(
             requests,
+            request,
+            answer,
             run,
             lengths,
             expected,
@@ -61,6 +67,8 @@ def assemble_plan(
 
 def _record_batch(
     requests: Requests,
+    request: NDArray[np.int64] | None,
+    answer: NDArray[np.int32],
     run: SimulatedRun,
     lengths: Lengths,
     expected: PolicyInput,
@@ -71,32 +79,36 @@ def _record_batch(
 ) -> pa.RecordBatch:
     n = len(rows)
     share = run.share_tokens[rows]
+    asking = rows if request is None else request[rows]
+    # The prompt and the body stand in the first row of a request only.
+    texts = pa.array(asking, mask=answer[rows] > 0)
     columns = {
         "position": np.arange(start, start + n),
-        "request_id": requests.ids.take(pa.array(rows)).cast(pa.string()),
-        "source_row": requests.source_row[rows],
+        "request_id": requests.ids.take(pa.array(asking)).cast(pa.string()),
+        "source_row": requests.source_row[asking],
+        "answer": answer[rows],
         "replica": np.full(n, replica, dtype=np.int32),
         "batch": run.admission_step[rows],
         "side": pa.DictionaryArray.from_arrays(run.side[rows], pa.array(SIDES)),
         "memory_left_tokens": share[:, 0].copy(),
         "memory_right_tokens": share[:, 1].copy(),
         "prefill_budget_tokens": run.prefill_budget[rows],
-        "prompt_tokens": requests.prompt_tokens_of(rows),
+        "prompt_tokens": requests.prompt_tokens_of(asking),
         "cached_tokens": run.cached_tokens[rows],
         "output_tokens_mean": lengths.mean[rows],
         "output_tokens_p50": lengths.p50[rows],
         "output_tokens_p90": lengths.p90[rows],
         "output_tokens_outcomes": _outcomes(lengths.outcomes[rows]),
-        "output_tokens_known": _stated(requests.output_tokens[rows]),
-        "max_tokens": _stated(requests.max_tokens[rows]),
+        "output_tokens_known": _stated(requests.output_tokens[asking]),
+        "max_tokens": _stated(requests.max_tokens[asking]),
         "new_prompt_tokens": expected.new_prompt_tokens[rows],
         "density": expected.density[rows],
         "family": expected.family[rows],
         **{name: rank[rows] for name, rank in ranks.items()},
         "start_s": run.start_s[rows],
         "finish_s": run.finish_s[rows],
-        "prompt_token_ids": prompt_lists(requests, rows),
-        "body": bodies_of(requests, rows),
+        "prompt_token_ids": prompt_lists(requests, texts),
+        "body": bodies_of(requests, texts),
     }
     return pa.RecordBatch.from_arrays(
         [pa.array(columns[field.name], type=field.type) for field in SCHEMA], schema=SCHEMA
@@ -110,13 +122,23 @@ def rank_in(order: NDArray[np.int64]) -> NDArray[np.int64]:
     return rank
 
 
-def prompt_lists(requests: Requests, rows: NDArray[np.int64]) -> pa.Array:
-    """Token ids of some prompts, list<int32> [m]; null where they are estimates."""
+def prompt_lists(requests: Requests, wanted: pa.Array) -> pa.Array:
+    """Token ids of some prompts, list<int32> [m]; null where they are estimates.
+
+    Args:
+        requests: all requests.
+        wanted: which of them, null for a null; int64 [m].
+    """
     if requests.estimated_tokens:
-        return pa.nulls(len(rows), pa.list_(pa.int32()))
-    offsets = offsets_of(requests.offsets[rows + 1] - requests.offsets[rows])
+        return pa.nulls(len(wanted), pa.list_(pa.int32()))
+    rows = wanted.drop_null().to_numpy()
+    lengths = np.zeros(len(wanted), dtype=np.int64)
+    stated = wanted.is_valid()
+    lengths[stated.to_numpy(zero_copy_only=False)] = np.diff(requests.offsets)[rows]
+    offsets = offsets_of(lengths)
     values = _gather(requests.token_ids, requests.offsets, rows, int(offsets[-1]))
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values))
+    mask = None if not wanted.null_count else wanted.is_null()
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values), mask=mask)
 
 
 def _outcomes(outcomes: NDArray[np.float32]) -> pa.Array:
@@ -132,11 +154,11 @@ def _stated(tokens: NDArray[np.int32]) -> pa.Array:
     return pa.array(tokens, mask=tokens < 0)
 
 
-def bodies_of(requests: Requests, rows: NDArray[np.int64]) -> pa.Array:
-    """The JSON of some requests, binary [m]; null where they have none."""
+def bodies_of(requests: Requests, wanted: pa.Array) -> pa.Array:
+    """The JSON of some requests, binary [m]; null where they have none. Args: as above."""
     if requests.bodies is None:
-        return pa.nulls(len(rows), pa.binary())
-    return requests.bodies.take(pa.array(rows)).cast(pa.binary())
+        return pa.nulls(len(wanted), pa.binary())
+    return requests.bodies.take(wanted).cast(pa.binary())
 
 
 @kernel

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from blendplan.errors import BlendplanError
 from blendplan.planfile.columns import numbers
@@ -154,19 +155,43 @@ def _check_digests(table: pa.Table, metadata: dict[str, Any]) -> str:
 
 
 def _check_requests(table: pa.Table, metadata: dict[str, Any]) -> str:
-    n = table.num_rows
+    rows = table.num_rows
+    first = numbers(table, "answer") == 0
+    n = int(np.count_nonzero(first))
     if metadata["requests"] != n:
-        raise BlendplanError(f"metadata says {metadata['requests']} requests, there are {n} rows")
+        what = "rows" if n == rows else "rows with a first answer"
+        raise BlendplanError(f"metadata says {metadata['requests']} requests, there are {n} {what}")
+    if metadata.get("sequences", n) != rows:
+        raise BlendplanError(
+            f"metadata says {metadata.get('sequences', n)} sequences, there are {rows} rows"
+        )
+    firsts = table if n == rows else table.filter(pa.array(first))
     for name in ("request_id", "source_row"):
-        distinct = pc.count_distinct(table.column(name)).as_py()
+        distinct = pc.count_distinct(firsts.column(name)).as_py()
         if distinct != n:
             raise BlendplanError(f"{n - distinct} values of {name} occur more than once")
+    if n < rows:
+        _check_answers(table, firsts, first)
     position, replica = numbers(table, "position"), numbers(table, "replica")
     for part in np.unique(replica):
         mine = position[replica == part]
         if not np.array_equal(mine, np.arange(len(mine))):
             raise BlendplanError(f"positions of replica {part} are not 0, 1, 2, ... in row order")
-    return f"every one of {n} requests exactly once"
+    answers = "" if n == rows else f" with all of its answers, {rows} in all"
+    return f"every one of {n} requests exactly once{answers}"
+
+
+def _check_answers(table: pa.Table, firsts: pa.Table, first: NDArray[np.bool_]) -> None:
+    """The answers of a request are 0, 1, 2, ... in rows that stand together."""
+    answer, place = numbers(table, "answer"), np.flatnonzero(first)
+    wanted = np.arange(len(first)) - place[np.cumsum(first) - 1] if first[0] else -1
+    none_of(answer != wanted, "answers of a request are not 0, 1, 2, ... in rows that follow")
+    owner = pa.array(np.cumsum(first) - 1)
+    for name in ("request_id", "source_row", "replica", "prompt_tokens", "output_tokens_known"):
+        owners = firsts.column(name).take(owner)
+        alike = pc.equal(table.column(name), owners).fill_null(False).to_numpy()
+        missing = pc.and_(table.column(name).is_null(), owners.is_null()).to_numpy()
+        none_of(~(alike | missing), f"{name} is another than in the row of the first answer")
 
 
 def _check_capacity(table: pa.Table, metadata: dict[str, Any]) -> str:

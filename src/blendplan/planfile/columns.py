@@ -27,6 +27,7 @@ SCHEMA = pa.schema(
         ("position", pa.int64()),
         ("request_id", pa.string()),
         ("source_row", pa.int64()),
+        ("answer", pa.int32()),
         ("replica", pa.int32()),
         ("batch", pa.int64()),
         ("side", pa.dictionary(pa.int8(), pa.string())),

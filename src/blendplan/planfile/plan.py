@@ -35,10 +35,10 @@ _MAGIC_BYTES = 8  # before the first schema of an Arrow file
 
 @dataclass(frozen=True)
 class Plan:
-    """A schedule of n requests.
+    """A schedule of n sequences, one for each answer that a request asks for.
 
     Attributes:
-        table: one row per request in admission order; the columns of `SCHEMA`.
+        table: one row per sequence in admission order; the columns of `SCHEMA`.
         metadata: what the plan was made for and what it predicts; JSON values.
     """
 
@@ -52,6 +52,11 @@ class Plan:
     def limits(self) -> EngineLimits:
         """Limits of the engine that the plan was made for."""
         return EngineLimits.from_metadata(self.metadata["engine"])
+
+    @property
+    def requests(self) -> int:
+        """How many requests ask for the n answers."""
+        return int(self.metadata["requests"])
 
     def column(self, name: str) -> NDArray[Any]:
         """A numeric column as a numpy array [n]."""
@@ -125,6 +130,9 @@ class Plan:
             left = whole_numbers("left", left, 0, len(self) - 1)
             if not len(left) or len(np.unique(left)) < len(left):
                 raise BlendplanError("left is no list of different rows, at least one")
+            answer = self.column("answer")
+            if np.any(answer[left] > 0) and _cut(answer, left):
+                raise BlendplanError("left has some answers of a request and lacks others")
         rows = in_file_order(self.table, left)
         policy = plan_policy(self.table, self.metadata, limits, rows)
         return LivePolicy(
@@ -200,6 +208,14 @@ class Plan:
             return check_columns(self.table, self.metadata)
         except BlendplanError as error:
             raise BlendplanError(f"{path}: {error}" if path else str(error)) from None
+
+
+def _cut(answer: NDArray[np.int32], left: NDArray[np.int64]) -> bool:
+    """Whether rows hold some answers of a request and not others."""
+    first = np.cumsum(answer == 0) - 1
+    sizes = np.bincount(first)
+    taken = np.bincount(first[left], minlength=len(sizes))
+    return bool(np.any((taken > 0) & (taken < sizes)))
 
 
 def _check_head(source: pa.NativeFile, schema: pa.Schema) -> None:

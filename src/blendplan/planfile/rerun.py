@@ -14,7 +14,7 @@ from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.hardware.lookup import gpu_from_text
 from blendplan.hardware.model import ModelSpec
 from blendplan.lengths.features import request_features
-from blendplan.lengths.plausible import plausible_outputs
+from blendplan.lengths.plausible import numbers_of, plausible_outputs
 from blendplan.lengths.predicted import Lengths
 from blendplan.offsets import offsets_of
 from blendplan.planfile.columns import outcomes_of
@@ -24,11 +24,13 @@ from blendplan.planfile.rows import Work, work_of
 from blendplan.policy.reviser import Earlier, Reviser, Unsure
 from blendplan.requests.columns import Requests
 from blendplan.requests.record import BadRecordError, parse_line, read_record, utf8
+from blendplan.requests.sequences import Sequences
 from blendplan.requests.tokens import estimate_tokens, render
 from blendplan.simulator.simulate import SimulatedRun, simulate_run
 from blendplan.simulator.workload import Workload
 from blendplan.tree.blocks import block_chains
 from blendplan.tree.build import build_tree
+from blendplan.tree.repeated import repeat_requests
 
 
 def simulate(plan: Plan) -> SimulatedRun:
@@ -98,8 +100,10 @@ def _unsure(plan: Plan) -> Unsure:
     caps = plan.table.column("max_tokens").fill_null(-1).to_numpy()
 
     def features() -> NDArray[np.float32]:
-        requests = replace(_requests(work_of(plan)), max_tokens=caps)
-        return request_features(requests, build_tree(requests))
+        work = work_of(plan)
+        requests, sequences = _requests(work)
+        requests = replace(requests, max_tokens=caps[work.firsts])
+        return sequences.spread(request_features(requests, build_tree(requests)))
 
     return Unsure(features, Lengths(outcomes, p50, p90, known), caps)
 
@@ -131,37 +135,43 @@ def workload_of(plan: Plan, rows: NDArray[np.int64] | None = None) -> Workload:
     if rows is not None:
         plan = Plan(plan.table.take(rows), plan.metadata)
     work = work_of(plan)
-    requests = _requests(work)
-    outcomes, seed = outcomes_of(plan.table), plan.metadata["seed"]
+    requests, sequences = _requests(work)
     block_size = plan.metadata["engine"]["block_size"]
     return Workload(
-        requests.prompt_tokens,
-        plausible_outputs(outcomes, work.source_row, seed),
-        block_chains(build_tree(requests), requests, block_size),
+        work.prompt_tokens,
+        plausible_outputs(
+            outcomes_of(plan.table),
+            numbers_of(work.source_row, work.answer),
+            plan.metadata["seed"],
+        ),
+        block_chains(repeat_requests(build_tree(requests), sequences), requests, block_size),
     )
 
 
-def _requests(work: Work) -> Requests:
-    """The prompts of a plan, row by row, as the request reader would give them."""
-    offsets = offsets_of(work.prompt_tokens)
-    unknown = np.full(len(work), -1, dtype=np.int32)
-    return Requests(
-        ids=work.ids.combine_chunks(),
-        source_row=work.source_row,
+def _requests(work: Work) -> tuple[Requests, Sequences]:
+    """The prompts of a plan, as the request reader would give them, and the rows that have them."""
+    rows = work.firsts
+    unknown = np.full(len(rows), -1, dtype=np.int32)
+    requests = Requests(
+        ids=work.ids.take(pa.array(rows)).combine_chunks(),
+        source_row=work.source_row[rows],
         token_ids=_token_ids(work),
-        offsets=offsets,
+        offsets=offsets_of(work.prompt_tokens[rows]),
         output_tokens=unknown,
         max_tokens=unknown,
-        estimated_tokens=work.prompt_token_ids.null_count > 0,
+        estimated_tokens=work.prompt_token_ids.null_count > len(work) - len(rows),
     )
+    alone = len(rows) == len(work)
+    return requests, Sequences(len(rows), None if alone else np.append(rows, len(work)))
 
 
 def _token_ids(work: Work) -> NDArray[np.int32]:
+    """Prompts of all requests, one after the other."""
     lists = work.prompt_token_ids
-    if lists.null_count == 0:
+    if lists.null_count == len(work) - len(work.firsts):
         chunks = [chunk.flatten().to_numpy() for chunk in lists.chunks]
         return np.concatenate(chunks).astype(np.int32, copy=False)
-    rows = [_estimated(work, row) for row in range(len(work))]
+    rows = [_estimated(work, row) for row in work.firsts.tolist()]
     return np.concatenate(rows)
 
 

@@ -20,11 +20,15 @@ from blendplan.policy.state_machine import Policy
 
 
 def in_file_order(table: pa.Table, rows: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
-    """Rows of a plan, all or some of them, in the order of the request file; int64 [m]."""
+    """Rows of a plan, all or some of them, in the order of the request file; int64 [m].
+
+    Answers of one request stand together in a plan, in their order.
+    """
     source_row = numbers(table, "source_row")
     if rows is None:
-        return np.argsort(source_row)
-    return rows[np.argsort(source_row[rows])]
+        return np.argsort(source_row, kind="stable")
+    rows = np.sort(rows)
+    return rows[np.argsort(source_row[rows], kind="stable")]
 
 
 def plan_policy(
@@ -54,6 +58,7 @@ def known_of(table: pa.Table, metadata: Mapping[str, Any], rows: NDArray[np.int6
 
     # Where rows are left out, families are renumbered.
     _, family = np.unique(column("family"), return_inverse=True)
+    first = column("answer") == 0
     return PolicyInput(
         depth_first=np.argsort(column("depth_first")),
         family=family.astype(np.int64, copy=False),
@@ -64,4 +69,5 @@ def known_of(table: pa.Table, metadata: Mapping[str, Any], rows: NDArray[np.int6
         density=column("density"),
         root_density=float(metadata["density"]),
         prices=StepPrices(**metadata["step_prices"]),
+        request=None if first.all() else np.cumsum(first) - 1,
     )

@@ -25,7 +25,7 @@ from blendplan.policy.blend.start import BlendOptions
 from blendplan.policy.known import StepPrices
 from blendplan.policy.state_machine import SIDES
 from blendplan.printable import show
-from blendplan.requests.record import LARGEST_TOKEN_ID, MOST_TOKENS
+from blendplan.requests.record import LARGEST_TOKEN_ID, MOST_ANSWERS, MOST_TOKENS
 
 Check = Callable[[str, object], object]
 """Takes the name and the value; raises a BlendplanError where the value is wrong."""
@@ -136,7 +136,7 @@ def _series(name: str, value: object) -> None:
         raise BlendplanError(f"{name}.end_s is not rising")
 
 
-# Keys within keys are joined by a point.
+# Keys within keys are joined by a point. Beside these there may be "sequences", see `check`.
 METADATA: Mapping[str, Check] = {
     "requests": _whole(1),
     "replicas": _limited,
@@ -185,6 +185,7 @@ METADATA: Mapping[str, Check] = {
 COLUMNS: Mapping[str, tuple[float, float]] = {
     "position": (0, _MOST),
     "source_row": (0, _MOST),
+    "answer": (0, MOST_ANSWERS - 1),
     "replica": (0, RANGES["replicas"][1] - 1),
     "batch": (0, _MOST),
     "memory_left_tokens": (0, RANGES["kv_tokens"][1]),
@@ -229,6 +230,8 @@ def check_metadata(metadata: Mapping[str, Any], *, whole_plan: bool = True) -> N
         if path == "series" and not whole_plan:
             continue
         check(path, _value(metadata, path))
+    if "sequences" in metadata:
+        whole("sequences", metadata["sequences"], metadata["requests"], _MOST)
     _check_blend(metadata)
     _check_total(metadata)
     parts = metadata.get("parts", [])
@@ -272,7 +275,7 @@ def _check_blend(metadata: Mapping[str, Any]) -> None:
         if name == "seed":
             whole(where, value, *RANGES["seed"])
         elif name == "order":
-            one_of(where, value, ("blend", "dfs", "random"))
+            one_of(where, value, ("blend", "dfs", "fcfs", "random"))
         elif known.get(name) is bool:
             flag(where, value)
         elif name in known:
@@ -342,6 +345,7 @@ def _check_outcomes(table: pa.Table) -> None:
 def _check_prompts(table: pa.Table) -> None:
     lists = table.column("prompt_token_ids")
     lengths = np.asarray(pc.fill_null(pc.list_value_length(lists), -1))
+    first = numbers(table, "answer") == 0
     none_of(
         (lengths >= 0) & (lengths != numbers(table, "prompt_tokens")),
         "prompt_token_ids and prompt_tokens differ",
@@ -351,7 +355,10 @@ def _check_prompts(table: pa.Table) -> None:
         if ids.null_count or (len(ids) and ids.to_numpy().min() < 0):
             raise BlendplanError("prompt_token_ids holds a number that is no token id")
     without_body = _mask(pc.is_null(table.column("body")))
-    none_of((lengths < 0) & without_body, "there is neither a prompt nor a body")
+    none_of((lengths < 0) & without_body & first, "there is neither a prompt nor a body")
+    none_of(
+        ~((lengths < 0) & without_body) & ~first, "a further answer has a prompt or a body again"
+    )
 
 
 def _check_bodies(table: pa.Table) -> None:

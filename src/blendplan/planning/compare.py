@@ -18,8 +18,9 @@ from blendplan.hardware.model import ModelSpec
 from blendplan.lengths.registry import AUTO
 from blendplan.planning.bound import Bound
 from blendplan.planning.options import PlanOptions
+from blendplan.planning.part import take_part
 from blendplan.planning.prepare import Prepared, Progress, prepare
-from blendplan.planning.replicas import divide, join_runs, take_part
+from blendplan.planning.replicas import divide, join_runs
 from blendplan.planning.run_policy import Prediction, run_policy
 from blendplan.planning.verdict import Circumstances, Verdict, verdict
 from blendplan.policy.registry import POLICIES
@@ -122,7 +123,8 @@ def compare(
         seed=seed,
         progress=progress,
     )
-    workload = _with_known_lengths(prepared.workload, requests)
+    known = prepared.sequences.spread(requests.output_tokens)
+    workload = _with_known_lengths(prepared.workload, known)
     prepared = replace(prepared, requests=requests, workload=workload)
     if replicas != 1:
         outcomes = _on_replicas(prepared, target, policies, options, started)
@@ -174,7 +176,7 @@ def _on_replicas(
                 replan=options.replan,
                 progress=options.progress,
             )
-            runs[name].append((rows, prediction.run))
+            runs[name].append((prepared.sequences.of(rows), prediction.run))
             own_s[name] += time.perf_counter() - begun
     shared_s = time.perf_counter() - started - sum(own_s.values())
     return {
@@ -187,8 +189,7 @@ def _without_known_lengths(requests: Requests) -> Requests:
     return replace(requests, output_tokens=np.full(len(requests), -1, np.int32))
 
 
-def _with_known_lengths(workload: Workload, requests: Requests) -> Workload:
-    known = requests.output_tokens
+def _with_known_lengths(workload: Workload, known: NDArray[np.int32]) -> Workload:
     output_tokens = np.where(known > 0, known, workload.output_tokens).astype(np.int32)
     return replace(workload, output_tokens=output_tokens)
 
@@ -198,12 +199,13 @@ def circumstances(result: Comparison) -> Circumstances:
     prepared, target = result.prepared, result.target
     bound = next(iter(result.outcomes.values())).bound
     outputs = int(prepared.workload.output_tokens.sum(dtype="int64"))
-    needed = prepared.prefill.tokens + outputs - len(prepared.requests)
+    running = len(prepared.sequences)
+    needed = prepared.prefill.tokens + outputs - running
     return Circumstances(
-        requests=len(prepared.requests),
+        requests=running,
         max_num_seqs=target.limits.max_num_seqs,
-        # Every request's last block is half empty on average.
-        needed_kv_tokens=needed + len(prepared.requests) * target.limits.block_size / 2,
+        # Every sequence's last block is half empty on average.
+        needed_kv_tokens=needed + running * target.limits.block_size / 2,
         kv_tokens=target.limits.kv_tokens,
         compute_s=bound.compute_s,
         memory_s=bound.memory_s,

@@ -24,6 +24,7 @@ def describe(
     batches = np.flatnonzero(run.decode_batches)
     return {
         "requests": len(requests),
+        **({} if requests.answers is None else {"sequences": len(prepared.sequences)}),
         "replicas": prediction.replicas,
         "policy": policy,
         "policy_parameters": dict(prediction.parameters),

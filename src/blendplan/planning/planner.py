@@ -89,6 +89,7 @@ def plan(
     )
     return assemble_plan(
         requests,
+        prepared.sequences,
         prediction.run,
         lengths=prepared.lengths,
         expected=prepared.expected,

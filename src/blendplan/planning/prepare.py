@@ -10,19 +10,21 @@ from numpy.typing import NDArray
 from blendplan.cost.machine import Machine
 from blendplan.errors import BlendplanError
 from blendplan.lengths.features import request_features
-from blendplan.lengths.plausible import plausible_outputs
+from blendplan.lengths.plausible import numbers_of, plausible_outputs
 from blendplan.lengths.predict import predict_lengths
 from blendplan.lengths.predicted import Lengths
 from blendplan.planning.bound import LeastPrefill, least_prefill
 from blendplan.policy.known import PolicyInput, step_prices
 from blendplan.requests.columns import Requests
 from blendplan.requests.fitting import check_fits
+from blendplan.requests.sequences import Sequences, sequences_of
 from blendplan.simulator.workload import Workload
 from blendplan.tree.annotate import annotate
 from blendplan.tree.blocks import block_chains
 from blendplan.tree.build import build_tree
 from blendplan.tree.families import sharing_families
 from blendplan.tree.prefix_tree import PrefixTree
+from blendplan.tree.repeated import repeat_requests
 from blendplan.tree.sharing import divided_prompt_tokens, optimal_sharing
 from blendplan.tree.splitting.split import split_tree
 
@@ -35,10 +37,13 @@ class Prepared:
     """Everything about a request set that does not depend on the policy.
 
     Attributes:
-        requests: the requests, n of them.
-        tree: their prefix tree.
+        requests: the requests.
+        sequences: what an engine runs of them, s in all; all columns below are of sequences. Where
+            every request asks for one answer, a sequence is a request.
+        request_tree: prefix tree of the requests.
+        tree: that of the sequences.
         lengths: predicted output lengths.
-        expected: what is known of each request when a policy is made.
+        expected: what is known of each sequence when a policy is made.
         prefill: prefill work that no schedule avoids.
         sharing: the best possible prefix sharing ratio.
         workload: what the simulated engine sees, with output lengths as predicted where they are
@@ -47,6 +52,8 @@ class Prepared:
     """
 
     requests: Requests
+    sequences: Sequences
+    request_tree: PrefixTree
     tree: PrefixTree
     lengths: Lengths
     expected: PolicyInput
@@ -57,8 +64,13 @@ class Prepared:
 
     @cached_property
     def features(self) -> NDArray[np.float32]:
-        """What is known of each request before it runs, as numbers; see `request_features`."""
-        return request_features(self.requests, self.tree)
+        """What is known of each sequence before it runs, as numbers; see `request_features`."""
+        return self.sequences.spread(request_features(self.requests, self.request_tree))
+
+    @property
+    def numbers(self) -> NDArray[np.int64]:
+        """Number of each sequence by which its length is drawn; int64 [s]."""
+        return _numbers(self.requests, self.sequences)
 
 
 def prepare(
@@ -72,7 +84,7 @@ def prepare(
 ) -> Prepared:
     """The stages before any policy: tree, output lengths, resource demand, sorted and split tree.
 
-    Args: as of `plan`; lengths may also be predicted already.
+    Args: as of `plan`; lengths may also be predicted already, for each request.
     """
     report = progress or (lambda stage, done, total: None)
     n = len(requests)
@@ -80,17 +92,21 @@ def prepare(
         source = requests.source or "the request set"
         raise BlendplanError(f"{source} holds no requests; give at least one to plan")
     check_fits(requests, target.limits.kv_tokens)
+    sequences = sequences_of(requests)
     report("prefix tree", 0, n)
-    tree = build_tree(requests)
+    request_tree = build_tree(requests)
     report("output lengths", 0, n)
     predicted = lengths
     if not isinstance(predicted, Lengths):
-        predicted = predict_lengths(requests, tree, predicted)
+        predicted = predict_lengths(requests, request_tree, predicted)
     # No longer than what the KV cache has room for after the prompt.
     room = target.limits.room_for_output(requests.prompt_tokens.astype(np.int64))
     predicted = predicted.within(0.0, np.maximum(1, room))
+    tree = repeat_requests(request_tree, sequences)
+    request = sequences.request
+    predicted = predicted if request is None else predicted.take(request)
     report("sorting by density", 0, n)
-    prompt_tokens = requests.prompt_tokens
+    prompt_tokens = sequences.spread(requests.prompt_tokens)
     compute_s, memory_s = target.costs.demand(prompt_tokens, predicted.mean)
     outputs = _float(predicted.mean)
     arranged = split_tree(
@@ -114,14 +130,17 @@ def prepare(
         density=shared_compute_s / memory_s,
         root_density=float(root.density[0]),
         prices=step_prices(target.table),
+        request=request,
     )
     workload = Workload(
         prompt_tokens,
-        plausible_outputs(expected.outcomes, requests.source_row, seed),
+        plausible_outputs(expected.outcomes, _numbers(requests, sequences), seed),
         block_chains(tree, requests, target.limits.block_size),
     )
     return Prepared(
         requests,
+        sequences,
+        request_tree,
         tree,
         predicted,
         expected,
@@ -130,6 +149,10 @@ def prepare(
         workload,
         seed,
     )
+
+
+def _numbers(requests: Requests, sequences: Sequences) -> NDArray[np.int64]:
+    return numbers_of(sequences.spread(requests.source_row), sequences.answer)
 
 
 def _float(values: NDArray[np.float32] | NDArray[np.int32]) -> NDArray[np.float64]:

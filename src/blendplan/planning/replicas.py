@@ -1,7 +1,6 @@
 """`plan_replicas`: a request set on several engines, each with a plan of its own (paper 5.5)."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -13,9 +12,9 @@ from blendplan.planfile.plan import Plan
 from blendplan.planning.bound import Bound, LeastPrefill, makespan_bound
 from blendplan.planning.describe import describe
 from blendplan.planning.division import assign_replicas
-from blendplan.planning.prepare import Prepared, Progress, prepare
+from blendplan.planning.part import take_part
+from blendplan.planning.prepare import Prepared, Progress
 from blendplan.planning.run_policy import Prediction, run_policy
-from blendplan.requests.columns import select
 from blendplan.simulator.simulate import SimulatedRun
 from blendplan.tree.sharing import divided_prompt_tokens
 
@@ -53,6 +52,7 @@ def plan_replicas(
         metadata = describe(part, target, policy, prediction)
         plan = assemble_plan(
             part.requests,
+            part.sequences,
             prediction.run,
             lengths=part.lengths,
             expected=part.expected,
@@ -61,7 +61,7 @@ def plan_replicas(
             replica=number,
         )
         tables.append(plan.table)
-        runs.append((rows, prediction.run))
+        runs.append((prepared.sequences.of(rows), prediction.run))
         # The time line of the slowest replica is kept, in the metadata of the whole.
         parts.append({name: value for name, value in metadata.items() if name != "series"})
     joined = join_runs(prepared, target, runs, replicas)
@@ -78,26 +78,12 @@ def divide(prepared: Prepared, target: Machine, replicas: int) -> list[NDArray[n
     outputs = prepared.expected.output_tokens
     compute_s, _ = target.costs.demand(divided_prompt_tokens(prepared.tree), outputs)
     _, memory_s = target.costs.demand(prepared.workload.prompt_tokens, outputs)
-    replica = assign_replicas(prepared.tree, compute_s, memory_s, replicas)
+    # A request goes to one engine with all of its answers.
+    first = prepared.sequences.first()
+    compute_s, memory_s = np.add.reduceat(compute_s, first), np.add.reduceat(memory_s, first)
+    replica = assign_replicas(prepared.request_tree, compute_s, memory_s, replicas)
     found = [np.flatnonzero(replica == number) for number in range(replicas)]
     return [rows for rows in found if len(rows)]
-
-
-def take_part(
-    prepared: Prepared,
-    target: Machine,
-    rows: NDArray[np.int64],
-    *,
-    preserve_sharing: float = 0.99,
-) -> Prepared:
-    """Some of the requests by themselves, with the output lengths that the whole has."""
-    known = prepared.lengths.take(rows)
-    requests = select(prepared.requests, rows)
-    part = prepare(
-        requests, target, lengths=known, preserve_sharing=preserve_sharing, seed=prepared.seed
-    )
-    happens = replace(part.workload, output_tokens=prepared.workload.output_tokens[rows])
-    return replace(part, workload=happens)
 
 
 def join_runs(
@@ -109,9 +95,9 @@ def join_runs(
     """The runs of all replicas as one: they start together, and the slowest ends it.
 
     Args:
-        prepared: all n requests.
+        prepared: all requests.
         target: the machine of each replica.
-        runs: rows and run of each replica.
+        runs: sequences and run of each replica.
         replicas: how many there are, those without requests included.
     """
     slowest = max((run for _, run in runs), key=lambda run: run.makespan_s)

@@ -66,21 +66,22 @@ def run_policy(
             report(f"simulating {policy}", done, total)
 
     kind = POLICIES.get(policy)
-    parameters = best_parameters(prepared, target, kind, effort=effort, seed=seed)
+    parameters, run = best_parameters(prepared, target, kind, effort=effort, seed=seed)
     chosen = make_policy(policy, prepared.expected, target.limits, seed=seed, parameters=parameters)
-    reviser, every_steps = None, 0
+    reviser, every_steps = None, 1
     if replan and chosen.revise is not None and prepared.expected.unsure.any():
         reviser = _reviser(prepared, target)
         every_steps = steps_between_looks(_least_steps(prepared, target))
-    run = simulate_run(
-        workload,
-        chosen,
-        target.limits,
-        target.table,
-        progress=advance,
-        revise=reviser,
-        revise_every=every_steps,
-    )
+    if run is None or reviser is not None:
+        run = simulate_run(
+            workload,
+            chosen,
+            target.limits,
+            target.table,
+            progress=advance,
+            revise=reviser,
+            revise_every=every_steps,
+        )
     bound = makespan_bound(
         target.table,
         prompt_tokens=workload.prompt_tokens,
@@ -94,7 +95,11 @@ def run_policy(
 
 
 def _reviser(prepared: Prepared, target: Machine) -> Reviser:
-    unsure = Unsure(lambda: prepared.features, prepared.lengths, prepared.requests.max_tokens)
+    unsure = Unsure(
+        lambda: prepared.features,
+        prepared.lengths,
+        prepared.sequences.spread(prepared.requests.max_tokens),
+    )
     return Reviser(prepared.expected, unsure, target.limits)
 
 

@@ -1,25 +1,43 @@
 """`best_parameters`: which parameters of a policy suit a request set, found by simulation."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from blendplan.cost.machine import Machine
 from blendplan.lengths.plausible import plausible_outputs
+from blendplan.planning.part import take_part
 from blendplan.planning.prepare import Prepared
-from blendplan.policy.state_machine import Parameters, PolicyKind
-from blendplan.simulator.simulate import simulate_run
+from blendplan.policy.make import make_of_kind
+from blendplan.policy.state_machine import Candidate, Parameters, PolicyKind
+from blendplan.simulator.simulate import SimulatedRun, simulate_run
+
+# Requests on which candidates are compared; of larger sets so many are taken.
+MOST_REQUESTS = 50_000
+# Neighbours in depth-first order that are taken together, so that they still share prefixes.
+_TOGETHER = 64
+
+
+class Choice(NamedTuple):
+    """Parameters, and the run of all requests with them where that has been simulated."""
+
+    parameters: Parameters
+    run: SimulatedRun | None = None
 
 
 def best_parameters(
     prepared: Prepared, target: Machine, kind: PolicyKind, *, effort: int = 1, seed: int = 0
-) -> Parameters:
+) -> Choice:
     """Those of a policy's candidates that give the shortest simulated run.
 
     Output lengths come as predicted where they are known, and elsewhere as drawn at random from
-    their predictions: what suits a run in which every prediction is right may be fragile. The first
-    of equals wins, so the result is the same on every machine. A single candidate is taken without
-    simulation.
+    their predictions: what suits a run in which every prediction is right may be fragile. Of more
+    than `MOST_REQUESTS` requests a part is simulated. The first of equals wins, so the result is
+    the same on every machine. A single candidate is taken without simulation.
 
     Args:
         prepared: the requests.
@@ -30,13 +48,29 @@ def best_parameters(
     """
     candidates = kind.candidates(effort, bool(prepared.expected.unsure.any()))
     if len(candidates) == 1:
-        return candidates[0].parameters
+        return Choice(candidates[0].parameters)
     # The workload's own lengths may be what really happens.
-    outputs = plausible_outputs(prepared.expected.outcomes, prepared.requests.source_row, seed)
-    workload = replace(prepared.workload, output_tokens=outputs)
-    makespans = []
-    for parameters, handicap in candidates:
-        policy = kind.make(prepared.expected, target.limits, seed=seed, parameters=parameters)
-        run = simulate_run(workload, policy, target.limits, target.table)
-        makespans.append(handicap * run.makespan_s)
-    return candidates[int(np.argmin(makespans))].parameters
+    outputs = plausible_outputs(prepared.expected.outcomes, prepared.numbers, seed)
+    part = replace(prepared, workload=replace(prepared.workload, output_tokens=outputs))
+    if len(prepared.requests) > MOST_REQUESTS:
+        part = take_part(part, target, _thinned(prepared.request_tree.order))
+
+    def simulated(candidate: Candidate) -> SimulatedRun:
+        policy = make_of_kind(
+            kind, part.expected, target.limits, seed=seed, parameters=candidate.parameters
+        )
+        return simulate_run(part.workload, policy, target.limits, target.table)
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        runs = list(threads.map(simulated, candidates))
+    handicapped = [c.handicap * run.makespan_s for c, run in zip(candidates, runs, strict=True)]
+    best = int(np.argmin(handicapped))
+    happened = np.array_equal(part.workload.output_tokens, prepared.workload.output_tokens)
+    return Choice(candidates[best].parameters, runs[best] if happened else None)
+
+
+def _thinned(order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """About `MOST_REQUESTS` of the requests, in stretches of the depth-first order; rising."""
+    stretch = np.arange(len(order)) // _TOGETHER
+    every = -(-len(order) // MOST_REQUESTS)
+    return np.sort(order[stretch % every == 0])

@@ -16,7 +16,8 @@ class Circumstances:
     """What decides whether the order of requests can matter.
 
     Attributes:
-        requests, max_num_seqs: how many there are, and how many may run at once.
+        requests, max_num_seqs: how many there are, each answer to one counted by itself, and how
+            many may run at once.
         needed_kv_tokens, kv_tokens: KV tokens of all requests at their full lengths, shared
             prefixes counted once, and the capacity.
         compute_s, memory_s: least compute and memory time of any schedule.

@@ -54,6 +54,9 @@ class PolicyInput:
         density: compute seconds over memory seconds with ``new_prompt_tokens``; float64 [n].
         root_density: the same for the whole workload.
         prices: price of a step.
+        request: number of the request that each of them is an answer to, ascending; int64 [n]. None
+            where each is a request by itself. An engine is given all answers of a request at once,
+            so every order of a policy must keep them together; see `keep_together`.
     """
 
     depth_first: NDArray[np.int64]
@@ -65,6 +68,7 @@ class PolicyInput:
     density: NDArray[np.float64]
     root_density: float
     prices: StepPrices
+    request: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.depth_first)
@@ -81,6 +85,7 @@ class PolicyInput:
             **{name: order[order >= 0] for name, order in orders.items()},
             **{name: getattr(self, name)[requests] for name in columns},
             family=family.astype(np.int64, copy=False),
+            request=None if self.request is None else self.request[requests],
         )
 
     def with_outcomes(self, outcomes: NDArray[np.float64]) -> "PolicyInput":

@@ -254,6 +254,10 @@ class LivePolicy:
             )
         return status
 
+    def status(self, row: int) -> int:
+        """Whether a row is WAITING, RUNNING, PREEMPTED or DONE."""
+        return int(self._status[row])
+
     def shares(self) -> tuple[int, int]:
         """The memory partition in force: KV tokens of the compute and of the memory side."""
         compute, memory = self._transitions.shares(self._state)

@@ -5,7 +5,8 @@ from dataclasses import replace
 from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.policy.known import PolicyInput
 from blendplan.policy.registry import POLICIES
-from blendplan.policy.state_machine import Parameters, Policy
+from blendplan.policy.siblings import keep_together
+from blendplan.policy.state_machine import Parameters, Policy, PolicyKind
 
 
 def make_policy(
@@ -28,5 +29,18 @@ def make_policy(
     Raises:
         BlendplanError: the name is unknown.
     """
-    made = POLICIES.get(name).make(known, limits, seed=seed, parameters=parameters or {})
+    made = make_of_kind(POLICIES.get(name), known, limits, seed=seed, parameters=parameters or {})
     return replace(made, name=name)
+
+
+def make_of_kind(
+    kind: PolicyKind,
+    known: PolicyInput,
+    limits: EngineLimits,
+    *,
+    seed: int,
+    parameters: Parameters,
+) -> Policy:
+    """A fresh policy of a kind; answers of one request are admitted in a row. Args: as above."""
+    made = kind.make(known, limits, seed=seed, parameters=parameters)
+    return keep_together(made, known.request)

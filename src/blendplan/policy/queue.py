@@ -10,6 +10,7 @@ from blendplan.kernels.kernel import kernel
 from blendplan.kernels.scalars import scalars
 from blendplan.policy.known import PolicyInput
 from blendplan.policy.state_machine import (
+    Make,
     Parameters,
     Policy,
     PolicyKind,
@@ -92,27 +93,35 @@ def queue_policy(
     return Policy(name, QUEUE, state, side, parameters)
 
 
-def _fcfs(known: PolicyInput, limits: EngineLimits, *, seed: int, parameters: Parameters) -> Policy:
-    return queue_policy("fcfs", np.arange(len(known)), limits, sides_by_density(known), {})
+def plain_order(name: str, known: PolicyInput, seed: int) -> NDArray[np.int64]:
+    """All requests in the order ``fcfs``, ``random`` (by the seed) or ``dfs``; int64 [n]."""
+    if name == "dfs":
+        return known.depth_first
+    if name == "fcfs":
+        return np.arange(len(known))
+    draws = np.random.default_rng(seed)
+    if known.request is None:
+        return draws.permutation(len(known))
+    # The answers of a request stay together.
+    place = draws.permutation(int(known.request[-1]) + 1)
+    return np.argsort(place[known.request], kind="stable")
 
 
-def _random(
-    known: PolicyInput, limits: EngineLimits, *, seed: int, parameters: Parameters
-) -> Policy:
-    seed = int(parameters.get("seed", seed))
-    side = sides_by_density(known)
-    return queue_policy("random", shuffled(known, seed), limits, side, {"seed": seed})
+def _plain(name: str, seeded: bool = False) -> Make:
+    """How the policy of that order is made."""
+
+    def make(
+        known: PolicyInput, limits: EngineLimits, *, seed: int, parameters: Parameters
+    ) -> Policy:
+        seed = int(parameters.get("seed", seed))
+        order = plain_order(name, known, seed)
+        return queue_policy(
+            name, order, limits, sides_by_density(known), {"seed": seed} if seeded else {}
+        )
+
+    return make
 
 
-def _dfs(known: PolicyInput, limits: EngineLimits, *, seed: int, parameters: Parameters) -> Policy:
-    return queue_policy("dfs", known.depth_first, limits, sides_by_density(known), {})
-
-
-def shuffled(known: PolicyInput, seed: int) -> NDArray[np.int64]:
-    """All requests in a seeded random order; int64 [n]."""
-    return np.random.default_rng(seed).permutation(len(known))
-
-
-FCFS = PolicyKind("the order of the request file", _fcfs)
-RANDOM = PolicyKind("a seeded shuffle, the paper's Balance", _random)
-DFS = PolicyKind("depth-first order of the prefix tree, what engines do at best", _dfs)
+FCFS = PolicyKind("the order of the request file", _plain("fcfs"))
+RANDOM = PolicyKind("a seeded shuffle, the paper's Balance", _plain("random", seeded=True))
+DFS = PolicyKind("depth-first order of the prefix tree, what engines do at best", _plain("dfs"))

@@ -37,7 +37,8 @@ def asked(rows: Work, row: int) -> Asked:
 
     Args:
         rows: the requests of the plan.
-        row: the one to run. A known output length in its body wins over that of its row.
+        row: row of the first answer of the one to run. A known output length in its body wins over
+            that of its row.
 
     Raises:
         BadRecordError: there is neither a prompt nor a body with one.
@@ -47,6 +48,7 @@ def asked(rows: Work, row: int) -> Asked:
     body: bytes | None = rows.bodies[row].as_py()
     fields = parse_line(body) if body else {}
     inner: Mapping[str, Any] = fields.get("body") or fields
+    answers = len(rows.rows_of(row))
     if not isinstance(inner, dict):
         raise BadRecordError(f'"body" is {show(inner)}; it must be a JSON object')
     text = messages = None
@@ -60,15 +62,27 @@ def asked(rows: Work, row: int) -> Asked:
         text=text,
         messages=messages,
         tools=inner.get("tools") if messages is not None else None,
-        parameters={
-            name: value
-            for name, value in inner.items()
-            if name not in _NOT_SAMPLING and value is not None
-        },
+        parameters=_parameters(inner, answers),
         output_tokens=known,
+        answers=answers,
     )
     model = inner.get("model")
     return Asked(request, _wants_chat(fields, inner), model if isinstance(model, str) else None)
+
+
+def _parameters(inner: Mapping[str, Any], answers: int) -> dict[str, Any]:
+    """Sampling parameters of a request that runs so many sequences."""
+    parameters = {
+        name: value
+        for name, value in inner.items()
+        if name not in _NOT_SAMPLING and value is not None
+    }
+    wanted = int(parameters.get("n", 1))
+    if "best_of" in parameters and wanted < answers:
+        # The best of all sequences are asked for: as a whole number, which columns may not keep.
+        return parameters | {"n": wanted, "best_of": answers}
+    parameters.pop("best_of", None)
+    return parameters | ({"n": answers} if answers > 1 or "n" in parameters else {})
 
 
 def _stated(fields: Mapping[str, Any]) -> int:

@@ -20,7 +20,9 @@ from blendplan.planfile.rows import Work, work_of, work_of_requests
 from blendplan.policy.live import LivePolicy
 from blendplan.policy.queue import queue_policy
 from blendplan.policy.reviser import Reviser
+from blendplan.policy.siblings import keep_together
 from blendplan.requests.columns import Requests
+from blendplan.requests.sequences import sequences_of
 from blendplan.tree.build import build_tree
 
 
@@ -48,10 +50,10 @@ class ReviserOf(Protocol):
 
 @dataclass(frozen=True)
 class Job:
-    """n requests that go to an engine.
+    """n sequences that go to an engine.
 
     Attributes:
-        rows: the requests.
+        rows: the sequences, by requests.
         digest: what tells this job from others, for its journal.
         predicted: totals that are predicted, by the names of a plan's metadata; empty for none.
         planned: ``start_s``, ``finish_s`` and ``output_tokens_mean`` of each row, for the request
@@ -101,15 +103,17 @@ def job_of_requests(requests: Requests, kind: EngineKind) -> Job:
 
     For an engine that needs no plan to start, see `EngineKind.needs_plan`.
     """
-    order = build_tree(requests).order
+    sequences = sequences_of(requests)
+    order = sequences.of(build_tree(requests).order)
+    request, prompts = sequences.request, sequences.spread(requests.prompt_tokens)
 
     def live_policy(limits: EngineLimits, left: NDArray[np.int64]) -> LivePolicy:
-        place = np.full(len(requests), -1, dtype=np.int64)
+        place = np.full(len(sequences), -1, dtype=np.int64)
         place[left] = np.arange(len(left))
         rows = place[order]
         one_side = np.zeros(len(left), dtype=np.int8)
         policy = queue_policy("dfs", rows[rows >= 0], limits, one_side, {})
-        prompts = requests.prompt_tokens
+        policy = keep_together(policy, None if request is None else request[left])
         return LivePolicy(policy, prompts, np.zeros_like(prompts), limits, left)
 
     digest = sha256(requests.token_ids.tobytes() + requests.source_row.tobytes())

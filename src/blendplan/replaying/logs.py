@@ -25,6 +25,7 @@ STEP_LOG = pa.schema(
         ("waiting", pa.int32()),
     ]
 )
+# A prompt counts once; what was cached, generated and planned is that of all answers together.
 REQUEST_LOG = pa.schema(
     [
         ("request_id", pa.string()),
@@ -35,6 +36,7 @@ REQUEST_LOG = pa.schema(
         ("prompt_tokens", pa.int32()),
         ("cached_tokens", pa.int32()),
         ("output_tokens", pa.int32()),
+        ("answers", pa.int32()),
         ("preemptions", pa.int32()),
         ("attempts", pa.int32()),
         ("planned_start_s", pa.float64()),

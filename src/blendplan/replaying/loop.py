@@ -23,7 +23,7 @@ from blendplan.engines.protocol import (
 )
 from blendplan.errors import BlendplanError
 from blendplan.planfile.rows import Work
-from blendplan.policy.live import LivePolicy
+from blendplan.policy.live import DONE, PREEMPTED, RUNNING, WAITING, LivePolicy
 from blendplan.replaying.asked import Asked, asked
 from blendplan.replaying.logs import Log
 from blendplan.replaying.replanning import Replanning
@@ -52,7 +52,7 @@ class ReplayLoop:
     their last attempt get it alone, so that a request that kills engines takes no other with it.
 
     Args:
-        work: the requests.
+        work: the sequences, by requests: a request is named by the row of its first answer.
         policy: asked what to admit.
         engine, restart: the started engine, and how to start another one.
         writer: takes results and knows which requests have one already.
@@ -146,23 +146,23 @@ class ReplayLoop:
             row = self._again[0] if self._again else self._policy.next_row()
             if row < 0:
                 return None
+            row = self._work.first(row)
             if self._offered is None or self._offered.request.row != row:
                 self._offered = self._asked(row)
             if self._offered is not None:
                 return self._offered.request
             # It cannot be asked of any engine: it is past, and has its error line.
-            self._policy.admitted(row)
-            self._policy.finished([row])
+            self._end(self._work.rows_of(row))
         return None
 
     def admitted(self, row: int) -> None:
-        """As `Admission`: the request that was offered is on the engine."""
+        """As `Admission`: the request that was offered, or a further answer, is on the engine."""
         assert self._offered is not None
         if self._again and self._again[0] == row:
-            self._policy.resumed([self._again.popleft()])
-        else:
-            self._policy.admitted(row)
-        self._in_flight[row] = _Flight(self._now(), self._offered.chat, self._offered.model)
+            self._again.popleft()
+        self._enter([row])
+        if self._work.first(row) == row:
+            self._in_flight[row] = _Flight(self._now(), self._offered.chat, self._offered.model)
 
     def preempted(self, row: int) -> None:
         """As `Admission`: a request lost its KV cache."""
@@ -187,12 +187,34 @@ class ReplayLoop:
         if self._alone or self._lone_row in self._in_flight:
             rows = [self._alone.popleft()] if not self._in_flight else []
             self._lone_row = rows[0] if rows else self._lone_row
-            self._policy.resumed(rows)
+            self._enter_again(rows)
             return rows
         rows = list(self._again)
         self._again.clear()
-        self._policy.resumed(rows)
-        return rows + self._admit(report)
+        self._enter_again(rows)
+        # A further answer comes with its request.
+        admitted = self._admit(report)
+        return rows + [row for row in admitted if self._work.first(row) == row]
+
+    def _enter_again(self, requests: Sequence[int]) -> None:
+        for row in requests:
+            self._enter(self._work.rows_of(row))
+
+    def _enter(self, rows: Iterable[int]) -> None:
+        """Tell the policy of rows that are on the engine from now on, for the first time or not."""
+        for row in rows:
+            status = self._policy.status(row)
+            if status == WAITING:
+                self._policy.admitted(row)
+            elif status == PREEMPTED:
+                self._policy.resumed([row])
+
+    def _end(self, rows: Iterable[int]) -> None:
+        """Tell the policy of rows that are done, as far as it does not know."""
+        left = [row for row in rows if self._policy.status(row) != DONE]
+        self._enter(left)
+        self._preempted.difference_update(left)
+        self._policy.finished(left)
 
     def _admit(self, report: StepReport) -> list[int]:
         """Ask the policy what to admit now."""
@@ -208,8 +230,9 @@ class ReplayLoop:
     def _launch(self, row: int) -> EngineRequest | None:
         found = self._asked(row)
         if found is None:
-            self._policy.finished([row])
+            self._end(self._work.rows_of(row))
             return None
+        self._enter(self._work.rows_of(row))
         self._in_flight[row] = _Flight(self._now(), found.chat, found.model)
         return found.request
 
@@ -229,6 +252,7 @@ class ReplayLoop:
         self._note_preemptions(report.preempted, report.resumed)
         for refused in report.refused:
             self._fail(refused)
+        self._end(row for row in report.ended if self._work.first(row) in self._in_flight)
         self._finish([done for done in report.finished if done.row in self._in_flight])
         for work in report.work:
             self._steps.add(
@@ -245,8 +269,11 @@ class ReplayLoop:
             )
 
     def _note_preemptions(self, preempted: Sequence[int], resumed: Sequence[int]) -> None:
-        # A request with several answers loses its cache answer by answer; it counts once.
-        lost = [row for row in preempted if row not in self._preempted and row in self._in_flight]
+        lost = [
+            row
+            for row in preempted
+            if self._work.first(row) in self._in_flight and self._policy.status(row) == RUNNING
+        ]
         self._tally.preemptions += len(preempted)
         self._preempted.update(lost)
         self._policy.preempted(lost)
@@ -262,8 +289,7 @@ class ReplayLoop:
             return
         self._deaths_in_a_row = 0
         rows = [done.row for done in finished]
-        self._resume(row for row in rows if row in self._preempted)
-        self._policy.finished(rows)
+        self._end(row for first in rows for row in self._work.rows_of(first))
         flights = [self._in_flight.pop(row) for row in rows]
         self._writer.write_results(
             [
@@ -273,7 +299,7 @@ class ReplayLoop:
             self._engine.capacity.version,
         )
         for done, flight in zip(finished, flights, strict=True):
-            self._tally.add(done)
+            self._tally.add(done, len(self._work.rows_of(done.row)))
             self._note_request(done, flight.submitted_s)
 
     def _note_request(self, done: Finished, submitted_s: float) -> None:
@@ -287,6 +313,7 @@ class ReplayLoop:
             prompt_tokens=done.prompt_tokens,
             cached_tokens=done.cached_tokens,
             output_tokens=done.completion_tokens,
+            answers=len(self._work.rows_of(done.row)),
             preemptions=done.preemptions,
             attempts=self._failures.get(done.row, 0) + 1,
             **self._writer.planned(done.row),
@@ -302,15 +329,14 @@ class ReplayLoop:
             self._give_up(refused)
             return
         del self._in_flight[row]
-        if row not in self._preempted:
-            self._policy.preempted([row])
-        self._preempted.discard(row)
+        rows = self._work.rows_of(row)
+        self._policy.preempted(one for one in rows if self._policy.status(one) == RUNNING)
+        self._preempted.difference_update(rows)
         self._again.append(row)
 
     def _give_up(self, refused: Refused) -> None:
         self._in_flight.pop(refused.row, None)
-        self._resume(row for row in [refused.row] if row in self._preempted)
-        self._policy.finished([refused.row])
+        self._end(self._work.rows_of(refused.row))
         self._write_error(refused)
 
     def _write_error(self, refused: Refused) -> None:
@@ -348,9 +374,10 @@ class ReplayLoop:
 
 
 def hopeless(work: Work, context_tokens: int, done: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Rows whose prompt leaves no room for a single generated token; int64 [k].
+    """Requests whose prompt leaves no room for a single generated token; int64 [k].
 
     Only prompts of known length are judged; the engine judges the others.
     """
     known = np.asarray(work.prompt_token_ids.is_valid().to_numpy(), dtype=bool)
+    known &= work.answer == 0
     return np.flatnonzero(known & ~done & (work.prompt_tokens >= context_tokens))

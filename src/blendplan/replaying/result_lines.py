@@ -32,6 +32,8 @@ def result_line(
     """
     shape = _chat_choice if chat else _text_choice
     completion_tokens = finished.completion_tokens
+    # Further answers find nearly all of the prompt, which counts once here.
+    repeated = (len(finished.choices) - 1) * finished.prompt_tokens
     body = {
         "id": f"{'chatcmpl' if chat else 'cmpl'}-{source_row}",
         "object": "chat.completion" if chat else "text_completion",
@@ -43,7 +45,7 @@ def result_line(
             "prompt_tokens": finished.prompt_tokens,
             "completion_tokens": completion_tokens,
             "total_tokens": finished.prompt_tokens + completion_tokens,
-            "prompt_tokens_details": {"cached_tokens": finished.cached_tokens},
+            "prompt_tokens_details": {"cached_tokens": max(0, finished.cached_tokens - repeated)},
         },
     }
     response = {"status_code": 200, "request_id": f"req_{source_row}", "body": body}

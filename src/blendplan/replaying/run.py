@@ -196,7 +196,7 @@ def run_job(
             "only a run with a results file can be resumed or take results over; "
             "give an output path"
         )
-    tally = Tally(len(job.rows), dict(job.predicted))
+    tally = Tally(len(job.rows.firsts), dict(job.predicted))
     identity = {"plan": job.digest, "engine": engine, "model": launch.model}
     journal = None if path is None else Journal(path, order, identity)
     writer = ResultsWriter(job, launch.model, journal)

@@ -15,7 +15,8 @@ class Tally:
         predicted: what the plan predicts of them; the ``predicted`` object of its metadata.
         already_done: requests that had a result when the session began.
         finished, failed: requests that it gave an answer, and an error line.
-        prompt_tokens, cached_tokens, output_tokens: totals over what it finished.
+        prompt_tokens, cached_tokens, output_tokens: totals over what it finished; a prompt counts
+            once for each answer, as in plans.
         steps, preemptions, restarts: what the engine did.
         elapsed_s: seconds since the engine took the first request; simulated ones for the
             simulated engine.
@@ -34,10 +35,10 @@ class Tally:
     restarts: int = 0
     elapsed_s: float = 0.0
 
-    def add(self, finished: Finished) -> None:
-        """Count one finished request."""
+    def add(self, finished: Finished, answers: int = 1) -> None:
+        """Count one finished request, of so many sequences."""
         self.finished += 1
-        self.prompt_tokens += finished.prompt_tokens
+        self.prompt_tokens += answers * finished.prompt_tokens
         self.cached_tokens += finished.cached_tokens
         self.output_tokens += finished.completion_tokens
 

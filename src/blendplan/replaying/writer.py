@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from blendplan.engines.protocol import Finished, Refused
 from blendplan.errors import BlendplanError
@@ -27,8 +28,8 @@ class ResultsWriter:
         journal: where lines go; None keeps none.
 
     Attributes:
-        done: whether a request has its line; bool [n].
-        output_tokens: output length of each request that has an answer, else 0; int32 [n].
+        done: whether the request of a row has its line; bool [n].
+        output_tokens: output length of each row that has an answer, else 0; int32 [n].
     """
 
     def __init__(self, job: Job, model: str, journal: Journal | None) -> None:
@@ -62,14 +63,14 @@ class ResultsWriter:
             if results.failed(line):
                 errors = True
             else:
-                self.done[row] = True
-                self.output_tokens[row] = output_tokens_of(line)
+                self._mark(row)
+                self._note_length(row, output_tokens_of(line))
                 self._offsets[row] = offset
         if errors or self._journal.damaged:
-            kept = np.flatnonzero(self.done)
+            kept = self._answered()
             kept = kept[np.argsort(self._offsets[kept])]
             self._offsets[kept] = self._journal.rewrite(self._offsets[kept].tolist())
-        return int(self.done.sum())
+        return len(self._answered())
 
     def recognise(self, output: Path) -> tuple[int, int]:
         """Check that a file holds the whole results of this plan; its answers and errors.
@@ -88,12 +89,13 @@ class ResultsWriter:
                         f"{output}, line {number}: request {show(line['custom_id'])} is not in "
                         f"this plan, or there twice; give another output path"
                     )
-                self.done[row] = True
+                self._mark(row)
                 errors += results.failed(line)
                 answers += not results.failed(line)
         if not self.done.all():
             raise BlendplanError(
-                f"{output} lacks {int((~self.done).sum())} requests of this plan and has no "
+                f"{output} lacks {len(self._work.firsts) - len(self._answered())} requests of this "
+                "plan and has no "
                 f"journal to resume from; give another output path"
             )
         return answers, errors
@@ -122,13 +124,13 @@ class ResultsWriter:
                 continue
             source_row = int(self._work.source_row[row])
             self._append([row], [results.renamed(line, source_row=source_row)])
-            self.output_tokens[row] = output_tokens_of(line)
+            self._note_length(row, output_tokens_of(line))
             taken += 1
         return taken
 
     def _lines_of(self, path: Path) -> Iterator[tuple[int | None, dict[str, Any]]]:
         """Lines of a results file, each with the row that it answers."""
-        row_of = {self._work.request_id(row): row for row in range(len(self._work))}
+        row_of = {self._work.request_id(row): row for row in self._work.firsts.tolist()}
         try:
             with path.open("rb") as file:
                 for number, raw in enumerate(file, start=1):
@@ -161,7 +163,7 @@ class ResultsWriter:
         ]
         self._append([done.row for done, _, _ in answers], lines)
         for done, _, _ in answers:
-            self.output_tokens[done.row] = done.completion_tokens // max(1, len(done.choices))
+            self._note_length(done.row, done.completion_tokens // max(1, len(done.choices)))
 
     def write_error(self, refused: Refused) -> None:
         """Write the error line of a request that failed for good."""
@@ -181,16 +183,19 @@ class ResultsWriter:
         }
         if self._planned is None:
             return known
+        rows = self._work.rows_of(row)
+        planned = self._planned.slice(row, len(rows)).to_pydict()
         return known | {
-            "planned_start_s": self._planned.column("start_s")[row].as_py(),
-            "planned_finish_s": self._planned.column("finish_s")[row].as_py(),
-            "planned_output_tokens": self._planned.column("output_tokens_mean")[row].as_py(),
+            "planned_start_s": planned["start_s"][0],
+            "planned_finish_s": max(planned["finish_s"]),
+            "planned_output_tokens": sum(planned["output_tokens_mean"]),
         }
 
     def complete(self) -> None:
         """Every request has its line: give the results file its final form."""
         if self._journal is not None:
-            order = np.argsort(self._work.source_row)
+            firsts = self._work.firsts
+            order = firsts[np.argsort(self._work.source_row[firsts])]
             self._journal.complete(self._offsets[order].tolist())
 
     def close(self) -> None:
@@ -203,10 +208,24 @@ class ResultsWriter:
 
     def _append(self, rows: Iterable[int], lines: list[bytes]) -> None:
         for row in (marked := list(rows)):
-            self.done[row] = True
+            self._mark(row)
         if self._journal is not None:
             for row, offset in zip(marked, self._journal.append(lines), strict=True):
                 self._offsets[row] = offset
+
+    def _mark(self, first: int) -> None:
+        """The request with this first row has its line, and with it all of its answers."""
+        rows = self._work.rows_of(first)
+        self.done[rows.start : rows.stop] = True
+
+    def _note_length(self, first: int, tokens: int) -> None:
+        """Each answer of the request with this first row has about so many tokens."""
+        rows = self._work.rows_of(first)
+        self.output_tokens[rows.start : rows.stop] = tokens
+
+    def _answered(self) -> NDArray[np.int64]:
+        """First row of each request that has its line; int64."""
+        return self._work.firsts[self.done[self._work.firsts]]
 
 
 _LAST_ROW = (1 << 63) - 1  # that a plan can name
@@ -217,7 +236,7 @@ class _RowFinder:
 
     def __init__(self, work: Work) -> None:
         self._work = work
-        self._rows = np.argsort(work.source_row)
+        self._rows = work.firsts[np.argsort(work.source_row[work.firsts])]
         self._source_rows = work.source_row[self._rows]
 
     def of(self, line: dict[str, Any]) -> int:

@@ -12,6 +12,7 @@ from blendplan.report.quantities import count, duration, rounded, share
 from blendplan.report.tables import Column, Columns
 
 COLUMNS = (
+    "answer",
     "prompt_tokens",
     "cached_tokens",
     "output_tokens_mean",
@@ -45,7 +46,7 @@ def families(request_ids: pa.ChunkedArray) -> tuple[list[str], NDArray[np.int64]
 def breakdown(
     names: Sequence[str], group: NDArray[np.integer[Any]], columns: Mapping[str, NDArray[Any]]
 ) -> list[dict[str, Any]]:
-    """Totals and means per group.
+    """Totals and means per group; means are over sequences, one for each answer to a request.
 
     Args:
         names: of the groups.
@@ -58,15 +59,14 @@ def breakdown(
     rows = []
     for index, name in enumerate(names):
         mine = {key: values[group == index] for key, values in columns.items()}
-        requests = len(mine["prompt_tokens"])
-        if requests == 0:
+        if not len(mine["answer"]):
             continue
         prompt_tokens = int(mine["prompt_tokens"].sum(dtype=np.int64))
         rows.append(
             {
                 "name": name,
-                "requests": requests,
-                "prompt_tokens_mean": prompt_tokens / requests,
+                "requests": int(np.count_nonzero(mine["answer"] == 0)),
+                "prompt_tokens_mean": prompt_tokens / len(mine["answer"]),
                 "output_tokens_mean": float(mine["output_tokens_mean"].mean(dtype=np.float64)),
                 "cached_share": int(mine["cached_tokens"].sum(dtype=np.int64)) / prompt_tokens,
                 "density_median": float(np.median(mine["density"])),

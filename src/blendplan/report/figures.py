@@ -124,7 +124,7 @@ def draw_figures(
     )
     return Figures(
         title=title,
-        requests=len(prompts),
+        requests=len(prepared.requests),
         prompt_tokens=int(prompts.sum(dtype=np.int64)),
         output_tokens=int(outputs.sum(dtype=np.int64)),
         model=target.model.name,

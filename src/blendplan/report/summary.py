@@ -27,11 +27,13 @@ def headline_rows(plan: Mapping[str, Any]) -> dict[str, str]:
 
     Args:
         plan: keys ``requests``, ``policy``, ``gpu``, ``model``, ``cost_model``, ``overlap``,
-            ``density``, ``prefix_sharing``, ``predicted``, ``bound_s`` and ``bound_ratio``.
+            ``density``, ``prefix_sharing``, ``predicted``, ``bound_s`` and ``bound_ratio``, and
+            ``sequences`` where requests ask for several answers.
     """
     sharing, predicted = plan["prefix_sharing"], plan["predicted"]
     return {
-        "requests": count(plan["requests"]),
+        "requests": count(plan["requests"])
+        + (f", {count(plan['sequences'])} answers in all" if "sequences" in plan else ""),
         "for": f"{plan['model']} on {plan['gpu']}, overlap exponent {float(plan['overlap']):g}, "
         f"{plan['cost_model']} prices",
         "policy": _policy(plan),

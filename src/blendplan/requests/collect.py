@@ -26,6 +26,7 @@ class Block:
         output_tokens, max_tokens: -1 where not stated; int32 [k].
         bodies: large_binary [k], None when no request has one.
         estimated: whether any prompt went through the built-in estimate.
+        answers: answers that each request asks for; int32 [k], None where all ask for one.
     """
 
     ids: pa.Array
@@ -36,6 +37,7 @@ class Block:
     max_tokens: NDArray[np.int32]
     bodies: pa.Array | None
     estimated: bool
+    answers: NDArray[np.int32] | None = None
 
 
 class GrowingArray:
@@ -78,6 +80,7 @@ class Collector:
         self._body_bytes = GrowingArray(np.uint8, expected_body_bytes)
         self._body_lengths = GrowingArray(np.int64)
         self._ids: list[pa.Array] = []
+        self._answers: list[NDArray[np.int32] | int] = []  # a number stands for as many ones
         self._any_body = False
         self._estimated = False
 
@@ -90,6 +93,7 @@ class Collector:
         self._rows.append(block.source_row)
         self._output.append(block.output_tokens)
         self._cap.append(block.max_tokens)
+        self._answers.append(len(block.lengths) if block.answers is None else block.answers)
         self._ids.append(block.ids)
         self._estimated |= block.estimated
         if block.bodies is None:
@@ -119,7 +123,16 @@ class Collector:
             estimated_tokens=self._estimated,
             source=source,
             sha256=sha256,
+            answers=self._all_answers(),
         )
+
+    def _all_answers(self) -> NDArray[np.int32] | None:
+        if all(isinstance(part, int) for part in self._answers):
+            return None
+        ones = (
+            np.ones(part, np.int32) if isinstance(part, int) else part for part in self._answers
+        )
+        return np.concatenate(list(ones))
 
     def _bodies(self) -> pa.Array | None:
         if not self._any_body:

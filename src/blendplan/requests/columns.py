@@ -20,7 +20,8 @@ class Requests:
         source_row: row of each request in its file, from 0; int64 [n].
         token_ids: all prompts one after the other; int32 [total].
         offsets: prompt i is ``token_ids[offsets[i]:offsets[i + 1]]``; int64 [n + 1].
-        output_tokens: output length where the request states it, else -1; int32 [n].
+        output_tokens: output length where the request states it, else -1; int32 [n]. Of a request
+            with several answers it is the length of each.
         max_tokens: cap on the output length where the request states one, else -1; int32 [n].
         bodies: each request's own JSON, Arrow large_binary [n]; None when no request has one.
         estimated_tokens: True when ``token_ids`` come from the built-in four-bytes-a-token
@@ -28,6 +29,8 @@ class Requests:
         source: the file that was read, None for requests made in memory.
         sha256: hexadecimal digest of that file's bytes, empty for requests made in memory.
         rejected: lines or rows of it that were left out as bad, or because they never fit.
+        answers: how many answers each request asks for, at least 1; int32 [n]. None where every
+            request asks for one.
     """
 
     ids: pa.Array
@@ -41,6 +44,7 @@ class Requests:
     source: Path | None = None
     sha256: str = ""
     rejected: int = 0
+    answers: NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -71,6 +75,11 @@ def repeated_ids(ids: pa.Array) -> dict[int, int]:
     return repeated
 
 
+def several(answers: NDArray[np.int32] | None) -> NDArray[np.int32] | None:
+    """The numbers of answers, None where all are one."""
+    return None if answers is None or not (answers > 1).any() else answers
+
+
 def select(requests: Requests, rows: NDArray[np.int64]) -> Requests:
     """The requests at the given indices, in that order."""
     lengths = np.diff(requests.offsets)[rows]
@@ -88,4 +97,5 @@ def select(requests: Requests, rows: NDArray[np.int64]) -> Requests:
         source=requests.source,
         sha256=requests.sha256,
         rejected=requests.rejected,
+        answers=several(None if requests.answers is None else requests.answers[rows]),
     )

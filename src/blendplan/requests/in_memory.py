@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from blendplan.errors import BlendplanError
 from blendplan.offsets import offsets_of
 from blendplan.printable import show
-from blendplan.requests.columns import Requests, repeated_ids
-from blendplan.requests.record import LARGEST_TOKEN_ID, MOST_TOKENS
+from blendplan.requests.columns import Requests, repeated_ids, several
+from blendplan.requests.record import LARGEST_TOKEN_ID, MOST_ANSWERS, MOST_TOKENS
 
 
 def requests_from_lists(
@@ -20,6 +20,7 @@ def requests_from_lists(
     output_tokens: Sequence[int | None] | NDArray[np.integer] | None = None,
     max_tokens: Sequence[int | None] | NDArray[np.integer] | None = None,
     ids: Sequence[str] | None = None,
+    answers: Sequence[int | None] | NDArray[np.integer] | None = None,
 ) -> Requests:
     """Make `Requests` from prompts of token ids.
 
@@ -28,6 +29,7 @@ def requests_from_lists(
         output_tokens: output lengths where known, None where not; n numbers.
         max_tokens: caps on the output length, None where there is none; n numbers.
         ids: unique names; "1", "2", ... by default.
+        answers: how many answers each request asks for, as ``n`` does, None for one; n numbers.
 
     Raises:
         BlendplanError: an empty prompt, a number out of range, a repeated id, or columns of
@@ -66,6 +68,7 @@ def requests_from_lists(
         offsets=offsets,
         output_tokens=_counts(output_tokens, "output_tokens", len(arrays)),
         max_tokens=_counts(max_tokens, "max_tokens", len(arrays)),
+        answers=several(np.maximum(1, _counts(answers, "answers", len(arrays), MOST_ANSWERS))),
     )
 
 
@@ -83,9 +86,12 @@ def _prompt(prompt: Sequence[int] | NDArray[np.integer], index: int) -> NDArray[
 
 
 def _counts(
-    values: Sequence[int | None] | NDArray[np.integer] | None, name: str, count: int
+    values: Sequence[int | None] | NDArray[np.integer] | None,
+    name: str,
+    count: int,
+    most: int = MOST_TOKENS,
 ) -> NDArray[np.int32]:
-    """Numbers of tokens, -1 where there is none."""
+    """Numbers from 1, -1 where there is none."""
     if values is None:
         return np.full(count, -1, np.int32)
     listed = _listed(name, values)
@@ -94,11 +100,11 @@ def _counts(
     numbers[stated] = _integers([value for value in listed if value is not None], name)
     if len(numbers) != count:
         raise BlendplanError(f"{len(numbers)} {name} for {count} prompts; give one for each")
-    wrong = np.flatnonzero(stated & ((numbers < 1) | (numbers > MOST_TOKENS)))
+    wrong = np.flatnonzero(stated & ((numbers < 1) | (numbers > most)))
     if len(wrong):
         raise BlendplanError(
             f"{name}[{wrong[0]}] is {numbers[wrong[0]]}; "
-            f"give a whole number from 1 to {MOST_TOKENS}, or None"
+            f"give a whole number from 1 to {most}, or None"
         )
     return numbers.astype(np.int32)
 

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from blendplan.kernels.kernel import kernel
 from blendplan.requests.collect import Block
+from blendplan.requests.columns import several
 from blendplan.requests.record import (
     LARGEST_TOKEN_ID,
+    MOST_ANSWERS,
     MOST_TOKENS,
     BadRecordError,
     kind_asked_by_url,
@@ -40,6 +42,8 @@ _BODY = {
     "max_tokens": pa.int64(),
     "max_completion_tokens": pa.int64(),
     "output_tokens": pa.int64(),
+    "n": pa.int64(),
+    "best_of": pa.int64(),
     "tools": _NOTHING,
 }
 LINE_SCHEMA = pa.schema(
@@ -77,6 +81,8 @@ def block_of_columns(
         _all_within(column, 1, MOST_TOKENS) for column in counts
     ):
         return None
+    if not all(_all_within(fields[name], 1, MOST_ANSWERS) for name in ("n", "best_of")):
+        return None
     prompts = _prompts(fields, url)
     if prompts is None:
         return None
@@ -89,7 +95,17 @@ def block_of_columns(
         max_tokens=max_tokens.fill_null(-1).to_numpy().astype(np.int32),
         bodies=bodies,
         estimated=_any(fields["prompt"]) or _any(fields["messages"]),
+        answers=_answers(fields),
     )
+
+
+def _answers(fields: dict[str, pa.Array]) -> NDArray[np.int32] | None:
+    """Answers that each request asks for, None where all ask for one; int32 [k]."""
+    stated = [fields[name] for name in ("n", "best_of") if _any(fields[name])]
+    if not stated:
+        return None
+    numbers = [column.fill_null(1).to_numpy().astype(np.int32) for column in stated]
+    return several(np.maximum.reduce(numbers))
 
 
 def _prompts(fields: dict[str, pa.Array], url: pa.Array) -> Prompts | None:

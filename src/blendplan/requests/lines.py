@@ -8,6 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from blendplan.requests.collect import Block
+from blendplan.requests.columns import several
 from blendplan.requests.json_blocks import read_block
 from blendplan.requests.record import BadRecordError, Record, parse_line, read_record
 from blendplan.requests.tokens import Estimate, PreparedText, Tokens
@@ -99,6 +100,7 @@ def read_exactly(text: bytes, first_row: int, tokens: Tokens, reject: Reject) ->
         max_tokens=np.array([records[i].max_tokens for i in kept], np.int32),
         bodies=pa.array([lines[i] for i in kept], pa.large_binary()),
         estimated=any(prompt is not None and not prompt.exact for prompt in prompts),
+        answers=several(np.array([records[i].answers for i in kept], np.int32)),
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, NoReturn
 from blendplan.printable import show
 
 MOST_TOKENS = 1_000_000_000  # an output length or cap above this is a mistake
+MOST_ANSWERS = 16_384  # more "n" than vLLM takes (VLLM_MAX_N_SEQUENCES), so a mistake
 LARGEST_TOKEN_ID = 2**31 - 1
 
 _KIND_OF_URL = {"/chat/completions": "messages", "/completions": "prompt"}
@@ -23,8 +24,10 @@ class BadRecordError(Exception):
 class Record(NamedTuple):
     """One good request: exactly one of `token_ids`, `text` and `messages` is set.
 
-    `max_tokens` and `output_tokens` are -1 where the request does not state them. `body` is where
-    the sampling parameters are: the inner body of a batch line, else the line itself.
+    `max_tokens` and `output_tokens` are -1 where the request does not state them; of several
+    answers, both are of each. `answers` is how many sequences the request runs: its `n`, or
+    `best_of` where that is more. `body` is where the sampling parameters are: the inner body of a
+    batch line, else the line itself.
     """
 
     id: str | None
@@ -33,6 +36,7 @@ class Record(NamedTuple):
     messages: list[dict[str, Any]] | None
     max_tokens: int
     output_tokens: int
+    answers: int
     body: Mapping[str, Any]
 
 
@@ -96,8 +100,18 @@ def read_record(fields: Mapping[str, Any]) -> Record:
         messages=messages,
         max_tokens=other_cap if max_tokens < 0 else max_tokens,
         output_tokens=output_tokens,
+        answers=read_answers(body),
         body=body,
     )
+
+
+def read_answers(body: Mapping[str, Any]) -> int:
+    """How many sequences a request runs: its "n", or "best_of" where that is more, else 1.
+
+    Raises:
+        BadRecordError: one of them is no whole number from 1 to `MOST_ANSWERS`.
+    """
+    return max(1, *(_read_count(body, key, MOST_ANSWERS) for key in ("n", "best_of")))
 
 
 def utf8(text: str, what: str) -> bytes:
@@ -140,16 +154,16 @@ def _read_id(fields: Mapping[str, Any]) -> str | None:
     return value
 
 
-def _read_count(fields: Mapping[str, Any], key: str) -> int:
-    """A number of tokens from 1, or -1 where it is not stated."""
+def _read_count(fields: Mapping[str, Any], key: str, most: int = MOST_TOKENS) -> int:
+    """A number from 1, or -1 where it is not stated."""
     value = fields.get(key)
     if value is None:
         return -1
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # spreadsheet tools write 100 as 100.0
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_TOKENS:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
         raise BadRecordError(
-            f'"{key}" is {show(value)}; give a whole number from 1 to {MOST_TOKENS} or leave it out'
+            f'"{key}" is {show(value)}; give a whole number from 1 to {most} or leave it out'
         )
     return value
 

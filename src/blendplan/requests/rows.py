@@ -14,9 +14,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from blendplan.requests.collect import Block
+from blendplan.requests.columns import several
 from blendplan.requests.lines import Reject, read_lines
 from blendplan.requests.record import (
     LARGEST_TOKEN_ID,
+    MOST_ANSWERS,
     MOST_TOKENS,
     BadRecordError,
     parse_line,
@@ -27,6 +29,7 @@ from blendplan.requests.tokens import Tokens
 
 _ID_COLUMNS = ("custom_id", "id")
 _COUNT_COLUMNS = ("max_completion_tokens", "max_tokens", "output_tokens")
+_ANSWER_COLUMNS = ("n", "best_of")
 _NOT_SAMPLING = ("prompt_token_ids", "output_tokens", *_ID_COLUMNS)
 
 
@@ -69,7 +72,11 @@ def _has_plain_columns(schema: pa.Schema) -> bool:
         )
         and all(
             types.is_integer(kind) or types.is_float32(kind) or types.is_float64(kind)
-            for kind in (schema.field(name).type for name in _COUNT_COLUMNS if name in names)
+            for kind in (
+                schema.field(name).type
+                for name in (*_COUNT_COLUMNS, *_ANSWER_COLUMNS)
+                if name in names
+            )
         )
     )
 
@@ -86,6 +93,11 @@ def _read_columns(batch: pa.RecordBatch, first_row: int, name: str, reject: Reje
         counts = {}
         for column in _COUNT_COLUMNS:
             counts[column], is_good = _count_column(batch, column)
+            good &= is_good
+        answers = np.ones(batch.num_rows, np.int32)
+        for column in _ANSWER_COLUMNS:
+            asked, is_good = _count_column(batch, column, MOST_ANSWERS)
+            answers = np.maximum(answers, asked)
             good &= is_good
         bodies, is_good = _sampling_bodies(batch)
         good &= is_good
@@ -116,6 +128,7 @@ def _read_columns(batch: pa.RecordBatch, first_row: int, name: str, reject: Reje
         max_tokens=np.where(caps < 0, counts["max_tokens"], caps)[good],
         bodies=bodies,
         estimated=False,
+        answers=several(answers[good]),
     )
 
 
@@ -149,7 +162,9 @@ def _id_column(batch: pa.RecordBatch) -> pa.Array:
     return pc.coalesce(*columns)
 
 
-def _count_column(batch: pa.RecordBatch, name: str) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+def _count_column(
+    batch: pa.RecordBatch, name: str, most: int = MOST_TOKENS
+) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
     """Counts, -1 where not stated, int32 [k]; and whether each is good or not stated, bool [k]."""
     if name not in batch.schema.names:
         return np.full(batch.num_rows, -1, np.int32), np.ones(batch.num_rows, bool)
@@ -157,7 +172,7 @@ def _count_column(batch: pa.RecordBatch, name: str) -> tuple[NDArray[np.int32], 
     values = _column(column, 0)
     # Data frames write a column of integers with gaps as floats with NaN.
     stated = _column(column.is_valid(), False) & (values == values)
-    in_range = (values >= 1) & (values <= MOST_TOKENS)
+    in_range = (values >= 1) & (values <= most)
     in_range[in_range] = values[in_range] % 1 == 0
     counts = np.where(in_range, values, -1).astype(np.int32)
     return counts, in_range | ~stated

@@ -110,6 +110,9 @@ def _sampling(requests: Requests, index: int) -> dict[str, Any]:
     inner = fields.get("body")
     fields = inner if isinstance(inner, dict) else fields
     sampling = {key: value for key, value in fields.items() if key not in _NOT_SAMPLING}
+    answers = 1 if requests.answers is None else int(requests.answers[index])
+    if answers > 1 and sampling.get("best_of") is None:
+        sampling["n"] = answers
     cap = int(requests.max_tokens[index])
     if cap >= 0 and sampling.get("max_completion_tokens") is None:
         sampling["max_tokens"] = cap
@@ -145,8 +148,12 @@ def _write_parquet(requests: Requests, path: Path) -> None:
 def _sampling_columns(requests: Requests, path: Path) -> dict[str, pa.Array]:
     """A column for each sampling parameter that any request has."""
     if requests.bodies is None:
-        caps = requests.max_tokens
-        return {"max_tokens": pa.array(caps, mask=caps < 0)} if (caps >= 0).any() else {}
+        caps, found = requests.max_tokens, {}
+        if (caps >= 0).any():
+            found["max_tokens"] = pa.array(caps, mask=caps < 0)
+        if requests.answers is not None:
+            found["n"] = pa.array(requests.answers)
+        return found
     rows = [_sampling(requests, index) for index in range(len(requests))]
     columns = {}
     for name in dict.fromkeys(key for row in rows for key in row):

@@ -28,7 +28,7 @@ def outcome_of(row: int, answer: Any, *, has_text: bool) -> Finished | Refused:
         row=row,
         choices=[_choice(one, has_text) for one in answers],
         prompt_tokens=metas[0]["prompt_tokens"],
-        cached_tokens=metas[0]["cached_tokens"],
+        cached_tokens=sum(meta["cached_tokens"] for meta in metas),
         completion_tokens=sum(meta["completion_tokens"] for meta in metas),
         preemptions=sum(meta.get("num_retractions") or 0 for meta in metas),
     )

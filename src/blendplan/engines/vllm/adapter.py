@@ -122,13 +122,14 @@ class VllmEngine:
             message = f"vLLM ended the request with {', '.join(sorted(reasons))}"
             report.refused.append(Refused(row, "engine_error", message, retry=True))
             return
-        metrics = output.metrics
+        metrics, count = output.metrics, len(output.outputs)
+        cached = self._watch.cached_tokens(range(row, row + count))
         report.finished.append(
             Finished(
                 row=row,
                 choices=[self._choice(choice) for choice in output.outputs],
                 prompt_tokens=len(output.prompt_token_ids),
-                cached_tokens=int(output.num_cached_tokens or 0),
+                cached_tokens=int(output.num_cached_tokens or 0) if count == 1 else cached,
                 completion_tokens=sum(len(choice.token_ids) for choice in output.outputs),
                 first_token_s=metrics.first_token_latency if metrics else None,
                 preemptions=metrics.num_preemptions if metrics else None,

@@ -26,6 +26,8 @@ class SchedulerWatch:
         self._block_size = block_size
         self._log_steps = log_steps
         self._without_cache: set[int] = set()
+        self._ended: list[int] = []
+        self._cached_tokens: dict[int, int] = {}
         self._preempted: list[int] = []
         self._resumed: list[int] = []
         self._under_way: deque[tuple[float, _Scheduled]] = deque()
@@ -52,6 +54,7 @@ class SchedulerWatch:
 
     def tell(self, report: StepReport) -> None:
         """Fill in what happened since the last report, and how things stand."""
+        report.ended, self._ended = self._ended, []
         report.preempted, self._preempted = self._preempted, []
         report.resumed, self._resumed = self._resumed, []
         report.work, self._work = self._work, []
@@ -62,9 +65,16 @@ class SchedulerWatch:
         if running and running[-1].is_prefill_chunk:
             report.backlog_tokens = running[-1].num_tokens - running[-1].num_computed_tokens
 
+    def cached_tokens(self, rows: range) -> int:
+        """Prompt tokens that the prefix cache held for several answers of one request."""
+        return sum(self._cached_tokens.pop(row, 0) for row in rows)
+
     def _on_schedule(self, *args: Any, **kwargs: Any) -> Any:
         started_s = perf_counter()
         output = self._schedule(*args, **kwargs)
+        for new in output.scheduled_new_reqs:
+            if _is_one_of_several(new.req_id):
+                self._cached_tokens.setdefault(_row(new.req_id), new.num_computed_tokens)
         if self._without_cache:
             back = self._without_cache.intersection(map(_row, output.num_scheduled_tokens))
             self._resumed.extend(sorted(back))
@@ -80,6 +90,13 @@ class SchedulerWatch:
     def _on_output(self, scheduler_output: Any, *args: Any, **kwargs: Any) -> Any:
         result = self._update(scheduler_output, *args, **kwargs)
         now_s = perf_counter()
+        # Answers of one request end one by one, and vLLM's front end waits for the last.
+        for outputs in result.values():
+            self._ended.extend(
+                _row(one.request_id)
+                for one in outputs.outputs
+                if one.finished and _is_one_of_several(one.request_id)
+            )
         if self._log_steps and scheduler_output.total_num_scheduled_tokens:
             started_s, scheduled = self._under_way.popleft()
             used = self._pool.num_gpu_blocks - 1 - self._pool.get_num_free_blocks()
@@ -126,5 +143,10 @@ class _Scheduled:
 
 
 def _row(request_id: str) -> int:
-    """The row in a request id: ``row-suffix``, or ``choice_row-suffix`` of several answers."""
-    return int(request_id.rpartition("-")[0].rpartition("_")[2])
+    """The row in a request id: ``row-suffix``, or ``answer_row-suffix`` of several answers."""
+    answer, _, row = request_id.rpartition("-")[0].rpartition("_")
+    return int(row) + int(answer or 0)
+
+
+def _is_one_of_several(request_id: str) -> bool:
+    return "_" in request_id.rpartition("-")[0]

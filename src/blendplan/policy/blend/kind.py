@@ -11,7 +11,7 @@ from blendplan.policy.blend.start import BlendOptions, blend_state
 from blendplan.policy.blend.steps import TRANSITIONS
 from blendplan.policy.blend.timetable import arrange
 from blendplan.policy.known import PolicyInput
-from blendplan.policy.queue import queue_policy, shuffled
+from blendplan.policy.queue import plain_order, queue_policy
 from blendplan.policy.state_machine import (
     COMPUTE,
     MEMORY,
@@ -31,17 +31,20 @@ _DEFAULTS = BlendOptions()
 # Plain orders come along so that `blend` is never worse than they are.
 _FEW = (
     _DEFAULTS,
+    replace(_DEFAULTS, boundary=0.3),
     replace(_DEFAULTS, boundary=3.0),
+    replace(_DEFAULTS, boundary=30.0),
+    replace(_DEFAULTS, reserve=2.0),
     replace(_DEFAULTS, order="dfs"),
+    replace(_DEFAULTS, order="fcfs"),
     replace(_DEFAULTS, order="random"),
 )
 _MORE = (
-    replace(_DEFAULTS, boundary=0.3),
+    replace(_DEFAULTS, reserve=0.0),
+    replace(_DEFAULTS, boundary=30.0, reserve=0.0),
+    replace(_DEFAULTS, boundary=30.0, families=False),
     replace(_DEFAULTS, limit=1.0),
     replace(_DEFAULTS, limit=1.25),
-    replace(_DEFAULTS, reserve=0.0),
-    replace(_DEFAULTS, reserve=2.0),
-    replace(_DEFAULTS, families=False),
 )
 _BY_EFFORT = (_FEW[:1], _FEW, _FEW + _MORE)
 
@@ -50,20 +53,18 @@ def _make(known: PolicyInput, limits: EngineLimits, *, seed: int, parameters: Pa
     own = {name: value for name, value in parameters.items() if name != "seed"}
     options = BlendOptions(**own)  # type: ignore[arg-type]
     plain_side = sides_by_density(known)
-    if options.order == "dfs":
-        return queue_policy("blend", known.depth_first, limits, plain_side, asdict(options))
-    if options.order == "random":
+    if options.order != "blend":
         seed = int(parameters.get("seed", seed))
-        written = asdict(options) | {"seed": seed}
-        return queue_policy("blend", shuffled(known, seed), limits, plain_side, written)
+        order = plain_order(options.order, known, seed)
+        return queue_policy("blend", order, limits, plain_side, asdict(options) | {"seed": seed})
     state = blend_state(known, arrange(known, limits, options), limits, options)
     side = np.where(state.memory_side, MEMORY, COMPUTE).astype(np.int8)
     return Policy("blend", TRANSITIONS, state, side, asdict(options), revise)
 
 
 def _candidates(effort: int, uncertain: bool) -> Sequence[Candidate]:
-    """Effort 0 takes the defaults; 1 compares them with an unstaggered start, another boundary
-    between the sides and the plain orders; 2 with other parameters too.
+    """Effort 0 takes the defaults; 1 compares them with other boundaries between the sides, a
+    larger reserve and the plain orders; 2 with other parameters too.
     """
     return [
         Candidate(asdict(options), PLAIN_MARGIN if uncertain and options.order != "blend" else 1.0)

@@ -14,6 +14,7 @@ from blendplan.policy.blend.steps import enter
 from blendplan.policy.blend.timetable import arrange
 from blendplan.policy.known import PolicyInput
 from blendplan.policy.progress import Progress
+from blendplan.policy.siblings import SiblingState
 from blendplan.policy.state_machine import Policy
 
 # What goes on as it was.
@@ -29,6 +30,22 @@ def revise(policy: Policy, known: PolicyInput, progress: Progress, limits: Engin
         progress: of the run.
         limits: of the engine.
     """
+    if isinstance(policy.state, SiblingState):
+        together = policy.state
+        inner = replace(policy, state=together.inner)
+        changed = _revised(inner, known, progress, limits, together.entering())
+        return replace(policy, state=together._replace(inner=changed.state))
+    return _revised(policy, known, progress, limits, np.empty(0, dtype=np.int64))
+
+
+def _revised(
+    policy: Policy,
+    known: PolicyInput,
+    progress: Progress,
+    limits: EngineLimits,
+    entering: NDArray[np.int64],
+) -> Policy:
+    """As `revise`; ``entering`` are further answers of a request that the engine was given."""
     old = policy.state
     waiting = np.flatnonzero(~progress.admitted)
     if not isinstance(old, BlendState) or not len(waiting):
@@ -44,8 +61,8 @@ def revise(policy: Policy, known: PolicyInput, progress: Progress, limits: Engin
         now[name] = old.now[name]
     state = whole._replace(
         parameters=part.parameters,
-        compute_order=waiting[part.compute_order],
-        memory_order=waiting[part.memory_order],
+        compute_order=_first(entering, waiting[part.compute_order]),
+        memory_order=_first(entering, waiting[part.memory_order]),
         memory_side=memory_side,
         started=old.started,
         generated=old.generated,
@@ -56,6 +73,11 @@ def revise(policy: Policy, known: PolicyInput, progress: Progress, limits: Engin
     side = policy.side
     side[waiting] = part.memory_side
     return replace(policy, state=state, side=side)
+
+
+def _first(entering: NDArray[np.int64], order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """An order with some of its requests before all others."""
+    return order[np.argsort(~np.isin(order, entering), kind="stable")]
 
 
 @kernel

@@ -26,27 +26,20 @@ COHORTS = 40
 class BlendOptions:
     """What of `blend` may be tuned.
 
-    The defaults were chosen on the paper's four workloads (benchmarks/paper.py goals). How much
-    each matters is in benchmarks/paper.py ablation, on trace1 and trace4 with known lengths and
-    with the mean of each source, q = 1 and q = 2; points are of the share of the bound. The
+    The defaults were chosen on the tuning half of the mixtures (benchmarks/mixtures.py). The
     planner tries some others by simulation, see `Candidate`.
 
     Attributes:
-        boundary: requests of a density under this multiple of the root's are memory-heavy.
-            1 instead of 3: at most 0.2 points less.
-        memory_cap: share of the KV cache that the projected peak may reach when a memory-heavy
-            request is admitted.
-        compute_cap: the same for a compute-heavy one.
+        boundary: requests of a density under this multiple of the root's are memory-heavy. Which
+            one is best differs by mixture, by up to 7 points of the share of the bound.
+        limit: share of the KV cache that the projected peak may reach to begin with; it moves with
+            what preempting and empty memory cost.
         reserve: KV tokens kept for the compute side, as a multiple of what its flow holds on
-            average. 0 instead of 2: between 0.3 points more and 2.7 less.
-        stagger: 1 spreads the starts of memory-heavy requests over the whole run, 0 starts them as
-            soon as they fit. 0 instead of 1: between 0.1 points more and 2.7 less.
-        caution: standard deviations of the projected KV tokens that are kept free: with 1 the
-            projection is exceeded one time in six. 0 instead of 1: between 0.1 points less and 0.4
-            more.
+            average.
         families: keep requests together whose common prefix would cost much to compute again;
-            else each goes where it balances best: at most 0.1 points less.
-        order: ``blend``, or ``dfs`` or ``random`` for a plain queue where nothing is to be gained.
+            else each goes where it balances best.
+        order: ``blend``, or ``dfs``, ``fcfs`` or ``random`` for a plain queue where nothing is to
+            be gained.
     """
 
     boundary: float = 1.0

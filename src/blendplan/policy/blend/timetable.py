@@ -60,6 +60,10 @@ def spread_evenly(
     fraction = _spread_evenly(length, np.bincount(member, outputs).astype(np.float64))
     begin = fraction * np.maximum(0.0, steps - length - span)
     start = begin[member] + span[member] * _rank_share(member, first, size)
+    if columns.request is not None:
+        # An engine is given all answers of a request at once: they have the start of the first.
+        change = np.diff(columns.request[requests], prepend=-1) != 0
+        start = start[np.flatnonzero(change)][np.cumsum(change) - 1]
     order = np.argsort(start, kind="stable")
     return requests[order]
 
