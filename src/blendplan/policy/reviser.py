@@ -15,11 +15,14 @@ from blendplan.policy.known import PolicyInput
 from blendplan.policy.progress import Progress
 from blendplan.policy.state_machine import Policy
 
-# After these shares of the work lengths are learned anew.
-SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
-# The same for so many requests that each time takes seconds, and even the first has seen enough.
-SHARES_OF_MANY = (0.01, 0.05, 0.2)
-MANY = 100_000
+# Lengths are learned after this share of the expected work, and again whenever the work that is
+# done has grown by a factor: at about 1, 2, 5, 10, 20 and 50 %. What is expected may change.
+FIRST_SHARE = 0.01
+GROWTH = 2.2
+# For so many requests that each time takes seconds, and even the first has seen enough.
+MANY, GROWTH_OF_MANY = 100_000, 5.0
+# Whatever happens, no more than that often.
+MOST_REVISIONS = 8
 # Looks at a run's progress, in shares of the least steps that it can take.
 _LOOKS = 256
 _LEAST_STEPS = 4
@@ -30,7 +33,7 @@ class Revision:
     """What was known when a run was planned anew.
 
     Attributes:
-        work: share of the expected work that was done.
+        work: share of the work that was done, as much as was expected until then.
         finished: requests that had ended.
         output_tokens: of all requests together, as expected from then on.
     """
@@ -69,7 +72,7 @@ class Earlier:
 
 
 class Reviser:
-    """Says after some shares of the work what has been learned, and arranges what waits anew.
+    """Says now and then what a run has taught, and arranges what waits anew.
 
     Work is counted in tokens: those of the prompts that were admitted, each shared prefix once, and
     those that were generated. The same progress gives the same policies.
@@ -104,10 +107,10 @@ class Reviser:
         self._relearner: Relearner | None = None
         self._room = np.maximum(1, limits.room_for_output(known.prompt_tokens.astype(np.int64)))
         self._total = float((known.new_prompt_tokens + known.output_tokens).sum())
-        self._shares = list(SHARES if n < MANY else SHARES_OF_MANY)
-        if earlier.generated.any():
-            # There is something to learn from at once.
-            self._shares.insert(0, 0.0)
+        # Where some ended before, there is something to learn from at once.
+        first = 0.0 if earlier.generated.any() else FIRST_SHARE
+        self._due = first * self._total
+        self._growth = GROWTH if n < MANY else GROWTH_OF_MANY
 
     def as_dict(self) -> dict[str, Any]:
         """What was learned, as JSON values: ``expected_output_tokens`` and ``revisions``."""
@@ -119,19 +122,20 @@ class Reviser:
     @property
     def over(self) -> bool:
         """Whether nothing is to be learned any more."""
-        return not self._shares
+        return len(self.revisions) == MOST_REVISIONS
 
     def __call__(self, policy: Policy, progress: Progress) -> Policy | None:
         """The policy to go on with; None where it is the same for the rest of the run."""
-        if self.over or policy.revise is None:
+        if self.over or policy.revise is None or progress.admitted.all():
             return None
         if not self.due(progress) or (known := self.learn(progress)) is None:
             return policy
         return policy.revise(policy, known, progress, self._limits)
 
     def due(self, progress: Progress) -> bool:
-        """Whether the next share of the work is done."""
-        return not self.over and self._done(progress) >= self._shares[0] * self._total
+        """Whether so much work is done that lengths are to be learned, and some requests wait."""
+        waiting = not progress.admitted.all()
+        return waiting and not self.over and self._done(progress) >= self._due
 
     def learn(self, progress: Progress) -> PolicyInput | None:
         """What is known of the policy's requests by now; None while that is too little."""
@@ -147,9 +151,8 @@ class Reviser:
         if learned is None:
             return None
         done = self._done(progress)
+        self._due = max(FIRST_SHARE * self._total, self._growth * done)
         share = done / max(1.0, self._total)
-        while self._shares and self._shares[0] <= share:
-            self._shares.pop(0)
         expected = float(learned.mean.sum(dtype=np.float64))
         self.revisions.append(Revision(share, int(finished.sum()), expected))
         own = learned.take(earlier.left).within(1.0, self._room)
