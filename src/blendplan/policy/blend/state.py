@@ -18,6 +18,7 @@ NOW = np.dtype(
         ("lost_tokens", "f8"),
         ("new_tokens", "f8"),
         ("used_tokens", "f8"),
+        ("weighed", "f8"),
         ("next_compute", "i8"),
         ("next_memory", "i8"),
         ("long_running", "i8"),
@@ -98,8 +99,9 @@ class BlendState(NamedTuple):
         now: one record of NOW. ``clock`` in steps; ``blocked`` while the next memory-heavy request
             is known not to fit; ``limit``, share of M that the projected peak may reach;
             ``lost_tokens`` to recompute after preemptions, ``new_tokens`` computed and
-            ``used_tokens``, the sum of what was in use, since the bucket began; ``next_compute``
-            and ``next_memory``, places in the queues; ``long_running``, how many there are;
+            ``used_tokens``, the sum of what was in use, since ``weighed``, the clock when the limit
+            was looked at last; ``next_compute`` and ``next_memory``, places in the queues;
+            ``long_running``, how many there are;
             ``bucket`` of the clock; ``running`` requests and ``running_offset``, the sum of their
             prompts less their steps of admission; ``short_tokens`` and ``compute_tokens``, KV
             tokens that running short and compute-heavy requests hold at their ends;
