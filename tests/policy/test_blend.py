@@ -14,7 +14,7 @@ from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.lengths.predicted import log_normal_outcomes
 from blendplan.planning.prepare import Prepared, prepare
 from blendplan.planning.run_policy import run_policy
-from blendplan.planning.search import best_parameters, plausible_outputs
+from blendplan.planning.search import best_parameters
 from blendplan.policy.blend.calendar import likely_length, projected_peak
 from blendplan.policy.blend.learning import LEAST_WIDTH, MOST_SHIFT, PRIOR_COUNT, belief, learn
 from blendplan.policy.blend.normal import normal_quantile, normal_share
@@ -367,19 +367,6 @@ def test_cohorts_are_requests_with_one_uncertain_prediction() -> None:
     number = cohorts(columns(outputs, spread=0.4))
     # The second has more to read, the third is too small.
     assert number.tolist() == [2] * 20 + [1] * 9 + [0] * 7
-
-
-def test_plausible_outputs_have_the_predicted_mean_and_keep_to_the_caps() -> None:
-    prepared = prepare(job(0, 4_000), GPU)
-    assert np.array_equal(plausible_outputs(prepared, GPU.limits), prepared.requests.output_tokens)
-    unsure = predicted(prepared, np.ones(4_000), 0.8)
-    drawn = plausible_outputs(unsure, GPU.limits)
-    assert drawn.mean() == pytest.approx(prepared.requests.output_tokens.mean(), rel=0.1)
-    assert np.array_equal(drawn, plausible_outputs(unsure, GPU.limits))
-    caps = np.full(4_000, 300, dtype=np.int32)
-    capped = replace(unsure, requests=replace(unsure.requests, max_tokens=caps))
-    assert plausible_outputs(capped, GPU.limits).max() == 300
-    assert ((drawn >= 1) & (drawn + prepared.requests.prompt_tokens <= 48_001)).all()
 
 
 @given(st.lists(st.tuples(st.integers(1, 60), st.integers(0, 6)), max_size=5), st.integers(30, 70))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from blendplan.cost.machine import Machine
     from blendplan.requests.columns import Requests
 
-_HOW = ("replicas", "lengths", "preserve_sharing", "seed", "effort")
+_HOW = ("replicas", "lengths", "preserve_sharing", "seed", "effort", "replan")
 
 
 @dataclass(frozen=True)

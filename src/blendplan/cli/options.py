@@ -56,6 +56,16 @@ class _LengthsOption(click.Option):
         return super().get_help_record(ctx)
 
 
+# Of `plan`, `compare` and `replay`.
+no_replan = click.option(
+    "--no-replan",
+    "replan",
+    is_flag=True,
+    flag_value=False,
+    default=True,
+    help="Do not learn output lengths while the requests run.",
+)
+
 _PLANNING = (
     click.argument("requests_file", metavar="REQUESTS", type=FILE),
     click.option(
@@ -203,6 +213,7 @@ _PLANNING = (
         metavar="N",
         help="How many sets of parameters of the policy to simulate before one is chosen.",
     ),
+    no_replan,
 )
 
 

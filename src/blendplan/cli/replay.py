@@ -8,7 +8,7 @@ import click
 from blendplan.cli.answer import Answer, answering
 from blendplan.cli.compilation import compilation_clock
 from blendplan.cli.destination import check_destinations
-from blendplan.cli.options import FILE, engine_option, engine_options
+from blendplan.cli.options import FILE, engine_option, engine_options, no_replan
 from blendplan.cli.outcome import resumable, showing, tell_outcome
 from blendplan.cli.progress import Progress
 from blendplan.cli.ranges import within
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     "--already", type=FILE, metavar="FILE", help="Results to take over, such as a sample's."
 )
 @engine_options
+@no_replan
 @answering
 def command(plan_file: Path, replica: int | None, answer: Answer, **options: Any) -> None:
     """Run a plan on an engine.

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+from numpy.typing import NDArray
+
 from blendplan.hardware.engine_limits import EngineLimits
 
 _TOKENIZER_FILES = (
@@ -256,6 +259,14 @@ class Admission(Protocol):
 
     def resumed(self, row: int) -> None:
         """A preempted request was given room again."""
+
+
+@runtime_checkable
+class TellsGenerated(Protocol):
+    """An engine that tells how far its requests are."""
+
+    def generated_tokens(self) -> NDArray[np.int32]:
+        """Output tokens of each row of the plan so far; int32 [n]."""
 
 
 @runtime_checkable

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from blendplan import __version__
 from blendplan.cost.step import StepTable
@@ -107,6 +108,11 @@ class SimulatedEngine:
         ]
         self._report_load(report)
         return report
+
+    def generated_tokens(self) -> NDArray[np.int32]:
+        """Output tokens of each row so far; int32 [n]."""
+        generated: NDArray[np.int32] = self._engine.generated.copy()
+        return generated
 
     def close(self) -> None:
         """Nothing to stop."""

@@ -95,6 +95,15 @@ def read_results(path: Path | str) -> Results:
         )
 
 
+def output_tokens_of(line: Mapping[str, Any]) -> int:
+    """Output length that a results line tells, 0 where it tells none."""
+    try:
+        _, tokens = _result(line)
+    except BadRecordError:
+        return 0
+    return 0 if tokens is None else tokens[0]
+
+
 def read_history(files: str) -> Results:
     """Read ``RESULTS``, or ``RESULTS+REQUESTS`` with the request file that these results answer.
 

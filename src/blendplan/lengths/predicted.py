@@ -151,6 +151,13 @@ class Lengths:
 
         return self._with(replaced)
 
+    def replaced(self, rows: NDArray[np.int64], others: "Lengths") -> "Lengths":
+        """With other predictions of some requests; int64 [k]."""
+        columns = {name: getattr(self, name).copy() for name in ("outcomes", "p50", "p90")}
+        for name, column in columns.items():
+            column[rows] = getattr(others, name)
+        return replace(self, **columns)
+
     def _with(self, change: Any, **others: Any) -> "Lengths":
         columns = {name: change(getattr(self, name)) for name in ("outcomes", "p50", "p90")}
         return replace(self, **columns, **others)

@@ -2,15 +2,22 @@
 not.
 """
 
+from collections.abc import Callable
+from functools import cached_property
+
 import numpy as np
 from numpy.typing import NDArray
 
+from blendplan.lengths.forest import LengthForest
 from blendplan.lengths.from_prompts import ended_or_cut_off
 from blendplan.lengths.learner import LengthLearner
 from blendplan.lengths.predicted import OUTCOMES, Lengths
 
 # Most requests that are learned from.
 MOST_SAMPLES = 4000
+# Trees of the forest. Twice as many predict hardly better; with these, learning from as many
+# samples takes a second or two.
+_TREES = 40
 # A running request tells something once it has generated this many tokens.
 LEAST_GENERATED = 1
 # Requests that must have ended before anything is learned.
@@ -21,33 +28,45 @@ class Relearner:
     """Learns lengths anew from a run.
 
     Args:
-        features: of n requests, see `request_features`; float32 [n, f].
+        features: of n requests, see `request_features`; float32 [n, f]. They are worked out when
+            there is enough to learn from.
         expected: lengths as they were predicted before the run.
         max_tokens: caps, -1 where there is none; int32 [n].
     """
 
     def __init__(
-        self, features: NDArray[np.float32], expected: Lengths, max_tokens: NDArray[np.int32]
+        self,
+        features: Callable[[], NDArray[np.float32]],
+        expected: Lengths,
+        max_tokens: NDArray[np.int32],
     ) -> None:
-        first = np.log(expected.outcomes[:, [OUTCOMES // 2, -1]])
-        self._features = np.concatenate([features, first.astype(np.float32)], axis=1)
+        self._given = features
         self._expected = expected
         self._max_tokens = max_tokens
         sure = expected.outcomes[:, 0] == expected.outcomes[:, -1]
         self._sampled = sure & ~expected.known
         self._unsure = ~sure
 
+    @cached_property
+    def _features(self) -> NDArray[np.float32]:
+        """What was predicted is a feature too; float32 [n, f + 2]."""
+        first = np.log(self._expected.outcomes[:, [OUTCOMES // 2, -1]])
+        return np.concatenate([self._given(), first.astype(np.float32)], axis=1)
+
     def lengths(
         self, finished: NDArray[np.bool_], running: NDArray[np.int64], generated: NDArray[np.int32]
     ) -> Lengths | None:
         """Lengths of all n requests by what is known by now; None while that is too little.
 
+        Those that have ended have the length they had.
+
         Args:
-            finished: bool [n].
+            finished: requests that have ended, all but those that failed having generated
+                something; bool [n].
             running: requests that have begun and not ended; int64 [m].
             generated: tokens generated so far; int32 [n].
         """
-        ended = np.flatnonzero(finished & self._unsure)
+        ended = np.flatnonzero(finished & self._unsure & (generated > 0))
         if len(ended) < LEAST_ENDED:
             return None
         sampled = np.flatnonzero(self._sampled)
@@ -62,8 +81,11 @@ class Relearner:
             kept = np.random.default_rng(0).choice(len(rows), MOST_SAMPLES, replace=False)
             kept.sort()
             rows, exact, cut_off, still = rows[kept], exact[kept], cut_off[kept], still[kept]
-        learner = LengthLearner().fit(self._features[rows], exact, None, cut_off | still)
+        learner = LengthLearner(LengthForest(trees=_TREES))
+        learner.fit(self._features[rows], exact, None, cut_off | still)
+        unsure = self._unsure.copy()
+        unsure[ended] = False
+        left = np.flatnonzero(unsure)
         caps = np.where(self._max_tokens < 0, np.inf, self._max_tokens.astype(np.float64))
-        predicted = learner.predict(self._features).within(1.0, caps)
-        sure = np.flatnonzero(~self._unsure)
-        return predicted.certain(sure, self._expected.mean[sure])
+        predicted = learner.predict(self._features[left]).within(1.0, caps[left])
+        return self._expected.certain(ended, generated[ended]).replaced(left, predicted)

@@ -99,7 +99,8 @@ def _record_batch(
         "output_tokens_p50": lengths.p50[rows],
         "output_tokens_p90": lengths.p90[rows],
         "output_tokens_outcomes": _outcomes(lengths.outcomes[rows]),
-        "output_tokens_known": _known(requests.output_tokens[asking]),
+        "output_tokens_known": _stated(requests.output_tokens[asking]),
+        "max_tokens": _stated(requests.max_tokens[asking]),
         "new_prompt_tokens": expected.new_prompt_tokens[rows],
         "density": expected.density[rows],
         "family": expected.family[rows],
@@ -148,9 +149,9 @@ def _outcomes(outcomes: NDArray[np.float32]) -> pa.Array:
     return pa.ListArray.from_arrays(offsets, values, mask=pa.array(~unsure))
 
 
-def _known(output_tokens: NDArray[np.int32]) -> pa.Array:
-    """Output lengths that the requests state, null where they do not."""
-    return pa.array(output_tokens, mask=output_tokens < 0)
+def _stated(tokens: NDArray[np.int32]) -> pa.Array:
+    """Numbers of tokens that the requests state, null where they do not."""
+    return pa.array(tokens, mask=tokens < 0)
 
 
 def bodies_of(requests: Requests, wanted: pa.Array) -> pa.Array:

@@ -41,6 +41,7 @@ SCHEMA = pa.schema(
         ("output_tokens_p90", pa.float32()),
         ("output_tokens_outcomes", pa.list_(pa.float32())),
         ("output_tokens_known", pa.int32()),
+        ("max_tokens", pa.int32()),
         ("new_prompt_tokens", pa.float64()),
         ("density", pa.float64()),
         ("family", pa.int64()),

@@ -1,5 +1,7 @@
 """The simulated engine for the requests of a plan."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -8,12 +10,18 @@ from blendplan.checks.arguments import instance
 from blendplan.cost.machine import Machine, machine
 from blendplan.errors import BlendplanError
 from blendplan.hardware.catalogue import spec_from_table
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.hardware.lookup import gpu_from_text
 from blendplan.hardware.model import ModelSpec
+from blendplan.lengths.features import request_features
+from blendplan.lengths.plausible import numbers_of, plausible_outputs
+from blendplan.lengths.predicted import Lengths
 from blendplan.offsets import offsets_of
+from blendplan.planfile.columns import outcomes_of
 from blendplan.planfile.plan import Plan
-from blendplan.planfile.revive import in_file_order, plan_policy
+from blendplan.planfile.revive import in_file_order, known_of, plan_policy
 from blendplan.planfile.rows import Work, work_of
+from blendplan.policy.reviser import Earlier, Reviser, Unsure
 from blendplan.requests.columns import Requests
 from blendplan.requests.record import BadRecordError, parse_line, read_record, utf8
 from blendplan.requests.sequences import Sequences
@@ -39,8 +47,65 @@ def simulate(plan: Plan) -> SimulatedRun:
     target = machine_of(plan)
     rows = in_file_order(plan.table)
     policy = plan_policy(plan.table, plan.metadata, target.limits, rows)
-    run = simulate_run(workload_of(plan, rows), policy, target.limits, target.table)
+    run = simulate_run(
+        workload_of(plan, rows),
+        policy,
+        target.limits,
+        target.table,
+        revise=reviser_of(plan, target.limits),
+        revise_every=every_steps(plan),
+    )
     return run.in_order(np.argsort(rows))
+
+
+def every_steps(plan: Plan) -> int:
+    """Steps after which a run of the plan looks at its progress again, where anything learns."""
+    replan = plan.metadata["replan"]
+    return 1 if replan is None else int(replan["every_steps"])
+
+
+def reviser_of(
+    plan: Plan,
+    limits: EngineLimits,
+    left: NDArray[np.int64] | None = None,
+    generated: NDArray[np.int32] | None = None,
+) -> Reviser | None:
+    """What learns output lengths in a run of the plan, as at planning; None where nothing does.
+
+    Args:
+        plan: n requests.
+        limits: of the engine.
+        left: rows of the policy's requests; all without it; int64 [m].
+        generated: output length of the rows that have ended already, 0 of the others; int32 [n].
+    """
+    if plan.metadata["replan"] is None:
+        return None
+    rows = in_file_order(plan.table)
+    earlier = None
+    known = known_of(plan.table, plan.metadata, rows)
+    if left is not None:
+        place = np.argsort(rows)
+        left = in_file_order(plan.table, left)
+        known = known_of(plan.table, plan.metadata, left)
+        ended = np.zeros(len(plan), dtype=np.int32) if generated is None else generated
+        earlier = Earlier(place[left], ended[rows])
+    return Reviser(known, _unsure(Plan(plan.table.take(rows), plan.metadata)), limits, earlier)
+
+
+def _unsure(plan: Plan) -> Unsure:
+    """What can be learned from and of a plan's requests, which are in the order of their file."""
+    outcomes = outcomes_of(plan.table).astype(np.float32)
+    p50, p90 = plan.column("output_tokens_p50"), plan.column("output_tokens_p90")
+    known = plan.table.column("output_tokens_known").is_valid().to_numpy()
+    caps = plan.table.column("max_tokens").fill_null(-1).to_numpy()
+
+    def features() -> NDArray[np.float32]:
+        work = work_of(plan)
+        requests, sequences = _requests(work)
+        requests = replace(requests, max_tokens=caps[work.firsts])
+        return sequences.spread(request_features(requests, build_tree(requests)))
+
+    return Unsure(features, Lengths(outcomes, p50, p90, known), caps)
 
 
 def machine_of(plan: Plan) -> Machine:
@@ -71,11 +136,14 @@ def workload_of(plan: Plan, rows: NDArray[np.int64] | None = None) -> Workload:
         plan = Plan(plan.table.take(rows), plan.metadata)
     work = work_of(plan)
     requests, sequences = _requests(work)
-    predicted = np.maximum(1, np.rint(plan.column("output_tokens_mean")))
     block_size = plan.metadata["engine"]["block_size"]
     return Workload(
         work.prompt_tokens,
-        predicted.astype(np.int32),
+        plausible_outputs(
+            outcomes_of(plan.table),
+            numbers_of(work.source_row, work.answer),
+            plan.metadata["seed"],
+        ),
         block_chains(repeat_requests(build_tree(requests), sequences), requests, block_size),
     )
 
@@ -91,6 +159,7 @@ def _requests(work: Work) -> tuple[Requests, Sequences]:
         offsets=offsets_of(work.prompt_tokens[rows]),
         output_tokens=unknown,
         max_tokens=unknown,
+        estimated_tokens=work.prompt_token_ids.null_count > len(work) - len(rows),
     )
     alone = len(rows) == len(work)
     return requests, Sequences(len(rows), None if alone else np.append(rows, len(work)))

@@ -43,13 +43,13 @@ def plan_policy(
     """
     return make_policy(
         metadata["policy"],
-        _known(table, metadata, rows),
+        known_of(table, metadata, rows),
         limits,
         parameters=metadata["policy_parameters"],
     )
 
 
-def _known(table: pa.Table, metadata: Mapping[str, Any], rows: NDArray[np.int64]) -> PolicyInput:
+def known_of(table: pa.Table, metadata: Mapping[str, Any], rows: NDArray[np.int64]) -> PolicyInput:
     """What the planner knew of the requests in these rows; m of them."""
 
     def column(name: str) -> NDArray[Any]:

@@ -93,6 +93,21 @@ def _parameters(name: str, value: object) -> None:
             number(f"{name}.{show(key)}", item, -1e300, 1e300)
 
 
+def _replan(name: str, value: object) -> None:
+    replan = _mapping(name, value)
+    whole(f"{name}.every_steps", replan.get("every_steps"), 1, _MOST)
+    number(f"{name}.expected_output_tokens", replan.get("expected_output_tokens"), 0.0, 1e300)
+    revisions = replan.get("revisions")
+    if not isinstance(revisions, list):
+        raise BlendplanError(f"{name}.revisions is {show(revisions)}; it must be a list")
+    for place, revision in enumerate(revisions):
+        where = f"{name}.revisions[{place}]"
+        told = _mapping(where, revision)
+        whole(f"{where}.finished", told.get("finished"), 0, _MOST)
+        for key in ("work", "output_tokens"):
+            number(f"{where}.{key}", told.get(key), 0.0, 1e300)
+
+
 def _turnaround(name: str, value: object) -> None:
     for key, seconds in _mapping(name, value).items():
         number(f"{name}.{show(key)}", seconds, 0.0, 1e300)
@@ -127,6 +142,8 @@ METADATA: Mapping[str, Check] = {
     "replicas": _limited,
     "policy": text,
     "policy_parameters": _parameters,
+    "seed": _limited,
+    "replan": _or_none(_replan),
     "step_prices": _step_prices,
     "gpu": text,
     "gpu_profile": _or_none(_text),
@@ -180,6 +197,7 @@ COLUMNS: Mapping[str, tuple[float, float]] = {
     "output_tokens_p50": (1, MOST_TOKENS),
     "output_tokens_p90": (1, MOST_TOKENS),
     "output_tokens_known": (1, MOST_TOKENS),
+    "max_tokens": (1, MOST_TOKENS),
     "new_prompt_tokens": (0, LARGEST_TOKEN_ID),
     "density": (0, 1e300),
     "family": (0, _MOST),
@@ -188,7 +206,13 @@ COLUMNS: Mapping[str, tuple[float, float]] = {
     "start_s": (0, 1e300),
     "finish_s": (0, 1e300),
 }
-_MAY_BE_NULL = ("output_tokens_outcomes", "output_tokens_known", "prompt_token_ids", "body")
+_MAY_BE_NULL = (
+    "output_tokens_outcomes",
+    "output_tokens_known",
+    "max_tokens",
+    "prompt_token_ids",
+    "body",
+)
 _OPEN, _CLOSE = b"{}"
 
 

@@ -85,48 +85,57 @@ def compare(
     preserve_sharing: float = 0.99,
     seed: int = 0,
     effort: int = 1,
+    replan: bool = True,
     progress: Progress | None = None,
     **engine: Any,
 ) -> Comparison:
     """Simulate several policies on the same requests.
 
-    The simulated engine generates the known output length of a request where it has one, and the
-    predicted one elsewhere. Policies see what ``lengths`` predicts; with ``prior``, ``sample:FILE``
-    and ``history:FILE`` also of requests whose length is known, so that a prediction can be judged.
+    The simulated engine generates the known output length of a request where it has one, and
+    elsewhere one that is drawn from its prediction. Policies see what ``lengths`` predicts; with
+    ``prior``, ``sample:FILE`` and ``history:FILE`` also of requests whose length is known, so that
+    a prediction can be judged.
 
     Args: as of `plan`.
 
     Raises:
         BlendplanError: as `plan`.
     """
-    options = PlanOptions(requests, replicas, lengths, preserve_sharing, seed, effort, progress)
+    options = PlanOptions(
+        requests, replicas, lengths, preserve_sharing, seed, effort, replan, progress
+    )
     replicas, lengths, preserve_sharing = (
         options.replicas,
         options.lengths,
         options.preserve_sharing,
     )
-    seed, effort = options.seed, options.effort
+    seed, effort, replan = options.seed, options.effort, options.replan
     policies = _checked_names(policies)
     check_engine_arguments("compare", engine)
     target = machine(gpu, model, **engine)
     started = time.perf_counter()
     seen = requests if lengths in (AUTO, "known") else _without_known_lengths(requests)
     prepared = prepare(
-        seen, target, lengths=lengths, preserve_sharing=preserve_sharing, progress=progress
+        seen,
+        target,
+        lengths=lengths,
+        preserve_sharing=preserve_sharing,
+        seed=seed,
+        progress=progress,
     )
     known = prepared.sequences.spread(requests.output_tokens)
     workload = _with_known_lengths(prepared.workload, known)
     prepared = replace(prepared, requests=requests, workload=workload)
     if replicas != 1:
-        outcomes = _on_replicas(
-            prepared, target, policies, replicas, started, preserve_sharing, seed, effort, progress
-        )
+        outcomes = _on_replicas(prepared, target, policies, options, started)
         return Comparison(target, prepared, outcomes)
     shared_s = time.perf_counter() - started
     outcomes = {}
     for name in policies:
         started = time.perf_counter()
-        prediction = run_policy(prepared, target, name, seed=seed, effort=effort, progress=progress)
+        prediction = run_policy(
+            prepared, target, name, seed=seed, effort=effort, replan=replan, progress=progress
+        )
         outcomes[name] = Outcome(prediction, shared_s + time.perf_counter() - started)
     return Comparison(target, prepared, outcomes)
 
@@ -147,21 +156,26 @@ def _on_replicas(
     prepared: Prepared,
     target: Machine,
     policies: Sequence[str],
-    replicas: int,
+    options: PlanOptions,
     started: float,
-    preserve_sharing: float,
-    seed: int,
-    effort: int,
-    progress: Progress | None,
 ) -> dict[str, Outcome]:
     """Every policy on the same division; one part at a time is held in memory."""
     runs: dict[str, list[tuple[NDArray[np.int64], SimulatedRun]]] = {name: [] for name in policies}
     own_s = dict.fromkeys(policies, 0.0)
+    replicas = options.replicas
     for rows in divide(prepared, target, replicas):
-        part = take_part(prepared, target, rows, preserve_sharing=preserve_sharing)
+        part = take_part(prepared, target, rows, preserve_sharing=options.preserve_sharing)
         for name in policies:
             begun = time.perf_counter()
-            prediction = run_policy(part, target, name, seed=seed, effort=effort, progress=progress)
+            prediction = run_policy(
+                part,
+                target,
+                name,
+                seed=options.seed,
+                effort=options.effort,
+                replan=options.replan,
+                progress=options.progress,
+            )
             runs[name].append((prepared.sequences.of(rows), prediction.run))
             own_s[name] += time.perf_counter() - begun
     shared_s = time.perf_counter() - started - sum(own_s.values())

@@ -28,6 +28,8 @@ def describe(
         "replicas": prediction.replicas,
         "policy": policy,
         "policy_parameters": dict(prediction.parameters),
+        "seed": prepared.seed,
+        "replan": prediction.replan,
         "step_prices": prepared.expected.prices._asdict(),
         "gpu": target.gpu.name,
         "gpu_profile": None if catalogued(target.gpu) else profile_text(target.gpu),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from blendplan.checks.arguments import (
     LONGEST_NAME,
     LONGEST_PATH,
+    flag,
     function,
     instance,
     number,
@@ -29,6 +30,7 @@ class PlanOptions:
     preserve_sharing: float
     seed: int
     effort: int
+    replan: bool
     progress: Progress | None
 
     def __post_init__(self) -> None:
@@ -41,6 +43,7 @@ class PlanOptions:
             "preserve_sharing": number("preserve_sharing", self.preserve_sharing, 0.0, 1.0),
             "seed": whole("seed", self.seed),
             "effort": whole("effort", self.effort),
+            "replan": flag("replan", self.replan),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)

@@ -20,7 +20,9 @@ def take_part(
     """Some of the requests by themselves, with the output lengths that the whole has."""
     known = prepared.lengths.take(prepared.sequences.first()[rows])
     requests = select(prepared.requests, rows)
-    part = prepare(requests, target, lengths=known, preserve_sharing=preserve_sharing)
+    part = prepare(
+        requests, target, lengths=known, preserve_sharing=preserve_sharing, seed=prepared.seed
+    )
     happens = replace(
         part.workload, output_tokens=prepared.workload.output_tokens[prepared.sequences.of(rows)]
     )

@@ -29,6 +29,7 @@ def plan(
     preserve_sharing: float = 0.99,
     seed: int = 0,
     effort: int = 1,
+    replan: bool = True,
     progress: Progress | None = None,
     **engine: Any,
 ) -> Plan:
@@ -43,13 +44,17 @@ def plan(
         preserve_sharing: share of the optimal prefix sharing that sorting may not give up.
         seed: for the policies and predictors that draw random numbers.
         effort: 0 to 2, how many of the policy's parameters are tried; see `best_parameters`.
+        replan: whether the run learns output lengths that are not known from the requests that
+            end, and is planned anew by them; see `Reviser`.
         progress: called as stages advance.
 
     Raises:
         BlendplanError: impossible requirements: unknown names, numbers out of their ranges
             (`blendplan.checks.ranges.RANGES`), no requests, a model or a request that does not fit.
     """
-    options = PlanOptions(requests, replicas, lengths, preserve_sharing, seed, effort, progress)
+    options = PlanOptions(
+        requests, replicas, lengths, preserve_sharing, seed, effort, replan, progress
+    )
     POLICIES.check(text("policy", policy, "give the name of a policy"))
     check_engine_arguments("plan", engine)
     target = machine(gpu, model, **engine)
@@ -58,6 +63,7 @@ def plan(
         target,
         lengths=options.lengths,
         preserve_sharing=options.preserve_sharing,
+        seed=options.seed,
         progress=progress,
     )
     if options.replicas != 1:
@@ -69,10 +75,17 @@ def plan(
             preserve_sharing=options.preserve_sharing,
             seed=options.seed,
             effort=options.effort,
+            replan=options.replan,
             progress=progress,
         )
     prediction = run_policy(
-        prepared, target, policy, seed=options.seed, effort=options.effort, progress=progress
+        prepared,
+        target,
+        policy,
+        seed=options.seed,
+        effort=options.effort,
+        replan=options.replan,
+        progress=progress,
     )
     return assemble_plan(
         requests,

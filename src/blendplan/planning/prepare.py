@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blendplan.cost.machine import Machine
 from blendplan.errors import BlendplanError
+from blendplan.lengths.features import request_features
+from blendplan.lengths.plausible import numbers_of, plausible_outputs
 from blendplan.lengths.predict import predict_lengths
 from blendplan.lengths.predicted import Lengths
 from blendplan.planning.bound import LeastPrefill, least_prefill
@@ -43,7 +46,9 @@ class Prepared:
         expected: what is known of each sequence when a policy is made.
         prefill: prefill work that no schedule avoids.
         sharing: the best possible prefix sharing ratio.
-        workload: what the simulated engine sees, with the predicted output lengths.
+        workload: what the simulated engine sees, with output lengths as predicted where they are
+            known, and elsewhere as they may well turn out.
+        seed: of the draws of those.
     """
 
     requests: Requests
@@ -55,6 +60,17 @@ class Prepared:
     prefill: LeastPrefill
     sharing: float
     workload: Workload
+    seed: int
+
+    @cached_property
+    def features(self) -> NDArray[np.float32]:
+        """What is known of each sequence before it runs, as numbers; see `request_features`."""
+        return self.sequences.spread(request_features(self.requests, self.request_tree))
+
+    @property
+    def numbers(self) -> NDArray[np.int64]:
+        """Number of each sequence by which its length is drawn; int64 [s]."""
+        return _numbers(self.requests, self.sequences)
 
 
 def prepare(
@@ -63,6 +79,7 @@ def prepare(
     *,
     lengths: str | Lengths = "auto",
     preserve_sharing: float = 0.99,
+    seed: int = 0,
     progress: Progress | None = None,
 ) -> Prepared:
     """The stages before any policy: tree, output lengths, resource demand, sorted and split tree.
@@ -117,7 +134,7 @@ def prepare(
     )
     workload = Workload(
         prompt_tokens,
-        np.maximum(1, np.rint(predicted.mean)).astype(np.int32),
+        plausible_outputs(expected.outcomes, _numbers(requests, sequences), seed),
         block_chains(tree, requests, target.limits.block_size),
     )
     return Prepared(
@@ -130,7 +147,12 @@ def prepare(
         least_prefill(tree),
         optimal_sharing(tree),
         workload,
+        seed,
     )
+
+
+def _numbers(requests: Requests, sequences: Sequences) -> NDArray[np.int64]:
+    return numbers_of(sequences.spread(requests.source_row), sequences.answer)
 
 
 def _float(values: NDArray[np.float32] | NDArray[np.int32]) -> NDArray[np.float64]:

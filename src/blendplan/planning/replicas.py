@@ -28,6 +28,7 @@ def plan_replicas(
     preserve_sharing: float = 0.99,
     seed: int = 0,
     effort: int = 1,
+    replan: bool = True,
     progress: Progress | None = None,
 ) -> Plan:
     """One plan for several replicas: the rows of the first, then those of the second, ...
@@ -37,7 +38,7 @@ def plan_replicas(
         target: the machine of each replica.
         policy: name of the policy.
         replicas: how many engines share the requests.
-        preserve_sharing, seed, effort, progress: as of `plan`.
+        preserve_sharing, seed, effort, replan, progress: as of `plan`.
 
     Raises:
         BlendplanError: fewer than one replica.
@@ -45,7 +46,9 @@ def plan_replicas(
     tables, parts, runs = [], [], []
     for number, rows in enumerate(divide(prepared, target, replicas)):
         part = take_part(prepared, target, rows, preserve_sharing=preserve_sharing)
-        prediction = run_policy(part, target, policy, seed=seed, effort=effort, progress=progress)
+        prediction = run_policy(
+            part, target, policy, seed=seed, effort=effort, replan=replan, progress=progress
+        )
         metadata = describe(part, target, policy, prediction)
         plan = assemble_plan(
             part.requests,

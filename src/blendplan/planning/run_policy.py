@@ -1,6 +1,9 @@
 """`run_policy`: what a policy comes to, by simulation."""
 
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from blendplan.cost.machine import Machine
 from blendplan.planning.bound import Bound, makespan_bound
@@ -8,6 +11,7 @@ from blendplan.planning.prepare import Prepared, Progress
 from blendplan.planning.search import best_parameters
 from blendplan.policy.make import make_policy
 from blendplan.policy.registry import POLICIES
+from blendplan.policy.reviser import Reviser, Unsure, steps_between_looks
 from blendplan.policy.state_machine import Parameters
 from blendplan.simulator.simulate import SimulatedRun, simulate_run
 
@@ -21,12 +25,15 @@ class Prediction:
         bound: lower bound on the makespan of any schedule, on as many replicas.
         parameters: what the policy was made with.
         replicas: engines that share the requests.
+        replan: after how many steps the run's progress is looked at, and what was learned when;
+            JSON values. None where nothing is learned while it runs.
     """
 
     run: SimulatedRun
     bound: Bound
     parameters: Parameters
     replicas: int = 1
+    replan: dict[str, Any] | None = None
 
 
 def run_policy(
@@ -36,6 +43,7 @@ def run_policy(
     *,
     seed: int = 0,
     effort: int = 1,
+    replan: bool = True,
     progress: Progress | None = None,
 ) -> Prediction:
     """Simulate one policy, and bound the makespan of any.
@@ -46,6 +54,7 @@ def run_policy(
         policy: name of the policy.
         seed: for policies that draw random numbers.
         effort: how many of its candidates are tried; see `best_parameters`.
+        replan: whether unsure output lengths are learned while it runs.
         progress: called as the simulation advances.
     """
     workload = prepared.workload
@@ -59,13 +68,19 @@ def run_policy(
         advance=lambda done, total: report(f"choosing settings of {policy}", done, total),
     )
     chosen = make_policy(policy, prepared.expected, target.limits, seed=seed, parameters=parameters)
-    if run is None:
+    reviser, every_steps = None, 1
+    if replan and chosen.revise is not None and prepared.expected.unsure.any():
+        reviser = _reviser(prepared, target)
+        every_steps = steps_between_looks(_least_steps(prepared, target))
+    if run is None or reviser is not None:
         run = simulate_run(
             workload,
             chosen,
             target.limits,
             target.table,
             progress=lambda done, total: report(f"simulating {policy}", done, total),
+            revise=reviser,
+            revise_every=every_steps,
         )
     bound = makespan_bound(
         target.table,
@@ -75,4 +90,27 @@ def run_policy(
         kv_capacity_tokens=target.limits.kv_tokens,
         preemptions=run.preemptions,
     )
-    return Prediction(run, bound, chosen.parameters)
+    told = None if reviser is None else {"every_steps": every_steps} | reviser.as_dict()
+    return Prediction(run, bound, chosen.parameters, replan=told)
+
+
+def _reviser(prepared: Prepared, target: Machine) -> Reviser:
+    unsure = Unsure(
+        lambda: prepared.features,
+        prepared.lengths,
+        prepared.sequences.spread(prepared.requests.max_tokens),
+    )
+    return Reviser(prepared.expected, unsure, target.limits)
+
+
+def _least_steps(prepared: Prepared, target: Machine) -> int:
+    """Fewest steps that the run can take if every length is as expected."""
+    outputs = np.maximum(1, np.rint(prepared.expected.output_tokens))
+    bound = makespan_bound(
+        target.table,
+        prompt_tokens=prepared.workload.prompt_tokens,
+        output_tokens=outputs,
+        prefill=prepared.prefill,
+        kv_capacity_tokens=target.limits.kv_tokens,
+    )
+    return bound.steps

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blendplan.cost.machine import Machine
-from blendplan.hardware.engine_limits import EngineLimits
-from blendplan.lengths.predicted import OUTCOMES
+from blendplan.lengths.plausible import plausible_outputs
 from blendplan.planning.part import take_part
 from blendplan.planning.prepare import Prepared
 from blendplan.policy.make import make_of_kind
@@ -65,7 +64,11 @@ def best_parameters(
         return Choice(candidates[0].parameters)
     n = len(prepared.requests)
     draws = min(MOST_DRAWS, max(1, MOST_REQUESTS // n)) if unsure else 1
-    outputs = [plausible_outputs(prepared, target.limits, seed + draw) for draw in range(draws)]
+    # The workload's own lengths may be what really happens.
+    outputs = [
+        plausible_outputs(prepared.expected.outcomes, prepared.numbers, seed + draw)
+        for draw in range(draws)
+    ]
     part, happens = prepared, outputs
     if n > MOST_REQUESTS:
         drawn = replace(prepared, workload=replace(prepared.workload, output_tokens=outputs[0]))
@@ -87,11 +90,11 @@ def best_parameters(
 
     runs = []
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        waiting = [
-            [threads.submit(simulated, candidate, tokens) for tokens in happens]
-            for candidate in candidates
-        ]
         try:
+            waiting = [
+                [threads.submit(simulated, candidate, tokens) for tokens in happens]
+                for candidate in candidates
+            ]
             for of_candidate in waiting:
                 runs.append([one.result() for one in of_candidate])
                 if advance is not None:
@@ -115,22 +118,3 @@ def _thinned(order: NDArray[np.int64]) -> NDArray[np.int64]:
     stretch = np.arange(len(order)) // _TOGETHER
     every = -(-len(order) // MOST_REQUESTS)
     return np.sort(order[stretch % every == 0])
-
-
-def plausible_outputs(prepared: Prepared, limits: EngineLimits, seed: int = 0) -> NDArray[np.int32]:
-    """Output lengths as they may well turn out: known ones, and draws of uncertain ones; int32 [n].
-
-    A draw lies between two outcomes next to each other, so that their mean stays what it is. None
-    exceeds what the KV cache has room for.
-    """
-    expected = prepared.expected
-    place = np.random.default_rng(seed).uniform(-0.5, OUTCOMES - 0.5, len(expected))
-    place = np.clip(place, 0.0, OUTCOMES - 1.0)
-    below = np.minimum(place.astype(np.int64), OUTCOMES - 2)
-    rows = np.arange(len(expected))
-    shorter, longer = (expected.outcomes[rows, below + next_one] for next_one in (0, 1))
-    drawn = np.rint(shorter + (place - below) * (longer - shorter))
-    room = np.maximum(1, limits.room_for_output(expected.prompt_tokens))
-    # A known length that does not fit is told, not cut.
-    lengths = np.where(expected.unsure, np.minimum(drawn, room), np.rint(expected.output_tokens))
-    return np.maximum(1, lengths).astype(np.int32)

@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from blendplan.errors import BlendplanError
 from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.kernels.kernel import kernel
+from blendplan.policy.known import PolicyInput
+from blendplan.policy.progress import Progress
 from blendplan.policy.state_machine import Policy, Transitions
 
 WAITING, RUNNING, PREEMPTED, DONE = range(4)
@@ -45,6 +47,7 @@ class LivePolicy:
     ) -> None:
         self.name = policy.name
         self.limits = limits
+        self._policy = policy
         self._state = policy.state
         self._transitions = policy.transitions
         prompts = np.asarray(prompt_tokens, dtype=np.int64)
@@ -60,6 +63,10 @@ class LivePolicy:
         self._preempted = 0
         self._unadmitted = len(self._left)
         self._prefill_tokens = limits.max_num_batched_tokens
+        # Steps begun, and of each row the one before it came in and what it had generated then.
+        self._steps = 0
+        self._entered = np.zeros(len(prompts), dtype=np.int64)
+        self._generated = np.zeros(len(prompts), dtype=np.int64)
 
     @property
     def prefill_tokens(self) -> int:
@@ -94,6 +101,7 @@ class LivePolicy:
             backlog_tokens: prompt tokens of requests admitted earlier that the engine has yet to
                 compute; they come first.
         """
+        self._steps += 1
         step_tokens = self.limits.max_num_batched_tokens if step_tokens is None else step_tokens
         used_kv_tokens = float(max(0, self.limits.kv_tokens - free_kv_tokens))
         count, self._prefill_tokens = _admission(self._transitions)(
@@ -109,6 +117,7 @@ class LivePolicy:
         )
         chosen: NDArray[np.int64] = self._left[self._chosen[:count]]
         self._status[chosen] = RUNNING
+        self._entered[chosen] = self._steps
         self._running += count
         self._unadmitted -= count
         return chosen
@@ -122,6 +131,7 @@ class LivePolicy:
         Returns:
             prompt tokens that the step may compute.
         """
+        self._steps += 1
         self._prefill_tokens = self._transitions.begin_step(
             self._state, self._running, used_kv_tokens
         )
@@ -140,8 +150,7 @@ class LivePolicy:
         """
         self._expect(row, "admitted", WAITING)
         self._transitions.admitted(self._state, int(self._place[row]))
-        self._status[row] = RUNNING
-        self._running += 1
+        self._enter(row)
         self._unadmitted -= 1
 
     def finished(self, rows: Iterable[int]) -> None:
@@ -154,8 +163,7 @@ class LivePolicy:
             if self._expect(row, "finished", RUNNING, PREEMPTED) == PREEMPTED:
                 self.resumed([row])
             self._transitions.finished(self._state, int(self._place[row]))
-            self._status[row] = DONE
-            self._running -= 1
+            self._leave(row, DONE)
 
     def preempted(self, rows: Iterable[int]) -> None:
         """Tell the policy that the engine took the KV cache of running requests.
@@ -167,9 +175,8 @@ class LivePolicy:
             if self._expect(row, "preempted", RUNNING, PREEMPTED) == PREEMPTED:
                 continue
             self._transitions.preempted(self._state, int(self._place[row]))
-            self._status[row] = PREEMPTED
+            self._leave(row, PREEMPTED)
             self._preempted += 1
-            self._running -= 1
 
     def resumed(self, rows: Iterable[int]) -> None:
         """Tell the policy that preempted requests run again.
@@ -180,9 +187,58 @@ class LivePolicy:
         for row in rows:
             self._expect(row, "resumed", PREEMPTED)
             self._transitions.admitted(self._state, int(self._place[row]))
-            self._status[row] = RUNNING
+            self._enter(row)
             self._preempted -= 1
-            self._running += 1
+
+    @property
+    def ended(self) -> NDArray[np.int64]:
+        """Rows of the policy's requests that are done; int64."""
+        rows: NDArray[np.int64] = self._left[self._status[self._left] == DONE]
+        return rows
+
+    def elapsed_steps(self) -> NDArray[np.int32]:
+        """Steps that each row has been on the engine; int32 [n].
+
+        Give or take its prefill, the tokens that it has generated.
+        """
+        now = np.where(self._status == RUNNING, self._steps - self._entered, 0)
+        return (self._generated + now).astype(np.int32)
+
+    def progress(self, generated: NDArray[np.int32]) -> Progress:
+        """How far the run is.
+
+        Args:
+            generated: output tokens of each row so far; int32 [n].
+        """
+        status = self._status[self._left]
+        return Progress(
+            running=np.flatnonzero(status == RUNNING),
+            admitted=status != WAITING,
+            finished=status == DONE,
+            generated=generated[self._left],
+        )
+
+    def revise(self, known: PolicyInput, progress: Progress) -> None:
+        """Go over to what is known by now, where the policy looks at lengths.
+
+        Args:
+            known: of the policy's m requests.
+            progress: of the run, as of now.
+        """
+        if self._policy.revise is not None:
+            self._policy = self._policy.revise(self._policy, known, progress, self.limits)
+            self._state = self._policy.state
+            self._transitions = self._policy.transitions
+
+    def _enter(self, row: int) -> None:
+        self._status[row] = RUNNING
+        self._entered[row] = self._steps
+        self._running += 1
+
+    def _leave(self, row: int, status: int) -> None:
+        self._status[row] = status
+        self._generated[row] += self._steps - self._entered[row]
+        self._running -= 1
 
     def _expect(self, row: int, event: str, *allowed: int) -> int:
         """The status of a row, which must be one of ``allowed``."""

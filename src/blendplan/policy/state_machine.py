@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.policy.known import PolicyInput
+from blendplan.policy.progress import Progress
 
 COMPUTE, MEMORY = 0, 1
 SIDES = ("compute", "memory")
@@ -59,6 +60,8 @@ class Policy:
         state: what they change.
         side: COMPUTE or MEMORY, per request, final once a request is admitted; int8 [n].
         parameters: what it was made with; `PolicyKind.make` takes them back.
+        revise: how it goes over to better predictions while it runs; None where it does not look
+            at lengths.
     """
 
     name: str
@@ -66,6 +69,25 @@ class Policy:
     state: Any
     side: NDArray[np.int8]
     parameters: Parameters
+    revise: "Revise | None" = None
+
+
+class Revise(Protocol):
+    """How a policy goes on with what is known by now."""
+
+    def __call__(
+        self, policy: Policy, known: PolicyInput, progress: Progress, limits: EngineLimits
+    ) -> Policy:
+        """The policy to go on with; requests that wait may be arranged anew.
+
+        The same arguments give the same policy. Its transitions are those of ``policy``.
+
+        Args:
+            policy: as far as it has come; not used any more.
+            known: what is known of its n requests by now.
+            progress: of the run.
+            limits: of the engine.
+        """
 
 
 class Make(Protocol):

@@ -15,9 +15,11 @@ from blendplan.engines.protocol import AskingEngine, Engine, Launch
 from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.planfile.check import column_digest
 from blendplan.planfile.plan import Plan
+from blendplan.planfile.rerun import every_steps, reviser_of
 from blendplan.planfile.rows import Work, work_of, work_of_requests
 from blendplan.policy.live import LivePolicy
 from blendplan.policy.queue import queue_policy
+from blendplan.policy.reviser import Reviser
 from blendplan.policy.siblings import keep_together
 from blendplan.requests.columns import Requests
 from blendplan.requests.sequences import sequences_of
@@ -29,6 +31,21 @@ class LivePolicyOf(Protocol):
 
     def __call__(self, limits: EngineLimits, left: NDArray[np.int64]) -> LivePolicy:
         """The policy over the rows that are left, in its first state."""
+
+
+class ReviserOf(Protocol):
+    """How what learns from a job is made, once the engine has told its limits."""
+
+    def __call__(
+        self, limits: EngineLimits, left: NDArray[np.int64], ended: NDArray[np.int32]
+    ) -> Reviser | None:
+        """What learns for the policy over the rows that are left; None where nothing does.
+
+        Args:
+            limits: of the engine.
+            left: rows; int64 [m].
+            ended: output length of the rows that have an answer already, else 0; int32 [n].
+        """
 
 
 @dataclass(frozen=True)
@@ -43,6 +60,8 @@ class Job:
             log; None where nothing was planned.
         limits: those that were planned for; None where the engine's own are taken.
         live_policy: the policy that is asked what to admit.
+        reviser: what learns output lengths while it runs.
+        every_steps: steps after which it looks at the progress again.
         start: starts the engine.
     """
 
@@ -52,11 +71,19 @@ class Job:
     planned: pa.Table | None
     limits: EngineLimits | None
     live_policy: LivePolicyOf
+    reviser: ReviserOf
+    every_steps: int
     start: Callable[[Launch], Engine | AskingEngine]
 
 
 def job_of_plan(plan: Plan, kind: EngineKind) -> Job:
     """A plan of one replica as a job for an engine."""
+
+    def reviser(
+        limits: EngineLimits, left: NDArray[np.int64], ended: NDArray[np.int32]
+    ) -> Reviser | None:
+        return reviser_of(plan, limits, left, ended)
+
     sharing = plan.metadata["prefix_sharing"]["planned"]
     return Job(
         rows=work_of(plan),
@@ -65,6 +92,8 @@ def job_of_plan(plan: Plan, kind: EngineKind) -> Job:
         planned=plan.table.select(["start_s", "finish_s", "output_tokens_mean"]),
         limits=plan.limits,
         live_policy=lambda limits, left: plan.live_policy(limits, left=left),
+        reviser=reviser,
+        every_steps=every_steps(plan),
         start=partial(kind.start, plan),
     )
 
@@ -95,5 +124,7 @@ def job_of_requests(requests: Requests, kind: EngineKind) -> Job:
         planned=None,
         limits=None,
         live_policy=live_policy,
+        reviser=lambda limits, left, ended: None,
+        every_steps=1,
         start=partial(kind.start, None),
     )

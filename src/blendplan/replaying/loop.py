@@ -26,6 +26,7 @@ from blendplan.planfile.rows import Work
 from blendplan.policy.live import DONE, PREEMPTED, RUNNING, WAITING, LivePolicy
 from blendplan.replaying.asked import Asked, asked
 from blendplan.replaying.logs import Log
+from blendplan.replaying.replanning import Replanning
 from blendplan.replaying.stop import Stop
 from blendplan.replaying.tally import Tally
 from blendplan.replaying.writer import ResultsWriter
@@ -59,6 +60,7 @@ class ReplayLoop:
         stop: asked between steps whether to end.
         retries: further attempts of a request that failed.
         steps, requests: logs.
+        replanning: what learns from the run, None for nothing.
         progress: called now and then.
     """
 
@@ -75,6 +77,7 @@ class ReplayLoop:
         retries: int,
         steps: Log,
         requests: Log,
+        replanning: Replanning | None,
         progress: Callable[[Tally], None],
     ) -> None:
         self._work = work
@@ -87,6 +90,7 @@ class ReplayLoop:
         self._retries = retries
         self._steps = steps
         self._requests = requests
+        self._replanning = replanning
         self._progress = progress
         self._in_flight: dict[int, _Flight] = {}
         self._failures: dict[int, int] = {}
@@ -124,6 +128,10 @@ class ReplayLoop:
                 if idle:
                     break
                 self._take(report)
+                if self._replanning is not None:
+                    # Simulated time stands still between two steps.
+                    waits = report.clock_s is not None
+                    self._replanning.after_step(self._engine, waits=waits)
                 self._progress(self._tally)
         finally:
             self._engine.close()

@@ -22,6 +22,7 @@ from blendplan.replaying.job import Job, job_of_plan
 from blendplan.replaying.journal import Journal, Order
 from blendplan.replaying.logs import REQUEST_LOG, STEP_LOG, open_log
 from blendplan.replaying.loop import ReplayLoop, hopeless
+from blendplan.replaying.replanning import Replanning
 from blendplan.replaying.stop import Stop
 from blendplan.replaying.tally import Tally
 from blendplan.replaying.writer import ResultsWriter
@@ -40,6 +41,8 @@ class Replayed:
         capacity: limits of the engine; None when nothing was left to run.
         planned: the ``predicted`` object of the plan's metadata, with its prefix sharing; empty
             where nothing was planned.
+        replan: what was learned of output lengths in this session and when, see `Reviser`; None
+            where nothing was to be learned.
     """
 
     engine: str
@@ -47,6 +50,7 @@ class Replayed:
     interrupted: bool
     capacity: Capacity | None
     planned: dict[str, Any]
+    replan: dict[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The run as JSON values, by the names that plans use."""
@@ -68,6 +72,7 @@ class Replayed:
             "restarts": tally.restarts,
             "kv_tokens": None if self.capacity is None else self.capacity.limits.kv_tokens,
             "predicted": self.planned,
+            "replan": self.replan,
         }
 
 
@@ -83,6 +88,7 @@ def replay(
     retries: int = 2,
     already: Path | None = None,
     pdmux: bool = False,
+    replan: bool = True,
     step_log: Path | None = None,
     request_log: Path | None = None,
     remark: Remark = lambda line: None,
@@ -106,6 +112,8 @@ def replay(
         retries: further attempts of a request that failed or whose engine died.
         already: a results file with answers to take over, such as a sampling run's.
         pdmux: share the GPU in space between prefill and decode, where the engine can.
+        replan: whether output lengths are learned from the requests that end, and what waits is
+            arranged anew, where the plan says so.
         step_log, request_log: Parquet files for what each step computed and each request took.
         remark: called with a line on anything that the user should know.
         progress: called after each step with the state of the run.
@@ -129,7 +137,7 @@ def replay(
     model = None if model is None else text("model", model, "give a model's name or its folder")
     arguments = {} if engine_args is None else dictionary("engine_args", engine_args, _OWN_NAMES)
     order = "finish" if one_of("order", order, ("input", "finish")) == "finish" else "input"
-    resume, pdmux = flag("resume", resume), flag("pdmux", pdmux)
+    resume, pdmux, replan = flag("resume", resume), flag("pdmux", pdmux), flag("replan", replan)
     retries = whole("retries", retries)
     function("remark", remark)
     function("progress", progress)
@@ -147,6 +155,7 @@ def replay(
         resume=resume,
         retries=retries,
         already=already,
+        replan=replan,
         step_log=step_log,
         request_log=request_log,
         remark=remark,
@@ -164,6 +173,7 @@ def run_job(
     resume: bool = False,
     retries: int = 2,
     already: Path | None = None,
+    replan: bool = True,
     step_log: Path | None = None,
     request_log: Path | None = None,
     remark: Remark = lambda line: None,
@@ -176,7 +186,8 @@ def run_job(
         engine: name of the engine.
         path: results file, None for none.
         launch: how to start the engine.
-        order, resume, retries, already, step_log, request_log, remark, progress: as of `replay`.
+        order, resume, retries, already, replan, step_log, request_log, remark, progress: as of
+            `replay`.
 
     Raises: as `replay`.
     """
@@ -219,9 +230,15 @@ def run_job(
         steps = open_things.enter_context(open_log(step_log, STEP_LOG))
         requests = open_things.enter_context(open_log(request_log, REQUEST_LOG))
         _refuse_hopeless(job.rows, writer, tally, capacity, remark)
+        left = np.flatnonzero(~writer.done)
+        policy = job.live_policy(capacity.limits, left)
+        reviser = job.reviser(capacity.limits, left, writer.output_tokens) if replan else None
+        replanning = None
+        if reviser is not None:
+            replanning = Replanning(policy, reviser, job.every_steps, writer.output_tokens, remark)
         loop = ReplayLoop(
             job.rows,
-            job.live_policy(capacity.limits, np.flatnonzero(~writer.done)),
+            policy,
             running,
             start,
             writer,
@@ -230,12 +247,14 @@ def run_job(
             retries=retries,
             steps=steps,
             requests=requests,
+            replanning=replanning,
             progress=progress,
         )
         loop.run()
         if not tally.left:
             writer.complete()
-    return Replayed(engine, tally, tally.left > 0, capacity, tally.predicted)
+    learned = None if replanning is None else replanning.as_dict()
+    return Replayed(engine, tally, tally.left > 0, capacity, tally.predicted, learned)
 
 
 def _open_journal(

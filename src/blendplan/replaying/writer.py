@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from blendplan.engines.protocol import Finished, Refused
 from blendplan.errors import BlendplanError
+from blendplan.lengths.earlier_results import output_tokens_of
 from blendplan.planfile.rows import Work
 from blendplan.printable import show
 from blendplan.replaying import result_lines as results
@@ -28,11 +29,13 @@ class ResultsWriter:
 
     Attributes:
         done: whether the request of a row has its line; bool [n].
+        output_tokens: output length of each row that has an answer, else 0; int32 [n].
     """
 
     def __init__(self, job: Job, model: str, journal: Journal | None) -> None:
         self._work = job.rows
         self.done = np.zeros(len(self._work), dtype=bool)
+        self.output_tokens = np.zeros(len(self._work), dtype=np.int32)
         self._planned = job.planned
         self._model = model
         self._journal = journal
@@ -61,6 +64,7 @@ class ResultsWriter:
                 errors = True
             else:
                 self._mark(row)
+                self._note_length(row, output_tokens_of(line))
                 self._offsets[row] = offset
         if errors or self._journal.damaged:
             kept = self._answered()
@@ -120,6 +124,7 @@ class ResultsWriter:
                 continue
             source_row = int(self._work.source_row[row])
             self._append([row], [results.renamed(line, source_row=source_row)])
+            self._note_length(row, output_tokens_of(line))
             taken += 1
         return taken
 
@@ -157,6 +162,8 @@ class ResultsWriter:
             for done, chat, model in answers
         ]
         self._append([done.row for done, _, _ in answers], lines)
+        for done, _, _ in answers:
+            self._note_length(done.row, done.completion_tokens // max(1, len(done.choices)))
 
     def write_error(self, refused: Refused) -> None:
         """Write the error line of a request that failed for good."""
@@ -210,6 +217,11 @@ class ResultsWriter:
         """The request with this first row has its line, and with it all of its answers."""
         rows = self._work.rows_of(first)
         self.done[rows.start : rows.stop] = True
+
+    def _note_length(self, first: int, tokens: int) -> None:
+        """Each answer of the request with this first row has about so many tokens."""
+        rows = self._work.rows_of(first)
+        self.output_tokens[rows.start : rows.stop] = tokens
 
     def _answered(self) -> NDArray[np.int64]:
         """First row of each request that has its line; int64."""

@@ -51,10 +51,10 @@ class Sequences:
         return (np.arange(len(self)) - ends).astype(np.int32)
 
     def spread(self, values: NDArray[Values]) -> NDArray[Values]:
-        """A column of the requests as one of the sequences; [n] to [s]."""
+        """A column of the requests as one of the sequences; [n, ...] to [s, ...]."""
         if self.offsets is None:
             return values
-        return np.repeat(values, np.diff(self.offsets))
+        return np.repeat(values, np.diff(self.offsets), axis=0)
 
     def first(self) -> NDArray[np.int64]:
         """The first sequence of each request; int64 [n]."""

@@ -18,8 +18,8 @@ from blendplan.simulator.steps import Engine, idle_engine
 from blendplan.simulator.workload import Workload
 
 Progress = Callable[[int, int], None]
-Revise = Callable[[Policy, RunProgress], Policy]
-"""The policy to go on with, given the present one and how far the run is."""
+Revise = Callable[[Policy, RunProgress], Policy | None]
+"""The policy to go on with, given the present one and how far the run is; None ends the asking."""
 
 # Steps between two returns from compiled code: often enough for Ctrl-C and a progress bar.
 _STEPS_PER_CALL = 20_000
@@ -142,6 +142,8 @@ def simulate_run(
         limits: limits of the engine.
         table: price of a step, made for these limits.
         progress: called with (finished requests, all requests) now and then.
+        revise: asked every so many steps for the policy to go on with.
+        revise_every: how many; tries of an engine in which everybody was preempted count too.
 
     Raises:
         BlendplanError: a request can never fit the KV cache.
@@ -160,16 +162,20 @@ def simulate_run(
     run_steps = step_loop(policy.transitions)
     now = engine.now[0]
     steps_before = -1
-    most_steps = _STEPS_PER_CALL if revise is None else revise_every
-    while not run_steps(engine, cache, policy.state, table, series, most_steps):
-        if revise is not None:
-            policy = revise(policy, progress_of(engine))
+    while True:
+        most_steps = _STEPS_PER_CALL if revise is None else revise_every
+        if run_steps(engine, cache, policy.state, table, series, most_steps):
+            break
         if now.steps == steps_before:
             raise BlendplanError(
                 f"policy {policy.name!r} admits none of the {len(workload) - now.finished} waiting "
                 f"requests to an idle engine; please report this with the request file"
             )
         steps_before = int(now.steps)
+        if revise is not None:
+            revised = revise(policy, progress_of(engine))
+            revise = None if revised is None else revise
+            policy = policy if revised is None else revised
         if progress is not None:
             progress(int(now.finished), len(workload))
     return SimulatedRun(

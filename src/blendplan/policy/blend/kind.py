@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 import numpy as np
 
 from blendplan.hardware.engine_limits import EngineLimits
+from blendplan.policy.blend.revise import revise
 from blendplan.policy.blend.start import BlendOptions, blend_state
 from blendplan.policy.blend.steps import TRANSITIONS
 from blendplan.policy.blend.timetable import arrange
@@ -58,7 +59,7 @@ def _make(known: PolicyInput, limits: EngineLimits, *, seed: int, parameters: Pa
         return queue_policy("blend", order, limits, plain_side, asdict(options) | {"seed": seed})
     state = blend_state(known, arrange(known, limits, options), limits, options)
     side = np.where(state.memory_side, MEMORY, COMPUTE).astype(np.int8)
-    return Policy("blend", TRANSITIONS, state, side, asdict(options))
+    return Policy("blend", TRANSITIONS, state, side, asdict(options), revise)
 
 
 def _candidates(effort: int, uncertain: bool) -> Sequence[Candidate]:
