@@ -202,14 +202,11 @@ class SlowBlend:
     # Admission.
 
     def weigh(self) -> None:
-        """Fill memory more where requests must wait though it is not full; less where much is lost.
-
-        The limit never falls under where it began.
-        """
+        """Fill memory more where requests wait though it is not full; less where much is lost."""
         empty = 1 - sum(self.used) / len(self.used) / self.capacity
         lost = sum(self.lost) / max(1.0, sum(self.new))
         if not self.edges.at_most(lost, 0.03):
-            self.limit = max(self.options.limit, 0.9 * self.limit)
+            self.limit = max(0.9, 0.95 * self.limit)
         elif self.blocked and self.edges.under(lost, 0.01) and self.edges.under(0.05, empty):
             self.limit = min(4.0, 1.05 * self.limit)
         self.used, self.new, self.lost = [], [], []
