@@ -76,8 +76,8 @@ def _revised(
         now[name] = old.now[name]
     held = known.new_prompt_tokens + known.output_tokens
     now["tokens_left"] = held[waiting].sum()
-    for side in range(2):
-        now["reads_left"][:, side] = known.reads[waits & (memory_side == side)].sum()
+    for number in range(2):
+        now["reads_left"][:, number] = known.reads[waits & (memory_side == number)].sum()
     orders = (unfinished[order] for order in (part.compute_order, part.memory_order))
     compute_order, memory_order = (_first(entering, order[waits[order]]) for order in orders)
     state = whole._replace(
