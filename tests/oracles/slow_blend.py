@@ -363,7 +363,7 @@ class SlowBlend:
         running = self.running()
         reads = sum(request.prompt + request.elapsed(self.clock) for request in running)
         reads_left = self.reads_left()
-        self.edges.close += abs(reads_left) < 1e-6 * sum(self.constants.reads)
+        self.edges.close += abs(reads_left) < 1e-9 * sum(self.constants.reads)
         if reads_left <= 0.0:
             return self.most_tokens
         balanced = max(0.0, self.tokens_left()) * reads / reads_left
