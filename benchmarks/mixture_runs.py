@@ -32,11 +32,15 @@ PLAIN = ("fcfs", "random", "dfs")
 """Policies to which output lengths are nothing."""
 
 POLICY_NAMES = (*PLAIN, "blendserve", "blend")
+FIXED = "-fixed"
+"""After a knowledge: the plan stays as it is while it runs."""
+
 KNOWLEDGE = ("known", "sample", "prior", "history", "noise", "misstated")
+KNOWLEDGE += tuple(f"{name}{FIXED}" for name in KNOWLEDGE[1:5])
 LEAST_SAMPLE = 200
 SAMPLE_SHARE = 0.01
 SIGMA = 1.0  # of the noise, in logarithms
-SEEDED = ("sample", "noise", "misstated")
+SEEDED = ("sample", "noise", "misstated", "sample-fixed", "noise-fixed")
 """Knowledge in which there is chance."""
 
 ANY = "any"
@@ -62,7 +66,8 @@ def run_mixture(
         knowledge: ``known``; ``sample``, the true lengths of 1 % of the requests, but at least 200;
             ``prior``; ``history``, the results of an earlier job of the same sources; ``noise``,
             predictions off by log-normal noise that know how wrong they may be; ``misstated``,
-            the same lengths taken for true; ``any`` for policies that do not look.
+            the same lengths taken for true; ``any`` for policies that do not look. With ``-fixed``
+            after it, nothing is learned during the run.
         policies: their names.
         thin: take so many times fewer requests.
         effort: of the planner.
@@ -94,6 +99,8 @@ def _outcomes(
 ) -> Iterator[tuple[str, Prepared, Prediction, NDArray[np.bool_], float]]:
     """Of each policy: name, stages before it, outcome, requests that were predicted, seconds."""
     requests, engine = mixed.requests, mixed.recipe.engine | {"overlap": overlap}
+    replan = not knowledge.endswith(FIXED)
+    knowledge = knowledge.removesuffix(FIXED)
     rest = np.ones(len(requests), np.bool_)
     if knowledge in ("noise", "misstated"):
         target = machine(**engine)
@@ -103,7 +110,7 @@ def _outcomes(
         prepared = replace(prepared, requests=requests, workload=truth)
         for name in policies:
             started = time.perf_counter()
-            outcome = run_policy(prepared, target, name, effort=effort)
+            outcome = run_policy(prepared, target, name, effort=effort, replan=replan)
             yield name, prepared, outcome, rest, time.perf_counter() - started
         return
     with TemporaryDirectory(prefix="blendplan-") as folder:
@@ -113,7 +120,8 @@ def _outcomes(
             rest[rows] = False
         elif knowledge == "history":
             lengths = history(mixed.recipe, data, Path(folder))
-        result = compare(requests, policies=policies, lengths=lengths, effort=effort, **engine)
+        how = {"policies": policies, "lengths": lengths, "effort": effort, "replan": replan}
+        result = compare(requests, **how, **engine)
     for name, one in result.outcomes.items():
         yield name, result.prepared, one.prediction, rest, one.plan_wall_s
 

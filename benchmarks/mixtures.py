@@ -183,7 +183,7 @@ def _parser() -> argparse.ArgumentParser:
         if name == "run":
             one.add_argument("--overlap", type=_listed, default=["1", "2"], metavar="Q,Q")
             one.add_argument("--policies", type=_listed, default=list(POLICY_NAMES))
-            one.add_argument("--knowledge", type=_listed, default=list(KNOWLEDGE[:-1]))
+            one.add_argument("--knowledge", type=_listed, default=list(KNOWLEDGE[:5]))
             one.add_argument("--effort", type=int, default=1)
             one.add_argument(
                 "--seed",

@@ -7,16 +7,14 @@ both are looked at again when the clock enters a new bucket.
 """
 
 import math
-from collections.abc import Iterable
-
-from scipy.special import ndtr, ndtri
+from typing import Self
 
 from blendplan.hardware.engine_limits import EngineLimits
-from blendplan.policy.blend.learning import CERTAIN, LEAST_WIDTH, MOST_SHIFT, PRIOR_COUNT
-from blendplan.policy.blend.start import BlendOptions
+from blendplan.policy.blend.learning import MOST_SHIFT, OUTLIVING, PRIOR_COUNT
+from blendplan.policy.blend.start import COHORTS, BlendOptions
 from blendplan.policy.blend.state import BUCKETS
 from blendplan.policy.blend.steps import PRIOR_SHARE
-from blendplan.policy.known import MOST_SPREAD, PolicyInput
+from blendplan.policy.known import PolicyInput
 from tests.oracles.slow_blend_start import (
     Edges,
     Request,
@@ -28,60 +26,104 @@ from tests.oracles.slow_blend_start import (
     set_starts,
 )
 
-THIRDS = (1 / 6, 3 / 6, 5 / 6)
+HORIZON = 2 * BUCKETS
 
 
 class SlowBlend:
-    """The policy over the rows of ``columns``; `edges` counts what rounding could have decided."""
+    """The policy over the rows of ``columns``; `edges` counts what rounding could have decided.
 
-    def __init__(self, columns: PolicyInput, limits: EngineLimits, options: BlendOptions) -> None:
+    Args:
+        columns: what is known.
+        limits: of the engine.
+        options: tuning.
+        width: steps of a bucket.
+        before: the policy that has run until now with other predictions.
+    """
+
+    def __init__(
+        self,
+        columns: PolicyInput,
+        limits: EngineLimits,
+        options: BlendOptions,
+        width: int,
+        before: Self | None = None,
+    ) -> None:
         self.options = options
         self.capacity = limits.kv_tokens
         self.most_tokens = limits.max_num_batched_tokens
         self.ranges = columns.prices.efficient_tokens
+        self.width = width
         self.edges = Edges()
-        self.requests = requests_of(columns)
-        in_tree = [self.requests[row] for row in columns.depth_first]
-        choose_sides(in_tree, columns.root_density, options, self.edges)
-        self.constants = constants_of(
-            self.requests, columns.prices.least_tokens, limits, options, self.edges
-        )
-        self.memory_queue = set_starts(in_tree, self.constants.steps, options, self.edges)
-        self.compute_queue = [request for request in in_tree if not request.memory_heavy]
-        name_cohorts(self.requests)
         self.clock = 0
-        self.planned_clock = 0.0
-        self.bucket = 0
+        self.limit = options.limit
         self.blocked = False
         self.unexpected = 0.0
         self.owed_tokens = 0
-        # Admissions of long requests: when each was believed to end, and what it holds then.
-        self.promises: list[tuple[int, float]] = []
-        # Errors of predictions that claimed to be certain, and standardised ones of the others.
-        self.errors: list[float] = []
+        # Since the limit was looked at last: KV tokens in use in each step, tokens computed, and
+        # tokens of which preemptions have thrown the KV cache away.
+        self.used: list[float] = []
+        self.new: list[float] = []
+        self.lost: list[float] = []
+        # Logarithms of actual to predicted length, of long requests that are done, and what is
+        # believed of each cohort; None is everybody.
         self.seen: list[tuple[Request, float]] = []
-        self.learned: dict[tuple[float, float] | None, tuple[float, float]] = {}
+        self.shifts: dict[int | None, float] = {None: 0.0}
+        self.requests = requests_of(columns)
+        name_cohorts(self.requests, COHORTS, self.edges)
+        if before is not None:
+            self.take_over(before)
+        self.arrange(columns, limits)
+
+    def arrange(self, columns: PolicyInput, limits: EngineLimits) -> None:
+        """Sides and order of the requests that wait."""
+        waiting = [request for request in self.requests if request.waiting]
+        in_tree = [self.requests[row] for row in columns.depth_first]
+        in_tree = [request for request in in_tree if request.waiting]
+        choose_sides(in_tree, columns.root_density, self.options, self.edges)
+        least_tokens = columns.prices.least_tokens
+        self.constants = constants_of(waiting, least_tokens, limits, self.options, self.edges)
+        self.memory_queue = set_starts(in_tree, self.constants.steps, self.edges)
+        self.compute_queue = [request for request in in_tree if not request.memory_heavy]
+
+    def take_over(self, before: "SlowBlend") -> None:
+        """What has happened stays; what is expected of those that are under way is looked at again.
+
+        What the ones that are done have taught is in the new predictions.
+        """
+        self.edges.close = before.edges.close
+        for name in ("clock", "limit", "owed_tokens", "used", "new", "lost"):
+            setattr(self, name, getattr(before, name))
+        for request, old in zip(self.requests, before.requests, strict=True):
+            request.stints, request.running_since = old.stints, old.running_since
+            request.memory_heavy, request.done = old.memory_heavy, old.done
+            request.forgotten = old.done
+            if request.done or request.waiting:
+                continue
+            request.likely_reads = request.predicted_reads = self.reads_of_running(request)
+            request.output = max(request.output, float(request.elapsed(self.clock)))
+            if request.running:
+                self.project(request)
 
     # Events.
 
     def begin_step(self, running: int, used_tokens: float) -> int:
         """Prefill tokens of the step that begins now, engine's limit included."""
         self.clock += 1
-        if self.clock // self.constants.width > self.bucket:
+        self.used.append(used_tokens)
+        if self.clock % self.width == 0:
             self.enter_bucket()
+        self.new.append(len(self.running()))
         held = self.short_tokens() + sum(self.holds(request) for request in self.long())
         self.unexpected = max(0.0, used_tokens - held)
-        self.planned_clock += 1.0 if self.blocked else self.pace(used_tokens)
         return min(self.most_tokens, self.budget(used_tokens))
 
     def next_request(self, running: int) -> int:
-        heavy = next((request for request in self.memory_queue if request.waiting), None)
-        light = next((request for request in self.compute_queue if request.waiting), None)
+        heavy, light = self.first(self.memory_queue), self.first(self.compute_queue)
         if running == 0:
             # An idle engine is given something, the memory side first.
             first = heavy or light
             return -1 if first is None else first.row
-        if heavy is not None and not self.blocked and self.due(heavy):
+        if heavy is not None and not self.blocked:
             if self.fits(heavy):
                 return heavy.row
             self.blocked = True
@@ -89,30 +131,29 @@ class SlowBlend:
             return light.row
         return -1
 
+    def first(self, queue: list[Request]) -> Request | None:
+        return next((request for request in queue if request.waiting), None)
+
     def admitted(self, row: int) -> None:
         request = self.requests[row]
         if request.waiting:
             request.likely_reads = request.predicted_reads
+            self.new.append(request.resident)
         request.running_since = self.clock
         if self.is_long(request):
             self.project(request)
-            end = self.clock + max(1.0, request.output - request.generated)
-            self.promises.append((self.bucket_of(end), self.holds(request) - self.clock))
 
     def preempted(self, row: int) -> None:
-        self.leaves(self.requests[row])
+        request = self.requests[row]
+        self.leaves(request)
+        self.lost.append(request.prompt + request.generated)
 
     def finished(self, row: int) -> None:
         request = self.requests[row]
         self.leaves(request)
         request.done = True
-        if not self.is_long(request):
-            return
-        actual = max(1, request.generated)
-        if request.spread < CERTAIN:
-            self.errors.append(math.log(actual / request.output))
-        else:
-            self.seen.append((request, standardised(request, actual)))
+        if self.is_long(request):
+            self.seen.append((request, math.log(max(1, request.generated))))
 
     def leaves(self, request: Request) -> None:
         assert request.running_since is not None
@@ -121,8 +162,8 @@ class SlowBlend:
         self.blocked = False
 
     def enter_bucket(self) -> None:
-        """Learn, and look again at when running long requests will end and what they will read."""
-        self.bucket = self.clock // self.constants.width
+        """Look again at the limit, at lengths, and at when running long requests will end."""
+        self.weigh()
         self.blocked = False
         self.learn()
         for request in self.long():
@@ -135,7 +176,7 @@ class SlowBlend:
         return [request for request in self.requests if request.running]
 
     def is_long(self, request: Request) -> bool:
-        return request.output > self.constants.width
+        return request.outcomes[-1] > self.width
 
     def long(self) -> list[Request]:
         return [request for request in self.running() if self.is_long(request)]
@@ -151,17 +192,30 @@ class SlowBlend:
         """KV tokens that may be in use when a memory-heavy request is admitted."""
         flow = min(0.5 * self.capacity, self.constants.reserve * self.read_ratio(False))
         there = sum(request.held for request in self.running() if not request.memory_heavy)
-        return max(0.0, self.options.memory_cap * self.capacity - max(0.0, flow - there))
+        return max(0.0, self.limit * self.capacity - max(0.0, flow - there))
+
+    def shares(self) -> tuple[float, float]:
+        """KV tokens of the compute and of the memory side."""
+        memory = min(self.capacity, self.memory_share())
+        return self.capacity - memory, memory
 
     # Admission.
 
-    def due(self, request: Request) -> bool:
-        return self.edges.at_most(request.start, self.planned_clock)
+    def weigh(self) -> None:
+        """Fill memory more where requests must wait though it is not full; less where much is lost.
+
+        The limit never falls under where it began.
+        """
+        empty = 1 - sum(self.used) / len(self.used) / self.capacity
+        lost = sum(self.lost) / max(1.0, sum(self.new))
+        if not self.edges.at_most(lost, 0.03):
+            self.limit = max(self.options.limit, 0.9 * self.limit)
+        elif self.blocked and self.edges.under(lost, 0.01) and self.edges.under(0.05, empty):
+            self.limit = min(4.0, 1.05 * self.limit)
+        self.used, self.new, self.lost = [], [], []
 
     def fits(self, request: Request) -> bool:
-        cap = self.options.compute_cap * self.capacity
-        if request.memory_heavy:
-            cap = self.memory_share()
+        cap = self.memory_share() if request.memory_heavy else self.limit * self.capacity
         cap -= self.short_tokens() + self.unexpected
         if self.is_long(request):
             return self.edges.at_most(self.projected_peak(request), cap)
@@ -170,109 +224,95 @@ class SlowBlend:
         return self.edges.at_most(grown + request.held, cap)
 
     def projected_peak(self, new: Request) -> float:
-        """Most that long requests hold, with ``caution`` deviations, while a new one runs."""
-        width, long = self.constants.width, self.long()
-        own_ends = [self.clock + self.likely_length(new, 0, third) for third in range(3)]
+        """Most that long requests are expected to hold while a new one runs."""
+        long, now = self.long(), self.bucket
+        own_ends = [self.clock + length for length in self.lengths(new)]
         peak = 0.0
-        for bucket in range(self.bucket, self.bucket + 2 * BUCKETS):
-            start = max(self.clock, bucket * width)
-            end = max(self.clock, (bucket + 1) * width)
-            if not self.reaches(own_ends[2], start):
+        for bucket in range(now, now + HORIZON):
+            start = max(self.clock, bucket * self.width)
+            end = max(self.clock, (bucket + 1) * self.width)
+            if not self.reaches(own_ends[-1], start):
                 break
-            mean = variance = 0.0
+            held = 0.0
             for request in long:
-                holds = self.holds(request) + end - self.clock
-                mean += holds * sum(last >= bucket for last in request.ends) / 3
-                if request.ends[0] < bucket <= request.ends[2]:
-                    variance += 2 / 9 * holds**2
-            own = new.resident + min(end, max(start, own_ends[2])) - self.clock
-            alive = sum(self.reaches(own_end, start) for own_end in own_ends) / 3
-            mean += own * alive
-            variance += own**2 * alive * (1 - alive)
-            peak = max(peak, mean + self.options.caution * math.sqrt(variance))
+                alive = sum(last >= bucket for last in request.ends) / len(request.ends)
+                held += alive * (self.holds(request) + end - self.clock)
+            own = new.resident + min(end, max(start, own_ends[-1])) - self.clock
+            alive = sum(self.reaches(own_end, start) for own_end in own_ends) / len(own_ends)
+            peak = max(peak, held + alive * own)
         return peak
 
     def reaches(self, end: float, start: int) -> bool:
         return start <= end if end == round(end) else self.edges.at_most(start, end)
 
+    @property
+    def bucket(self) -> int:
+        return self.clock // self.width
+
     def project(self, request: Request) -> None:
-        """Note the buckets in which a request may end: early, in the middle or late."""
+        """Note the buckets in which a request may end."""
         elapsed = request.elapsed(self.clock)
+        longer = self.longer(request) or [OUTLIVING * elapsed + 1]
         request.ends = [
-            self.bucket_of(self.clock - elapsed + self.likely_length(request, elapsed, third))
-            for third in range(3)
+            min(
+                self.edges.floor((self.clock - elapsed + length) / self.width),
+                self.bucket + HORIZON - 1,
+            )
+            for length in longer
         ]
-
-    def bucket_of(self, step: float) -> int:
-        bucket = self.edges.floor(step / self.constants.width)
-        return min(bucket, self.bucket + 2 * BUCKETS - 1)
-
-    def likely_length(self, request: Request, elapsed: int, third: int) -> float:
-        """Middle of a third of the lengths that are left, those over ``elapsed``."""
-        middle, spread = self.belief(request)
-        if spread < CERTAIN:
-            return request.output if request.output > elapsed else 1.5 * elapsed + 1
-        shorter = ndtr((math.log(elapsed) - middle) / spread) if elapsed else 0.0
-        share = min(0.999, shorter + (1 - shorter) * THIRDS[third])
-        length = math.exp(middle + spread * ndtri(share))
-        return max(elapsed + 1.0, min(length, self.capacity / 2))
 
     # Beliefs.
 
-    def belief(self, request: Request) -> tuple[float, float]:
-        """Mean and standard deviation of the logarithm of a length."""
-        if request.spread < CERTAIN:
-            squares = sum(error**2 for error in self.errors)
-            error = min(MOST_SPREAD, math.sqrt(squares / (len(self.errors) + PRIOR_COUNT)))
-            return math.log(request.output) - error**2 / 2, error
-        shift, width = self.learned_of(request)
-        middle = math.log(request.output) - request.spread**2 / 2
-        return middle + shift * request.spread, min(MOST_SPREAD, width * request.spread)
+    def lengths(self, request: Request) -> list[float]:
+        """Likely lengths of a request as far as is known by now."""
+        factor = math.exp(self.shift_of(request))
+        return [factor * outcome for outcome in request.outcomes]
 
-    def learned_of(self, request: Request) -> tuple[float, float]:
-        """Shift and width of the cohort; of all where it has none."""
-        return self.learned.get(request.cohort, self.learned.get(None, (0.0, 1.0)))
+    def longer(self, request: Request) -> list[float]:
+        """Those that it has not outlived."""
+        elapsed = request.elapsed(self.clock)
+        return [
+            length
+            for length in self.lengths(request)
+            if not (length <= elapsed if length == elapsed else self.edges.at_most(length, elapsed))
+        ]
+
+    def shift_of(self, request: Request) -> float:
+        """By how much the logarithm of its length is off, as is believed of its cohort."""
+        return self.shifts.get(request.cohort, self.shifts[None])
 
     def learn(self) -> None:
         """One step of expectation maximisation for all together and then for each cohort."""
-        moments = [(request, off, off**2) for request, off in self.seen]
+        logarithms = list(self.seen)
         for request in self.long():
             elapsed = request.elapsed(self.clock)
-            if request.spread < CERTAIN or elapsed < 1:
-                continue
-            shift, width = self.learned_of(request)
-            passed = (standardised(request, elapsed) - shift) / width
-            hazard = hazard_of(passed)
-            variance = max(0.0, width**2 * (1 + passed * hazard - hazard**2))
-            mean = shift + width * hazard
-            moments.append((request, mean, mean**2 + variance))
-        everybody = fitted(moments, (0.0, 1.0))
-        self.learned = {
-            cohort: fitted([entry for entry in moments if entry[0].cohort == cohort], everybody)
+            if elapsed >= 1:
+                longer = self.longer(request) or [OUTLIVING * elapsed]
+                logarithms.append((request, sum(map(math.log, longer)) / len(longer)))
+        offs = [
+            (
+                request.cohort,
+                logarithm - sum(map(math.log, request.outcomes)) / len(request.outcomes),
+            )
+            for request, logarithm in logarithms
+        ]
+        everybody = believed([off for _, off in offs], 0.0)
+        self.shifts = {
+            cohort: believed([off for mine, off in offs if mine == cohort], everybody)
             for cohort in {request.cohort for request in self.requests}
         }
-        self.learned[None] = everybody
+        self.shifts[None] = everybody
 
-    # Pace and balance.
-
-    def pace(self, used_tokens: float) -> float:
-        """Planned steps per real one: faster where less memory is held than was believed."""
-        calm = 0.05 * self.capacity
-        believed = sum(
-            holds + self.clock for bucket, holds in self.promises if bucket >= self.bucket
-        )
-        held = max(0.0, used_tokens - self.short_tokens())
-        early = max((believed + calm) / (held + calm), 1 / self.read_ratio(True))
-        return min(16.0, max(0.25, early))
+    # Balance.
 
     def side(self, memory_heavy: bool) -> list[Request]:
-        return [request for request in self.requests if request.memory_heavy == memory_heavy]
+        """Requests of a side that the predictions at hand were made for."""
+        return [r for r in self.requests if r.memory_heavy == memory_heavy and not r.forgotten]
 
     def read_ratio(self, memory_heavy: bool) -> float:
         """What a side reads as a multiple of what was predicted, by those that have run."""
-        side = self.side(memory_heavy)
-        prior = PRIOR_SHARE * sum(request.predicted_reads for request in side) + 1.0
-        ran = [request for request in side if not request.waiting]
+        ran = [request for request in self.side(memory_heavy) if not request.waiting]
+        prior = PRIOR_SHARE * self.constants.reads[memory_heavy] + 1.0
         predicted = sum(request.predicted_reads for request in ran)
         seen = sum(
             whole_reads(request) if request.done else request.likely_reads for request in ran
@@ -280,42 +320,29 @@ class SlowBlend:
         return (seen + prior) / (predicted + prior)
 
     def reads_of_running(self, request: Request) -> float:
-        """Expected reads of a log-normal length that is known to exceed what has elapsed."""
-        elapsed = request.elapsed(self.clock)
-        middle, spread = self.belief(request)
-        if spread < CERTAIN:
-            length = max(request.output, elapsed)
-            return request.prompt * length + length**2 / 2
-        mean = math.exp(middle + spread**2 / 2)
-        square = math.exp(2 * middle + 2 * spread**2)
-        if elapsed:
-            passed = (math.log(elapsed) - middle) / spread
-            if ndtr(-passed) > 1e-6:
-                mean *= ndtr(spread - passed) / ndtr(-passed)
-                square *= ndtr(2 * spread - passed) / ndtr(-passed)
-        mean = min(max(mean, elapsed), self.capacity)
-        square = min(max(square, elapsed**2), self.capacity**2)
-        return request.prompt * mean + square / 2
+        """Expected reads of a request of which one length of several is left, or none."""
+        longer = self.longer(request) or [OUTLIVING * request.elapsed(self.clock)]
+        reads = [length * (request.prompt + length / 2) for length in longer]
+        return sum(reads) / len(reads)
 
     def reads_left(self) -> float:
         left = 0.0
         for memory_heavy in (False, True):
-            side = self.side(memory_heavy)
-            waiting = sum(request.predicted_reads for request in side if request.waiting)
-            left += self.read_ratio(memory_heavy) * waiting
-            left += sum(r.likely_reads for r in side if not r.waiting and not r.done)
-        # A request that is done has nothing left, whatever its steps have read.
-        done = sum(whole_reads(request) for request in self.requests if request.done)
-        return left - (sum(r.reads_so_far(self.clock) for r in self.requests) - done)
+            for request in self.side(memory_heavy):
+                if request.waiting:
+                    left += self.read_ratio(memory_heavy) * request.predicted_reads
+                elif not request.done:
+                    left += request.likely_reads - request.reads_so_far(self.clock)
+        return left
 
     def tokens_left(self) -> float:
-        """Tokens to compute: what was predicted, less what was computed or turned out not to be."""
+        """Tokens to compute, as predicted."""
         left = 0.0
         for request in self.requests:
-            left += request.held if request.waiting else request.output
-            left -= request.elapsed(self.clock)
-            if request.done:
-                left -= request.output - max(1, request.generated)
+            if request.waiting:
+                left += request.held
+            elif not request.done:
+                left += request.output - request.elapsed(self.clock)
         return left
 
     def budget(self, used_tokens: float) -> int:
@@ -323,27 +350,36 @@ class SlowBlend:
         running = self.running()
         reads = sum(request.prompt + request.elapsed(self.clock) for request in running)
         reads_left = self.reads_left()
-        total = sum(request.predicted_reads for request in self.requests)
-        self.edges.close += abs(reads_left) < 1e-6 * total
+        self.edges.close += abs(reads_left) < 1e-6 * sum(self.constants.reads)
         if reads_left <= 0.0:
             return self.most_tokens
-        least = float(self.constants.least_tokens)
+        balanced = max(0.0, self.tokens_left()) * reads / reads_left
+        # Sums in another order give the same for these.
+        exact = [float(self.constants.least_tokens)]
+        inexact = []
         if used_tokens < self.capacity / 2:
             # Memory must fill before there is work to balance.
-            least = max(least, self.constants.tokens / self.constants.steps) + len(running)
-        balanced = max(0.0, self.tokens_left()) * reads / reads_left
-        return max(1, self.step_size(least, balanced) - len(running))
+            exact = [self.constants.least_tokens + len(running)]
+            inexact.append(self.constants.tokens / self.constants.steps + len(running))
+        heavy = self.first(self.memory_queue)
+        if heavy is not None:
+            # As for a memory that is as full as it may be.
+            full = self.limit * self.capacity
+            balanced *= min(4.0, max(1.0, full / max(1.0, used_tokens)))
+            if used_tokens < 0.8 * full and not self.blocked:
+                exact.append(len(running) + min(heavy.resident, 512.0))
+        size = self.step_size(max(exact), max([*inexact, balanced]))
+        return max(1, size - len(running))
 
-    def step_size(self, least: float, balanced: float) -> int:
+    def step_size(self, exact: float, inexact: float) -> int:
         """An efficient size; what a step falls short of is owed, until it makes a larger one."""
-        wanted = max(least, balanced)
-        if wanted >= self.most_tokens:
+        if max(exact, inexact) >= self.most_tokens:
             size = self.most_tokens
-        elif least == round(least) and least >= balanced:
-            self.edges.near(least, balanced)
-            size = int(least)
+        elif exact >= inexact:
+            self.edges.near(exact, inexact)
+            size = math.ceil(exact)
         else:
-            size = self.edges.ceil(wanted)
+            size = self.edges.ceil(inexact)
         if not self.ranges:
             return size
         below, above = neighbours(size, self.ranges, self.most_tokens)
@@ -356,30 +392,10 @@ class SlowBlend:
         return above
 
 
-def standardised(request: Request, length: float) -> float:
-    """A length in predicted spreads above the middle of its prediction."""
-    return (math.log(length / request.output) + request.spread**2 / 2) / request.spread
-
-
-def hazard_of(x: float) -> float:
-    """Mean of a standard normal number over ``x``; far out by the first terms of its series."""
-    if x > 8.0:
-        return x + 1 / x
-    return math.exp(-(x**2) / 2) / math.sqrt(2 * math.pi) / float(ndtr(-x))
-
-
-def fitted(
-    moments: Iterable[tuple[Request, float, float]], prior: tuple[float, float]
-) -> tuple[float, float]:
-    """Shift and width by the moments of what was seen, and those of the prior counted in."""
-    shift, width = prior
-    firsts = [first for _, first, _ in moments]
-    seconds = [second for _, _, second in moments]
-    count = len(firsts) + PRIOR_COUNT
-    mean = (sum(firsts) + PRIOR_COUNT * shift) / count
-    square = (sum(seconds) + PRIOR_COUNT * (width**2 + shift**2)) / count
-    deviation = math.sqrt(max(0.0, square - mean**2))
-    return min(MOST_SHIFT, max(-MOST_SHIFT, mean)), max(LEAST_WIDTH, deviation)
+def believed(offs: list[float], prior: float) -> float:
+    """Mean of what was seen, the prior counted in."""
+    mean = (sum(offs) + PRIOR_COUNT * prior) / (len(offs) + PRIOR_COUNT)
+    return min(MOST_SHIFT, max(-MOST_SHIFT, mean))
 
 
 def whole_reads(request: Request) -> float:

@@ -1,20 +1,18 @@
-"""What `blend` decides before the first step, in plain Python: sides, constants and timetable.
+"""What `blend` decides before the first step, in plain Python: sides, constants and queues.
 
 Written from the definitions in DESIGN 8 and the docstrings of `BlendOptions`, `BlendParameters`,
-`arrange` and `timetable`; shares nothing with them but constants.
+`arrange` and `spread_evenly`; shares nothing with them but constants.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import pairwise
 
 from blendplan.hardware.engine_limits import EngineLimits
-from blendplan.policy.blend.start import COHORT_REQUESTS, COHORTS, SURE, BlendOptions
-from blendplan.policy.blend.state import BUCKETS
+from blendplan.policy.blend.start import BlendOptions
 from blendplan.policy.blend.timetable import STRATA
-from blendplan.policy.known import MOST_SPREAD, Z90, PolicyInput
+from blendplan.policy.known import PolicyInput
 
 # Floating-point sums in another order may decide a comparison that is closer than this.
 CLOSE = 1e-9
@@ -54,26 +52,40 @@ class Edges:
 
 @dataclass(eq=False)
 class Request:
-    """One request: what is known of it, and what has become of it."""
+    """One request: what is known of it, and what has become of it.
+
+    Attributes:
+        prompt, resident: prompt tokens that it reads, and those that it computes and holds.
+        outcomes: equally likely output lengths, rising.
+        output: expected output length.
+        predicted_reads: KV tokens that all its decode steps together are expected to read.
+        cohort: half powers of two in its expected length.
+        stints: steps at which it was admitted and left, for each time that it ran.
+        forgotten: done before the predictions at hand were made, which know of it already.
+        ends: buckets of its likely ends, as projected last.
+    """
 
     row: int
     prompt: float
     resident: float
-    output: float
-    spread: float
-    said_spread: float
+    outcomes: list[float]
     density: float
     family: int
     memory_heavy: bool = False
     start: float = 0.0
-    cohort: tuple[float, float] | None = None
-    # Steps at which it was admitted and left, for each time that it ran.
+    cohort: int = 0
     stints: list[tuple[int, int]] = field(default_factory=list)
     running_since: int | None = None
     done: bool = False
-    # Buckets of its three likely ends, as projected last.
+    forgotten: bool = False
     ends: list[int] = field(default_factory=list)
     likely_reads: float = 0.0
+    output: float = field(init=False)
+    predicted_reads: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.output = sum(self.outcomes) / len(self.outcomes)
+        self.predicted_reads = self.prompt * self.output + self.output_square / 2
 
     @property
     def held(self) -> float:
@@ -82,13 +94,8 @@ class Request:
 
     @property
     def output_square(self) -> float:
-        """Expected square of a log-normal length of that mean."""
-        return self.output**2 * math.exp(self.spread**2)
-
-    @cached_property
-    def predicted_reads(self) -> float:
-        """KV tokens that all its decode steps together are expected to read."""
-        return self.prompt * self.output + self.output_square / 2
+        """Expected square of the length."""
+        return sum(outcome**2 for outcome in self.outcomes) / len(self.outcomes)
 
     @property
     def running(self) -> bool:
@@ -112,26 +119,18 @@ class Request:
 
     def reads_so_far(self, clock: int) -> float:
         """Prompt and generated tokens, added up over every step in which it ran."""
-        stints = list(self.stints)
-        if self.running_since is not None:
-            stints.append((self.running_since, clock))
-        total, before = 0.0, 0
-        for start, end in stints:
-            steps = end - start
-            total += steps * (self.prompt + before) + steps * (steps + 1) / 2
-            before += steps
-        return total
+        return sum(self.prompt + step for step in range(1, self.elapsed(clock) + 1))
 
 
 @dataclass(frozen=True)
 class Constants:
     """Constants of a run."""
 
-    width: int
     steps: float
     least_tokens: int
     reserve: float
     tokens: float
+    reads: tuple[float, float]
 
 
 def requests_of(columns: PolicyInput) -> list[Request]:
@@ -141,9 +140,7 @@ def requests_of(columns: PolicyInput) -> list[Request]:
             row=row,
             prompt=float(columns.prompt_tokens[row]),
             resident=float(columns.new_prompt_tokens[row]),
-            output=float(columns.output_tokens[row]),
-            spread=min(MOST_SPREAD, float(columns.output_spread[row])),
-            said_spread=float(columns.output_spread[row]),
+            outcomes=columns.outcomes[row].tolist(),
             density=float(columns.density[row]),
             family=int(columns.family[row]),
         )
@@ -186,8 +183,7 @@ def constants_of(
     light = [request for request in requests if not request.memory_heavy]
     capacity, most = limits.kv_tokens, limits.max_num_batched_tokens
     tokens = sum(request.held for request in requests)
-    longest = max([1.0, *(request.output for request in requests)])
-    surely_longest = max([1.0, *(r.output for r in requests if r.said_spread < SURE)])
+    known = [r.output for r in requests if r.outcomes[0] == r.outcomes[-1]]
 
     def area(request: Request) -> float:
         """KV tokens times steps: the prompt all the time, the output half of it on average."""
@@ -202,10 +198,10 @@ def constants_of(
     balanced = most / tokens * (heavy_area + light_area)
     ramp = sum(area(request) * request.output for request in heavy) / max(heavy_area, 1.0)
     full_steps = tokens / most
-    least_steps = max(surely_longest, full_steps)
+    least_steps = max([1.0, full_steps, *known])
     steps, reserve = least_steps, 0.0
     for _ in range(4):
-        usable = min(options.memory_cap * capacity - reserve, balanced)
+        usable = min(options.limit * capacity - reserve, balanced)
         full = heavy_area / max(0.1 * capacity, usable)
         steps = max(least_steps, full + min(ramp, full))
         flow = options.reserve * light_area / steps
@@ -221,24 +217,22 @@ def constants_of(
     else:
         least_tokens = edges.ceil(patient)
     return Constants(
-        width=max(1, math.ceil(longest / BUCKETS)),
         steps=steps,
         least_tokens=least_tokens,
         reserve=reserve,
         tokens=tokens,
+        reads=(sum(r.predicted_reads for r in light), sum(r.predicted_reads for r in heavy)),
     )
 
 
-def set_starts(
-    in_tree: Sequence[Request], steps: float, options: BlendOptions, edges: Edges
-) -> list[Request]:
+def set_starts(in_tree: Sequence[Request], steps: float, edges: Edges) -> list[Request]:
     """Give memory-heavy requests their planned starts; returns them in that order.
 
     Classes of length that hold a sixteenth of the output each are spread evenly and out of phase,
     family by family, so that each family may still end within ``steps``.
     """
     heavy = families([request for request in in_tree if request.memory_heavy])
-    lengths = [max(_late(request) for request in members) for members in heavy]
+    lengths = [max(request.outcomes[-1] for request in members) for members in heavy]
     outputs = [sum(request.output for request in members) for members in heavy]
     works = [
         sum(request.output * (request.resident + request.output / 2) for request in members)
@@ -261,27 +255,14 @@ def set_starts(
     for one, other in pairwise(queue):
         if one.start != other.start or one.start > 0.0:
             edges.near(one.start, other.start)
-    for request in queue:
-        request.start *= options.stagger
     return queue
 
 
-def _late(request: Request) -> float:
-    """Length that nine requests in ten of this prediction stay under."""
-    return request.output * math.exp(Z90 * request.said_spread - request.said_spread**2 / 2)
-
-
-def name_cohorts(requests: Sequence[Request]) -> None:
-    """Requests of one uncertain prediction are a cohort: the largest ones, and not the tiniest."""
-    members: dict[tuple[float, float], list[Request]] = {}
+def name_cohorts(requests: Sequence[Request], cohorts: int, edges: Edges) -> None:
+    """Requests with predictions about as long, to half a power of two, are a cohort."""
     for request in requests:
-        if request.said_spread > 0.0:
-            members.setdefault((request.output, request.said_spread), []).append(request)
-    large = [key for key, cohort in members.items() if len(cohort) >= COHORT_REQUESTS]
-    large.sort(key=lambda key: -sum(request.predicted_reads for request in members[key]))
-    for key in large[: COHORTS - 1]:
-        for request in members[key]:
-            request.cohort = key
+        halves = edges.floor(2 * math.log2(max(1.0, request.output)))
+        request.cohort = min(halves, cohorts - 2)
 
 
 def neighbours(size: int, ranges: Sequence[Sequence[int]], most: int) -> tuple[int, int]:

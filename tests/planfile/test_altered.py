@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -33,13 +34,16 @@ def _job() -> Requests:
 
 
 def _job_of_text() -> Requests:
-    """The same as if it had been read as text with the built-in estimate."""
+    """The same as if it had been read as text with the built-in estimate, half without lengths."""
     bodies = [
         json.dumps({"custom_id": str(row), "body": {"prompt": "ü" * row, "top_p": row / 60}})
         for row in range(1, 31)
     ]
     encoded = pa.array([body.encode() for body in bodies], pa.large_binary())
-    return replace(_job(), bodies=encoded, estimated_tokens=True, sha256="ab" * 32)
+    lengths = np.where(np.arange(30) % 2, _job().output_tokens, -1).astype(np.int32)
+    return replace(
+        _job(), bodies=encoded, output_tokens=lengths, estimated_tokens=True, sha256="ab" * 32
+    )
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +136,9 @@ def test_altered_columns(shape: int, name: str, plans: list[Plan], tmp_path: Pat
         wrong += [b'{"prompt": "x", "output_tokens": "many"}', b'{"a":' * 9000 + b"1" + b"}" * 9000]
     elif name == "prompt_token_ids":
         wrong = [None, [], [-1], [None], [1] * 5000]
+    elif name == "output_tokens_outcomes":
+        wrong = [None, [], [5.0] * 9, [5.0] * 9 + [None], [float("nan")] * 10, [0.0] * 10]
+        wrong += [[1.0] * 9 + [1e30], [9.0] * 9 + [1.0], [1.0] * 9 + [2.0], [7.0] * 10]
     elif pa.types.is_floating(SCHEMA.field(name).type):
         wrong = [None, -1.0, 0.0, float("nan"), float("inf"), 1e30]
     else:
@@ -150,7 +157,10 @@ def test_altered_columns(shape: int, name: str, plans: list[Plan], tmp_path: Pat
 
 
 def test_all_columns_have_a_range() -> None:
-    assert set(SCHEMA.names) - set(COLUMNS) == {"request_id", "side", "prompt_token_ids", "body"}
+    looked_at_otherwise = {
+        "request_id", "side", "output_tokens_outcomes", "prompt_token_ids", "body",
+    }  # fmt: skip
+    assert set(SCHEMA.names) - set(COLUMNS) == looked_at_otherwise
 
 
 def test_a_damaged_head_is_found(plans: list[Plan], tmp_path: Path) -> None:

@@ -195,7 +195,7 @@ def test_queue_with_ample_memory_admits_as_simulated() -> None:
         assert made.metadata["predicted"]["preemptions"] == 0
 
 
-@pytest.mark.parametrize("kv_tokens", [2048, 30_000])
+@pytest.mark.parametrize("kv_tokens", [2560, 30_000])
 @pytest.mark.parametrize("policy", POLICIES.names())
 def test_engine_that_keeps_to_the_budget_takes_the_planned_steps(
     policy: str, kv_tokens: int

@@ -1,5 +1,7 @@
 """`LengthForest`: the whole distribution of a length from features, by a survival forest."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -147,29 +149,39 @@ class LengthForest:
         weights: NDArray[np.float64],
         place: NDArray[np.int64],
     ) -> None:
-        """Grow the trees and put the samples into their leaves."""
+        """Grow the trees and put the samples into their leaves.
+
+        Samples are drawn here rather than by scikit-learn's forests, which draw by weight from
+        version 1.9 on and evenly before.
+        """
         # Imported when needed: it takes a second.
-        from sklearn.ensemble import RandomForestRegressor
+        from sklearn.tree import DecisionTreeRegressor
 
         k = len(target)
         drawn_each = min(k, self.tree_samples)
         least = max(self.leaf_samples, round(drawn_each**0.5 / 4))
-        grown = RandomForestRegressor(
-            self.trees,
-            min_samples_leaf=min(least, max(1, k // 4)),
-            max_features=self.tried,
-            max_samples=drawn_each,
-            random_state=0,
-            n_jobs=-1,
-        ).fit(features, target, sample_weight=weights)
+        rng = np.random.default_rng(0)
+        drawn = [
+            np.bincount(rng.integers(0, k, drawn_each), minlength=k) for _ in range(self.trees)
+        ]
+
+        def grown(number: int) -> Any:
+            inside = np.flatnonzero(drawn[number])
+            tree = DecisionTreeRegressor(
+                min_samples_leaf=min(least, max(1, k // 4)),
+                max_features=self.tried,
+                random_state=number,
+            )
+            times = (drawn[number] * weights)[inside]
+            return tree.fit(features[inside], target[inside], sample_weight=times).tree_
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            trees = list(pool.map(grown, range(self.trees)))
         parts: list[tuple[NDArray[Any], ...]] = []
-        self._left_out = np.ones((len(grown.estimators_), k), dtype=np.bool_)
+        self._left_out = np.ones((self.trees, k), dtype=np.bool_)
         root = 0
-        for number, (one, drawn) in enumerate(
-            zip(grown.estimators_, grown.estimators_samples_, strict=True)
-        ):
-            tree = one.tree_
-            times = np.bincount(drawn, minlength=k) * weights
+        for number, tree in enumerate(trees):
+            times = drawn[number] * weights
             inside = np.flatnonzero(times)
             self._left_out[number, inside] = False
             leaf = tree.apply(features[inside])

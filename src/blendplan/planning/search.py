@@ -18,6 +18,8 @@ from blendplan.simulator.simulate import SimulatedRun, simulate_run
 
 # Requests on which candidates are compared; of larger sets so many are taken.
 MOST_REQUESTS = 50_000
+# Draws of uncertain lengths that candidates are compared on, as far as `MOST_REQUESTS` allows.
+MOST_DRAWS = 4
 # Neighbours in depth-first order that are taken together, so that they still share prefixes.
 _TOGETHER = 64
 
@@ -35,8 +37,9 @@ def best_parameters(
     """Those of a policy's candidates that give the shortest simulated run.
 
     Output lengths come as predicted where they are known, and elsewhere as drawn at random from
-    their predictions: what suits a run in which every prediction is right may be fragile. Of more
-    than `MOST_REQUESTS` requests a part is simulated. The first of equals wins, so the result is
+    their predictions: what suits a run in which every prediction is right may be fragile, and what
+    suits one draw may be luck, so small sets are drawn several times. Of more than `MOST_REQUESTS`
+    requests a part is simulated. The first of equals wins, so the result is
     the same on every machine. A single candidate is taken without simulation.
 
     Args:
@@ -46,27 +49,43 @@ def best_parameters(
         effort: 0 to 2, how many candidates it may offer.
         seed: of the draws, and for policies that draw random numbers.
     """
-    candidates = kind.candidates(effort, bool(prepared.expected.unsure.any()))
+    unsure = bool(prepared.expected.unsure.any())
+    candidates = kind.candidates(effort, unsure)
     if len(candidates) == 1:
         return Choice(candidates[0].parameters)
+    n = len(prepared.requests)
+    draws = min(MOST_DRAWS, max(1, MOST_REQUESTS // n)) if unsure else 1
     # The workload's own lengths may be what really happens.
-    outputs = plausible_outputs(prepared.expected.outcomes, prepared.numbers, seed)
-    part = replace(prepared, workload=replace(prepared.workload, output_tokens=outputs))
-    if len(prepared.requests) > MOST_REQUESTS:
-        part = take_part(part, target, _thinned(prepared.request_tree.order))
+    outputs = [
+        plausible_outputs(prepared.expected.outcomes, prepared.numbers, seed + draw)
+        for draw in range(draws)
+    ]
+    part, happens = prepared, outputs
+    if n > MOST_REQUESTS:
+        drawn = replace(prepared, workload=replace(prepared.workload, output_tokens=outputs[0]))
+        part = take_part(drawn, target, _thinned(prepared.request_tree.order))
+        happens = [part.workload.output_tokens]
 
-    def simulated(candidate: Candidate) -> SimulatedRun:
+    def simulated(candidate: Candidate, output_tokens: NDArray[np.int32]) -> SimulatedRun:
+        workload = replace(part.workload, output_tokens=output_tokens)
         policy = make_of_kind(
             kind, part.expected, target.limits, seed=seed, parameters=candidate.parameters
         )
-        return simulate_run(part.workload, policy, target.limits, target.table)
+        return simulate_run(workload, policy, target.limits, target.table)
 
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        runs = list(threads.map(simulated, candidates))
-    handicapped = [c.handicap * run.makespan_s for c, run in zip(candidates, runs, strict=True)]
-    best = int(np.argmin(handicapped))
-    happened = np.array_equal(part.workload.output_tokens, prepared.workload.output_tokens)
-    return Choice(candidates[best].parameters, runs[best] if happened else None)
+        waiting = [
+            [threads.submit(simulated, candidate, tokens) for tokens in happens]
+            for candidate in candidates
+        ]
+        runs = [[one.result() for one in of_candidate] for of_candidate in waiting]
+    expected_s = [
+        candidate.handicap * sum(run.makespan_s for run in of_candidate)
+        for candidate, of_candidate in zip(candidates, runs, strict=True)
+    ]
+    best = int(np.argmin(expected_s))
+    whole = np.array_equal(happens[0], prepared.workload.output_tokens)
+    return Choice(candidates[best].parameters, runs[best][0] if whole else None)
 
 
 def _thinned(order: NDArray[np.int64]) -> NDArray[np.int64]:

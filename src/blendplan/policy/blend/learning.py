@@ -29,13 +29,13 @@ def elapsed_steps(state: BlendState, request: int) -> float:
 @kernel
 def outcome(state: BlendState, request: int, number: int) -> float:
     """One of the equally likely output lengths of a request, as far as is known by now."""
-    return state.outcomes[request, number] * np.exp(state.learned[state.cohort[request]].shift)
+    return state.outcomes[request, number] * state.learned[state.cohort[request]].factor
 
 
 @kernel
 def first_possible(state: BlendState, request: int, elapsed: float) -> int:
     """The shortest outcome of a request that is longer than ``elapsed``; their number if none."""
-    factor = np.exp(state.learned[state.cohort[request]].shift)
+    factor = state.learned[state.cohort[request]].factor
     number = 0
     while number < state.outcomes.shape[1] and factor * state.outcomes[request, number] <= elapsed:
         number += 1
@@ -75,6 +75,7 @@ def learn(state: BlendState) -> None:
     for row in range(len(learned)):
         mean = (sums[row] + PRIOR_COUNT * shift) / (counts[row] + PRIOR_COUNT)
         learned[row].shift = min(MOST_SHIFT, max(-MOST_SHIFT, mean))
+        learned[row].factor = np.exp(learned[row].shift)
         if row == 0:
             # What every other cohort leans on.
             shift = learned[0].shift

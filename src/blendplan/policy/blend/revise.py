@@ -18,7 +18,18 @@ from blendplan.policy.siblings import SiblingState
 from blendplan.policy.state_machine import Policy
 
 # What goes on as it was.
-_KEPT = ("clock", "limit", "running", "running_offset", "credit_tokens", "reads_running")
+_KEPT = (
+    "clock",
+    "limit",
+    "lost_tokens",
+    "new_tokens",
+    "used_tokens",
+    "weighed",
+    "running",
+    "running_offset",
+    "credit_tokens",
+    "reads_running",
+)
 
 
 def revise(policy: Policy, known: PolicyInput, progress: Progress, limits: EngineLimits) -> Policy:
@@ -64,11 +75,16 @@ def _revised(
         compute_order=_first(entering, waiting[part.compute_order]),
         memory_order=_first(entering, waiting[part.memory_order]),
         memory_side=memory_side,
+        output_tokens=known.output_tokens.copy(),
         started=old.started,
         generated=old.generated,
         now=now,
     )
     now[0].bucket = int(now[0].clock) // state.parameters.bucket_steps
+    unfinished = np.flatnonzero(progress.admitted & ~progress.finished)
+    is_running = np.zeros(len(known), dtype=np.bool_)
+    is_running[progress.running] = True
+    _expect_all(state, unfinished, is_running)
     _enter_all(state, progress.running)
     side = policy.side
     side[waiting] = part.memory_side
@@ -81,13 +97,24 @@ def _first(entering: NDArray[np.int64], order: NDArray[np.int64]) -> NDArray[np.
 
 
 @kernel
-def _enter_all(state: BlendState, running: NDArray[np.int64]) -> None:
-    """Enter the running requests, with what is to be expected of them by now."""
+def _expect_all(
+    state: BlendState, unfinished: NDArray[np.int64], running: NDArray[np.bool_]
+) -> None:
+    """Note what is left of requests that have run, given how far they have come."""
     now = state.now[0]
+    for request in unfinished:
+        if not running[request]:
+            # A preempted one stands still.
+            state.started[request] = int(now.clock)
+        elapsed = elapsed_steps(state, request)
+        state.output_tokens[request] = max(state.output_tokens[request], elapsed)
+        now.tokens_left += state.output_tokens[request] - elapsed
+        expect_reads(state, request)
+        now.reads_expected[int(state.memory_side[request])] += state.likely_reads[request]
+
+
+@kernel
+def _enter_all(state: BlendState, running: NDArray[np.int64]) -> None:
+    """Enter the running requests among those that hold KV tokens."""
     for request in running:
         enter(state, request)
-        expect_reads(state, request)
-        side = int(state.memory_side[request])
-        now.reads_expected[side] += state.likely_reads[request]
-        expected = max(state.output_tokens[request], elapsed_steps(state, request))
-        now.tokens_left += expected - elapsed_steps(state, request)

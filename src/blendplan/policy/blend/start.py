@@ -143,6 +143,7 @@ def blend_state(
     parameters = blend_parameters(columns, memory, limits, options)
     below, above = efficient_sizes(columns.prices.efficient_tokens, limits.max_num_batched_tokens)
     learned = np.zeros(COHORTS, COHORT).view(np.recarray)
+    learned.factor[:] = 1.0
     return BlendState(
         parameters=parameters,
         compute_order=arrangement.compute_order,

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 # Buckets of predicted ends: the projected peak is exact to 1/BUCKETS of the longest output.
 # Chosen on the paper's four workloads (benchmarks/paper.py goals).
-BUCKETS = 128
+BUCKETS = 64
 
 # Numbers that change from step to step; two are of both sides, compute side first.
 NOW = np.dtype(
@@ -18,6 +18,7 @@ NOW = np.dtype(
         ("lost_tokens", "f8"),
         ("new_tokens", "f8"),
         ("used_tokens", "f8"),
+        ("weighed", "f8"),
         ("next_compute", "i8"),
         ("next_memory", "i8"),
         ("long_running", "i8"),
@@ -37,7 +38,7 @@ NOW = np.dtype(
     ]
 )
 # How lengths of a cohort differ from predictions, in logarithms.
-COHORT = np.dtype([("shift", "f8"), ("seen", "f8"), ("seen_sum", "f8")])
+COHORT = np.dtype([("shift", "f8"), ("factor", "f8"), ("seen", "f8"), ("seen_sum", "f8")])
 
 
 class BlendParameters(NamedTuple):
@@ -93,13 +94,14 @@ class BlendState(NamedTuple):
         size_below, size_above: next efficient step at or under, and at or over, each number of
             tokens; int64 [most tokens of a step + 1].
         learned: per cohort, how the logarithms of its lengths differ from the predicted ones, row
-            0 over all: ``shift`` as it is believed to be, and of those that have finished the
-            number and the sum; COHORT [COHORTS].
+            0 over all: ``shift`` as it is believed to be and ``factor``, its exponential; and of
+            those that have finished the number and the sum; COHORT [COHORTS].
         now: one record of NOW. ``clock`` in steps; ``blocked`` while the next memory-heavy request
             is known not to fit; ``limit``, share of M that the projected peak may reach;
             ``lost_tokens`` to recompute after preemptions, ``new_tokens`` computed and
-            ``used_tokens``, the sum of what was in use, since the bucket began; ``next_compute``
-            and ``next_memory``, places in the queues; ``long_running``, how many there are;
+            ``used_tokens``, the sum of what was in use, since ``weighed``, the clock when the limit
+            was looked at last; ``next_compute`` and ``next_memory``, places in the queues;
+            ``long_running``, how many there are;
             ``bucket`` of the clock; ``running`` requests and ``running_offset``, the sum of their
             prompts less their steps of admission; ``short_tokens`` and ``compute_tokens``, KV
             tokens that running short and compute-heavy requests hold at their ends;

@@ -74,14 +74,14 @@ def _begin_step(state: BlendState, running: int, used_tokens: float) -> int:
 def _weigh(state: BlendState) -> None:
     """Move the limit of the projected peak: preempting has a price, and so has empty memory."""
     now, parameters = state.now[0], state.parameters
-    width = parameters.bucket_steps
-    empty = 1.0 - now.used_tokens / (width * parameters.kv_tokens)
+    empty = 1.0 - now.used_tokens / ((now.clock - now.weighed) * parameters.kv_tokens)
     lost = now.lost_tokens / max(1.0, now.new_tokens)
     if lost > 0.03:
-        now.limit = max(parameters.limit, 0.9 * now.limit)
+        now.limit = max(0.9, 0.95 * now.limit)
     elif now.blocked and lost < 0.01 and empty > 0.05:
         now.limit = min(4.0, 1.05 * now.limit)
     now.lost_tokens = now.new_tokens = now.used_tokens = 0.0
+    now.weighed = now.clock
 
 
 @kernel
@@ -265,13 +265,14 @@ def _finished(state: BlendState, request: int) -> None:
     """It gave its KV cache back; what was expected of it and did not happen is no work left."""
     _released(state, request)
     now = state.now[0]
-    actual = max(1.0, float(state.generated[request]))
-    now.tokens_left -= state.output_tokens[request] - actual
+    steps = float(state.generated[request])
+    actual = max(1.0, steps)
+    now.tokens_left -= state.output_tokens[request] - steps
     side = int(state.memory_side[request])
-    reads_done = actual_reads(state, request, actual)
     now.reads_likely[side] -= state.likely_reads[request]
-    now.reads_done[side] += reads_done
-    now.reads_running -= reads_done
+    now.reads_done[side] += actual_reads(state, request, actual)
+    # As its steps have added it up: one token more in each.
+    now.reads_running -= steps * (state.prompt_tokens[request] + (steps + 1.0) / 2)
     if _is_long(state, request):
         learn_from(state, request, actual)
 
