@@ -141,7 +141,8 @@ def test_an_error_in_learning_costs_no_answer(
         raise RuntimeError("no forest here")
 
     monkeypatch.setattr(Relearner, "lengths", fail)
-    output, remarks = tmp_path / "results.jsonl", []
+    output = tmp_path / "results.jsonl"
+    remarks: list[str] = []
     done = replay(wrong, output=output, remark=remarks.append)
     assert_each_once(wrong, output)
     assert done.tally.finished == 200
@@ -204,7 +205,8 @@ def test_an_engine_in_real_time_does_not_wait(
 
     monkeypatch.setattr(Relearner, "lengths", slow)
     monkeypatch.setattr(START, start)
-    output, remarks = tmp_path / "results.jsonl", []
+    output = tmp_path / "results.jsonl"
+    remarks: list[str] = []
     done = replay(wrong, output=output, remark=remarks.append)
     assert_each_once(wrong, output)
     assert steps_meanwhile == 40
@@ -224,7 +226,8 @@ def test_an_error_in_the_thread_is_one_line(
 
     monkeypatch.setattr(Relearner, "lengths", fail)
     monkeypatch.setattr(START, start)
-    output, remarks = tmp_path / "results.jsonl", []
+    output = tmp_path / "results.jsonl"
+    remarks: list[str] = []
     replay(wrong, output=output, remark=remarks.append)
     assert_each_once(wrong, output)
     assert len([line for line in remarks if "no forest here" in line]) == 1
