@@ -27,8 +27,8 @@ def headline_rows(plan: Mapping[str, Any]) -> dict[str, str]:
 
     Args:
         plan: keys ``requests``, ``policy``, ``gpu``, ``model``, ``cost_model``, ``overlap``,
-            ``density``, ``prefix_sharing``, ``predicted``, ``bound_s``, ``bound_ratio`` and ``replan``, and
-            ``sequences`` where requests ask for several answers.
+            ``density``, ``prefix_sharing``, ``predicted``, ``bound_s``, ``bound_ratio``,
+            ``replan``, and ``sequences`` where requests ask for several answers.
     """
     sharing, predicted = plan["prefix_sharing"], plan["predicted"]
     return {
