@@ -1,17 +1,14 @@
-"""How well output lengths are predicted from a sample, and what that does to the makespan.
+"""How well output lengths are predicted from a sample.
 
-    python benchmarks/length_prediction.py --data DIR [--requests 100000] [--no-plans] [--json FILE]
+    python benchmarks/length_prediction.py --data DIR [--requests 100000] [--json FILE]
 
 A mixture of MMLU, ShareGPT, Mooncake and BWB requests with their real lengths: MMLU shares the
 prefix of its subject and Mooncake its blocks, the others a system prompt. 1 % and 5 % of it are
 sampled by `choose_sample`; the rest is predicted by the paper's mean of the nearest subtree with a
-sample and by `ShrinkagePredictor`, with and without prompt lengths (``tree only``). GSM8K, whose
-prompts are texts, is predicted beside them, not planned. Errors are over the requests that were not
-sampled. ``reads`` is the sum of p d + d^2 / 2, what decoding reads of the KV cache, from the
-predicted means; ``with the spread`` adds the variance of log-normal lengths with the predicted
-quantiles. ``of the bound`` is the lower bound on the makespan with the true lengths over the
-simulated makespan of `blend` that planned with the predicted ones. ``DIR`` holds the traces;
-``BLENDPLAN_DATA`` names it otherwise.
+sample and by ``sample:FILE``, see `lengths_from_prompts`. GSM8K, whose prompts are texts, is
+predicted beside them. Errors are over the requests that were not sampled. ``reads`` is the sum of
+p d + d^2 / 2, what decoding reads of the KV cache, from the predicted means; ``with the spread``
+from the predicted outcomes. ``DIR`` holds the traces; ``BLENDPLAN_DATA`` names it otherwise.
 """
 
 import argparse
@@ -20,7 +17,6 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,15 +32,12 @@ from benchmarks.synthetic.pools import load_pool, traces_folder
 from benchmarks.synthetic.prompts import write_prompts
 from benchmarks.trace_requests import gsm8k_lines, requests_of_blocks
 
-from blendplan.cost.machine import machine
 from blendplan.errors import BlendplanError
+from blendplan.lengths.from_prompts import lengths_from_prompts
 from blendplan.lengths.nearest_subtree import NearestSubtreePredictor
-from blendplan.lengths.predict import predict_lengths
 from blendplan.lengths.predicted import Lengths
 from blendplan.lengths.sample import choose_sample
-from blendplan.lengths.shrinkage import ShrinkagePredictor
-from blendplan.planning.prepare import Prepared, prepare
-from blendplan.planning.run_policy import run_policy
+from blendplan.lengths.weights import sample_weights
 from blendplan.requests.columns import Requests
 from blendplan.requests.read import read_requests
 from blendplan.tree.build import build_tree
@@ -53,25 +46,17 @@ from blendplan.tree.prefix_tree import PrefixTree
 # Share of the requests that each source has; Mooncake's prompts are as long as 40 of the others.
 SHARES = {"mmlu": 0.30, "sharegpt": 0.40, "bwb": 0.24, "mooncake": 0.06}
 FRACTIONS = (0.01, 0.05)
-# Standard normal quantile.
-Z90 = 1.2815515655446004
-PREDICTORS = ("nearest", "shrinkage")
-TREE_ONLY = "shrinkage, tree only"
+PREDICTORS = ("nearest", "sample")
 ERRORS = ("total", "reads", "reads_with_spread", "under_p50", "under_p90")
 Row = dict[str, Any]
 
 
 def main() -> None:
-    """Print a table of each part, and write all of it where ``--json`` says."""
+    """Print a table, and write all of it where ``--json`` says."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--data", type=traces_folder, default=os.environ.get("BLENDPLAN_DATA"))
     parser.add_argument("--requests", type=int, default=100_000)
     parser.add_argument("--seeds", type=int, default=5, help="samples whose errors are averaged")
-    parser.add_argument(
-        "--plan-seeds", type=int, default=3, help="1 %% samples that are planned from"
-    )
-    parser.add_argument("--effort", type=int, default=1, help="of the planner")
-    parser.add_argument("--no-plans", action="store_true", help="errors only")
     parser.add_argument("--json", type=Path, help="file for the results")
     arguments = parser.parse_args()
     if arguments.data is None:
@@ -81,10 +66,6 @@ def main() -> None:
     found: dict[str, Any] = {"requests": len(mixed)}
     found["errors"] = all_errors(mixed, arguments.seeds) + all_errors(texts(data), arguments.seeds)
     print(error_table(found["errors"]), flush=True)
-    if not arguments.no_plans:
-        found["effort"] = arguments.effort
-        found["plans"] = plans(mixed, arguments.effort, range(arguments.plan_seeds))
-        print(plan_table(found["plans"]))
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
@@ -143,9 +124,9 @@ def predicted(
     outputs = requests.output_tokens[rows]
     if predictor == "nearest":
         return NearestSubtreePredictor().fit(tree, rows, outputs).predict(tree.node_of)
-    never = {"group_samples": len(requests)} if predictor == TREE_ONLY else {}
-    shrinkage = ShrinkagePredictor(**never).fit(tree, rows, outputs, requests.max_tokens[rows])
-    return shrinkage.predict(tree.node_of, requests.max_tokens)
+    hidden = replace(requests, output_tokens=np.full(len(requests), -1, np.int32))
+    weights = sample_weights(hidden, tree, rows)
+    return lengths_from_prompts(hidden, tree, rows, outputs, weights)
 
 
 def all_errors(requests: Requests, seeds: int) -> list[Row]:
@@ -158,7 +139,7 @@ def all_errors(requests: Requests, seeds: int) -> list[Row]:
         names.append("all")
     found = []
     for fraction in FRACTIONS:
-        for predictor in (*PREDICTORS, TREE_ONLY):
+        for predictor in PREDICTORS:
             runs: dict[str, list[Row]] = {name: [] for name in names}
             fit_s = []
             for seed in range(seeds):
@@ -187,8 +168,7 @@ def errors(requests: Requests, lengths: Lengths, chosen: NDArray[np.bool_]) -> R
     mean, p50, p90 = (column[chosen].astype(np.float64) for column in lengths.columns)
     error = mean - truth
     read = (prompt * truth + truth**2 / 2).sum()
-    # E[d^2] of a log-normal length with these quantiles.
-    squares = mean**2 * np.exp((np.log(p90 / p50) / Z90) ** 2)
+    squares = (lengths.outcomes[chosen].astype(np.float64) ** 2).mean(axis=1)
     reads, reads_spread = (
         abs(float((prompt * mean + square / 2).sum() / read) - 1.0) for square in (mean**2, squares)
     )
@@ -205,91 +185,22 @@ def errors(requests: Requests, lengths: Lengths, chosen: NDArray[np.bool_]) -> R
     }
 
 
-def plans(requests: Requests, effort: int, seeds: Iterable[int]) -> list[Row]:
-    """Share of the bound that `blend` reaches by what it knows, from samples of several seeds."""
-    tree = build_tree(requests)
-    hidden = replace(requests, output_tokens=np.full(len(requests), -1, np.int32))
-    found = _plans(requests, predict_lengths(requests, tree), effort, {"predictor": "known"})
-    for number, seed in enumerate(seeds):
-        # Small samples vary most.
-        for fraction in FRACTIONS if number == 0 else FRACTIONS[:1]:
-            rows = choose_sample(tree, hidden, fraction, seed)
-            for predictor in PREDICTORS:
-                lengths = _lengths(predictor, tree, requests, rows)
-                labels = {"predictor": predictor, "fraction": fraction, "seed": seed}
-                found += _plans(requests, lengths, effort, labels)
-    return found
-
-
-def _plans(requests: Requests, lengths: Lengths, effort: int, labels: Row) -> list[Row]:
-    """One row for each overlap exponent."""
-    prepared = prepare(requests, machine("a100-80g", cost="datasheet"), lengths=lengths)
-    truth = replace(prepared.workload, output_tokens=requests.output_tokens)
-    found = []
-    for overlap in (1.0, 2.0):
-        row = _plan(replace(prepared, workload=truth), overlap, effort)
-        found.append(labels | {"overlap": overlap} | row)
-        print(json.dumps(found[-1]), file=sys.stderr, flush=True)
-    return found
-
-
-def _lengths(
-    predictor: str, tree: PrefixTree, requests: Requests, rows: NDArray[np.int64]
-) -> Lengths:
-    """What a planner believes; the sampled requests are known."""
-    lengths = predicted(predictor, tree, requests, rows)
-    return lengths.certain(rows, requests.output_tokens[rows]).within(1.0, np.inf)
-
-
-def _plan(prepared: Prepared, overlap: float, effort: int) -> Row:
-    target = machine("a100-80g", overlap=overlap, cost="datasheet")
-    prediction = run_policy(prepared, target, "blend", effort=effort)
-    return {
-        "of_the_bound": prediction.bound.makespan_s / prediction.run.makespan_s,
-        "makespan_s": prediction.run.makespan_s,
-        "preemptions": prediction.run.preemptions,
-        "parameters": dict(prediction.parameters),
-    }
-
-
 def error_table(rows: list[Row]) -> str:
-    """Markdown; where there are several numbers, `nearest` first, then `shrinkage`."""
+    """Markdown; where there are several numbers, `nearest` first, then `sample`."""
     lines = [
-        "| source | sample | mean output | mean absolute error: nearest | tree only | shrinkage "
+        "| source | sample | mean output | mean absolute error: nearest | sample "
         "| error of the total | of the reads | with the spread | under p50 | under p90 |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     found = {(row["source"], row["fraction"], row["predictor"]): row for row in rows}
     names = sorted({row["source"] for row in rows}, key=lambda name: (name == "all", name))
     for name in names:
         for fraction in FRACTIONS:
-            nearest, shrinkage, tree_only = (
-                found[name, fraction, predictor] for predictor in (*PREDICTORS, TREE_ONLY)
-            )
-            cells = [name, f"{fraction:.0%}", f"{nearest['mean_tokens']:,.0f}"]
-            cells += [f"{r['mean_absolute']:,.1f}" for r in (nearest, tree_only, shrinkage)]
-            cells += [f"{nearest[key]:.1%}, {shrinkage[key]:.1%}" for key in ERRORS]
+            pair = [found[name, fraction, predictor] for predictor in PREDICTORS]
+            cells = [name, f"{fraction:.0%}", f"{pair[0]['mean_tokens']:,.0f}"]
+            cells += [f"{row['mean_absolute']:,.1f}" for row in pair]
+            cells += [", ".join(f"{row[key]:.1%}" for row in pair) for key in ERRORS]
             lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines).replace("%", " %") + "\n"
-
-
-def plan_table(rows: list[Row]) -> str:
-    """Markdown; the mean over the samples, with the worst and the best in brackets."""
-    lines = [
-        "| sample | lengths | q = 1 | q = 2 | preemptions |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    kinds = [(None, "known"), *((f, name) for f in FRACTIONS for name in PREDICTORS)]
-    for fraction, predictor in kinds:
-        cells = ["" if fraction is None else f"{fraction:.0%}", predictor]
-        mine = [r for r in rows if (r.get("fraction"), r["predictor"]) == (fraction, predictor)]
-        for overlap in (1.0, 2.0):
-            shares = [row["of_the_bound"] for row in mine if row["overlap"] == overlap]
-            cells.append(f"{np.mean(shares):.1%}")
-            if len(shares) > 1:
-                cells[-1] += f" ({min(shares):.1%} to {max(shares):.1%})"
-        cells.append(f"{sum(row['preemptions'] for row in mine):,}")
-        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines).replace("%", " %") + "\n"
 
 

@@ -33,7 +33,6 @@ from blendplan.lengths.from_prompts import lengths_from_prompts
 from blendplan.lengths.nearest_subtree import NearestSubtreePredictor
 from blendplan.lengths.predicted import Lengths
 from blendplan.lengths.sample import choose_sample
-from blendplan.lengths.shrinkage import ShrinkagePredictor
 from blendplan.lengths.weights import sample_weights
 from blendplan.offsets import offsets_of
 from blendplan.requests.columns import Requests, select
@@ -108,15 +107,6 @@ def by_nearest(
     return fitted.predict(tree.node_of)
 
 
-def by_shrinkage(
-    requests: Requests, tree: PrefixTree, rows: Rows, weights: NDArray[np.float64]
-) -> Lengths:
-    """Prefix tree and prompt length."""
-    outputs = requests.output_tokens[rows]
-    fitted = ShrinkagePredictor().fit(tree, rows, outputs, weights=weights)
-    return fitted.predict(tree.node_of)
-
-
 def by_prompts(
     requests: Requests, tree: PrefixTree, rows: Rows, weights: NDArray[np.float64]
 ) -> Lengths:
@@ -127,7 +117,6 @@ def by_prompts(
 RULES: dict[str, Rule] = {
     "constant median": by_median,
     "nearest subtree": by_nearest,
-    "shrinkage along the tree": by_shrinkage,
     "words of the prompt": by_prompts,
 }
 
@@ -168,19 +157,18 @@ def held_out(requests: Requests, family: NDArray[np.str_], seed: int) -> list[di
     outputs = np.concatenate(truth)
     everyone = np.ones(len(outputs), dtype=np.bool_)
     return [
-        {"test": "held out", "rule": name}
-        | errors(
-            Lengths.predicted(
-                *(
-                    np.concatenate([getattr(part, column) for part in found])
-                    for column in ("outcomes", "p50", "p90")
-                )
-            ),
-            outputs,
-            everyone,
-        )
+        {"test": "held out", "rule": name} | errors(_joined(found), outputs, everyone)
         for name, found in parts.items()
     ]
+
+
+def _joined(parts: list[Lengths]) -> Lengths:
+    """Predictions of several parts as one, in the same order."""
+    return Lengths.predicted(
+        np.concatenate([part.outcomes for part in parts]),
+        np.concatenate([part.p50 for part in parts]),
+        np.concatenate([part.p90 for part in parts]),
+    )
 
 
 def errors(

@@ -35,8 +35,8 @@ POLICY_NAMES = (*PLAIN, "blendserve", "blend")
 FIXED = "-fixed"
 """After a knowledge: the plan stays as it is while it runs."""
 
-KNOWLEDGE = ("known", "sample", "prior", "history", "noise", "misstated")
-KNOWLEDGE += tuple(f"{name}{FIXED}" for name in KNOWLEDGE[1:5])
+_UNSURE = ("sample", "prior", "history", "noise")
+KNOWLEDGE = ("known", *_UNSURE, "misstated", *(f"{name}{FIXED}" for name in _UNSURE))
 LEAST_SAMPLE = 200
 SAMPLE_SHARE = 0.01
 SIGMA = 1.0  # of the noise, in logarithms
@@ -120,8 +120,9 @@ def _outcomes(
             rest[rows] = False
         elif knowledge == "history":
             lengths = history(mixed.recipe, data, Path(folder))
-        how = {"policies": policies, "lengths": lengths, "effort": effort, "replan": replan}
-        result = compare(requests, **how, **engine)
+        result = compare(
+            requests, policies=policies, lengths=lengths, effort=effort, replan=replan, **engine
+        )
     for name, one in result.outcomes.items():
         yield name, result.prepared, one.prediction, rest, one.plan_wall_s
 

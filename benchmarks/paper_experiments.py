@@ -39,20 +39,19 @@ OTHER_MODELS = (
     Place(model="deepseek-67b", tp=8),
     Place(model="qwen-2.5-72b", tp=8),
 )
-# Parts of `blend`, each switched off by itself. An order, a timetable or a limit is switched off in
-# the options; what the policy is told of the requests, in its input.
+# Parts of `blend`, each switched off by itself: in the options, or in what the policy is told of
+# the requests.
 PARTS = {
     "as it is": Variant(),
-    "admits what fits now, no projected peak": Variant(
-        BlendOptions(memory_cap=99.0, compute_cap=99.0)
+    "projected peak of up to four times the capacity to begin with": Variant(
+        BlendOptions(limit=4.0)
     ),
-    "all start as soon as they fit, no timetable": Variant(BlendOptions(stagger=0.0)),
+    "projected peak within the capacity to begin with": Variant(BlendOptions(limit=1.0)),
     "nothing reserved for the compute side": Variant(BlendOptions(reserve=0.0)),
     "prefill not metered by the remaining work": Variant(change=unmetered),
     "families not kept together": Variant(BlendOptions(families=False)),
-    "no room for doubt (caution 0)": Variant(BlendOptions(caution=0.0)),
     "predictions taken at their word": Variant(change=certain),
-    "sides part at the density of the whole (boundary 1)": Variant(BlendOptions(boundary=1.0)),
+    "sides part at three times the density of the whole": Variant(BlendOptions(boundary=3.0)),
 }
 KNOWLEDGE = ("known", "sample", "family mean", "noise 0.5", "noise 1")
 OVERLAPS = (2.0, 1.0, float("inf"))

@@ -22,6 +22,18 @@ import sys, time
 from blendplan.cli import main
 main()
 """
+HANG_IN_SEARCH = HANGING.format(
+    patch="""
+import blendplan.planning.search
+def hang(*_, progress):
+    sys.stdout.write("here\\n")
+    sys.stdout.flush()
+    while True:
+        time.sleep(0.01)
+        progress(0, 60)
+blendplan.planning.search.simulate_run = hang
+"""
+)
 HANG_IN_SIMULATION = HANGING.format(
     patch="""
 import blendplan.planning.run_policy
@@ -49,6 +61,13 @@ class Writer:
 blendplan.planfile.plan.pa.ipc.new_file = Writer
 """
 )
+
+
+HANGS = {
+    "search": HANG_IN_SEARCH,
+    "simulation": HANG_IN_SIMULATION,
+    "writing": HANG_WHILE_WRITING,
+}
 
 
 @pytest.fixture(scope="module")
@@ -90,16 +109,19 @@ def test_an_error_has_its_exit_code_and_no_traceback(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("script", [HANG_IN_SIMULATION, HANG_WHILE_WRITING], ids=["sim", "write"])
+@pytest.mark.parametrize("where", HANGS)
 def test_an_interrupted_plan_leaves_nothing_behind(
-    job: Path, tmp_path: Path, script: str, number: int
+    job: Path, tmp_path: Path, where: str, number: int
 ) -> None:
     output = tmp_path / "plan.arrow"
     output.write_text("an earlier plan")
-    process = start("plan", job, "--gpu", "a100-80g", "-o", output, script=script)
+    # A single set of settings is not searched.
+    effort = 0 if where == "simulation" else 1
+    words = ("plan", job, "--gpu", "a100-80g", "-o", output, "--effort", str(effort))
+    process = start(*words, script=HANGS[where])
     assert process.stdout is not None
     assert process.stdout.readline() == "here\n"
-    if script == HANG_WHILE_WRITING:
+    if where == "writing":
         assert len(list(tmp_path.iterdir())) == 2
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)

@@ -169,9 +169,9 @@ def test_a_result_with_several_answers_teaches_the_length_of_one(tmp_path: Path)
         {"index": 1, "token_ids": [1] * 90},
     ]
     file = write_lines(tmp_path / "r.jsonl", [eight, told])
-    for method in ("nearest", "history"):
+    for method, near in (("nearest", 1e-6), ("history", 0.1)):
         lengths = predict_lengths(requests, tree, f"{method}:{file}")
-        assert lengths.mean[2] == 80
+        assert lengths.mean[2] == pytest.approx(80, rel=near)
     sampled = predict_lengths(requests, tree, f"sample:{file}")
     assert sampled.mean.tolist()[:2] == [100, 60]
 

@@ -12,7 +12,7 @@ from blendplan.tree.prefix_tree import PrefixTree
 class NearestSubtreePredictor:
     """The mean of the sampled requests in the nearest subtree that has any (paper 5.1).
 
-    Kept as what `ShrinkagePredictor` is measured against.
+    Kept as what `lengths_from_prompts` is measured against.
 
     A few samples say little of the spread. So the quantiles of a small subtree are those of the
     nearest one with enough samples, in proportion to the means.
@@ -32,12 +32,7 @@ class NearestSubtreePredictor:
         self.spread_samples = spread_samples
 
     def fit(
-        self,
-        tree: PrefixTree,
-        rows: NDArray[np.int64],
-        output_tokens: NDArray[np.int32],
-        max_tokens: NDArray[np.int32] | None = None,
-        weights: NDArray[np.float64] | None = None,
+        self, tree: PrefixTree, rows: NDArray[np.int64], output_tokens: NDArray[np.int32]
     ) -> "NearestSubtreePredictor":
         """Learn from k sampled requests of the tree.
 
@@ -45,7 +40,6 @@ class NearestSubtreePredictor:
             tree: m nodes over n requests, before any split.
             rows: the sampled requests, each once, k >= 1; int64 [k].
             output_tokens: their output lengths; int32 [k].
-            max_tokens, weights: caps and weights, which the paper does not look at.
         """
         output = np.full(len(tree), -1, dtype=np.int64)
         output[rows] = output_tokens
@@ -72,9 +66,7 @@ class NearestSubtreePredictor:
         self.lengths_ = Lengths.log_normal(mean[center], p50, p90)
         return self
 
-    def predict(
-        self, nodes: NDArray[np.int32], max_tokens: NDArray[np.int32] | None = None
-    ) -> Lengths:
+    def predict(self, nodes: NDArray[np.int32]) -> Lengths:
         """Mean and quantiles for requests that end at these nodes of the tree; int32 [n]."""
         return self.lengths_.take(nodes)
 

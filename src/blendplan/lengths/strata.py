@@ -6,11 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blendplan.kernels.kernel import kernel
-from blendplan.lengths.credibility import FloatArray
 from blendplan.lengths.protocol import stated_lengths
 from blendplan.lengths.traits import Traits
 from blendplan.requests.columns import Requests
 from blendplan.tree.prefix_tree import PrefixTree
+
+FloatArray = NDArray[np.float64]
 
 # Requests that the cuts are chosen by, and fewest of them on either side of a cut.
 _LOOKED_AT = 16_384

@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blendplan.kernels.kernel import kernel
-from blendplan.lengths.credibility import FloatArray
 from blendplan.requests.columns import Requests
 from blendplan.tree.prefix_tree import PrefixTree
+
+FloatArray = NDArray[np.float64]
 
 # Tokens looked at on either side of a prompt.
 _WINDOW = 32

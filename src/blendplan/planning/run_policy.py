@@ -58,15 +58,15 @@ def run_policy(
         progress: called as the simulation advances.
     """
     workload = prepared.workload
-    advance = None
-    if progress is not None:
-        report = progress
-
-        def advance(done: int, total: int) -> None:
-            report(f"simulating {policy}", done, total)
-
-    kind = POLICIES.get(policy)
-    parameters, run = best_parameters(prepared, target, kind, effort=effort, seed=seed)
+    report = progress or (lambda stage, done, total: None)
+    parameters, run = best_parameters(
+        prepared,
+        target,
+        POLICIES.get(policy),
+        effort=effort,
+        seed=seed,
+        advance=lambda done, total: report(f"choosing settings of {policy}", done, total),
+    )
     chosen = make_policy(policy, prepared.expected, target.limits, seed=seed, parameters=parameters)
     reviser, every_steps = None, 1
     if replan and chosen.revise is not None and prepared.expected.unsure.any():
@@ -78,7 +78,7 @@ def run_policy(
             chosen,
             target.limits,
             target.table,
-            progress=advance,
+            progress=lambda done, total: report(f"simulating {policy}", done, total),
             revise=reviser,
             revise_every=every_steps,
         )

@@ -1,6 +1,8 @@
 """`best_parameters`: which parameters of a policy suit a request set, found by simulation."""
 
 import os
+import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import NamedTuple
@@ -32,7 +34,13 @@ class Choice(NamedTuple):
 
 
 def best_parameters(
-    prepared: Prepared, target: Machine, kind: PolicyKind, *, effort: int = 1, seed: int = 0
+    prepared: Prepared,
+    target: Machine,
+    kind: PolicyKind,
+    *,
+    effort: int = 1,
+    seed: int = 0,
+    advance: Callable[[int, int], None] | None = None,
 ) -> Choice:
     """Those of a policy's candidates that give the shortest simulated run.
 
@@ -48,6 +56,7 @@ def best_parameters(
         kind: the policy.
         effort: 0 to 2, how many candidates it may offer.
         seed: of the draws, and for policies that draw random numbers.
+        advance: called with (simulated candidates, all of them) as they end.
     """
     unsure = bool(prepared.expected.unsure.any())
     candidates = kind.candidates(effort, unsure)
@@ -71,14 +80,30 @@ def best_parameters(
         policy = make_of_kind(
             kind, part.expected, target.limits, seed=seed, parameters=candidate.parameters
         )
-        return simulate_run(workload, policy, target.limits, target.table)
+        return simulate_run(workload, policy, target.limits, target.table, progress=go_on)
 
+    stopped = threading.Event()
+
+    def go_on(done: int, total: int) -> None:
+        if stopped.is_set():
+            raise InterruptedError
+
+    runs = []
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        waiting = [
-            [threads.submit(simulated, candidate, tokens) for tokens in happens]
-            for candidate in candidates
-        ]
-        runs = [[one.result() for one in of_candidate] for of_candidate in waiting]
+        try:
+            waiting = [
+                [threads.submit(simulated, candidate, tokens) for tokens in happens]
+                for candidate in candidates
+            ]
+            for of_candidate in waiting:
+                runs.append([one.result() for one in of_candidate])
+                if advance is not None:
+                    advance(len(runs), len(candidates))
+        except BaseException:
+            # An interrupted search does not wait for the runs that nobody needs any more.
+            stopped.set()
+            threads.shutdown(wait=False, cancel_futures=True)
+            raise
     expected_s = [
         candidate.handicap * sum(run.makespan_s for run in of_candidate)
         for candidate, of_candidate in zip(candidates, runs, strict=True)
