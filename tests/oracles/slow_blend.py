@@ -80,6 +80,8 @@ class SlowBlend:
         left = [r if r.waiting else self.rest_of(r) for r in self.requests]
         in_tree = [left[row] for row in columns.depth_first if not self.requests[row].done]
         choose_sides(in_tree, columns.root_density, self.options, self.edges)
+        unsure = any(len(set(r.outcomes)) > 1 for r in in_tree)
+        self.most_limit = 4.0 if unsure else self.options.limit
         least_tokens = columns.prices.least_tokens
         self.constants = constants_of(in_tree, least_tokens, limits, self.options, self.edges)
         queue = set_starts(in_tree, self.constants.steps, self.edges)
@@ -224,7 +226,7 @@ class SlowBlend:
         if not self.edges.at_most(lost, 0.03):
             self.limit = max(0.9, 0.95 * self.limit)
         elif self.blocked and self.edges.under(lost, 0.01) and self.edges.under(0.05, empty):
-            self.limit = min(4.0, 1.05 * self.limit)
+            self.limit = min(max(self.limit, self.most_limit), 1.05 * self.limit)
         self.used, self.new, self.lost = [], [], []
 
     def fits(self, request: Request) -> bool:

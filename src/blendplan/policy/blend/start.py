@@ -18,6 +18,8 @@ from blendplan.policy.blend.state import (
 )
 from blendplan.policy.known import PolicyInput
 
+# Share of the KV cache up to which the projected peak may rise where lengths are unsure.
+MOST_LIMIT = 4.0
 # Cohorts; the last one has all the longest predictions.
 COHORTS = 40
 
@@ -43,7 +45,7 @@ class BlendOptions:
     """
 
     boundary: float = 1.0
-    limit: float = 1.1
+    limit: float = 1.0
     reserve: float = 1.0
     families: bool = True
     order: str = "blend"
@@ -111,7 +113,8 @@ def blend_parameters(
         least_tokens = limits.max_num_batched_tokens
     return BlendParameters(
         kv_tokens=kv_tokens,
-        limit=options.limit,
+        # A projection of known lengths is right: more would only be preempted later.
+        most_limit=MOST_LIMIT if columns.unsure.any() else options.limit,
         compute_reserve=reserve,
         bucket_steps=max(1, int(np.ceil(longest / BUCKETS))),
         steps=steps,

@@ -46,7 +46,7 @@ class BlendParameters(NamedTuple):
 
     Attributes:
         kv_tokens: M.
-        limit: share of M that the projected peak may reach when a request is admitted.
+        most_limit: how far the share of M that the projected peak may reach can rise.
         compute_reserve: KV tokens that the flow of compute-heavy requests is expected to hold.
         bucket_steps: width of a bucket; requests with longer outputs are *long*.
         steps: planned length of the run.
@@ -57,7 +57,7 @@ class BlendParameters(NamedTuple):
     """
 
     kv_tokens: float
-    limit: float
+    most_limit: float
     compute_reserve: float
     bucket_steps: int
     steps: float

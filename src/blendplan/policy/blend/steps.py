@@ -79,7 +79,7 @@ def _weigh(state: BlendState) -> None:
     if lost > 0.03:
         now.limit = max(0.9, 0.95 * now.limit)
     elif now.blocked and lost < 0.01 and empty > 0.05:
-        now.limit = min(4.0, 1.05 * now.limit)
+        now.limit = min(max(now.limit, parameters.most_limit), 1.05 * now.limit)
     now.lost_tokens = now.new_tokens = now.used_tokens = 0.0
     now.weighed = now.clock
 
