@@ -217,7 +217,11 @@ def test_altered_value_in_any_column_is_found(name: str, path: Path) -> None:
     described, table = metadata_of(path), Plan.read(path).table
     for row in (0, 33, 59):
         values = table[name].to_pylist()
-        where_null = {"body": b"new", "output_tokens_outcomes": [5.0] * 10}
+        where_null = {
+            "body": b"new",
+            "output_tokens_outcomes": [5.0] * 10,
+            "max_tokens": 7,
+        }
         values[row] = where_null.get(name) or other_value(values[row])
         write_raw(path, with_column(table, name, values), described)
         assert "fails verification" in refusal(lambda: read_and_verify(path))

@@ -109,6 +109,7 @@ def headline(metadata: Mapping[str, Any]) -> dict[str, Any]:
         "predicted": {name: metadata["predicted"][name] for name in _PREDICTED},
         "bound_s": metadata["bound_s"],
         "bound_ratio": metadata["bound_ratio"],
+        "replan": metadata["replan"],
         # `blend` is a plain order where simulation finds nothing better.
         "order": metadata["policy_parameters"].get("order", metadata["policy"]),
     }

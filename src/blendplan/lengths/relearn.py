@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from blendplan.lengths.forest import LengthForest
 from blendplan.lengths.from_prompts import ended_or_cut_off
 from blendplan.lengths.learner import LengthLearner
+from blendplan.lengths.plausible import plausible_outputs
 from blendplan.lengths.predicted import OUTCOMES, Lengths
 
 # Most requests that are learned from.
@@ -20,6 +21,10 @@ MOST_SAMPLES = 4000
 _TREES = 40
 # A running request tells something once it has generated this many tokens.
 LEAST_GENERATED = 1
+# Waiting requests that count as if they had the lengths predicted before the run, and how many
+# samples all of them count for.
+MOST_PREDICTED = 400
+PREDICTED_WEIGHT = 2.0
 # Requests that must have ended before anything is learned.
 LEAST_ENDED = 30
 
@@ -53,6 +58,31 @@ class Relearner:
         first = np.log(self._expected.outcomes[:, [OUTCOMES // 2, -1]])
         return np.concatenate([self._given(), first.astype(np.float32)], axis=1)
 
+    def _with_predicted(
+        self,
+        waiting: NDArray[np.int64],
+        rows: NDArray[np.int64],
+        tokens: NDArray[np.int64],
+        censored: NDArray[np.bool_],
+        weights: NDArray[np.float64],
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_], NDArray[np.float64]]:
+        """The samples, and some waiting requests with lengths as predicted before the run.
+
+        Requests run in an order: of kinds that have not begun the others say nothing. Where there
+        are samples, these few hardly count.
+        """
+        places = np.unique(np.linspace(0, len(waiting) - 1, MOST_PREDICTED).astype(np.int64))
+        added = waiting[places] if len(waiting) else waiting
+        drawn = plausible_outputs(self._expected.outcomes[added], added, 0).astype(np.int64)
+        exact, cut_off = ended_or_cut_off(drawn.astype(np.int32), self._max_tokens[added])
+        share = np.full(len(added), PREDICTED_WEIGHT / max(1, len(added)))
+        return (
+            np.concatenate([rows, added]),
+            np.concatenate([tokens, exact]),
+            np.concatenate([censored, cut_off]),
+            np.concatenate([weights, share]),
+        )
+
     def lengths(
         self, finished: NDArray[np.bool_], running: NDArray[np.int64], generated: NDArray[np.int32]
     ) -> Lengths | None:
@@ -81,8 +111,15 @@ class Relearner:
             kept = np.random.default_rng(0).choice(len(rows), MOST_SAMPLES, replace=False)
             kept.sort()
             rows, exact, cut_off, still = rows[kept], exact[kept], cut_off[kept], still[kept]
+        censored = cut_off | still
+        weights = np.ones(len(rows))
+        waiting = self._unsure & ~finished
+        waiting[running] = False
+        rows, exact, censored, weights = self._with_predicted(
+            np.flatnonzero(waiting), rows, exact, censored, weights
+        )
         learner = LengthLearner(LengthForest(trees=_TREES))
-        learner.fit(self._features[rows], exact, None, cut_off | still)
+        learner.fit(self._features[rows], exact, weights, censored)
         unsure = self._unsure.copy()
         unsure[ended] = False
         left = np.flatnonzero(unsure)

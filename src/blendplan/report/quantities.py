@@ -49,6 +49,20 @@ def gain(value: float) -> str:
     return ("+" if value >= 0 else "") + share(value)
 
 
+def learned(replan: Mapping[str, Any]) -> str:
+    """What a run learns: ``3 times; 6.74M output tokens were expected, 4.1M after the last``.
+
+    Args:
+        replan: keys ``expected_output_tokens`` and ``revisions``.
+    """
+    before, revisions = rounded(replan["expected_output_tokens"]), replan["revisions"]
+    if not revisions:
+        return f"nothing; {before} output tokens were expected"
+    times = "once" if len(revisions) == 1 else f"{count(len(revisions))} times"
+    after = rounded(revisions[-1]["output_tokens"])
+    return f"{times}; {before} output tokens were expected, {after} after the last"
+
+
 def estimated(total: Mapping[str, Any]) -> str:
     """A total that a sample estimates: ``6.74M, 90 % interval 6.12M to 7.41M, from 200 results``.
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from blendplan.report.quantities import count, duration, estimated, rounded, share
+from blendplan.report.quantities import count, duration, estimated, learned, rounded, share
 
 
 def replayed_rows(run: Mapping[str, Any]) -> dict[str, str]:
@@ -54,6 +54,8 @@ def _session(run: Mapping[str, Any]) -> dict[str, str]:
         rows["makespan"] += f" in this session; planned {all_s} for all requests"
     if run["steps"] is not None:
         rows["steps"] = count(run["steps"]) + beside("steps", count)
+    if run["replan"] is not None:
+        rows["lengths learned"] = learned(run["replan"])
     if run["restarts"]:
         rows["engine deaths"] = count(run["restarts"])
     return rows

@@ -7,7 +7,7 @@ from rich.console import Group
 from rich.table import Table
 
 from blendplan.planning.verdict import USUAL
-from blendplan.report.quantities import count, duration, gain, rounded, share
+from blendplan.report.quantities import count, duration, gain, learned, rounded, share
 from blendplan.report.roles import ORDERS
 from blendplan.report.tables import Column, Columns
 
@@ -27,8 +27,8 @@ def headline_rows(plan: Mapping[str, Any]) -> dict[str, str]:
 
     Args:
         plan: keys ``requests``, ``policy``, ``gpu``, ``model``, ``cost_model``, ``overlap``,
-            ``density``, ``prefix_sharing``, ``predicted``, ``bound_s`` and ``bound_ratio``, and
-            ``sequences`` where requests ask for several answers.
+            ``density``, ``prefix_sharing``, ``predicted``, ``bound_s``, ``bound_ratio``,
+            ``replan``, and ``sequences`` where requests ask for several answers.
     """
     sharing, predicted = plan["prefix_sharing"], plan["predicted"]
     return {
@@ -45,6 +45,7 @@ def headline_rows(plan: Mapping[str, Any]) -> dict[str, str]:
         "throughput": f"{rounded(predicted['throughput_tokens_per_s'])} tokens/s",
         "lower bound": f"{duration(plan['bound_s'])}; no schedule takes less than "
         f"{share(plan['bound_ratio'])} of this makespan",
+        **({"lengths learned": learned(plan["replan"])} if plan["replan"] else {}),
     }
 
 
