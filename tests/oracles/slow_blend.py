@@ -7,6 +7,7 @@ both are looked at again when the clock enters a new bucket.
 """
 
 import math
+from dataclasses import replace
 from typing import Self
 
 from blendplan.hardware.engine_limits import EngineLimits
@@ -75,15 +76,30 @@ class SlowBlend:
         self.arrange(columns, limits)
 
     def arrange(self, columns: PolicyInput, limits: EngineLimits) -> None:
-        """Sides and order of the requests that wait."""
-        waiting = [request for request in self.requests if request.waiting]
-        in_tree = [self.requests[row] for row in columns.depth_first]
-        in_tree = [request for request in in_tree if request.waiting]
+        """Sides and order of the requests that wait; the others count with what is left of them."""
+        left = [r if r.waiting else self.rest_of(r) for r in self.requests]
+        in_tree = [left[row] for row in columns.depth_first if not self.requests[row].done]
         choose_sides(in_tree, columns.root_density, self.options, self.edges)
         least_tokens = columns.prices.least_tokens
-        self.constants = constants_of(waiting, least_tokens, limits, self.options, self.edges)
-        self.memory_queue = set_starts(in_tree, self.constants.steps, self.edges)
-        self.compute_queue = [request for request in in_tree if not request.memory_heavy]
+        self.constants = constants_of(in_tree, least_tokens, limits, self.options, self.edges)
+        queue = set_starts(in_tree, self.constants.steps, self.edges)
+        waiting = [request for request in self.requests if request.waiting]
+        self.memory_queue = [request for request in queue if request in waiting]
+        self.compute_queue = [r for r in in_tree if r in waiting and not r.memory_heavy]
+        self.average_prefill = self.tokens_left() / self.constants.steps
+
+    def rest_of(self, request: Request) -> Request:
+        """As a request that waits with what it has generated in its prompt."""
+        elapsed = request.elapsed(self.clock)
+        longer = self.longer(request) or [OUTLIVING * elapsed + 1]
+        number = len(request.outcomes)
+        places = [int((place + 0.5) / number * len(longer)) for place in range(number)]
+        return replace(
+            request,
+            prompt=request.prompt + elapsed,
+            resident=request.resident + elapsed,
+            outcomes=[longer[place] - elapsed for place in places],
+        )
 
     def take_over(self, before: "SlowBlend") -> None:
         """What has happened stays; what is expected of those that are under way is looked at again.
@@ -202,14 +218,11 @@ class SlowBlend:
     # Admission.
 
     def weigh(self) -> None:
-        """Fill memory more where requests must wait though it is not full; less where much is lost.
-
-        The limit never falls under where it began.
-        """
+        """Fill memory more where requests wait though it is not full; less where much is lost."""
         empty = 1 - sum(self.used) / len(self.used) / self.capacity
         lost = sum(self.lost) / max(1.0, sum(self.new))
         if not self.edges.at_most(lost, 0.03):
-            self.limit = max(self.options.limit, 0.9 * self.limit)
+            self.limit = max(0.9, 0.95 * self.limit)
         elif self.blocked and self.edges.under(lost, 0.01) and self.edges.under(0.05, empty):
             self.limit = min(4.0, 1.05 * self.limit)
         self.used, self.new, self.lost = [], [], []
@@ -350,7 +363,7 @@ class SlowBlend:
         running = self.running()
         reads = sum(request.prompt + request.elapsed(self.clock) for request in running)
         reads_left = self.reads_left()
-        self.edges.close += abs(reads_left) < 1e-6 * sum(self.constants.reads)
+        self.edges.close += abs(reads_left) < 1e-9 * sum(self.constants.reads)
         if reads_left <= 0.0:
             return self.most_tokens
         balanced = max(0.0, self.tokens_left()) * reads / reads_left
@@ -360,7 +373,7 @@ class SlowBlend:
         if used_tokens < self.capacity / 2:
             # Memory must fill before there is work to balance.
             exact = [self.constants.least_tokens + len(running)]
-            inexact.append(self.constants.tokens / self.constants.steps + len(running))
+            inexact.append(self.average_prefill + len(running))
         heavy = self.first(self.memory_queue)
         if heavy is not None:
             # As for a memory that is as full as it may be.

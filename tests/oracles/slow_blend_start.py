@@ -129,7 +129,6 @@ class Constants:
     steps: float
     least_tokens: int
     reserve: float
-    tokens: float
     reads: tuple[float, float]
 
 
@@ -220,7 +219,6 @@ def constants_of(
         steps=steps,
         least_tokens=least_tokens,
         reserve=reserve,
-        tokens=tokens,
         reads=(sum(r.predicted_reads for r in light), sum(r.predicted_reads for r in heavy)),
     )
 

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.kernels.kernel import kernel
-from blendplan.policy.blend.learning import elapsed_steps, expect_reads
-from blendplan.policy.blend.start import BlendOptions, blend_state
+from blendplan.policy.blend.learning import OUTLIVING, elapsed_steps, expect_reads
+from blendplan.policy.blend.start import Arrangement, BlendOptions, blend_state
 from blendplan.policy.blend.state import BlendState
 from blendplan.policy.blend.steps import enter
 from blendplan.policy.blend.timetable import arrange
@@ -58,37 +58,71 @@ def _revised(
 ) -> Policy:
     """As `revise`; ``entering`` are further answers of a request that the engine was given."""
     old = policy.state
-    waiting = np.flatnonzero(~progress.admitted)
-    if not isinstance(old, BlendState) or not len(waiting):
+    waits = ~progress.admitted
+    if not isinstance(old, BlendState) or not waits.any():
         return policy  # A plain queue does not look at lengths.
     options = BlendOptions(**policy.parameters)  # type: ignore[arg-type]
-    rest = known.take(waiting)
-    part = blend_state(rest, arrange(rest, limits, options), limits, options)
+    unfinished = np.flatnonzero(~progress.finished)
+    elapsed = _elapsed(old, progress.running)
+    left = _left(known, elapsed).take(unfinished)
+    part = blend_state(left, arrange(left, limits, options), limits, options)
     memory_side = old.memory_side.copy()
-    memory_side[waiting] = part.memory_side
-    whole = blend_state(known, arrange(known, limits, options), limits, options)
+    waiting = np.flatnonzero(waits)
+    memory_side[waiting] = part.memory_side[waits[unfinished]]
+    nobody = np.empty(0, dtype=np.int64)
+    whole = blend_state(known, Arrangement(nobody, nobody), limits, options)
     now = part.now.copy().view(np.recarray)
     for name in _KEPT:
         now[name] = old.now[name]
+    held = known.new_prompt_tokens + known.output_tokens
+    now["tokens_left"] = held[waiting].sum()
+    for number in range(2):
+        now["reads_left"][:, number] = known.reads[waits & (memory_side == number)].sum()
+    orders = (unfinished[order] for order in (part.compute_order, part.memory_order))
+    compute_order, memory_order = (_first(entering, order[waits[order]]) for order in orders)
     state = whole._replace(
-        parameters=part.parameters,
-        compute_order=_first(entering, waiting[part.compute_order]),
-        memory_order=_first(entering, waiting[part.memory_order]),
+        compute_order=compute_order,
+        memory_order=memory_order,
         memory_side=memory_side,
-        output_tokens=known.output_tokens.copy(),
+        output_tokens=np.maximum(known.output_tokens, np.where(waits, 0.0, elapsed)),
         started=old.started,
         generated=old.generated,
         now=now,
     )
-    now[0].bucket = int(now[0].clock) // state.parameters.bucket_steps
-    unfinished = np.flatnonzero(progress.admitted & ~progress.finished)
     is_running = np.zeros(len(known), dtype=np.bool_)
     is_running[progress.running] = True
-    _expect_all(state, unfinished, is_running)
+    _expect_all(state, np.flatnonzero(~waits & ~progress.finished), is_running)
+    # What running requests hold has been computed.
+    parameters = part.parameters._replace(tokens=float(now[0].tokens_left))
+    state = state._replace(parameters=parameters)
+    now[0].bucket = int(now[0].clock) // parameters.bucket_steps
     _enter_all(state, progress.running)
     side = policy.side
-    side[waiting] = part.memory_side
+    side[waiting] = memory_side[waiting]
     return replace(policy, state=state, side=side)
+
+
+def _elapsed(state: BlendState, running: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Steps that each request has run; float64 [n]."""
+    elapsed = state.generated.astype(np.float64)
+    elapsed[running] += state.now[0].clock - state.started[running]
+    return elapsed
+
+
+def _left(known: PolicyInput, elapsed: NDArray[np.float64]) -> PolicyInput:
+    """What is left of each request: it holds what it has generated, and goes on from there."""
+    number = known.outcomes.shape[1]
+    outlived = (known.outcomes <= elapsed[:, None]).sum(axis=1)[:, None]
+    # The outcomes that are left, each about as often as any other.
+    place = outlived + ((np.arange(number) + 0.5) / number * (number - outlived)).astype(np.int64)
+    outcomes = np.take_along_axis(known.outcomes, np.minimum(place, number - 1), axis=1)
+    outcomes = np.where(outlived < number, outcomes, OUTLIVING * elapsed[:, None] + 1.0)
+    return replace(
+        known,
+        prompt_tokens=known.prompt_tokens + elapsed,
+        new_prompt_tokens=known.new_prompt_tokens + elapsed,
+        outcomes=outcomes - elapsed[:, None],
+    )
 
 
 def _first(entering: NDArray[np.int64], order: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -107,7 +141,6 @@ def _expect_all(
             # A preempted one stands still.
             state.started[request] = int(now.clock)
         elapsed = elapsed_steps(state, request)
-        state.output_tokens[request] = max(state.output_tokens[request], elapsed)
         now.tokens_left += state.output_tokens[request] - elapsed
         expect_reads(state, request)
         now.reads_expected[int(state.memory_side[request])] += state.likely_reads[request]
