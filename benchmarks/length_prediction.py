@@ -188,7 +188,7 @@ def errors(requests: Requests, lengths: Lengths, chosen: NDArray[np.bool_]) -> R
 def error_table(rows: list[Row]) -> str:
     """Markdown; where there are several numbers, `nearest` first, then `sample`."""
     lines = [
-        "| source | sample | mean output | mean absolute error: nearest | sample "
+        "| source | sample | mean output | mean absolute error: nearest | words "
         "| error of the total | of the reads | with the spread | under p50 | under p90 |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]

@@ -15,7 +15,7 @@ from benchmarks.mixture_tables import changes, losses, missing_time, tables
 from benchmarks.mixtures import missing, tasks
 
 from blendplan.errors import BlendplanError
-from blendplan.lengths.predicted import Lengths
+from blendplan.lengths.predicted import OUTCOMES, Lengths
 from blendplan.requests.in_memory import requests_from_lists
 from blendplan.requests.read import read_requests
 from blendplan.tree.build import build_tree
@@ -139,7 +139,8 @@ def test_noise_is_of_the_stated_size_and_under_the_cap() -> None:
 
 def test_quality_counts_half_of_the_ties_and_only_unseen_requests() -> None:
     requests = requests_from_lists([[1]] * 5, output_tokens=[1, 1, 2, 9, 100])
-    lengths = Lengths.predicted([2, 2, 2, 2, 100], [1, 1, 1, 1, 100], [5, 5, 5, 5, 100])
+    outcomes = np.repeat([[2], [2], [2], [2], [100]], OUTCOMES, axis=1)
+    lengths = Lengths.predicted(outcomes, [1, 1, 1, 1, 100], [5, 5, 5, 5, 100])
     rest = np.array([True, True, True, True, False])
     found = quality(lengths, requests, rest)
     assert found["total"] == pytest.approx(108 / 113)

@@ -22,6 +22,7 @@ HEADLINE = [
     "predicted",
     "bound_s",
     "bound_ratio",
+    "replan",
     "order",
 ]
 PREDICTED = ["makespan_s", "throughput_tokens_per_s", "steps", "preemptions"]

@@ -47,6 +47,16 @@ def test_it_learns_what_the_features_say() -> None:
     assert np.corrcoef(np.log(lengths.p50), np.log(truth))[0, 1] > 0.75
 
 
+def test_a_kind_that_is_sure_of_its_length_stays_so() -> None:
+    features, tokens = made(1000, 3)
+    sure = features[:, 2] > 0.5
+    tokens[sure] = 2
+    lengths = LengthLearner().fit(features, tokens).predict(features)
+    assert lengths.p90[sure].max() < 3
+    # A hundredth of what the others have on average.
+    assert lengths.mean[sure].mean() - 2 < 0.01 * tokens[~sure].mean()
+
+
 def test_weights_undo_a_choice_by_length() -> None:
     rng = np.random.default_rng(5)
     features, tokens = made(20_000, 5)

@@ -228,6 +228,7 @@ def test_a_headline_says_what_blend_comes_down_to(policy: str, order: str, words
         "overlap": 1,
         "density": 1.0,
         "bound_s": 50.0,
+        "replan": None,
     }
     told["prefix_sharing"]["optimal"] = 0.5
     told["predicted"]["steps"] = 10

@@ -6,12 +6,13 @@ Everything here crosses the boundary of a process, so it is plain data.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from blendplan.hardware.engine_limits import EngineLimits
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -265,7 +266,7 @@ class Admission(Protocol):
 class TellsGenerated(Protocol):
     """An engine that tells how far its requests are."""
 
-    def generated_tokens(self) -> NDArray[np.int32]:
+    def generated_tokens(self) -> "NDArray[np.int32]":
         """Output tokens of each row of the plan so far; int32 [n]."""
 
 

@@ -51,7 +51,8 @@ class LengthForest:
         trees: how many.
         leaf_samples: fewest samples of a leaf; with many samples, a quarter of their square root.
         tried: share of the features that a split may choose from.
-        pooled_share: weight of all samples against those in the leaves.
+        pooled_samples: samples of a leaf that the distribution of all samples counts as: it says
+            little beside a large leaf, so kinds that are sure of their length stay so.
         most_samples: samples that are learned from; of more, evenly chosen ones.
         tree_samples: most that one tree is grown from.
 
@@ -72,14 +73,14 @@ class LengthForest:
         trees: int = 64,
         leaf_samples: int = 4,
         tried: float = 0.7,
-        pooled_share: float = 0.03,
+        pooled_samples: float = 0.3,
         most_samples: int = 20_000,
         tree_samples: int = 4_000,
     ) -> None:
         self.trees = trees
         self.leaf_samples = leaf_samples
         self.tried = tried
-        self.pooled_share = pooled_share
+        self.pooled_samples = pooled_samples
         self.most_samples = most_samples
         self.tree_samples = tree_samples
 
@@ -137,7 +138,7 @@ class LengthForest:
             forest.place,
             forest.share,
             self.pooled_,
-            self.pooled_share,
+            self.pooled_samples,
             masses,
         )
         return masses
@@ -227,7 +228,7 @@ def _leaf_samples(
     place: NDArray[np.int32],
     share: NDArray[np.float32],
     pooled_masses: NDArray[np.float64],
-    pooled_share: float,
+    pooled_samples: float,
     masses: NDArray[np.float64],
 ) -> None:
     """Masses of each request by the samples in its leaves; `only` says which trees may speak."""
@@ -235,10 +236,12 @@ def _leaf_samples(
     # As many rows at a time as stay in the processor's cache.
     shares = np.empty((_ROWS, 2 * b), dtype=np.float32)
     trees = np.empty(_ROWS)
+    size = np.empty(_ROWS)
     for start in range(0, n, _ROWS):
         count = min(_ROWS, n - start)
         shares[:] = np.float32(0.0)
         trees[:] = 0.0
+        size[:] = 0.0
         for tree in range(len(root) - 1):
             for row in range(count):
                 if len(only) and not only[tree, start + row]:
@@ -249,9 +252,12 @@ def _leaf_samples(
                     right = features[start + row, node[v].feature] > node[v].threshold
                     v = node[v].left + np.int64(right) * (node[v].right - node[v].left)
                 trees[row] += 1.0
+                size[row] += leaf[v + 1] - leaf[v]
                 for i in range(leaf[v], leaf[v + 1]):
                     shares[row, place[i]] += share[i]
         for row in range(count):
+            mean_size = size[row] / max(1.0, trees[row])
+            pooled_share = pooled_samples / max(1.0, mean_size)
             _end_in_bins(shares[row], trees[row], pooled_masses, pooled_share, masses[start + row])
 
 

@@ -73,5 +73,5 @@ def _candidates(effort: int, uncertain: bool) -> Sequence[Candidate]:
 
 
 BLEND = PolicyKind(
-    "both kinds of work over the whole run, no memory overcommitted", _make, _candidates
+    "both kinds of work over the whole run, memory as full as it pays", _make, _candidates
 )

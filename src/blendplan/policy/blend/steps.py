@@ -1,19 +1,18 @@
-"""The policy `blend`: both kinds of work spread over the whole run, and no memory overcommitted.
+"""The policy `blend`: both kinds of work spread over the whole run, and memory as full as it pays.
 
-Memory-heavy requests follow a *timetable*. Each has a planned start, spread evenly over the steps
-in which it can still end with everybody else, so lengths stay mixed, finish times are staggered
-and the run has no tail. A request whose time has come is admitted when the *projected peak* of KV
-tokens, over the predicted ends of all running requests, stays under the cap.
+Memory-heavy requests follow a *timetable*: their planned starts are spread evenly over the steps in
+which they can still end with everybody else, so lengths stay mixed, finish times are staggered and
+the run has no tail. The next one is admitted when the *projected peak* of KV tokens, over the
+likely ends of all running requests, stays under a limit. The limit moves with what preemptions and
+empty memory cost.
 
 Compute-heavy requests fill the rest of each step, in depth-first order. Their share is set so that
 the step's compute time stands to its memory time as the remaining compute to the remaining memory
 work, so that both run out together; a step is never left so empty that reading the weights
 dominates it.
 
-Predictions are uncertain. A long request enters the projection at three quantiles of the length
-that it is likely to reach, given how long it has run; how far predictions are off is learned from
-the requests that finish. When memory fills slower or faster than planned, the timetable is walked
-faster or slower.
+Predictions are uncertain. A long request enters the projection with each of its likely lengths that
+it has not outlived; how far predictions are off is learned from the requests that finish.
 
 Times inside the policy are counted in steps: a running request generates one token per step.
 """
