@@ -80,8 +80,7 @@ class SlowBlend:
         left = [r if r.waiting else self.rest_of(r) for r in self.requests]
         in_tree = [left[row] for row in columns.depth_first if not self.requests[row].done]
         choose_sides(in_tree, columns.root_density, self.options, self.edges)
-        unsure = any(len(set(r.outcomes)) > 1 for r in in_tree)
-        self.most_limit = 4.0 if unsure else self.options.limit
+        self.most_limit = max(self.options.limit, self.options.most_limit)
         least_tokens = columns.prices.least_tokens
         self.constants = constants_of(in_tree, least_tokens, limits, self.options, self.edges)
         queue = set_starts(in_tree, self.constants.steps, self.edges)

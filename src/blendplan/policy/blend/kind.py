@@ -34,9 +34,10 @@ _FEW = (
     replace(_DEFAULTS, boundary=0.3),
     replace(_DEFAULTS, boundary=3.0),
     replace(_DEFAULTS, boundary=30.0),
+    replace(_DEFAULTS, most_limit=1.0),
+    replace(_DEFAULTS, boundary=3.0, most_limit=1.0),
+    replace(_DEFAULTS, boundary=30.0, most_limit=1.0),
     replace(_DEFAULTS, reserve=2.0),
-    replace(_DEFAULTS, limit=1.1),
-    replace(_DEFAULTS, limit=1.3),
     replace(_DEFAULTS, order="dfs"),
     replace(_DEFAULTS, order="fcfs"),
     replace(_DEFAULTS, order="random"),
@@ -45,7 +46,7 @@ _MORE = (
     replace(_DEFAULTS, reserve=0.0),
     replace(_DEFAULTS, boundary=30.0, reserve=0.0),
     replace(_DEFAULTS, boundary=30.0, families=False),
-    replace(_DEFAULTS, boundary=30.0, limit=1.1),
+    replace(_DEFAULTS, reserve=2.0, most_limit=1.0),
 )
 _BY_EFFORT = (_FEW[:1], _FEW, _FEW + _MORE)
 

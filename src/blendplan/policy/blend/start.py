@@ -18,8 +18,6 @@ from blendplan.policy.blend.state import (
 )
 from blendplan.policy.known import PolicyInput
 
-# Share of the KV cache up to which the projected peak may rise where lengths are unsure.
-MOST_LIMIT = 4.0
 # Cohorts; the last one has all the longest predictions.
 COHORTS = 40
 
@@ -36,6 +34,10 @@ class BlendOptions:
             one is best differs by mixture, by up to 7 points of the share of the bound.
         limit: share of the KV cache that the projected peak may reach to begin with; it moves with
             what preempting and empty memory cost.
+        most_limit: how far that share may rise. With known lengths a projection is right, and more
+            than the capacity is often preempted later: 1 instead of 4 is up to 7 points better with
+            outputs of tens of thousands of tokens, and up to 20 worse with prompts as long as a
+            good part of the cache.
         reserve: KV tokens kept for the compute side, as a multiple of what its flow holds on
             average.
         families: keep requests together whose common prefix would cost much to compute again;
@@ -46,6 +48,7 @@ class BlendOptions:
 
     boundary: float = 1.0
     limit: float = 1.0
+    most_limit: float = 4.0
     reserve: float = 1.0
     families: bool = True
     order: str = "blend"
@@ -113,8 +116,7 @@ def blend_parameters(
         least_tokens = limits.max_num_batched_tokens
     return BlendParameters(
         kv_tokens=kv_tokens,
-        # A projection of known lengths is right: more would only be preempted later.
-        most_limit=MOST_LIMIT if columns.unsure.any() else options.limit,
+        most_limit=max(options.limit, options.most_limit),
         compute_reserve=reserve,
         bucket_steps=max(1, int(np.ceil(longest / BUCKETS))),
         steps=steps,
