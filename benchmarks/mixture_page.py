@@ -46,10 +46,14 @@ _HALVES = {
     "given": "of given sources",
 }
 # Columns that tables need: of every row, of where the time goes, of predictions.
-_COLUMNS = ("mixture", "half", "overlap", "thin", "effort", "seed", "requests", "knowledge")
-_COLUMNS += ("policy", "density", "makespan_s", "share", "kv_use")
-_TIMES = ("bound_s", "compute_s", "memory_s", "steps", "prefill_tokens", "least_prefill_tokens")
-_TIMES += ("token_s", "bound_compute_s", "bound_memory_s", "bound_steps", "tail_s")
+_COLUMNS = (
+    *("mixture", "half", "overlap", "thin", "effort", "seed", "requests", "knowledge"),
+    *("policy", "density", "makespan_s", "share", "kv_use"),
+)
+_TIMES = (
+    *("bound_s", "compute_s", "memory_s", "steps", "prefill_tokens", "least_prefill_tokens"),
+    *("token_s", "bound_compute_s", "bound_memory_s", "bound_steps", "tail_s"),
+)
 _LENGTHS = ("total", "under_p50", "under_p90", "mean_absolute", "mean_tokens")
 
 
@@ -65,7 +69,9 @@ def write_results(rows: Iterable[Row], path: Path) -> None:
     if len(halves := sorted({row["half"] for row in kept})) != 1:
         raise BlendplanError(f"rows of the halves {halves}; give results of one half")
     last = {_place(row): row for row in kept}
-    lines = [json.dumps(_trimmed(last[place])) + "\n" for place in sorted(last)]
+    lines = [
+        json.dumps(_trimmed(last[place]), separators=(",", ":")) + "\n" for place in sorted(last)
+    ]
     path.write_text("".join(lines), encoding="utf-8")
 
 
@@ -204,7 +210,9 @@ def _each(rows: list[Row]) -> str:
             cells.append(" / ".join(f"{100 * row['share']:.1f}" if row else "-" for row in found))
         lines.append(cells)
     named = [name if kind == ANY else f"{name}, {_label(kind)}" for kind, name in columns]
-    return markdown_table(["mixture", "what it is", "density", *named], lines)
+    table = markdown_table(["mixture", "what it is", "density", *named], lines)
+    exponents = " / ".join(f"{overlap:g}" for overlap in runs.overlaps)
+    return f"Shares of the bound in percent, at q = {exponents}:\n\n{table}"
 
 
 def _drawn(table: Callable[[Runs], Table]) -> Callable[[list[Row]], str]:
@@ -268,4 +276,4 @@ def _trimmed(row: Row) -> Row:
 
 def _short(value: Any) -> Any:
     """Six digits are enough for tables of percent with one decimal."""
-    return float(f"{value:.7g}") if isinstance(value, float) else value
+    return float(f"{value:.6g}") if isinstance(value, float) else value

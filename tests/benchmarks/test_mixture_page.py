@@ -114,7 +114,8 @@ def test_lines_name_what_is_known_in_words(tmp_path: Path) -> None:
         "| 1 % sample, `--no-replan`",
     ]
     each = PARTS["each"](found).splitlines()
-    assert each[2].startswith("| 1 | 1 of everything | 1.00 | 75.1 | 81.9 | 90.1 | 92.9 | 94.9 |")
+    assert each[0] == "Shares of the bound in percent, at q = 1:"
+    assert each[4].startswith("| 1 | 1 of everything | 1.00 | 75.1 | 81.9 | 90.1 | 92.9 | 94.9 |")
 
 
 def test_shares_are_compared_on_the_same_mixtures(tmp_path: Path) -> None:
