@@ -1,8 +1,8 @@
 """The headline figures of README.md, from the results of the paper's experiments.
 
-``python benchmarks/paper.py page`` puts them between their markers. `blend` is taken from the
-newest experiment that runs it, `goals`; the orders that it is compared with are from `figure7`,
-the same workloads under the same prices, with the same bound.
+``python benchmarks/paper.py page`` puts them between their markers. `blend` is taken from
+`goals`; the orders that it is compared with are from `figure7`, the same workloads under the same
+prices, with the same bound.
 """
 
 import json
@@ -45,7 +45,7 @@ def headline(results: Path) -> str:
     lead = (
         f"Simulated: the paper's four workloads from real traces, {count:,} requests each, "
         f"{place.model} on one {place.gpu}, cost model `{place.cost}` (the paper's prices). Share "
-        "of a lower bound that no schedule can beat; `blend` from the newest results, "
+        "of a lower bound that no schedule can beat; `blend` from "
         "[goals.json](benchmarks/results/goals.json), the other orders from "
         "[figure7.json](benchmarks/results/figure7.json):"
     )

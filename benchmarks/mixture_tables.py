@@ -172,7 +172,8 @@ def missing_time(runs: Runs) -> Table:
         if not rows:
             continue
         columns = list(zip(*map(_missing_shares, rows), strict=True))
-        cells = [f"{100 * _mean(column):.1f}" for column in columns]
+        # No "-0.0".
+        cells = [f"{round(100 * _mean(column), 1) + 0.0:.1f}" for column in columns]
         steps = _mean(row["steps"] / row["bound_steps"] for row in rows)
         lines.append([knowledge, f"{overlap:g}", str(len(rows)), *cells, f"{steps:.2f}"])
     head = ["lengths", "q", "mixtures", "all", "recomputed", "sizes", "reads", "rest", "tail"]

@@ -4,6 +4,9 @@
     python benchmarks/mixtures.py run --half tune -o FILE        simulate; continues FILE
     python benchmarks/mixtures.py table FILE [FILE ...]          what it comes to
     python benchmarks/mixtures.py changes OLD NEW                where two runs differ
+    python benchmarks/mixtures.py page [FILE ...]                tables into docs/evaluation.md and
+                                                                 README.md, and what they need of
+                                                                 the files into results/
 
 Mixtures 0 to 31 are drawn, the even ones to tune on, the odd ones to report; 100 to 103 are given
 (see `mixture_recipes`). ``--data`` or ``BLENDPLAN_DATA`` names the folder of the traces. Quick
@@ -23,6 +26,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.mixture_page import FILE, fill_evaluation, fill_readme, write_results
 from benchmarks.mixture_recipes import recipe, recipes
 from benchmarks.mixture_runs import ANY, KNOWLEDGE, PLAIN, POLICY_NAMES, SEEDED, run_mixture
 from benchmarks.mixture_sets import mixture, write_lines
@@ -32,6 +36,8 @@ from blendplan.errors import BlendplanError
 
 Row = dict[str, Any]
 Task = dict[str, Any]
+PROJECT = Path(__file__).resolve().parents[1]
+RESULTS = PROJECT / "benchmarks" / "results"
 _KEYS = ("mixture", "overlap", "thin", "effort", "seed", "knowledge", "policy")
 
 
@@ -45,6 +51,13 @@ def main() -> None:
     if arguments.what == "changes":
         before, after = map(read_rows, (arguments.before, arguments.after))
         print(changes(before, after, markdown=arguments.markdown))
+        return
+    if arguments.what == "page":
+        if arguments.results:
+            rows = [row for path in arguments.results for row in read_rows(path)]
+            write_results(rows, RESULTS / FILE)
+        fill_evaluation(PROJECT / "docs" / "evaluation.md", RESULTS)
+        fill_readme(PROJECT / "README.md", RESULTS)
         return
     if arguments.data is None:
         sys.exit("error: give --data, the folder of the traces, or set BLENDPLAN_DATA")
@@ -197,6 +210,8 @@ def _parser() -> argparse.ArgumentParser:
     table.add_argument("results", type=Path, nargs="+")
     table.add_argument("--markdown", action="store_true")
     table.add_argument("--each", action="store_true", help="every mixture too")
+    page = commands.add_parser("page")
+    page.add_argument("results", type=Path, nargs="*", help="none: what results/ has already")
     between = commands.add_parser("changes")
     between.add_argument("before", type=Path)
     between.add_argument("after", type=Path)

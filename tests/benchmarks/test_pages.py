@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from benchmarks.headline import fill_headline, headline
+from benchmarks.mixture_page import fill_evaluation, fill_readme
 from benchmarks.paper_tables import fill_page
 
 from blendplan.errors import BlendplanError
@@ -15,10 +16,15 @@ RESULTS = PROJECT / "benchmarks" / "results"
 README = PROJECT / "README.md"
 EVALUATION = PROJECT / "docs" / "evaluation.md"
 
-PAGES = [(README, fill_headline), (EVALUATION, fill_page)]
+PAGES = {
+    "readme": (README, fill_headline),
+    "evaluation": (EVALUATION, fill_page),
+    "readme-mixtures": (README, fill_readme),
+    "evaluation-mixtures": (EVALUATION, fill_evaluation),
+}
 
 
-@pytest.mark.parametrize(("page", "fill"), PAGES, ids=["readme", "evaluation"])
+@pytest.mark.parametrize(("page", "fill"), PAGES.values(), ids=PAGES)
 def test_a_page_is_what_the_results_fill_it_with(
     page: Path, fill: Callable[[Path, Path], None], tmp_path: Path
 ) -> None:
@@ -27,6 +33,15 @@ def test_a_page_is_what_the_results_fill_it_with(
     copy.write_text(committed, encoding="utf-8")
     fill(copy, RESULTS)
     assert copy.read_text(encoding="utf-8") == committed
+
+
+def test_mixtures_stand_before_the_workloads_of_the_paper() -> None:
+    for page, first, later in (
+        (README, "<!-- mixtures -->", "<!-- headline -->"),
+        (EVALUATION, "<!-- mixtures-shares -->", "<!-- table4 -->"),
+    ):
+        text = page.read_text(encoding="utf-8")
+        assert text.index(first) < text.index(later)
 
 
 def test_the_headline_is_filled_in(tmp_path: Path) -> None:
