@@ -500,7 +500,7 @@ def test_whatever_the_engine_does_nobody_is_left_out_or_overtaken_on_its_side(
 
 def test_the_limit_rises_while_memory_is_empty_and_falls_when_much_is_lost() -> None:
     """Requests that are predicted far too long hold others back; later, most work is lost."""
-    policy = make_policy("blend", columns([40_000.0] * 100), GPU.limits)
+    policy = make_policy("blend", columns([40_000.0] * 100, spread=0.1), GPU.limits)
     state, kernels = policy.state, policy.transitions
     width = state.parameters.bucket_steps
     kernels.admitted(state, kernels.next_request(state, 0))

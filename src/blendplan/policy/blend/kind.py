@@ -36,6 +36,7 @@ _FEW = (
     replace(_DEFAULTS, boundary=30.0),
     replace(_DEFAULTS, reserve=2.0),
     replace(_DEFAULTS, limit=1.1),
+    replace(_DEFAULTS, limit=1.3),
     replace(_DEFAULTS, order="dfs"),
     replace(_DEFAULTS, order="fcfs"),
     replace(_DEFAULTS, order="random"),
