@@ -300,3 +300,14 @@ def test_expected_error_falls_with_the_sample(mixture: Mixture) -> None:
     ]
     assert errors[0] == pytest.approx(1.645 / np.sqrt(300), rel=0.2)
     assert errors[1] == pytest.approx(1.645 * np.sqrt(0.6 / 1200), rel=0.2)
+
+
+def test_a_total_counts_every_answer_of_a_request() -> None:
+    """All is sampled, so nothing is estimated: three answers of 10 tokens, one of 20, two of 5."""
+    requests = requests_from_lists(
+        [[1], [2], [3]], answers=[3, 1, 2], output_tokens=[None, None, 5]
+    )
+    total = total_interval(
+        requests, build_tree(requests), np.array([0, 1]), np.array([10, 20], np.int32)
+    )
+    assert (total.low, total.tokens, total.high) == pytest.approx((60, 60, 60))

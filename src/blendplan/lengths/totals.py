@@ -41,12 +41,13 @@ def total_interval(
         requests: n requests.
         tree: of those, before any split.
         rows: sampled requests, each once, k >= 1; int64 [k].
-        output_tokens: their output lengths; int [k].
+        output_tokens: their output lengths, of each answer where they have several; int [k].
         strata: of the requests, where they are at hand.
     """
     strata = strata_of(requests, tree) if strata is None else strata
     weights = sample_weights(requests, tree, rows, strata)
-    values = output_tokens.astype(np.float64)
+    answers = np.ones(len(requests)) if requests.answers is None else requests.answers
+    values = output_tokens.astype(np.float64) * answers[rows]
     stated = stated_lengths(requests)
     certain = stated >= 0
     certain[rows] = False
@@ -69,7 +70,7 @@ def total_interval(
         # What has been seen is there.
         low = max(float(values.sum()), estimated * float(np.exp(-factor)))
         high = estimated * float(np.exp(min(factor, 50.0)))
-    known = float(stated[certain].sum())
+    known = float((stated * answers)[certain].sum())
     return Total(len(requests), len(rows), known + estimated, known + low, known + high, _LEVEL)
 
 

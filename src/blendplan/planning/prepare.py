@@ -1,7 +1,7 @@
 """`prepare`: the stages of planning before any policy, and what they find."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -104,7 +104,8 @@ def prepare(
     predicted = predicted.within(0.0, np.maximum(1, room))
     tree = repeat_requests(request_tree, sequences)
     request = sequences.request
-    predicted = predicted if request is None else predicted.take(request)
+    if request is not None:
+        predicted = replace(predicted.take(request), total=predicted.total)
     report("sorting by density", 0, n)
     prompt_tokens = sequences.spread(requests.prompt_tokens)
     compute_s, memory_s = target.costs.demand(prompt_tokens, predicted.mean)
