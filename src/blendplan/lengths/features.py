@@ -3,10 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from blendplan.kernels.kernel import kernel
 from blendplan.lengths.words import word_features
 from blendplan.requests.columns import Requests
 from blendplan.tree.prefix_tree import PrefixTree
+from blendplan.tree.sharing import shared_prefix_tokens
 
 COMPONENTS = 16
 """Numbers that stand for the words of a prompt."""
@@ -29,37 +29,19 @@ def request_features(requests: Requests, tree: PrefixTree) -> NDArray[np.float32
         tree: of those, before any split.
     """
     n = len(requests)
-    rank, depth, sharers = _places(
-        tree.parent, tree.depth, tree.request_start, tree.request_end, tree.node_of
-    )
     caps = np.where(requests.max_tokens < 0, _NO_CAP, requests.max_tokens)
-    columns = (np.log(requests.prompt_tokens), np.log(caps), rank / n, np.log1p(depth), sharers)
+    below = tree.request_end - tree.request_start
+    # A prompt that ends where nobody else comes by shares what its parent stands for.
+    sharers = np.where(below > 1, below, below[np.maximum(tree.parent, 0)])
+    columns = (
+        np.log(requests.prompt_tokens),
+        np.log(caps),
+        tree.request_start[tree.node_of] / n,
+        np.log1p(shared_prefix_tokens(tree)),
+        np.log(sharers[tree.node_of]),
+    )
     features = np.empty((n, len(columns) + COMPONENTS), dtype=np.float32)
     for place, column in enumerate(columns):
         features[:, place] = column
-    features[:, 4] = np.log(sharers)
     features[:, len(columns) :] = word_features(requests, tree, COMPONENTS)
     return features
-
-
-@kernel
-def _places(
-    parent: NDArray[np.int32],
-    depth: NDArray[np.int32],
-    start: NDArray[np.int64],
-    end: NDArray[np.int64],
-    node_of: NDArray[np.int32],
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """For each request the first place of its node in depth-first order, and depth and requests of
-    the deepest prefix that it shares; float64 [n] each.
-    """
-    n = len(node_of)
-    rank, shared, sharers = np.empty(n), np.empty(n), np.empty(n)
-    for request in range(n):
-        v = node_of[request]
-        rank[request] = start[v]
-        if end[v] - start[v] == 1 and parent[v] >= 0:
-            v = parent[v]
-        shared[request] = depth[v]
-        sharers[request] = end[v] - start[v]
-    return rank, shared, sharers

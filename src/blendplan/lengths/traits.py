@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from blendplan.kernels.kernel import kernel
 from blendplan.requests.columns import Requests
 from blendplan.tree.prefix_tree import PrefixTree
+from blendplan.tree.sharing import shared_prefix_tokens
 
 FloatArray = NDArray[np.float64]
 
@@ -45,8 +46,7 @@ class Traits:
     @classmethod
     def of(cls, requests: Requests, tree: PrefixTree, rows: NDArray[np.int64]) -> "Traits":
         """Those that tell some requests apart; int64 [k], k >= 1."""
-        whole = tree.request_end - tree.request_start == len(tree)
-        skip = int(tree.depth[np.flatnonzero(whole)[-1]])
+        skip = tree.common_tokens
         seen = _window_words(requests.token_ids, requests.offsets, rows, skip)
         seen.sort(axis=1)
         seen[:, 1:][seen[:, 1:] == seen[:, :-1]] = -1
@@ -102,8 +102,7 @@ def _numbers(requests: Requests, tree: PrefixTree, rows: NDArray[np.int64]) -> F
     cap = requests.max_tokens[rows].astype(np.float64)
     # Requests without a cap stand beside those with the largest.
     largest = max(1.0, float(requests.max_tokens.max(initial=1)))
-    size = tree.request_end - tree.request_start
-    shared = _shared_depth(tree.parent, tree.depth, size)[tree.node_of[rows]]
+    shared = shared_prefix_tokens(tree)[rows]
     return np.column_stack(
         [
             np.log2(1.0 + prompt),
@@ -111,17 +110,6 @@ def _numbers(requests: Requests, tree: PrefixTree, rows: NDArray[np.int64]) -> F
             shared / np.maximum(prompt, 1.0),
         ]
     )
-
-
-@kernel
-def _shared_depth(
-    parent: NDArray[np.int32], depth: NDArray[np.int32], size: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Depth of the lowest node at or above each that at least two requests share."""
-    shared = np.zeros(len(parent), dtype=np.int64)
-    for v in range(1, len(parent)):
-        shared[v] = depth[v] if size[v] > 1 else shared[parent[v]]
-    return shared
 
 
 @kernel

@@ -38,5 +38,11 @@ class PrefixTree:
         """Number of nodes, the root included."""
         return len(self.parent)
 
+    @property
+    def common_tokens(self) -> int:
+        """Leading tokens that all prompts have in common."""
+        whole = self.request_end - self.request_start == len(self)
+        return int(self.depth[np.flatnonzero(whole)[-1]])
+
     def __len__(self) -> int:
         return len(self.order)
