@@ -1,6 +1,6 @@
 """`Progress`: how far a run is, as whoever runs the steps tells it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,12 @@ class Progress:
         admitted: whether the engine has been given the request; bool [n].
         finished: whether it is done; bool [n].
         generated: output tokens so far; int32 [n].
+        entering: requests that the engine admits before all others, because it has been given them
+            with one that is admitted: further answers of that; int64.
     """
 
     running: NDArray[np.int64]
     admitted: NDArray[np.bool_]
     finished: NDArray[np.bool_]
     generated: NDArray[np.int32]
+    entering: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))

@@ -17,9 +17,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.kernels.kernel import kernel
 from blendplan.kernels.scalars import scalars
-from blendplan.policy.state_machine import Policy, Transitions
+from blendplan.policy.known import PolicyInput
+from blendplan.policy.progress import Progress
+from blendplan.policy.state_machine import Policy, Revise, Transitions
 
 _NOW = np.dtype([("next", "i8"), ("chosen", "i8")])
 
@@ -69,7 +72,26 @@ def keep_together(policy: Policy, request: NDArray[np.int64] | None) -> Policy:
         side=policy.side,
         now=scalars(_NOW, next=-1, chosen=-1),
     )
-    return replace(policy, transitions=_together(policy.transitions), state=state)
+    return replace(
+        policy,
+        transitions=_together(policy.transitions),
+        state=state,
+        revise=None if policy.revise is None else _revising(policy.revise, policy.transitions),
+    )
+
+
+def _revising(inner: Revise, transitions: Transitions) -> Revise:
+    """How such a policy goes over to better predictions: as the one within it does."""
+
+    def revise(
+        policy: Policy, known: PolicyInput, progress: Progress, limits: EngineLimits
+    ) -> Policy:
+        state = policy.state
+        within = replace(policy, transitions=transitions, state=state.inner, revise=inner)
+        changed = inner(within, known, replace(progress, entering=state.entering()), limits)
+        return replace(policy, state=state._replace(inner=changed.state))
+
+    return revise
 
 
 @cache

@@ -14,7 +14,6 @@ from blendplan.policy.blend.steps import enter
 from blendplan.policy.blend.timetable import arrange
 from blendplan.policy.known import PolicyInput
 from blendplan.policy.progress import Progress
-from blendplan.policy.siblings import SiblingState
 from blendplan.policy.state_machine import Policy
 
 # What goes on as it was.
@@ -41,22 +40,6 @@ def revise(policy: Policy, known: PolicyInput, progress: Progress, limits: Engin
         progress: of the run.
         limits: of the engine.
     """
-    if isinstance(policy.state, SiblingState):
-        together = policy.state
-        inner = replace(policy, state=together.inner)
-        changed = _revised(inner, known, progress, limits, together.entering())
-        return replace(policy, state=together._replace(inner=changed.state))
-    return _revised(policy, known, progress, limits, np.empty(0, dtype=np.int64))
-
-
-def _revised(
-    policy: Policy,
-    known: PolicyInput,
-    progress: Progress,
-    limits: EngineLimits,
-    entering: NDArray[np.int64],
-) -> Policy:
-    """As `revise`; ``entering`` are further answers of a request that the engine was given."""
     old = policy.state
     waits = ~progress.admitted
     if not isinstance(old, BlendState) or not waits.any():
@@ -79,7 +62,9 @@ def _revised(
     for number in range(2):
         now["reads_left"][:, number] = known.reads[waits & (memory_side == number)].sum()
     orders = (unfinished[order] for order in (part.compute_order, part.memory_order))
-    compute_order, memory_order = (_first(entering, order[waits[order]]) for order in orders)
+    compute_order, memory_order = (
+        _first(progress.entering, order[waits[order]]) for order in orders
+    )
     state = whole._replace(
         compute_order=compute_order,
         memory_order=memory_order,
