@@ -33,6 +33,18 @@ from blendplan.policy.state_machine import Transitions
 # Share of a side's reads after which what finished requests have read outweighs predictions.
 # Chosen on the paper's four workloads (benchmarks/paper.py goals).
 PRIOR_SHARE = 0.01
+# The rest was chosen on the tuning half of the mixtures (benchmarks/mixtures.py).
+# Prefill goes on at most that many times faster where memory is empty, and past its balance, by at
+# most so many tokens a step, while less than that share of what memory may hold is in use.
+MOST_HASTE = 4.0
+ROOMY = 0.8
+HASTY_TOKENS = 512.0
+# The limit falls when more than the first share of the computed tokens was lost to preemptions, and
+# rises when less than the second was and more than that share of memory is empty.
+MUCH_LOST, LITTLE_LOST = 0.03, 0.01
+EMPTY = 0.05
+FALL, RISE = 0.95, 1.05
+LEAST_LIMIT = 0.9
 
 
 @kernel
@@ -61,10 +73,10 @@ def _begin_step(state: BlendState, running: int, used_tokens: float) -> int:
     if now.next_memory < len(state.memory_order):
         # Balance for a full memory; else it would stay as empty as it happens to be.
         full = now.limit * parameters.kv_tokens
-        balanced *= min(4.0, max(1.0, full / max(1.0, used_tokens)))
-        if used_tokens < 0.8 * full and not now.blocked:
+        balanced *= min(MOST_HASTE, max(1.0, full / max(1.0, used_tokens)))
+        if used_tokens < ROOMY * full and not now.blocked:
             prompt = state.new_prompt_tokens[state.memory_order[now.next_memory]]
-            balanced = max(balanced, now.running + min(prompt, 512.0))
+            balanced = max(balanced, now.running + min(prompt, HASTY_TOKENS))
     budget = _step_size(state, max(least, balanced)) - now.running
     return min(parameters.most_tokens, int(max(1.0, budget)))
 
@@ -75,10 +87,10 @@ def _weigh(state: BlendState) -> None:
     now, parameters = state.now[0], state.parameters
     empty = 1.0 - now.used_tokens / ((now.clock - now.weighed) * parameters.kv_tokens)
     lost = now.lost_tokens / max(1.0, now.new_tokens)
-    if lost > 0.03:
-        now.limit = max(0.9, 0.95 * now.limit)
-    elif now.blocked and lost < 0.01 and empty > 0.05:
-        now.limit = min(max(now.limit, parameters.most_limit), 1.05 * now.limit)
+    if lost > MUCH_LOST:
+        now.limit = max(LEAST_LIMIT, FALL * now.limit)
+    elif now.blocked and lost < LITTLE_LOST and empty > EMPTY:
+        now.limit = min(max(now.limit, parameters.most_limit), RISE * now.limit)
     now.lost_tokens = now.new_tokens = now.used_tokens = 0.0
     now.weighed = now.clock
 
