@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from blendplan.cost.machine import machine
 from blendplan.lengths.predicted import Lengths
+from blendplan.lengths.protocol import longest_outputs
 from blendplan.lengths.sample import choose_sample
 from blendplan.planning.compare import compare
 from blendplan.planning.prepare import Prepared, prepare
@@ -164,7 +165,7 @@ def noisy(requests: Requests, knowledge: str, seed: int = 0) -> Lengths:
     noise = np.random.default_rng([14, seed]).normal(0.0, SIGMA, len(requests))
     truth = requests.output_tokens.astype(np.float64)
     mean = np.clip(truth * np.exp(noise), 1.0, 131_072.0)
-    cap = np.where(requests.max_tokens < 0, np.inf, requests.max_tokens.astype(np.float64))
+    cap = longest_outputs(requests.max_tokens)
     if knowledge == "misstated":
         stated = np.rint(mean)
         return Lengths.stated(stated).within(1.0, cap)

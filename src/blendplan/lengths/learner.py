@@ -1,12 +1,11 @@
 """`LengthLearner`: features and lengths in, calibrated `Lengths` out; fitted as often as needed."""
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from blendplan.kernels.side_by_side import side_by_side
 from blendplan.lengths.calibration import Calibration, calibrate
 from blendplan.lengths.forest import LengthForest
 from blendplan.lengths.predicted import OUTCOMES, Lengths
@@ -64,13 +63,11 @@ class LengthLearner:
         outcomes = np.empty((n, OUTCOMES), dtype=np.float32)
         p50, p90 = np.empty(n, dtype=np.float32), np.empty(n, dtype=np.float32)
 
-        def fill(first: int) -> None:
-            part = slice(first, first + _CHUNK)
+        def fill(part: slice) -> None:
             masses = self.forest.masses(features[part])
             outcomes[part], p50[part], p90[part] = self.calibration_.columns(
                 self.forest.bins_, masses
             )
 
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(pool.map(fill, range(0, n, _CHUNK)))
+        side_by_side(n, _CHUNK, fill)
         return Lengths.predicted(outcomes, p50, p90)

@@ -7,7 +7,7 @@ import numpy as np
 from blendplan.errors import BlendplanError
 from blendplan.lengths.earlier_results import read_history, read_results
 from blendplan.lengths.predicted import OUTCOMES, Lengths
-from blendplan.lengths.protocol import stated_lengths
+from blendplan.lengths.protocol import longest_outputs, stated_lengths
 from blendplan.lengths.registry import AUTO, predictor_of
 from blendplan.requests.columns import Requests
 from blendplan.tree.prefix_tree import PrefixTree
@@ -44,7 +44,7 @@ def predict_lengths(requests: Requests, tree: PrefixTree, method: str = AUTO) ->
     _check(predicted, name, len(requests))
     stated = stated_lengths(requests)
     known = stated >= 0
-    cap = np.where(requests.max_tokens < 0, np.inf, requests.max_tokens.astype(np.float64))
+    cap = longest_outputs(requests.max_tokens)
     lengths = predicted.certain(known, stated[known]).within(1.0, cap)
     return replace(lengths, known=known, source=name)
 

@@ -163,6 +163,16 @@ class Lengths:
         return replace(self, **columns, **others)
 
 
+def is_unsure(outcomes: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+    """Whether the outcomes of a request differ; bool [n].
+
+    Args:
+        outcomes: equally likely lengths, rising; [n, OUTCOMES].
+    """
+    unsure: NDArray[np.bool_] = outcomes[:, 0] < outcomes[:, -1]
+    return unsure
+
+
 def log_normal_outcomes(
     mean: NDArray[np.number[Any]], spread: NDArray[np.floating[Any]]
 ) -> NDArray[np.float64]:

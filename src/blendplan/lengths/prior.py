@@ -10,6 +10,12 @@ from blendplan.lengths.protocol import stated_lengths
 from blendplan.requests.columns import Requests
 from blendplan.tree.prefix_tree import PrefixTree
 
+MEDIAN = 200.0
+"""Output length in tokens that half of the outputs exceed where nothing is known."""
+
+SIGMA = 1.1
+"""Standard deviation of the logarithm of such a length."""
+
 
 class PriorPredictor:
     """A log-normal output length, cut off at ``max_tokens``.
@@ -26,7 +32,7 @@ class PriorPredictor:
 
     takes_file = False
 
-    def __init__(self, median: float = 200.0, sigma: float = 1.1) -> None:
+    def __init__(self, median: float = MEDIAN, sigma: float = SIGMA) -> None:
         self.median = median
         self.sigma = sigma
 

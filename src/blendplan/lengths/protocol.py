@@ -46,6 +46,11 @@ class LengthPredictor(Protocol):
         ...
 
 
+def longest_outputs(max_tokens: NDArray[np.int32]) -> NDArray[np.float64]:
+    """Tokens that each output may have, infinite where ``max_tokens`` is -1; float64 [n]."""
+    return np.where(max_tokens < 0, np.inf, max_tokens.astype(np.float64))
+
+
 def stated_lengths(requests: Requests) -> NDArray[np.int32]:
     """Output length of each request as far as it is certain beforehand, else -1; int32 [n].
 

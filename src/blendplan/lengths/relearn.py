@@ -12,7 +12,8 @@ from blendplan.lengths.forest import LengthForest
 from blendplan.lengths.from_prompts import ended_or_cut_off
 from blendplan.lengths.learner import LengthLearner
 from blendplan.lengths.plausible import plausible_outputs
-from blendplan.lengths.predicted import OUTCOMES, Lengths
+from blendplan.lengths.predicted import OUTCOMES, Lengths, is_unsure
+from blendplan.lengths.protocol import longest_outputs
 
 # Most requests that are learned from.
 MOST_SAMPLES = 4000
@@ -48,9 +49,8 @@ class Relearner:
         self._given = features
         self._expected = expected
         self._max_tokens = max_tokens
-        sure = expected.outcomes[:, 0] == expected.outcomes[:, -1]
-        self._sampled = sure & ~expected.known
-        self._unsure = ~sure
+        self._unsure = is_unsure(expected.outcomes)
+        self._sampled = ~self._unsure & ~expected.known
 
     @cached_property
     def _features(self) -> NDArray[np.float32]:
@@ -123,6 +123,6 @@ class Relearner:
         unsure = self._unsure.copy()
         unsure[ended] = False
         left = np.flatnonzero(unsure)
-        caps = np.where(self._max_tokens < 0, np.inf, self._max_tokens.astype(np.float64))
-        predicted = learner.predict(self._features[left]).within(1.0, caps[left])
+        longest = longest_outputs(self._max_tokens[left])
+        predicted = learner.predict(self._features[left]).within(1.0, longest)
         return self._expected.certain(ended, generated[ended]).replaced(left, predicted)

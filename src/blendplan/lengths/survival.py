@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from blendplan.lengths.prior import MEDIAN, SIGMA
+
 FloatArray = NDArray[np.float64]
 
 # Bins for lengths that were seen, at most.
@@ -17,8 +19,6 @@ _BEYOND, _GROWTH = 16, 1.4
 # Samples that the prior counts as where some requests have not ended: next to nothing but for
 # lengths that few have reached.
 _PRIOR_SAMPLES = 0.5
-# Median and spread of the logarithm, see `PriorPredictor`.
-_PRIOR_MEDIAN, _PRIOR_SIGMA = 200.0, 1.1
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def bins_of(tokens: NDArray[np.int64], weights: FloatArray, censored: NDArray[np
         return Bins(upper, value)
     # Where only running requests have been so long, and beyond.
     longest = float(upper[-1]) if len(upper) else 0.0
-    most = max(longest, float(tokens.max()), 4.0 * _PRIOR_MEDIAN)
+    most = max(longest, float(tokens.max()), 4.0 * MEDIAN)
     least = max(longest, 1.0)
     between = least * (most / least) ** np.linspace(0.0, 1.0, _BEYOND + 1)
     ends = np.unique(np.rint(np.append(between, most * _GROWTH ** np.arange(1, _BEYOND + 1))))
@@ -106,7 +106,7 @@ def pooled(bins: Bins, place: NDArray[np.int64], weights: FloatArray) -> FloatAr
     """
     b = len(bins)
     shares = np.bincount(place, weights, 2 * b)
-    below = ndtr((np.log(bins.upper) - np.log(_PRIOR_MEDIAN)) / _PRIOR_SIGMA)
+    below = ndtr((np.log(bins.upper) - np.log(MEDIAN)) / SIGMA)
     counts_as = _PRIOR_SAMPLES if shares[b:].any() else 0.0
     prior = counts_as * np.diff(below, prepend=0.0)
     prior[-1] += counts_as * (1.0 - below[-1])

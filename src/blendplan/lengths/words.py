@@ -6,8 +6,6 @@ buckets. Latent semantic analysis (S. Deerwester and others, "Indexing by latent
 is looked at, so all requests teach it, not only those that have run.
 """
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from blendplan.kernels.kernel import kernel
+from blendplan.kernels.side_by_side import side_by_side
 from blendplan.requests.columns import Requests
 from blendplan.tree.prefix_tree import PrefixTree
 
@@ -68,23 +67,19 @@ def word_features(requests: Requests, tree: PrefixTree, components: int) -> NDAr
     rare, directions = _components(prompts, tree.order[places], components)
     features = np.zeros((len(requests), components), dtype=np.float32)
 
-    def fill(first: int) -> None:
-        part = slice(first, first + _CHUNK)
+    def fill(part: slice) -> None:
         buckets, offsets = _buckets(
             prompts.units, prompts.start[part], prompts.end[part], prompts.window
         )
         _project(buckets, offsets, rare, directions, features[part])
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(fill, range(0, len(requests), _CHUNK)))
+    side_by_side(len(requests), _CHUNK, fill)
     return features
 
 
 def prompts_of(requests: Requests, tree: PrefixTree) -> Prompts:
     """The prompts without the prefix that all of them share, as bytes where they are estimates."""
-    whole = np.flatnonzero(tree.request_end - tree.request_start == len(tree))
-    shared = int(tree.depth[whole[-1]])
-    start, end = requests.offsets[:-1] + shared, requests.offsets[1:]
+    start, end = requests.offsets[:-1] + tree.common_tokens, requests.offsets[1:]
     if not requests.estimated_tokens:
         return Prompts(requests.token_ids, start, end, WINDOW_TOKENS)
     # `estimate_tokens` packs four bytes into a token.

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.kernels.kernel import kernel
-from blendplan.lengths.predicted import OUTCOMES, Lengths
+from blendplan.lengths.predicted import OUTCOMES, Lengths, is_unsure
 from blendplan.offsets import offsets_of
 from blendplan.planfile.columns import ROWS_PER_BATCH, SCHEMA
 from blendplan.planfile.plan import Plan
@@ -143,7 +143,7 @@ def prompt_lists(requests: Requests, wanted: pa.Array) -> pa.Array:
 
 def _outcomes(outcomes: NDArray[np.float32]) -> pa.Array:
     """Equally likely lengths, list<float32> [m]; null where all are equal."""
-    unsure = outcomes[:, 0] < outcomes[:, -1]
+    unsure = is_unsure(outcomes)
     offsets = pa.array(offsets_of(OUTCOMES * unsure), pa.int32())
     values = pa.array(outcomes[unsure].ravel())
     return pa.ListArray.from_arrays(offsets, values, mask=pa.array(~unsure))

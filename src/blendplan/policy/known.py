@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blendplan.cost.step import StepTable, lower_hull
+from blendplan.lengths.predicted import is_unsure
 
 # Marginal price of a token, as a share of that in the best step, that counts as nearly as much.
 # Set under calibrated prices of the A100, like EFFICIENT.
@@ -111,17 +112,12 @@ class PolicyInput:
     @cached_property
     def unsure(self) -> NDArray[np.bool_]:
         """Whether the output length is not known; bool [n]."""
-        return self.outcomes[:, 0] < self.outcomes[:, -1]
+        return is_unsure(self.outcomes)
 
     @cached_property
     def output_squares(self) -> NDArray[np.float64]:
         """Expected square of the output length; float64 [n]."""
         return (self.outcomes**2).mean(axis=1)
-
-    @cached_property
-    def output_spread(self) -> NDArray[np.float64]:
-        """Standard deviation of the logarithm of the output length; float64 [n]."""
-        return np.log(self.outcomes).std(axis=1)
 
     @property
     def reads(self) -> NDArray[np.float64]:
