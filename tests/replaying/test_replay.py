@@ -146,8 +146,11 @@ def test_answers_of_a_sample_are_not_asked_for_again(made: Plan, tmp_path: Path)
         line["id"] = "batch_req_7"  # another file, other rows
         line["response"]["body"]["choices"][0]["text"] = "sampled"
     failed = {**some.pop(), "response": None, "error": {"code": "x", "message": "y"}}
+    refused = {**some.pop(), "error": None}
+    refused["response"] = {"status_code": 400, "body": {"error": {"message": "bad"}}}
     foreign = {**some[0], "custom_id": "somebody else's"}
-    first.write_text("".join(json.dumps(line) + "\n" for line in [*some, failed, foreign]))
+    lines = [*some, failed, refused, foreign]
+    first.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
     output = tmp_path / "results.jsonl"
     replayed = replay(made, output=output, already=first)

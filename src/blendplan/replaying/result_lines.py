@@ -72,18 +72,6 @@ def source_row(line: Mapping[str, Any]) -> int:
     return int(row) if row.isascii() and row.isdecimal() and len(row) < 20 else -1
 
 
-def failed(line: Mapping[str, Any]) -> bool:
-    """Whether a line reports an error instead of an answer."""
-    return line.get("error") is not None or line.get("response") is None
-
-
-def completion_tokens(line: Mapping[str, Any]) -> int:
-    """Generated tokens that a line reports, 0 for an error."""
-    response = line.get("response") or {}
-    usage = (response.get("body") or {}).get("usage") or {}
-    return int(usage.get("completion_tokens") or 0)
-
-
 def _line(
     row: int, custom_id: str, response: dict[str, Any] | None, error: dict[str, Any] | None
 ) -> bytes:

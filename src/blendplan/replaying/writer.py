@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from blendplan.engines.protocol import Finished, Refused
 from blendplan.errors import BlendplanError
-from blendplan.lengths.earlier_results import output_tokens_of
 from blendplan.planfile.rows import Work
 from blendplan.printable import show
 from blendplan.replaying import result_lines as results
 from blendplan.replaying.job import Job
 from blendplan.replaying.journal import Journal
+from blendplan.requests.batch_output import failed, length_of
 
 
 class ResultsWriter:
@@ -60,11 +60,11 @@ class ResultsWriter:
                     f"{self._journal.path} holds a line for request {show(line.get('custom_id'))}, "
                     f"which is not in this plan; delete the journal to start over"
                 )
-            if results.failed(line):
+            if failed(line):
                 errors = True
             else:
                 self._mark(row)
-                self._note_length(row, output_tokens_of(line))
+                self._note_length(row, length_of(line))
                 self._offsets[row] = offset
         if errors or self._journal.damaged:
             kept = self._answered()
@@ -90,8 +90,8 @@ class ResultsWriter:
                         f"this plan, or there twice; give another output path"
                     )
                 self._mark(row)
-                errors += results.failed(line)
-                answers += not results.failed(line)
+                errors += failed(line)
+                answers += not failed(line)
         if not self.done.all():
             raise BlendplanError(
                 f"{output} lacks {len(self._work.firsts) - len(self._answered())} requests of this "
@@ -120,11 +120,11 @@ class ResultsWriter:
         """
         taken = 0
         for row, line in self._lines_of(path):
-            if row is None or self.done[row] or results.failed(line):
+            if row is None or self.done[row] or failed(line):
                 continue
             source_row = int(self._work.source_row[row])
             self._append([row], [results.renamed(line, source_row=source_row)])
-            self._note_length(row, output_tokens_of(line))
+            self._note_length(row, length_of(line))
             taken += 1
         return taken
 
