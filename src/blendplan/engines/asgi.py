@@ -71,9 +71,9 @@ async def post(app: App, path: str, body: bytes, headers: dict[str, str]) -> Res
         await app(scope, receive, send)
     finally:
         gone.cancel()
-    content_type = next(
-        (value for name, value in sent[0].get("headers", []) if name.lower() == b"content-type"), b""
-    )
+    headers_back = {name.lower(): value for name, value in sent[0].get("headers", [])}
     return Response(
-        int(sent[0]["status"]), content_type, b"".join(part.get("body", b"") for part in sent[1:])
+        int(sent[0]["status"]),
+        headers_back.get(b"content-type", b""),
+        b"".join(part.get("body", b"") for part in sent[1:]),
     )

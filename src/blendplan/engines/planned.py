@@ -66,8 +66,8 @@ class PlannedAdmission:
         self._answer = plan.column("answer")
         self._firsts = np.flatnonzero(self._answer == 0)
         if session is None:
-            rows = np.arange(len(plan))
-            session = Session(rows, np.zeros(len(plan), dtype=np.int32))
+            none = np.zeros(len(plan), dtype=np.int32)
+            session = Session(np.arange(len(plan)), self._firsts, none)
         self._replan = session.replan
         self._lengths = session.ended.copy()
         self._alone = deque(session.alone)
@@ -274,8 +274,8 @@ class PlannedAdmission:
             if self._tell is None:
                 return
             report, now = self._report, time.monotonic()
-            news = report.wanted or report.began or report.ended or report.remarks
-            news = news or report.preemptions or (self._stopping and not self._told_idle)
+            news = bool(report.wanted or report.began or report.ended or report.remarks)
+            news |= report.preemptions > 0 or (self._stopping and not self._told_idle)
             if news or (report.steps and now - self._told_s > _REPORT_EVERY_S):
                 self._told_s = now
                 self._told_idle = self._stopping and not self._running

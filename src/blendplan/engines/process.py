@@ -17,7 +17,6 @@ import tempfile
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
 
 from blendplan.engines import link
 from blendplan.engines.front import ANSWERS, READY, REFUSED, StartFront

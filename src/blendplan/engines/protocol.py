@@ -136,14 +136,17 @@ class Report:
 
     def add(self, other: "Report") -> None:
         """Take up what happened after this report."""
-        for name in ("answers", "wanted", "began", "ended", "work", "remarks"):
-            getattr(self, name).extend(getattr(other, name))
+        self.answers += other.answers
+        self.wanted += other.wanted
+        self.began += other.began
+        self.ended += other.ended
         self.preemptions += other.preemptions
         self.steps += other.steps
-        for name in ("idle", "clock_s", "learned"):
-            value = getattr(other, name)
-            if value is not None:
-                setattr(self, name, value)
+        self.work += other.work
+        self.idle = self.idle if other.idle is None else other.idle
+        self.clock_s = self.clock_s if other.clock_s is None else other.clock_s
+        self.remarks += other.remarks
+        self.learned = self.learned if other.learned is None else other.learned
 
 
 @dataclass(frozen=True)

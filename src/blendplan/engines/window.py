@@ -42,4 +42,3 @@ class Window:
         """Send nothing more."""
         self._alone.clear()
         self._rest.clear()
-

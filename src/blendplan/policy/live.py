@@ -143,7 +143,7 @@ class LivePolicy:
         return -1 if place < 0 else int(self._left[place])
 
     def upcoming(self, count: int) -> NDArray[np.int64]:
-        """Rows that may be next, so that they can be made ready: about as many of each queue; int64.
+        """Rows that may be next, so that they can be made ready, of each queue; int64.
 
         In the order of the plan where the policy cannot tell.
 

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from blendplan.engines.protocol import (
     Answer,
     Ended,
@@ -21,6 +23,7 @@ from blendplan.engines.protocol import (
 from blendplan.errors import BlendplanError
 from blendplan.planfile.rows import Work
 from blendplan.replaying.asked import asked
+from blendplan.replaying.job import Job
 from blendplan.replaying.logs import Log
 from blendplan.replaying.stop import Stop
 from blendplan.replaying.tally import Tally
@@ -33,7 +36,7 @@ _MOST_DEATHS_IN_A_ROW = 8
 
 
 class _Sent(NamedTuple):
-    """A request that the engine has: how often it failed before, and since when it is there."""
+    """A request that the engine has, and since when."""
 
     request: EngineRequest
     sent_s: float
@@ -274,19 +277,20 @@ class ReplayLoop:
 
 
 def session_of(
-    work: Work, writer: ResultsWriter, first: Sequence[int], alone: Sequence[int], *, replan: bool
+    job: Job, writer: ResultsWriter, first: Sequence[int], alone: Sequence[int], *, replan: bool
 ) -> Session:
     """What is left of a run that has written so much.
 
     Args:
-        work: n sequences.
+        job: what is run.
         writer: knows what is done.
         first, alone, replan: as of `Session`.
     """
-    left = (~writer.done).nonzero()[0]
+    left = ~writer.done
+    in_order = job.order[left[job.order]]
     return Session(
-        left=left,
-        requests=left[work.answer[left] == 0],
+        left=np.flatnonzero(left),
+        requests=in_order[job.rows.answer[in_order] == 0],
         ended=writer.output_tokens.copy(),
         first=tuple(first),
         alone=tuple(alone),

@@ -33,9 +33,7 @@ class Tally:
     restarts: int = 0
     elapsed_s: float = 0.0
 
-    def add(
-        self, answers: int, prompt_tokens: int, cached_tokens: int, output_tokens: int
-    ) -> None:
+    def add(self, answers: int, prompt_tokens: int, cached_tokens: int, output_tokens: int) -> None:
         """Count one finished request, of so many sequences with a common prompt."""
         self.finished += 1
         self.prompt_tokens += answers * prompt_tokens

@@ -1,7 +1,7 @@
 """vLLM: its own server application in front, the plan's policy in its scheduler.
 
-`PlannedScheduler` is found here by its dotted name, ``blendplan.engines.vllm.PlannedScheduler``, for
-servers that users start themselves. Written for vLLM 0.32.
+`PlannedScheduler` is found here by its dotted name, for servers that users start themselves.
+Written for vLLM 0.32.
 """
 
 from typing import Any

@@ -70,7 +70,9 @@ def server_arguments(launch: Launch, folder: Path | None) -> Namespace:
     try:
         validate_parsed_serve_args(args)
     except (TypeError, ValueError) as error:
-        raise BlendplanError(f"vLLM refuses its arguments: {' '.join(str(error).split())}") from None
+        raise BlendplanError(
+            f"vLLM refuses its arguments: {' '.join(str(error).split())}"
+        ) from None
     return args
 
 
@@ -127,5 +129,3 @@ def _names(launch: Launch, name: str) -> bool:
 def _name(flag: str) -> str:
     """The argument that a flag of vLLM sets."""
     return flag.lstrip("-").removeprefix("no-").replace("-", "_")
-
-

@@ -1,8 +1,8 @@
 """`PlannedQueue`: vLLM's queue of waiting requests, in the order in which a plan's policy asks.
 
-vLLM's scheduler looks at the head of its queue while there is room (vllm/v1/core/sched/scheduler.py,
-`Scheduler.schedule`). The head of this one is what the policy would admit next, asked anew in each
-step; what vLLM itself put back, preempted or not ready yet, comes before it.
+vLLM's scheduler looks at the head of its queue while there is room (`Scheduler.schedule` in
+vllm/v1/core/sched/scheduler.py). The head of this one is what the policy would admit next, asked
+anew in each step; what vLLM itself put back, preempted or not ready yet, comes before it.
 """
 
 from collections import deque
@@ -18,7 +18,7 @@ from blendplan.engines.vllm.rows import Rows
 _MOST_SKIPPED = 32
 
 
-class PlannedQueue(RequestQueue):
+class PlannedQueue(RequestQueue):  # type: ignore[misc]
     """Waiting requests of a scheduler.
 
     Args:

@@ -23,7 +23,7 @@ from blendplan.engines.vllm.watch import StepWatch
 from blendplan.hardware.engine_limits import EngineLimits
 
 
-class PlannedScheduler(AsyncScheduler):
+class PlannedScheduler(AsyncScheduler):  # type: ignore[misc]
     """A scheduler that admits in the order of a plan.
 
     The plan is named in ``additional_config``: see `SchedulerOptions`.
@@ -37,7 +37,7 @@ class PlannedScheduler(AsyncScheduler):
         options = SchedulerOptions.of(self.vllm_config.additional_config)
         self._pool = self.kv_cache_manager.block_pool
         self._tokens_per_block = int(self.cache_config.block_size)
-        self._most_tokens = int(self.max_num_scheduled_tokens)
+        self._most_tokens: int = self.max_num_scheduled_tokens
         # Block 0 is a placeholder that no request gets.
         limits = EngineLimits(
             kv_tokens=(self._pool.num_gpu_blocks - 1) * self._tokens_per_block,
@@ -59,7 +59,11 @@ class PlannedScheduler(AsyncScheduler):
     def add_request(self, request: Request) -> None:
         """As vLLM's; the policy is told that the request is there."""
         self._rows.of(request)
-        if self._spares_seeds and request.sampling_params and request.sampling_params.seed is not None:
+        if (
+            self._spares_seeds
+            and request.sampling_params
+            and request.sampling_params.seed is not None
+        ):
             self._seeded.add(request.request_id)
         super().add_request(request)
 
