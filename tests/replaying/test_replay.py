@@ -99,7 +99,7 @@ def test_lines_have_the_shape_of_the_request(tmp_path: Path) -> None:
     assert chat["response"]["status_code"] == 200
     assert chat["response"]["request_id"]
     body = chat["response"]["body"]
-    assert (body["object"], body["model"]) == ("chat.completion", "m")
+    assert (body["object"], body["model"]) == ("chat.completion", "llama-3.1-8b")
     assert body["choices"][0]["message"]["role"] == "assistant"
     body = text["response"]["body"]
     assert (body["object"], body["model"]) == ("text_completion", "llama-3.1-8b")
@@ -168,8 +168,8 @@ def test_a_request_longer_than_the_cache_is_an_error_line(tmp_path: Path) -> Non
     assert (replayed.tally.finished, replayed.tally.failed) == (2, 1)
     assert_each_once(made, tmp_path / "results.jsonl")
     error = lines_of(tmp_path / "results.jsonl")[1]
-    assert error["response"] is None
-    assert error["error"]["code"] == "context_length_exceeded"
+    assert error["response"] == {"status_code": 400, "request_id": "req_1", "body": None}
+    assert "longer than the KV cache" in error["error"]["error"]["message"]
 
 
 def test_logs_tell_what_happened(made: Plan, tmp_path: Path) -> None:

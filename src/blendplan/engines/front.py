@@ -69,25 +69,21 @@ async def serve(pipe: Connection, start: StartFront) -> int:
                 return
             outbox.put(answered)
 
-        def read() -> None:
-            try:
-                while pipe.poll():
-                    asked = pickle.loads(pipe.recv_bytes())
-                    if asked is None:
-                        raise EOFError
-                    for request in asked:
-                        task = loop.create_task(answer(request))
-                        tasks.add(task)
-                        task.add_done_callback(tasks.discard)
-            except (EOFError, OSError):
-                loop.remove_reader(pipe.fileno())
-                if not ended.done():
-                    ended.set_result(0)
+        def begin(requests: list[EngineRequest]) -> None:
+            for request in requests:
+                task = loop.create_task(answer(request))
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
+
+        def hang_up() -> None:
+            if not ended.done():
+                ended.set_result(0)
 
         # Sending may have to wait for the parent, which may be waiting to send itself.
         sender = threading.Thread(target=_send, args=(pipe, outbox), daemon=True)
         sender.start()
-        loop.add_reader(pipe.fileno(), read)
+        reader = threading.Thread(target=_read, args=(pipe, loop, begin, hang_up), daemon=True)
+        reader.start()
         try:
             return await ended
         finally:
@@ -95,6 +91,20 @@ async def serve(pipe: Connection, start: StartFront) -> int:
                 task.cancel()
             outbox.put(None)
             sender.join()
+
+
+def _read(
+    pipe: Connection,
+    loop: asyncio.AbstractEventLoop,
+    begin: Callable[[list[EngineRequest]], None],
+    hang_up: Callable[[], None],
+) -> None:
+    """Hand what the parent sends to the loop."""
+    with contextlib.suppress(EOFError, OSError):
+        while (requests := pickle.loads(pipe.recv_bytes())) is not None:
+            loop.call_soon_threadsafe(begin, requests)
+    with contextlib.suppress(RuntimeError):  # the loop has ended by itself
+        loop.call_soon_threadsafe(hang_up)
 
 
 async def _answer(front: Front, request: EngineRequest) -> Answer:

@@ -24,15 +24,13 @@ from blendplan.engines.replanning import Replanning
 from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.planfile.plan import Plan
 from blendplan.planfile.rerun import every_steps, reviser_of
-from blendplan.policy.live import DONE, WAITING, LivePolicy
+from blendplan.policy.live import WAITING, LivePolicy
 
 # Seconds that a plan's next request is waited for while others are there.
 WAIT_S = 1.0
 # Rows of each queue of the policy that are sent ahead, at least.
 _AHEAD = 256
 _REPORT_EVERY_S = 0.1
-# The policy is made anew at most this share of the time.
-_ANEW_SHARE = 0.05
 
 
 class PlannedAdmission:
@@ -83,8 +81,8 @@ class PlannedAdmission:
         self._began_anything = False
         self._stopping = False
         self._waiting_since: float | None = None
-        self._overtaken = False
-        self._anew_after_s = 0.0
+        self._past: set[int] = set()
+        self._lost: set[int] = set()
         self._report = Report()
         self._told_s = 0.0
         self._told_idle = False
@@ -118,6 +116,7 @@ class PlannedAdmission:
             if self._answer[row] == 0:
                 self._missing.discard(row)
             self._here.add(row)
+            self._past.discard(row)
             if row - int(self._answer[row]) in self._alone:
                 return
             if self._policy is None or self._policy.status(row) != WAITING:
@@ -167,12 +166,12 @@ class PlannedAdmission:
                 if self._strangers[0] in self._here:
                     return self._strangers[0]
                 self._strangers.popleft()
-            row = -1 if self._policy is None else self._policy.next_row()
+            row = self._next_of_policy()
             if row < 0:
                 return -1
             if row in self._here:
                 self._waiting_since = None
-                return self._policy_anew(row) if self._overtaken else row
+                return row
             if self._tell is not None:
                 self._ask_ahead()
                 return -1
@@ -185,11 +184,10 @@ class PlannedAdmission:
             self._running.add(row)
             self._began_anything = True
             self._begun_since_asked += 1
-            if self._planned(row) and self._policy.next_row() == row:  # type: ignore[union-attr]
+            if row == self._next_of_policy():
                 self._policy.admitted(row)  # type: ignore[union-attr]
             else:
                 self._out_of_turn.add(row)
-                self._overtaken = self._overtaken or self._planned(row)
             if row < len(self._answer) and self._answer[row] == 0:
                 self._report.began.append(row)
 
@@ -197,12 +195,14 @@ class PlannedAdmission:
         """A running sequence lost its KV cache and waits in the engine."""
         with self._lock:
             self._report.preemptions += 1
+            self._lost.add(row)
             if row not in self._out_of_turn and self._policy is not None:
                 self._policy.preempted([row])
 
     def resumed(self, row: int) -> None:
         """A preempted sequence was given room again."""
         with self._lock:
+            self._lost.discard(row)
             if row not in self._out_of_turn and self._policy is not None:
                 self._policy.resumed([row])
 
@@ -212,6 +212,7 @@ class PlannedAdmission:
         with self._lock:
             begun = row in self._running
             self._running.discard(row)
+            self._lost.discard(row)
             self._here.discard(row)
             if row >= len(self._answer):
                 self._out_of_turn.discard(row)
@@ -219,10 +220,11 @@ class PlannedAdmission:
             self._report.ended.append(ended)
             if begun:
                 self._lengths[row] = output_tokens
-            if row in self._out_of_turn:
-                self._out_of_turn.discard(row)
-            else:
-                self._past(row)
+            if self._planned(row):
+                self._past.add(row)
+            elif begun and row not in self._out_of_turn:
+                self._policy.finished([row])  # type: ignore[union-attr]
+            self._out_of_turn.discard(row)
             if self._alone and self._over(self._alone[0], row):
                 self._alone.popleft()
 
@@ -240,7 +242,8 @@ class PlannedAdmission:
                 for row in self.rows_of(first):
                     if row not in self._running:
                         self._here.discard(row)
-                        self._past(row)
+                        if self._planned(row):
+                            self._past.add(row)
             self._begun_since_asked += len(rows)
             if 4 * self._begun_since_asked >= self._ahead:
                 self._ask_ahead()
@@ -300,13 +303,23 @@ class PlannedAdmission:
             and self._policy.status(row) == WAITING
         )
 
-    def _past(self, row: int) -> None:
-        """Tell the policy that a row is done, whether it ran or not."""
-        if self._policy is None or self._policy.status(row) == DONE:
-            return
-        if self._policy.status(row) == WAITING:
-            self._policy.admitted(row)
-        self._policy.finished([row])
+    def _next_of_policy(self) -> int:
+        """The policy's next row; it is told of those that are past or began out of turn."""
+        if self._policy is None:
+            return -1
+        while (row := self._policy.next_row()) >= 0:
+            if row in self._past:
+                self._past.discard(row)
+                self._policy.admitted(row)
+                self._policy.finished([row])
+            elif row in self._out_of_turn:
+                self._out_of_turn.discard(row)
+                self._policy.admitted(row)
+                if row in self._lost:
+                    self._policy.preempted([row])
+            else:
+                return row
+        return -1
 
     def _may_begin(self) -> bool:
         """The first step waits for the requests that were asked for, if not too long."""
@@ -340,29 +353,6 @@ class PlannedAdmission:
         while self._in_order and self._in_order[0] not in self._here:
             heapq.heappop(self._in_order)
         return self._in_order[0] if self._in_order else -1
-
-    def _policy_anew(self, row: int) -> int:
-        """The next row of a policy that knows who went out of turn: over all that is left.
-
-        Rarely, as it takes a while: until then the requests that are there go on in order.
-        """
-        started = time.monotonic()
-        if started < self._anew_after_s:
-            return self._in_its_place() if self._in_order else row
-        status = self._policy.status  # type: ignore[union-attr]
-        rows = np.arange(len(self._answer))
-        waiting = np.array([status(one) == WAITING for one in rows.tolist()])
-        waiting[[one for one in self._out_of_turn if one < len(rows)]] = False
-        waiting &= self._lengths == 0
-        # A request whose answers have begun in part stays out of it.
-        whole = np.minimum.reduceat(waiting, self._firsts)
-        left = rows[np.repeat(whole, np.diff(self._firsts, append=len(rows))) & waiting]
-        self._out_of_turn.update(self._running)
-        self._make_policy(left)
-        self._overtaken = False
-        self._anew_after_s = started + (time.monotonic() - started) / _ANEW_SHARE
-        first = -1 if self._policy is None else self._policy.next_row()
-        return first if first in self._here else -1
 
     def _make_policy(self, left: NDArray[np.int64]) -> None:
         """The policy over rows that are left, and what learns for it."""

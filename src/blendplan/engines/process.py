@@ -38,7 +38,8 @@ _TAIL_BYTES = 100_000
 # A link that somebody put at the name of the log is not written through.
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
 _ERROR_CHARACTERS = 300
-_EXCEPTION = re.compile(r"(\w+\.)*\w*(Error|Exception): .")
+# With what engines write before a line: process, level, time, place.
+_EXCEPTION = re.compile(r"(?:.*?\] )?((?:\w+\.)*\w*(?:Error|Exception): .*)")
 _CHILD = "from blendplan.engines.front import main; main()"
 _WAIT_S = 1.0
 _WINDOW = 256
@@ -73,7 +74,8 @@ class EngineProcess:
     ) -> None:
         self.log = log or _temporary_log()
         # An engine that died before this one may have said why.
-        self._keep_log = self.log.exists() and self.log.stat().st_size > 0
+        self._log_begins = self.log.stat().st_size if self.log.exists() else 0
+        self._keep_log = self._log_begins > 0
         self._line: Connection | None = None
         self._window: Window | None = None
         self._death: str | None = None
@@ -131,7 +133,9 @@ class EngineProcess:
                     if kind == REFUSED:
                         self._forget_log()
                         raise BlendplanError(content)
-                    raise EngineDiedError(content + self._where_it_printed())
+                    cause = self._first_error()
+                    cause = f"; {cause}" if cause and cause not in content else ""
+                    raise EngineDiedError(content + cause + self._where_it_printed())
         except (EOFError, OSError):
             raise EngineDiedError(self._obituary() + self._where_it_printed()) from None
         except KeyboardInterrupt:
@@ -236,7 +240,7 @@ class EngineProcess:
         ended = f"ended with exit code {code}"
         if code < 0:
             ended = f"was killed by {signal.Signals(-code).name}"
-        reason = _last_error(self.log)
+        reason = self._first_error()
         return f"the engine {ended} ({reason})" if reason else f"the engine {ended}"
 
     def _kill(self) -> None:
@@ -258,18 +262,18 @@ class EngineProcess:
         self._forget_log()
         return ""
 
+    def _first_error(self) -> str:
+        """The first line of what it printed that reads like an exception: others follow from it."""
+        with contextlib.suppress(OSError), self.log.open("rb") as log:
+            log.seek(max(self._log_begins, log.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            for line in log.read().decode(errors="replace").splitlines():
+                if found := _EXCEPTION.match(line):
+                    return found[1][:_ERROR_CHARACTERS]
+        return ""
+
     def _forget_log(self) -> None:
         if not self._keep_log:
             self.log.unlink(missing_ok=True)
-
-
-def _last_error(log: Path) -> str:
-    """The last line of an engine's output that reads like an exception; empty if none does."""
-    with contextlib.suppress(OSError):
-        lines = log.read_bytes()[-_TAIL_BYTES:].decode(errors="replace").splitlines()
-        errors = [line for line in lines if _EXCEPTION.match(line)]
-        return errors[-1][:_ERROR_CHARACTERS] if errors else ""
-    return ""
 
 
 def _temporary_log() -> Path:

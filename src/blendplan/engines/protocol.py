@@ -38,12 +38,14 @@ class EngineRequest:
         url: path on the engine's server, such as ``/v1/chat/completions``.
         body: what is posted there, JSON.
         answers: sequences that it runs, ``n`` of them or more. They have the rows from ``row`` on.
+        output_tokens: known output length of each, which the body asks for; -1 if unknown.
     """
 
     row: int
     url: str
     body: bytes
     answers: int = 1
+    output_tokens: int = -1
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ would: so a replay of a plan takes exactly the planned steps.
 """
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -39,7 +40,7 @@ class SimulatedEngine:
         plan: whose policy is asked.
         session: what is left of it.
         workload: all requests that may be submitted; rows are theirs. They generate the output
-            lengths that it says.
+            lengths that it says, unless a request knows its own.
         limits: limits of the engine.
         table: price of a step.
         log_steps: report the work of each step.
@@ -64,6 +65,7 @@ class SimulatedEngine:
         self._table = table
         self._log_steps = log_steps
         self._answer = plan.column("answer")
+        self._model = str(plan.metadata["model"])
         self._report = Report()
         self._engine = steps.idle_engine(
             workload.prompt_tokens, workload.output_tokens.copy(), limits
@@ -85,6 +87,8 @@ class SimulatedEngine:
         """Take one simulated step, unless requests are still to come that it depends on."""
         for request in requests:
             rows = range(request.row, request.row + request.answers)
+            if request.output_tokens > 0:
+                self._engine.output_tokens[rows.start : rows.stop] = request.output_tokens
             if all(map(self._ever_fits, rows)):
                 self._sent[request.row] = _Sent(request, len(rows))
                 for row in rows:
@@ -181,7 +185,7 @@ class SimulatedEngine:
         sent.completion_tokens += tokens
         if not sent.left:
             del self._sent[first]
-            body = _body(sent, int(engine.prompt_tokens[row]))
+            body = _body(sent, int(engine.prompt_tokens[row]), self._model)
             self._report.answers.append(Answer(first, 200, body))
 
 
@@ -195,7 +199,12 @@ class _Sent:
     completion_tokens: int = 0
 
 
-def _body(sent: _Sent, prompt_tokens: int) -> bytes:
+def created() -> int:
+    """When an answer was made, in Unix seconds."""
+    return int(time.time())
+
+
+def _body(sent: _Sent, prompt_tokens: int, model: str) -> bytes:
     """What a server would answer, without words."""
     chat = sent.request.url.endswith("/chat/completions")
     content = {"message": {"role": "assistant", "content": ""}} if chat else {"text": ""}
@@ -204,8 +213,8 @@ def _body(sent: _Sent, prompt_tokens: int) -> bytes:
     body = {
         "id": f"{'chatcmpl' if chat else 'cmpl'}-{sent.request.row}",
         "object": "chat.completion" if chat else "text_completion",
-        "created": 0,
-        "model": "simulated",
+        "created": created(),
+        "model": model,
         "choices": [
             {"index": index, **content, "logprobs": None, "finish_reason": "length"}
             for index in range(sent.request.answers)

@@ -45,7 +45,9 @@ def asked(rows: Work, row: int) -> EngineRequest:
         cap = {"max_completion_tokens": known} if "max_completion_tokens" in body else {}
         body = {"ignore_eos": True, **body, "max_tokens": known, **cap}
     body.pop("output_tokens", None)
-    return EngineRequest(row, _url(fields, body), json.dumps(body).encode(), answers)
+    return EngineRequest(
+        row, _url(fields, body), json.dumps(body).encode(), answers, known if known > 0 else -1
+    )
 
 
 def _with_prompt(rows: Work, row: int, body: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,12 +22,13 @@ from blendplan.engines.protocol import (
 )
 from blendplan.errors import BlendplanError
 from blendplan.planfile.rows import Work
+from blendplan.printable import show
 from blendplan.replaying.asked import asked
 from blendplan.replaying.job import Job
 from blendplan.replaying.logs import Log
 from blendplan.replaying.stop import Stop
 from blendplan.replaying.tally import Tally
-from blendplan.replaying.usage import usage_of
+from blendplan.replaying.usage import message_of, usage_of
 from blendplan.replaying.writer import ResultsWriter
 from blendplan.requests.record import BadRecordError
 
@@ -92,6 +93,7 @@ class ReplayLoop:
         self._began: set[int] = set()
         self._ended: dict[int, list[Ended]] = {}
         self._failures: dict[int, int] = {}
+        self._refusals: set[int] = set()
         self._deaths_in_a_row = 0
         self._started_s = 0.0
         self._clock_s: float | None = None
@@ -175,6 +177,7 @@ class ReplayLoop:
             else:
                 self._leave(answer.row)
                 refused.append(answer)
+                self._tell_refusal(answer)
         self._write(good)
         for answer in refused:
             self._tally.failed += 1
@@ -182,6 +185,15 @@ class ReplayLoop:
         if refused:
             self._engine.pass_over([answer.row for answer in refused])
         return again
+
+    def _tell_refusal(self, answer: Answer) -> None:
+        """Say what a server refuses, once for each status: often it is the same for all."""
+        if answer.status not in self._refusals:
+            self._refusals.add(answer.status)
+            self._remark(
+                f"request {show(self._work.request_id(answer.row))} was refused with status "
+                f"{answer.status}: {message_of(answer.body)}"
+            )
 
     def _write(self, answers: Sequence[Answer]) -> None:
         if not answers:

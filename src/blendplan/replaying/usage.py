@@ -1,7 +1,11 @@
-"""`usage_of`: how many tokens an answer says that it took."""
+"""What an answer of a server says of itself: how many tokens it took, or what was wrong."""
 
 import json
 from typing import Any, NamedTuple
+
+from blendplan.printable import printable
+
+_LONGEST_MESSAGE = 300
 
 
 class Usage(NamedTuple):
@@ -34,3 +38,11 @@ def usage_of(body: bytes) -> Usage:
 
 def _count(value: Any) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def message_of(body: bytes) -> str:
+    """What a server says is wrong, in one line of bounded length."""
+    said = json.loads(body)
+    while isinstance(said, dict):
+        said = said.get("message") or said.get("error") or said.get("detail") or json.dumps(said)
+    return printable(" ".join(str(said).split()))[:_LONGEST_MESSAGE]

@@ -1,5 +1,6 @@
 """How vLLM is started for a plan: its own command line, as a user would write it."""
 
+import json
 from argparse import Namespace
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -55,16 +56,13 @@ def server_arguments(launch: Launch, folder: Path | None) -> Namespace:
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
     parser = _Parser(make_arg_parser(FlexibleArgumentParser(add_help=False)))
-    args = parser.read(["--model", launch.model, *launch.flags])
+    words = [word for item in launch.arguments.items() for word in parser.words(*item)]
+    words += launch.flags
+    args = parser.read(["--model", launch.model, *words])
     given = own_arguments(launch, folder)
     for name, value in given.items():
-        if not parser.mentions(name, launch.flags):
+        if not parser.mentions(name, words):
             setattr(args, name, value)
-    for name, value in launch.arguments.items():
-        if not hasattr(args, name):
-            hint = did_you_mean(name, list(vars(args))) or "see vllm serve --help"
-            raise BlendplanError(f"vLLM has no engine argument {name!r}; {hint}")
-        setattr(args, name, value)
     if folder is not None:
         _keep_the_scheduler(args, given)
     try:
@@ -100,13 +98,29 @@ class _Parser:
     def read(self, words: Iterable[str]) -> Namespace:
         def refuse(message: str) -> None:
             raise BlendplanError(
-                f"vLLM does not understand what stands after --: {' '.join(message.split())}; "
+                f"vLLM does not understand its arguments: {' '.join(message.split())}; "
                 "see vllm serve --help"
             )
 
         self._parser.error = refuse
         args: Namespace = self._parser.parse_args(list(words))
         return args
+
+    def words(self, name: str, value: Any) -> list[str]:
+        """An argument given by name as words of the command line, so that it is read as there.
+
+        Raises:
+            BlendplanError: there is no such argument.
+        """
+        actions = {action.dest: action for action in self._parser._actions}
+        if name not in actions:
+            hint = did_you_mean(name, list(actions)) or "see vllm serve --help"
+            raise BlendplanError(f"vLLM has no engine argument {name!r}; {hint}")
+        flag = "--" + name.replace("_", "-")
+        if isinstance(value, bool) and actions[name].nargs == 0:
+            return [flag if value else f"--no-{flag[2:]}"]
+        values = value if isinstance(value, list) and actions[name].nargs else [value]
+        return [flag, *(one if isinstance(one, str) else json.dumps(one) for one in values)]
 
     def mentions(self, name: str, flags: Iterable[str]) -> bool:
         """Whether the user's flags set an argument."""

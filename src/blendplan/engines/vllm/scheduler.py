@@ -37,7 +37,8 @@ class PlannedScheduler(AsyncScheduler):  # type: ignore[misc]
         options = SchedulerOptions.of(self.vllm_config.additional_config)
         self._pool = self.kv_cache_manager.block_pool
         self._tokens_per_block = int(self.cache_config.block_size)
-        self._most_tokens: int = self.max_num_scheduled_tokens
+        config = self.scheduler_config
+        self._most_tokens = int(config.max_num_scheduled_tokens or config.max_num_batched_tokens)
         # Block 0 is a placeholder that no request gets.
         limits = EngineLimits(
             kv_tokens=(self._pool.num_gpu_blocks - 1) * self._tokens_per_block,
