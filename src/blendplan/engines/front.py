@@ -14,10 +14,11 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from typing import Any
 
 from blendplan.engines.asgi import App, post
 from blendplan.engines.protocol import Answer, Capacity, EngineRequest
@@ -37,11 +38,13 @@ class Front:
         app: the application.
         capacity: limits of the engine.
         alive: whether the engine behind the application lives.
+        defaults: fields for bodies that do not have them.
     """
 
     app: App
     capacity: Capacity
     alive: Callable[[], bool]
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
 StartFront = Callable[[], AbstractAsyncContextManager[Front]]
@@ -109,8 +112,11 @@ def _read(
 
 async def _answer(front: Front, request: EngineRequest) -> Answer:
     headers = {"x-request-id": REQUEST_ID.format(row=request.row)}
+    body = request.body
+    if front.defaults:
+        body = json.dumps({**front.defaults, **json.loads(body)}).encode()
     try:
-        response = await post(front.app, request.url, request.body, headers)
+        response = await post(front.app, request.url, body, headers)
     except Exception as error:
         traceback.print_exc()
         return Answer(request.row, 500, _error(500, one_line(error)))

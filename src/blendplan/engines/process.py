@@ -160,13 +160,15 @@ class EngineProcess:
         if self._death is not None and not (self._report.answers or self._report.began):
             raise EngineDiedError(self._death)
         if self._window is not None:
-            self._report.wanted.extend(self._window.next(len(self._report.answers)))
+            self._window.done(answer.row for answer in self._report.answers)
+            self._report.wanted.extend(self._window.next())
         return self._taken()
 
     def pass_over(self, rows: Sequence[int]) -> None:
         """Wait no longer for requests that were wanted."""
         if self._window is not None:
-            self._report.wanted.extend(self._window.next(len(rows)))
+            self._window.done(rows)
+            self._report.wanted.extend(self._window.next())
         self._tell(link.PASS_OVER, list(rows))
 
     def stop(self) -> None:

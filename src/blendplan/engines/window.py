@@ -1,6 +1,7 @@
 """`Window`: requests in a fixed order, for an engine that no policy is asked in."""
 
 from collections import deque
+from collections.abc import Iterable
 
 from blendplan.engines.protocol import Session
 
@@ -19,23 +20,21 @@ class Window:
         self._alone = deque(session.alone)
         self._rest = deque([*session.first, *rest])
         self._size = size
-        self._out = 0
+        self._out: set[int] = set()
         self._runs_alone = False
 
-    def next(self, left: int = 0) -> list[int]:
-        """Rows to send now.
+    def done(self, rows: Iterable[int]) -> None:
+        """These have left the engine, or will never come to it."""
+        self._out.difference_update(rows)
 
-        Args:
-            left: requests that have left the engine, or need not be sent, since the last call.
-        """
-        self._out -= left
-        if self._alone or self._runs_alone:
-            rows = [] if self._out or not self._alone else [self._alone.popleft()]
-            self._runs_alone = bool(rows or self._out)
-        if not self._runs_alone:
-            count = min(len(self._rest), self._size - self._out)
-            rows = [self._rest.popleft() for _ in range(count)]
-        self._out += len(rows)
+    def next(self) -> list[int]:
+        """Rows to send now."""
+        if self._runs_alone and self._out:
+            return []
+        self._runs_alone = bool(self._alone)
+        queue, size = (self._alone, 1) if self._alone else (self._rest, self._size)
+        rows = [queue.popleft() for _ in range(min(len(queue), size - len(self._out)))]
+        self._out.update(rows)
         return rows
 
     def stop(self) -> None:

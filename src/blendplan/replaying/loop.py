@@ -257,15 +257,12 @@ class ReplayLoop:
         self._tally.restarts += 1
         # What waited in the engine did it no harm, unless nothing had begun.
         suspects = [row for row in self._sent if row in self._began] or list(self._sent)
-        first: list[int] = []
-        alone: list[int] = []
         for row in suspects:
             if not self._may_try_again(row):
                 self._write_error(row, "engine_died", str(death))
-            elif self._retries > 0 and self._failures[row] == self._retries:
-                alone.append(row)
-            else:
-                first.append(row)
+        failed = [row for row in self._failures if not self._writer.done[row]]
+        alone = [row for row in failed if self._failures[row] == self._retries]
+        first = [row for row in failed if self._failures[row] < self._retries]
         self._sent.clear()
         self._began.clear()
         self._ended.clear()

@@ -56,7 +56,9 @@ async def vllm_front(launch: Launch, folder: Path | None) -> AsyncIterator[Front
             graph_sizes=list(config.compilation_config.cudagraph_capture_sizes or []),
             version=f"vllm {vllm.__version__}",
         )
-        yield Front(app, capacity, lambda: not client.errored)
+        # Without a tokenizer there is no text to answer with.
+        defaults = {"return_token_ids": True} if args.skip_tokenizer_init else {}
+        yield Front(app, capacity, lambda: not client.errored, defaults)
 
 
 def _front(launch: Launch, folder: Path | None) -> StartFront:
