@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,7 @@ def altered(line: bytes, **fields: object) -> bytes:
     return json.dumps({**json.loads(line), **fields}).encode()
 
 
-DAMAGE = {
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "cut": lambda line: line[:-9],
     "another row": lambda line: altered(line, id="batch_req_999999"),
     "absurd row": lambda line: altered(line, id="batch_req_" + "9" * 30_000),
