@@ -74,6 +74,8 @@ def test_a_file_cut_anywhere_keeps_its_whole_lines(
     journal.lines_path.write_bytes(content[:cut] + b"\0" * zeros)
 
     whole = content[first:cut].count(b"\n")
+    if not zeros and content[cut : cut + 1] == b"\n":
+        whole += 1  # but for its line end, which it gets
     with Journal(output, order, RUN) as journal:
         assert rows(list(journal.resume(row_of))) == list(range(whole))
         journal.append([line(99)])

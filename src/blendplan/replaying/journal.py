@@ -15,7 +15,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -180,7 +180,7 @@ class Journal:
             self._unsynced = False
         self._synced_s = time.monotonic()
 
-    def complete(self, offsets: list[int]) -> None:
+    def complete(self, offsets: Iterable[int]) -> None:
         """Put the results where they belong and remove the journal.
 
         Args:
@@ -196,7 +196,7 @@ class Journal:
         self.path.with_name(self.path.name + ".partial").unlink(missing_ok=True)
         self.close()
 
-    def rewrite(self, offsets: list[int]) -> list[int]:
+    def rewrite(self, offsets: Iterable[int]) -> list[int]:
         """Keep only the lines at these ascending offsets; their new offsets.
 
         A run that tries failed requests again drops their old error lines with it. Damaged lines

@@ -58,7 +58,7 @@ class ResultsWriter:
         if superfluous or self._journal.damaged:
             kept = self._answered()
             kept = kept[np.argsort(self._offsets[kept])]
-            self._offsets[kept] = self._journal.rewrite(self._offsets[kept].tolist())
+            self._offsets[kept] = self._journal.rewrite(map(int, self._offsets[kept]))
         return len(self._answered())
 
     def recognise(self, output: Path) -> tuple[int, int]:
@@ -180,7 +180,7 @@ class ResultsWriter:
         if self._journal is not None:
             firsts = self._work.firsts
             order = firsts[np.argsort(self._work.source_row[firsts])]
-            self._journal.complete(self._offsets[order].tolist())
+            self._journal.complete(map(int, self._offsets[order]))
 
     def close(self) -> None:
         """Let go of the journal; it stays for the next session if there is anything in it."""
