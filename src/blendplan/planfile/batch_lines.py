@@ -60,36 +60,67 @@ def batch_line(
     fields = {} if line is None else parse_line(line)
     is_plain = fields.get("body") is None
     outside = {} if is_plain else fields
-    body = _parameters(fields) if is_plain else fields["body"]
-    if not isinstance(body, dict):
-        raise BadRecordError(f'"body" is {show(body)}; it must be a JSON object')
-    if line is None:
-        body |= {} if max_tokens is None else {"max_tokens": max_tokens}
-        body |= {"n": answers} if answers > 1 else {}
+    url, asking = request_in(
+        fields, prompt, answers=answers, max_tokens=max_tokens, stated=line is not None
+    )
     added: dict[str, Any] = {} if priority is None else {"priority": priority}
-    if model is not None and body.get("model") is None:
+    if model is not None and asking.get("model") is None:
         added["model"] = model
-    asking = _with_prompt(body, outside.get("url"), prompt)
-    if line is not None and asking is body and all(outside.get(key) for key in _OUTSIDE):
+    if (
+        line is not None
+        and asking is outside.get("body")
+        and all(outside.get(key) for key in _OUTSIDE)
+    ):
         own = (
             None
-            if b"\n" in line or added.keys() & body.keys()
+            if b"\n" in line or added.keys() & asking.keys()
             else _spliced(line, [_beginning(added)])
         )
         if own is not None:
             return own
     stated = fields.get("id") if fields.get("custom_id") is None else fields["custom_id"]
-    endpoint = "/v1/completions" if asking.get("messages") is None else "/v1/chat/completions"
     whole = {
         "custom_id": name if stated is None else stated,
         "method": outside.get("method") or "POST",
-        "url": outside.get("url") or endpoint,
+        "url": url,
         "body": asking | added,
     }
     whole |= {key: value for key, value in outside.items() if key not in {*_OUTSIDE, "id"}}
     if is_plain and output_tokens is not None:
         whole["output_tokens"] = output_tokens
     return _encoded(whole)
+
+
+def request_in(
+    fields: Mapping[str, Any],
+    prompt: NDArray[np.int32] | None,
+    *,
+    answers: int = 1,
+    max_tokens: int | None = None,
+    stated: bool = True,
+) -> tuple[str, dict[str, Any]]:
+    """The URL and the body that a line amounts to, the body itself where it is one.
+
+    Args:
+        fields: of a batch line or a plain one.
+        prompt: its token ids, for a line without a prompt; int32 [p].
+        answers, max_tokens: what it asks for, where nothing is ``stated``.
+        stated: whether there was a line.
+
+    Raises:
+        BadRecordError: the line is no request, or there is no prompt.
+    """
+    is_plain = fields.get("body") is None
+    body = _parameters(fields) if is_plain else fields["body"]
+    if not isinstance(body, dict):
+        raise BadRecordError(f'"body" is {show(body)}; it must be a JSON object')
+    if not stated:
+        body |= {} if max_tokens is None else {"max_tokens": max_tokens}
+        body |= {"n": answers} if answers > 1 else {}
+    url = None if is_plain else fields.get("url")
+    asking = _with_prompt(body, url, prompt)
+    endpoint = "/v1/completions" if asking.get("messages") is None else "/v1/chat/completions"
+    return url or endpoint, asking
 
 
 def _parameters(fields: Mapping[str, Any]) -> dict[str, Any]:
