@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from blendplan.cost.machine import Machine
 from blendplan.hardware.lookup import model_names
@@ -21,7 +22,6 @@ def describe(
     """Everything a plan says of itself besides its rows; JSON values only, and deterministic."""
     run, bound = prediction.run, prediction.bound
     requests = prepared.requests
-    batches = np.flatnonzero(run.decode_batches)
     return {
         "requests": len(requests),
         **({} if requests.answers is None else {"sequences": len(prepared.sequences)}),
@@ -46,7 +46,8 @@ def describe(
             **target.limits.as_metadata(),
             "kv_dtype": target.kv_dtype,
             "enable_prefix_caching": True,
-            "decode_batch_steps": {str(size): int(run.decode_batches[size]) for size in batches},
+            "mixed_steps": _histogram(run.mixed_steps),
+            "decode_steps": _histogram(run.decode_steps),
         },
         "density": prepared.expected.root_density,
         "prefix_sharing": {"planned": run.prefix_sharing, "optimal": prepared.sharing},
@@ -72,6 +73,11 @@ def describe(
         "series": {name: [float(v) for v in values] for name, values in run.series.items()},
         "request_file_sha256": requests.sha256,
     }
+
+
+def _histogram(steps: NDArray[np.int64]) -> dict[str, int]:
+    """Numbers of steps by their tokens, those that are not 0."""
+    return {str(size): int(steps[size]) for size in np.flatnonzero(steps)}
 
 
 def _json_number(value: float) -> float | str:
