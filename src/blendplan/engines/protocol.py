@@ -3,12 +3,13 @@
 Everything here crosses the boundary of a process, so it is plain data.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from blendplan.hardware.engine_limits import EngineLimits
+from blendplan.simulator.cuda_graphs import GraphSizes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -189,7 +190,7 @@ class Launch:
             cache is the engine's to find out; its `Capacity` tells.
         tp: tensor-parallel degree.
         kv_dtype: element type of the KV cache, ``auto`` for the model's.
-        graph_sizes: CUDA-graph batch sizes to capture, None for the engine's own choice.
+        graphs: CUDA graphs to capture, by engine; an engine that is not named chooses itself.
         arguments: further engine arguments by the engine's own names; they win over the others.
         pdmux: share the GPU in space between prefill and decode.
         log_steps: report the work of each step.
@@ -200,7 +201,7 @@ class Launch:
     limits: EngineLimits | None = None
     tp: int = 1
     kv_dtype: str = "auto"
-    graph_sizes: list[int] | None = None
+    graphs: Mapping[str, GraphSizes] = field(default_factory=dict)
     arguments: dict[str, Any] = field(default_factory=dict)
     pdmux: bool = False
     log_steps: bool = False

@@ -1,5 +1,6 @@
 """From blendplan's words to vLLM's: engine arguments and sampling parameters."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from blendplan.engines.protocol import EngineRequest, Launch
@@ -47,11 +48,20 @@ def engine_arguments(launch: Launch, known: type[Any]) -> dict[str, Any]:
         arguments["kv_cache_dtype"] = _KV_DTYPES.get(launch.kv_dtype, launch.kv_dtype)
     if launch.lacks_tokenizer():
         arguments["skip_tokenizer_init"] = True
-    # vLLM takes the sizes in one place only.
-    if launch.graph_sizes and "compilation_config" not in launch.arguments:
-        arguments["cudagraph_capture_sizes"] = launch.graph_sizes
+    if "vllm" in launch.graphs and not _says_graphs(launch.arguments):
+        arguments["cudagraph_capture_sizes"] = launch.graphs["vllm"].mixed
     check_argument_names("vLLM", launch.arguments, known)
     return arguments | launch.arguments
+
+
+def _says_graphs(arguments: Mapping[str, Any]) -> bool:
+    """Whether the user says which CUDA graphs to capture; vLLM takes sizes in one place only."""
+    names = ("cudagraph_capture_sizes", "max_cudagraph_capture_size")
+    config = arguments.get("compilation_config") or {}
+    # Another form than an object may hold anything.
+    return any(name in arguments for name in names) or (
+        not isinstance(config, dict) or any(name in config for name in names)
+    )
 
 
 def sampling_arguments(request: EngineRequest, *, tokenizer: bool) -> dict[str, Any]:
