@@ -15,6 +15,9 @@ from blendplan.hardware.lookup import gpu_spec
 from blendplan.simulator.cuda_graphs import StepSizes
 from blendplan.simulator.engine_graphs import ENGINE_GRAPHS, vllm_graphs
 
+# Imported in this process, where warnings are errors; these are of the engine.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
 A100 = gpu_spec("a100-80g")
 MODES = ("FULL_AND_PIECEWISE", "PIECEWISE", "FULL", "FULL_DECODE_ONLY", "NONE")
 
@@ -27,9 +30,10 @@ def config_of(sizes: list[int], limits: EngineLimits, mode: str, largest: int | 
     compilation = CompilationConfig(
         mode=CompilationMode.VLLM_COMPILE,
         cudagraph_mode=CUDAGraphMode[mode],
-        cudagraph_capture_sizes=sizes or None,
-        max_cudagraph_capture_size=largest,
     )
+    # None, which a user cannot give, is what vLLM has where a user gives nothing.
+    compilation.cudagraph_capture_sizes = sizes or None
+    compilation.max_cudagraph_capture_size = largest
     compilation.set_splitting_ops_for_v1(all2all_backend="")
     return SimpleNamespace(
         compilation_config=compilation,

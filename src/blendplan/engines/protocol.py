@@ -242,6 +242,9 @@ class Admission(Protocol):
     def begin_step(self, used_kv_tokens: float) -> int:
         """Start a step; returns how many prompt tokens it may compute.
 
+        These are beside a token of each running request; one in the middle of its prompt leaves its
+        token to prefill.
+
         Args:
             used_kv_tokens: KV tokens that running requests hold.
         """

@@ -51,7 +51,9 @@ class EngineGraphs(NamedTuple):
     captured: Callable[[list[int], list[int]], GraphSizes]
 
 
-def vllm_graphs(sizes: list[int], max_num_seqs: int, mode: str = "FULL_AND_PIECEWISE") -> GraphSizes:
+def vllm_graphs(
+    sizes: list[int], max_num_seqs: int, mode: str = "FULL_AND_PIECEWISE"
+) -> GraphSizes:
     """What vLLM captures of one list of sizes.
 
     It has one list for both kinds of step: full graphs for decode steps, of the sizes that so many

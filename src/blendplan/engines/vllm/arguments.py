@@ -57,8 +57,8 @@ def engine_arguments(launch: Launch, known: type[Any]) -> dict[str, Any]:
 def _says_graphs(arguments: Mapping[str, Any]) -> bool:
     """Whether the user says which CUDA graphs to capture; vLLM takes sizes in one place only."""
     names = ("cudagraph_capture_sizes", "max_cudagraph_capture_size")
-    config = arguments.get("compilation_config") or {}
     # Another form than an object may hold anything.
+    config = arguments.get("compilation_config", {})
     return any(name in arguments for name in names) or (
         not isinstance(config, dict) or any(name in config for name in names)
     )

@@ -40,16 +40,16 @@ class SchedulerWatch:
         scheduler.update_from_output = self._on_output
 
     def limit_prefill(self, prefill_tokens: int | None) -> None:
-        """Let the next step compute this many prompt tokens beside what decodes; None for any.
+        """Let the next step compute this many prompt tokens beside a token of each running request.
 
         Running requests come first in vLLM's token budget, those that decode before the one that
-        may be mid-prompt, so a smaller budget of the step is a limit on prefill.
+        may be mid-prompt, so a smaller budget of the step is a limit on prefill. The one that is
+        mid-prompt leaves its token to prefill, so the step has the size that the policy meant.
+        None for any number.
         """
         budget = self._most_tokens
         if prefill_tokens is not None:
-            running = self._scheduler.running
-            decoding = len(running) - bool(running and running[-1].is_prefill_chunk)
-            budget = min(budget, max(1, decoding + prefill_tokens))
+            budget = min(budget, max(1, len(self._scheduler.running) + prefill_tokens))
         self._scheduler.max_num_scheduled_tokens = budget
 
     def tell(self, report: StepReport) -> None:
