@@ -97,32 +97,33 @@ def test_every_batch_gets_the_graph_that_sglang_gives_it(sglang: None) -> None:
     from sglang.srt.model_executor.runner.decode_cuda_graph_runner import DecodeCudaGraphRunner
     from sglang.srt.model_executor.runner.prefill_cuda_graph_runner import PrefillCudaGraphRunner
 
-    class Prefill(PrefillCudaGraphRunner):
-        _is_full_backend = False
-
-        def __init__(self, sizes: list[int]) -> None:
-            self.capture_num_tokens, self.max_num_tokens = sizes, max(sizes)
-            self.prefill_backend_name = Backend.BREAKABLE
-            self.max_context_size = self.max_seq_len = None
-            self.has_mha_companion_layers = False
-
-        def _has_uncapturable_chunked_prefix(self, prefix_lens: Any) -> bool:
-            return False
-
-        def graph_of(self, tokens: int) -> tuple[str, int]:
-            nothing = dict.fromkeys(
-                ("input_embeds", "replace_embeds", "prefix_lens", "capture_hidden_mode")
-            )
-            if not self.can_replay_locally(
-                batch_size=1,
-                num_tokens=tokens,
-                is_target_verify=False,
-                return_logprob=False,
-                is_mixed=True,
-                **nothing,
-            ):
-                return "none", tokens
-            return "mixed", self._pad_to_bucket(tokens, self.capture_num_tokens)
+    def prefill_graph(sizes: list[int], tokens: int) -> tuple[str, int]:
+        pad = PrefillCudaGraphRunner._pad_to_bucket
+        runner = SimpleNamespace(
+            capture_num_tokens=sizes,
+            max_num_tokens=max(sizes),
+            prefill_backend_name=Backend.BREAKABLE,
+            max_context_size=None,
+            max_seq_len=None,
+            has_mha_companion_layers=False,
+            _is_full_backend=False,
+            _captured_attn_metadata_max_bs=None,
+            _has_uncapturable_chunked_prefix=lambda prefix_lens: False,
+            _pad_to_bucket=pad,
+        )
+        replays = PrefillCudaGraphRunner.can_replay_locally(
+            runner,
+            batch_size=1,
+            num_tokens=tokens,
+            input_embeds=None,
+            replace_embeds=None,
+            prefix_lens=None,
+            is_target_verify=False,
+            capture_hidden_mode=None,
+            return_logprob=False,
+            is_mixed=True,
+        )
+        return ("mixed", pad(tokens, sizes)) if replays else ("none", tokens)
 
     rng = np.random.default_rng(16)
     seen: dict[str, int] = {}
@@ -132,9 +133,9 @@ def test_every_batch_gets_the_graph_that_sglang_gives_it(sglang: None) -> None:
             sorted({int(size) for size in rng.integers(1, most + 1, rng.integers(1, 40))})
             for _ in range(2)
         )
-        graphs, prefill = SGLANG.captured(mixed, decode), Prefill(mixed)
+        graphs = SGLANG.captured(mixed, decode)
         for tokens in rng.integers(1, most + 1, 50).tolist():
-            found = prefill.graph_of(tokens)
+            found = prefill_graph(mixed, tokens)
             assert graphs.graph_of(tokens, decode=False) == found, (mixed, tokens)
             seen[found[0]] = seen.get(found[0], 0) + 1
             kind, size = graphs.graph_of(tokens, decode=True)

@@ -155,7 +155,7 @@ def known_tokens(engine: Engine, request: int) -> int:
 
 @kernel
 def _decodes(engine: Engine, request: int) -> bool:
-    """Whether a running request has all but its last token in the cache, and that is no prompt's."""
+    """Whether all that a running request lacks in the cache is the token it generated last."""
     left = known_tokens(engine, request) - engine.computed[request]
     return left == 1 and engine.generated[request] > 0
 
