@@ -12,6 +12,7 @@ from blendplan.engines.protocol import EngineRequest, Launch
 from blendplan.errors import BlendplanError
 from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.replaying.run import replay
+from blendplan.simulator.cuda_graphs import GraphSizes
 from tests.engines.tiny import tiny_tokenizer
 from tests.replaying.replay_jobs import assert_each_once, lines_of, small_plan, write_requests_file
 
@@ -129,12 +130,16 @@ def test_graph_sizes_and_spatial_sharing_reach_sglang(sglang: None, tiny_model: 
     class Known:
         def __init__(self, enable_mixed_chunk: bool, chunked_prefill_size: int) -> None: ...
 
-    launch = Launch(str(tiny_model), LIMITS, graph_sizes=[1, 5, 8])
+    graphs = {"sglang": GraphSizes(mixed=[16, 64], decode=[1, 5, 8])}
+    launch = Launch(str(tiny_model), LIMITS, graphs=graphs)
     arguments = engine_arguments(launch, Known)
     assert arguments["cuda_graph_bs_decode"] == [1, 5, 8]
+    assert arguments["cuda_graph_bs_prefill"] == [16, 64]
     assert arguments["enable_mixed_chunk"] is True
-    spatial = Launch(str(tiny_model), LIMITS, pdmux=True)
+    spatial = Launch(str(tiny_model), LIMITS, graphs=graphs, pdmux=True)
     arguments = engine_arguments(spatial, Known)
+    assert arguments["cuda_graph_bs_decode"] == [1, 5, 8]
+    assert "cuda_graph_bs_prefill" not in arguments
     assert arguments["enable_pdmux"] is True
     assert arguments["chunked_prefill_size"] == -1
     assert arguments["disable_overlap_schedule"] is True

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.planfile.plan import Plan
 from blendplan.replaying.run import replay
 from blendplan.replaying.tally import Tally
+from blendplan.simulator.cuda_graphs import GraphSizes
 from tests.engines.tiny import tiny_tokenizer
 from tests.replaying.replay_jobs import assert_each_once, lines_of, small_plan, write_requests_file
 
@@ -172,8 +174,32 @@ def test_graph_sizes_reach_vllm(vllm: None, tiny_model: Path) -> None:
     from blendplan.engines.vllm.arguments import engine_arguments
 
     known = type("EngineArgs", (), {"__init__": lambda self, model: None})
-    launch = Launch(str(tiny_model), LIMITS, graph_sizes=[1, 5, 8])
-    assert engine_arguments(launch, known)["cudagraph_capture_sizes"] == [1, 5, 8]
+    launch = Launch(str(tiny_model), LIMITS, graphs={"vllm": GraphSizes([1, 5, 20], [1, 5])})
+    assert engine_arguments(launch, known)["cudagraph_capture_sizes"] == [1, 5, 20]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"cudagraph_capture_sizes": [4]},
+        {"max_cudagraph_capture_size": 4},
+        {"compilation_config": {"cudagraph_capture_sizes": [4]}},
+        {"compilation_config": 0},
+    ],
+)
+def test_the_user_s_own_graph_sizes_win(vllm: None, tiny_model: Path, said: dict[str, Any]) -> None:
+    from vllm import EngineArgs
+
+    from blendplan.engines.vllm.arguments import engine_arguments
+
+    launch = Launch(
+        str(tiny_model), LIMITS, graphs={"vllm": GraphSizes([1, 5], [1, 5])}, arguments=said
+    )
+    arguments = engine_arguments(launch, EngineArgs)
+    assert {key: arguments[key] for key in said} == said
+    assert ("cudagraph_capture_sizes" in arguments) == ("cudagraph_capture_sizes" in said)
+    other = replace(launch, arguments={"compilation_config": {"cudagraph_mode": "PIECEWISE"}})
+    assert engine_arguments(other, EngineArgs)["cudagraph_capture_sizes"] == [1, 5]
 
 
 def test_a_killed_vllm_is_started_again(

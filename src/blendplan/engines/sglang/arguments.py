@@ -63,8 +63,11 @@ def engine_arguments(launch: Launch, known: type[Any]) -> dict[str, Any]:
         arguments["kv_cache_dtype"] = _KV_DTYPES.get(launch.kv_dtype, launch.kv_dtype)
     if launch.lacks_tokenizer():
         arguments["skip_tokenizer_init"] = True
-    if launch.graph_sizes:
-        arguments["cuda_graph_bs_decode"] = launch.graph_sizes
+    graphs = launch.graphs.get("sglang")
+    if graphs is not None and not any("cuda_graph" in name for name in launch.arguments):
+        arguments["cuda_graph_bs_decode"] = graphs.decode
+        if not launch.pdmux:
+            arguments["cuda_graph_bs_prefill"] = graphs.mixed
     if launch.pdmux:
         arguments |= _SPATIAL
         for name, value in _SPATIAL.items():
