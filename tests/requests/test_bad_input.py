@@ -82,6 +82,8 @@ BAD_LINES: list[tuple[bytes, str]] = [
     ),
     (b'{"messages":[{"role":"user","content":"\\udc00"}]}', "half a surrogate pair"),
     (b'{"messages":[{"role":"user","content":"","name":"\\udc00"}]}', "half a surrogate pair"),
+    (b'{"messages":[{"role":"user","content":["a"]}]}', 'a content part is "a"'),
+    (b'{"prompt":"a","response_format":{"type":"json_schema","schema":{}}}', 'no "json_schema"'),
     (b'{"id":"","prompt":"a"}', '"id" is ""'),
     (b'{"id":1.5,"prompt":"a"}', '"id" is 1.5'),
     (b'{"custom_id":["a"],"prompt":"a"}', '"custom_id" is a list of 1'),

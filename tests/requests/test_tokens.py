@@ -162,11 +162,6 @@ def test_template_in_a_sandbox(model: Path) -> None:
         read(model, CHAT)
 
 
-def test_date_in_a_template_is_always_the_same(model: Path) -> None:
-    write_config(model, chat_template="{{ strftime_now('%Y') }} hello")
-    assert words(read(model, CHAT), 0) == "[UNK] hello"
-
-
 def test_prompt_without_any_token(model: Path) -> None:
     write_config(model, chat_template="  ")
     with pytest.raises(BlendplanError, match="line 2: the tokenizer makes no token"):

@@ -41,6 +41,7 @@ _BODY = {
     "n": pa.int64(),
     "best_of": pa.int64(),
     "tools": _NOTHING,
+    "response_format": pa.struct({"type": pa.string(), "json_schema": pa.struct({})}),
 }
 LINE_SCHEMA = pa.schema(
     {"custom_id": pa.string(), "id": pa.string(), "url": pa.string(), "body": pa.struct(_BODY)}
@@ -79,6 +80,8 @@ def block_of_columns(
         return None
     if not all(_all_within(fields[name], 1, MOST_ANSWERS) for name in ("n", "best_of")):
         return None
+    if _any(fields["response_format"]) and _lacks_schema(fields["response_format"]):
+        return None
     prompts = _prompts(fields, url)
     if prompts is None:
         return None
@@ -95,6 +98,13 @@ def block_of_columns(
         estimated=_any(fields["prompt"]) or _any(fields["messages"]),
         answers=_answers(fields),
     )
+
+
+def _lacks_schema(formats: pa.Array) -> bool:
+    """Whether a response is to follow a schema that is not given."""
+    asked = pc.equal(pc.struct_field(formats, "type"), "json_schema").fill_null(False)
+    given = pc.struct_field(formats, "json_schema").is_valid()
+    return bool(pc.any(pc.and_not(asked, given)).as_py())
 
 
 def _answers(fields: dict[str, pa.Array]) -> NDArray[np.int32] | None:

@@ -122,7 +122,9 @@ def read_exactly(text: bytes, first_row: int, reading: Reading) -> Block | None:
         return None
     token_ids, lengths = _token_ids(records, prompts, reading.tokens)
     for index in np.flatnonzero(lengths == 0):
-        reject(rows[index], _without_tokens(records[index]), lines[index])
+        reject(
+            rows[index], "the tokenizer makes no token of the prompt; give more text", lines[index]
+        )
     kept = np.flatnonzero(lengths)
     if not len(kept):
         return None
@@ -153,12 +155,6 @@ def _remark(seen: Remarks, fields: Mapping[str, Any], record: Record) -> None:
 def _states_no_tokens(body: Mapping[str, Any]) -> bool:
     caps = (body.get(key) for key in ("max_completion_tokens", "max_tokens", "max_output_tokens"))
     return any(cap is not None and not isinstance(cap, bool) and cap in (0, "0") for cap in caps)
-
-
-def _without_tokens(record: Record) -> str:
-    if record.text == "":
-        return '"prompt" is empty; give at least one character'
-    return "the tokenizer makes no token of the prompt; give more text"
 
 
 def _token_ids(

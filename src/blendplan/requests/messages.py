@@ -73,11 +73,8 @@ def _check(message: object, where: str) -> None:
 
 
 def _check_part(part: object, where: str) -> None:
-    if isinstance(part, str):
-        utf8(part, f"{where}: a content part")
-        return
     kind = part_kind(part)
-    if kind is None:
+    if kind is None or isinstance(part, str):
         shown = show(part.get("type") if isinstance(part, dict) else part)
         raise BadRecordError(
             f"{where}: a content part is {shown}; "

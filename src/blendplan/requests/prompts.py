@@ -104,6 +104,8 @@ def _read_text_or_ids(value: object, key: str) -> Prompt:
         return Prompt(read_token_ids(value, key))
     if not isinstance(value, str):
         raise BadRecordError(f'"{key}" is {show(value)}; give a text or a list of token ids')
+    if not value:
+        raise BadRecordError(f'"{key}" is empty; give at least one character')
     utf8(value, f'"{key}"')
     return Prompt(texts=(value,))
 

@@ -104,6 +104,7 @@ def read_record(fields: Mapping[str, Any]) -> Record:
         except ValueError as error:
             raise BadRecordError(str(error)) from None
     prompt, endpoint = read_prompt(body, asked)
+    _check_format(body.get("response_format"))
     output_tokens = read_count(fields, "output_tokens")
     if output_tokens < 0:
         output_tokens = read_count(body, "output_tokens")
@@ -141,6 +142,18 @@ def _refuse_other_formats(fields: Mapping[str, Any]) -> None:
         )
     if fields.get("url") is not None:
         raise BadRecordError('a batch line without "body"; put the request under "body"')
+
+
+def _check_format(asked: object) -> None:
+    """Refuse a schema that stands where no server looks for it."""
+    if isinstance(asked, dict) and asked.get("type") == "json_schema":
+        if asked.get("json_schema") is not None:
+            return
+        found = '; it has "schema" beside it' if "schema" in asked else ""
+        raise BadRecordError(
+            f'"response_format" of type "json_schema" has no "json_schema"{found}; write '
+            '{"type": "json_schema", "json_schema": {"name": "...", "schema": {...}}}'
+        )
 
 
 def _read_cap(body: Mapping[str, Any], endpoint: str) -> int:

@@ -12,7 +12,7 @@ from blendplan.kernels.kernel import kernel
 from blendplan.offsets import offsets_of
 from blendplan.requests.media import Media
 from blendplan.requests.messages import content_text, part_kind
-from blendplan.requests.record import BadRecordError, Record, compact_json, utf8
+from blendplan.requests.record import Record, compact_json, utf8
 
 TokenIds = NDArray[np.int32]
 
@@ -54,8 +54,6 @@ class Estimate:
 
     def prepare(self, record: Record) -> Prepared:
         """The prompt, or messages written out in a fixed form."""
-        if record.text == "":
-            raise BadRecordError('"prompt" is empty; give at least one character')
         texts = record.texts or pieces(record)
         prepared = tuple(PreparedText(utf8(text, "the prompt"), False) for text in texts)
         media = self._media.of(record)
