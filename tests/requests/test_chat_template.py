@@ -67,7 +67,7 @@ def test_parts_of_a_macro(folder: Path) -> None:
 
 def test_tools_have_all_fields_that_the_server_knows(folder: Path) -> None:
     said = prompt(byte_model(folder, TEXTS), messages=[USER], tools=[TOOL])
-    written = {"name": "bell", "description": None, "parameters": {}}
+    written: dict[str, Any] = {"name": "bell", "description": None, "parameters": {}}
     assert json.dumps({"type": "function", "function": written}) in said
 
 
@@ -108,7 +108,7 @@ def test_open_last_turn(folder: Path) -> None:
     said = prompt(model, "/v1/responses", input=[{"role": "user", "content": "x"}, item])
     assert said.endswith("assistantIt")
     trimming = byte_model(folder.with_name("trim"), NAMED)
-    open_turn = {"add_generation_prompt": False, "continue_final_message": True}
+    open_turn: dict[str, Any] = {"add_generation_prompt": False, "continue_final_message": True}
     assert prompt(trimming, messages=messages, **open_turn) == "[user]hi[assistant]It"
     forgetful = byte_model(folder.with_name("none"), "{{ messages[0].content }}")
     with pytest.raises(BlendplanError, match="leaves out the last message"):
