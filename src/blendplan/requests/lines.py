@@ -146,7 +146,7 @@ def _remark(seen: Remarks, fields: Mapping[str, Any], record: Record) -> None:
     seen.line(fields)
     if record.endpoint in WITHOUT_OUTPUT:
         seen.count(remarks.WITHOUT_OUTPUT)
-    elif record.max_tokens == record.output_tokens == 1 and _states_no_tokens(record.body):
+    elif record.max_tokens == 1 and _states_no_tokens(record.body):
         seen.count(remarks.PREFILL_ONLY)
     if len(record.texts) > 1:
         seen.count(remarks.SEVERAL_TEXTS)

@@ -31,7 +31,7 @@ class Record(NamedTuple):
     """One good request: exactly one of `token_ids`, `texts` and `messages` is set.
 
     `max_tokens` and `output_tokens` are -1 where the request does not state them; of several
-    answers, both are of each. Both are 1 of a request that ends with its prefill. `answers` is how
+    answers, both are of each. A request that ends with its prefill has the cap 1. `answers` is how
     many sequences the request runs: its `n`, or `best_of` where that is more. `body` is where the
     sampling parameters are: the inner body of a batch line, else the line itself. `prompt_tokens`
     is the length of the prompt where the request states it, else -1.
@@ -114,7 +114,7 @@ def read_record(fields: Mapping[str, Any]) -> Record:
     max_tokens = _read_cap(body, endpoint)
     answers = read_answers(body)
     if endpoint in WITHOUT_OUTPUT or max_tokens == 0:
-        max_tokens = output_tokens = 1
+        max_tokens = 1
     elif max_tokens < 0 and output_tokens < 0 and asked == COMPLETIONS:
         max_tokens = COMPLETION_TOKENS
     return Record(

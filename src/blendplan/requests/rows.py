@@ -134,17 +134,17 @@ def _read_columns(batch: pa.RecordBatch, first_row: int, name: str, how: Reading
         mask = pa.array(good)
         ids = ids.filter(mask)
         bodies = None if bodies is None else bodies.filter(mask)
-    newer, outputs = counts["max_completion_tokens"], counts["output_tokens"]
+    newer = counts["max_completion_tokens"]
     caps = np.where(newer < 0, counts["max_tokens"], newer)
     if (without := good & (caps == 0)).any():  # prefill only, which ends with one token
         how.seen.count(remarks.PREFILL_ONLY, int(without.sum()))
-        caps, outputs = np.where(without, 1, caps), np.where(without, 1, outputs)
+        caps = np.where(without, 1, caps)
     return Block(
         ids=ids,
         source_row=rows[good],
         token_ids=token_ids,
         lengths=lengths[good],
-        output_tokens=outputs[good],
+        output_tokens=counts["output_tokens"][good],
         max_tokens=caps[good],
         bodies=bodies,
         estimated=False,
