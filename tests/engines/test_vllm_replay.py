@@ -33,6 +33,9 @@ ARGUMENTS = {
     "block_size": 32,
     "max_model_len": 1024,
     "num_gpu_blocks_override": 49,  # one is a placeholder
+    "async_scheduling": False,
+    "gpu_memory_utilization": 0.1,
+    "served_model_name": ["tiny", "llama-3.1-8b"],
 }
 
 
@@ -167,36 +170,20 @@ def test_an_unknown_argument_is_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_graph_sizes_reach_vllm(vllm: None, tiny_model: Path) -> None:
-    from blendplan.engines.vllm.arguments import engine_arguments
+def test_graph_sizes_reach_vllm(tiny_model: Path) -> None:
+    from blendplan.engines.vllm.arguments import own_arguments
 
-    known = type("EngineArgs", (), {"__init__": lambda self, model: None})
     launch = Launch(str(tiny_model), LIMITS, graphs={"vllm": GraphSizes([1, 5, 20], [1, 5])})
-    assert engine_arguments(launch, known)["cudagraph_capture_sizes"] == [1, 5, 20]
-
-
-@pytest.mark.parametrize(
-    "said",
-    [
-        {"cudagraph_capture_sizes": [4]},
-        {"max_cudagraph_capture_size": 4},
-        {"compilation_config": {"cudagraph_capture_sizes": [4]}},
-        {"compilation_config": 0},
-    ],
-)
-def test_the_user_s_own_graph_sizes_win(vllm: None, tiny_model: Path, said: dict[str, Any]) -> None:
-    from vllm import EngineArgs
-
-    from blendplan.engines.vllm.arguments import engine_arguments
-
-    launch = Launch(
-        str(tiny_model), LIMITS, graphs={"vllm": GraphSizes([1, 5], [1, 5])}, arguments=said
+    assert own_arguments(launch, None)["cudagraph_capture_sizes"] == [1, 5, 20]
+    theirs: tuple[dict[str, Any], ...] = (
+        {"arguments": {"cudagraph_capture_sizes": [4]}},
+        {"arguments": {"max_cudagraph_capture_size": 4}},
+        {"arguments": {"compilation_config": {"cudagraph_mode": "PIECEWISE"}}},
+        {"flags": ("--max-cudagraph-capture-size", "4")},
+        {"flags": ("-cc.cudagraph_capture_sizes=[4]",)},
     )
-    arguments = engine_arguments(launch, EngineArgs)
-    assert {key: arguments[key] for key in said} == said
-    assert ("cudagraph_capture_sizes" in arguments) == ("cudagraph_capture_sizes" in said)
-    other = replace(launch, arguments={"compilation_config": {"cudagraph_mode": "PIECEWISE"}})
-    assert engine_arguments(other, EngineArgs)["cudagraph_capture_sizes"] == [1, 5]
+    for said in theirs:
+        assert "cudagraph_capture_sizes" not in own_arguments(replace(launch, **said), None)
 
 
 def test_a_killed_vllm_is_started_again(

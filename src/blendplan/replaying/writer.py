@@ -1,22 +1,20 @@
 """`ResultsWriter`: from what an engine answers to lines on disk, once per request."""
 
-import json
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from blendplan.engines.protocol import Finished, Refused
+from blendplan.engines.protocol import Answer
 from blendplan.errors import BlendplanError
-from blendplan.lengths.earlier_results import output_tokens_of
 from blendplan.planfile.rows import Work
 from blendplan.printable import show
 from blendplan.replaying import result_lines as results
 from blendplan.replaying.job import Job
-from blendplan.replaying.journal import Journal
+from blendplan.replaying.journal import Journal, is_header
+from blendplan.requests.batch_output import failed, length_of, output_lines
 
 
 class ResultsWriter:
@@ -24,7 +22,6 @@ class ResultsWriter:
 
     Args:
         job: what is run.
-        model: name for results of requests that name no model.
         journal: where lines go; None keeps none.
 
     Attributes:
@@ -32,12 +29,11 @@ class ResultsWriter:
         output_tokens: output length of each row that has an answer, else 0; int32 [n].
     """
 
-    def __init__(self, job: Job, model: str, journal: Journal | None) -> None:
+    def __init__(self, job: Job, journal: Journal | None) -> None:
         self._work = job.rows
         self.done = np.zeros(len(self._work), dtype=bool)
         self.output_tokens = np.zeros(len(self._work), dtype=np.int32)
         self._planned = job.planned
-        self._model = model
         self._journal = journal
         self._offsets = np.full(len(self._work), -1, dtype=np.int64)
 
@@ -51,25 +47,18 @@ class ResultsWriter:
         """
         if self._journal is None:
             return 0
-        rows = _RowFinder(self._work)
-        errors = False
-        for offset, line in self._journal.resume():
-            row = rows.of(line)
-            if row < 0:
-                raise BlendplanError(
-                    f"{self._journal.path} holds a line for request {show(line.get('custom_id'))}, "
-                    f"which is not in this plan; delete the journal to start over"
-                )
-            if results.failed(line):
-                errors = True
+        superfluous = False
+        for offset, row, line in self._journal.resume(_RowFinder(self._work).of):
+            if failed(line) or self.done[row]:
+                superfluous = True
             else:
                 self._mark(row)
-                self._note_length(row, output_tokens_of(line))
+                self._note_length(row, length_of(line))
                 self._offsets[row] = offset
-        if errors or self._journal.damaged:
+        if superfluous or self._journal.damaged:
             kept = self._answered()
             kept = kept[np.argsort(self._offsets[kept])]
-            self._offsets[kept] = self._journal.rewrite(self._offsets[kept].tolist())
+            self._offsets[kept] = self._journal.rewrite(map(int, self._offsets[kept]))
         return len(self._answered())
 
     def recognise(self, output: Path) -> tuple[int, int]:
@@ -80,18 +69,16 @@ class ResultsWriter:
         """
         rows = _RowFinder(self._work)
         answers = errors = 0
-        with output.open("rb") as file:
-            for number, raw in enumerate(file, start=1):
-                line = _parse(raw, output, number)
-                row = rows.of(line)
-                if row < 0 or self.done[row]:
-                    raise BlendplanError(
-                        f"{output}, line {number}: request {show(line['custom_id'])} is not in "
-                        f"this plan, or there twice; give another output path"
-                    )
-                self._mark(row)
-                errors += results.failed(line)
-                answers += not results.failed(line)
+        for number, line in output_lines(output):
+            row = rows.of(line)
+            if row < 0 or self.done[row]:
+                raise BlendplanError(
+                    f"{output}, line {number}: request {show(line.get('custom_id'))} is not in "
+                    f"this plan, or there twice; give another output path"
+                )
+            self._mark(row)
+            errors += failed(line)
+            answers += not failed(line)
         if not self.done.all():
             raise BlendplanError(
                 f"{output} lacks {len(self._work.firsts) - len(self._answered())} requests of this "
@@ -120,60 +107,57 @@ class ResultsWriter:
         """
         taken = 0
         for row, line in self._lines_of(path):
-            if row is None or self.done[row] or results.failed(line):
+            if row is None or self.done[row] or failed(line):
                 continue
             source_row = int(self._work.source_row[row])
             self._append([row], [results.renamed(line, source_row=source_row)])
-            self._note_length(row, output_tokens_of(line))
+            self._note_length(row, length_of(line))
             taken += 1
         return taken
 
-    def _lines_of(self, path: Path) -> Iterator[tuple[int | None, dict[str, Any]]]:
-        """Lines of a results file, each with the row that it answers."""
+    def _lines_of(self, path: Path) -> Iterator[tuple[int | None, Mapping[str, Any]]]:
+        """Lines of a results file, or of a journal, each with the row that it answers."""
         row_of = {self._work.request_id(row): row for row in self._work.firsts.tolist()}
-        try:
-            with path.open("rb") as file:
-                for number, raw in enumerate(file, start=1):
-                    line = _parse(raw, path, number)
-                    yield row_of.get(str(line.get("custom_id"))), line
-        except OSError as error:
-            raise BlendplanError(f"cannot read results {path}: {error.strerror}") from None
+        for number, line in output_lines(path):
+            if number == 1 and is_header(line):
+                continue
+            if not {"custom_id", "response"} <= line.keys():
+                raise BlendplanError(
+                    f"{path}, line {number}: not a batch output line; give a results file of a "
+                    "replay"
+                )
+            name = line["custom_id"]
+            yield row_of.get(str(name)) if isinstance(name, str | int) else None, line
 
-    def write_results(
-        self, answers: Sequence[tuple[Finished, bool, str | None]], engine: str
-    ) -> None:
-        """Write the answers of one step.
+    def write_answers(self, answers: Sequence[Answer]) -> None:
+        """Write what the engine's server answered to requests."""
+        self._append([answer.row for answer in answers], [self._line(one) for one in answers])
 
-        Args:
-            answers: what finished, whether it is shaped as a chat, the model that it named.
-            engine: name and version of the engine that gave them.
-        """
-        created = int(time.time())
-        lines = [
-            results.result_line(
-                done,
-                source_row=int(self._work.source_row[done.row]),
-                custom_id=self._work.request_id(done.row),
-                chat=chat,
-                model=model or self._model,
-                engine=engine,
-                created=created,
-            )
-            for done, chat, model in answers
-        ]
-        self._append([done.row for done, _, _ in answers], lines)
-        for done, _, _ in answers:
-            self._note_length(done.row, done.completion_tokens // max(1, len(done.choices)))
+    def write_refusal(self, answer: Answer) -> None:
+        """Write what the engine's server said instead of an answer."""
+        self._append([answer.row], [self._line(answer)])
 
-    def write_error(self, refused: Refused) -> None:
-        """Write the error line of a request that failed for good."""
+    def write_error(self, row: int, code: str, message: str) -> None:
+        """Write the error line of a request that no server answered."""
         line = results.error_line(
-            source_row=int(self._work.source_row[refused.row]),
-            custom_id=self._work.request_id(refused.row),
-            code=refused.code,
-            message=refused.message,
+            source_row=int(self._work.source_row[row]),
+            custom_id=self._work.request_id(row),
+            code=code,
+            message=message,
         )
-        self._append([refused.row], [line])
+        self._append([row], [line])
+
+    def note_length(self, first: int, completion_tokens: int) -> None:
+        """The answers to the request with this first row have so many tokens together."""
+        self._note_length(first, completion_tokens // len(self._work.rows_of(first)))
+
+    def _line(self, answer: Answer) -> bytes:
+        return results.answer_line(
+            source_row=int(self._work.source_row[answer.row]),
+            custom_id=self._work.request_id(answer.row),
+            status=answer.status,
+            body=answer.body,
+        )
 
     def planned(self, row: int) -> dict[str, Any]:
         """Which request it is, and what was planned for it, for the request log."""
@@ -196,7 +180,7 @@ class ResultsWriter:
         if self._journal is not None:
             firsts = self._work.firsts
             order = firsts[np.argsort(self._work.source_row[firsts])]
-            self._journal.complete(self._offsets[order].tolist())
+            self._journal.complete(map(int, self._offsets[order]))
 
     def close(self) -> None:
         """Let go of the journal; it stays for the next session if there is anything in it."""
@@ -239,7 +223,7 @@ class _RowFinder:
         self._rows = work.firsts[np.argsort(work.source_row[work.firsts])]
         self._source_rows = work.source_row[self._rows]
 
-    def of(self, line: dict[str, Any]) -> int:
+    def of(self, line: Mapping[str, Any]) -> int:
         """The row that a line answers, -1 where it answers no request of the plan."""
         source_row = results.source_row(line)
         if not 0 <= source_row <= _LAST_ROW:
@@ -248,16 +232,6 @@ class _RowFinder:
         if place == len(self._source_rows) or self._source_rows[place] != source_row:
             return -1
         row = int(self._rows[place])
-        return row if line.get("custom_id") == self._work.request_id(row) else -1
-
-
-def _parse(raw: bytes, path: Path, number: int) -> dict[str, Any]:
-    try:
-        line = json.loads(raw)
-    except (ValueError, RecursionError):
-        line = None
-    if not isinstance(line, dict) or not {"custom_id", "response"} <= line.keys():
-        raise BlendplanError(
-            f"{path}, line {number}: not a batch output line; give a results file of a replay"
-        )
-    return line
+        name = line.get("custom_id")
+        is_named = isinstance(name, str | int) and str(name) == self._work.request_id(row)
+        return row if is_named else -1
