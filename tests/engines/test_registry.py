@@ -49,7 +49,7 @@ def test_what_an_engine_cannot_do_is_refused(
 def test_what_an_engine_can_do_is_not() -> None:
     for engine, option in (("sglang", "pdmux"), ("vllm", "log_steps"), ("sim", "log_steps")):
         given = {"pdmux": False, "log_steps": False, option: True}
-        check_options(engine, ENGINES.get(engine), arguments={}, **given)
+        check_options(engine, ENGINES.get(engine), arguments={}, flags=(), **given)
 
 
 def test_looking_at_the_engines_imports_nothing_heavy() -> None:
