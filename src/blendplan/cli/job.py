@@ -70,9 +70,14 @@ class Job:
         )
         if self.on_error == "fail":
             return requests
-        from blendplan.requests.fitting import leave_out_too_long
+        from blendplan.requests.context import over_context, within_context
+        from blendplan.requests.fitting import over_kv_cache
+        from blendplan.requests.rejected import leave_out
 
-        return leave_out_too_long(requests, self.target.limits.kv_tokens, self.rejects)
+        longest, kv_tokens = self.target.max_model_len, self.target.limits.kv_tokens
+        requests = leave_out(requests, over_context(requests, longest), self.rejects)
+        requests = within_context(requests, longest)
+        return leave_out(requests, over_kv_cache(requests, kv_tokens), self.rejects)
 
     def notes(self, requests: "Requests", metadata: dict[str, Any]) -> list[str]:
         """What the user should know of the input, one line each."""

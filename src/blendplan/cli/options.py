@@ -26,6 +26,7 @@ MACHINE = (
     "overlap",
     "cost",
     *LIMITS,
+    "max_model_len",
     "gpu_memory_utilization",
     "kv_dtype",
 )
@@ -172,6 +173,12 @@ _PLANNING = (
         type=within("block_size"),
         metavar="N",
         help="Tokens in one block of the KV cache.",
+    ),
+    click.option(
+        "--max-model-len",
+        type=within("max_model_len"),
+        metavar="N",
+        help="Longest context, prompt and output together.  [default: the model's]",
     ),
     click.option(
         "--gpu-memory-utilization",

@@ -40,6 +40,7 @@ class SimulatedEngine:
             lengths that it says, unless a request knows its own.
         limits: limits of the engine.
         table: price of a step.
+        max_model_len: longest context that it takes; what the KV cache holds without it.
         log_steps: report the work of each step.
     """
 
@@ -49,11 +50,13 @@ class SimulatedEngine:
         limits: EngineLimits,
         table: StepTable,
         *,
+        max_model_len: int | None = None,
         log_steps: bool = False,
     ) -> None:
+        held = limits.kv_blocks * limits.block_size + 1
         self.capacity = Capacity(
             limits=limits,
-            context_tokens=limits.kv_blocks * limits.block_size + 1,
+            context_tokens=held if max_model_len is None else min(held, max_model_len),
             graph_sizes=[],
             version=f"simulated by blendplan {__version__}",
         )

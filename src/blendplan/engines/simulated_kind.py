@@ -19,7 +19,13 @@ def simulated_engine(plan: "Plan", *, log_steps: bool = False) -> "SimulatedEngi
     from blendplan.planfile.rerun import machine_of, workload_of
 
     target = machine_of(plan)
-    return SimulatedEngine(workload_of(plan), target.limits, target.table, log_steps=log_steps)
+    return SimulatedEngine(
+        workload_of(plan),
+        target.limits,
+        target.table,
+        max_model_len=target.max_model_len,
+        log_steps=log_steps,
+    )
 
 
 def _start(plan: "Plan | None", launch: Launch) -> "SimulatedEngine":

@@ -232,6 +232,8 @@ def check_metadata(metadata: Mapping[str, Any], *, whole_plan: bool = True) -> N
         check(path, _value(metadata, path))
     if "sequences" in metadata:
         whole("sequences", metadata["sequences"], metadata["requests"], _MOST)
+    if "max_model_len" in metadata["engine"]:
+        _limited("engine.max_model_len", metadata["engine"]["max_model_len"])
     _check_blend(metadata)
     _check_total(metadata)
     parts = metadata.get("parts", [])

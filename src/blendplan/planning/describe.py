@@ -44,6 +44,7 @@ def describe(
         },
         "engine": {
             **target.limits.as_metadata(),
+            "max_model_len": target.max_model_len,
             "kv_dtype": target.kv_dtype,
             "enable_prefix_caching": True,
             "decode_batch_steps": {str(size): int(run.decode_batches[size]) for size in batches},

@@ -76,7 +76,7 @@ def read_requests(
                     f"request; the reasons are in {rejects_path}"
                 )
             raise BlendplanError(f"{source.name} holds no request; give at least one")
-    return replace(requests, rejected=reject.rejected)
+    return replace(requests, rejects=reject.columns())
 
 
 def _tokens(model_dir: Path | str | None) -> Tokens:
