@@ -1,13 +1,16 @@
 """`Job`: the requests of a planning command and what they are planned for."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
 
 from blendplan.cli.destination import check_destinations
 from blendplan.cli.options import MACHINE, planning_options
+from blendplan.errors import BlendplanError
 
 if TYPE_CHECKING:
     from blendplan.cli.progress import Progress
@@ -26,12 +29,16 @@ class Job:
         on_error: ``fail`` or ``skip``.
         rejects: where ``skip`` writes what it leaves out.
         options: keyword arguments.
+        engine: the engine that will run the requests, None where that is open.
+        engine_args: its own arguments.
     """
 
     path: Path
     on_error: str
     rejects: Path
     options: dict[str, Any]
+    engine: str | None = None
+    engine_args: Mapping[str, Any] = field(default_factory=dict)
 
     def check(self, *outputs: Path | None) -> None:
         """Raise now what would otherwise be found wrong after a long file was read.
@@ -55,8 +62,12 @@ class Job:
 
         return machine(**{name: self.options[name] for name in MACHINE})
 
-    def read(self, progress: "Progress") -> "Requests":
-        """All good requests."""
+    def read(self, progress: "Progress") -> "JobRequests":
+        """All requests that can run.
+
+        Raises:
+            BlendplanError: with ``fail``, one is bad, or the engine would refuse some.
+        """
         from blendplan.requests.read import read_requests
 
         progress.stage(f"reading {self.path.name}")
@@ -68,8 +79,16 @@ class Job:
             rejects=self.rejects,
             progress=progress.advance,
         )
-        if self.on_error == "fail":
-            return requests
+        remarks: list[str] = []
+        serving = None
+        if self.engine is not None:
+            progress.stage(f"asking what {self.engine} would refuse")
+            requests, remarks, serving = self._screened(requests, self.engine)
+        if self.on_error == "skip":
+            requests = self._without_too_long(requests)
+        return JobRequests(requests, remarks, serving)
+
+    def _without_too_long(self, requests: "Requests") -> "Requests":
         from blendplan.requests.context import over_context, within_context
         from blendplan.requests.fitting import over_kv_cache
         from blendplan.requests.rejected import leave_out
@@ -79,12 +98,41 @@ class Job:
         requests = within_context(requests, longest)
         return leave_out(requests, over_kv_cache(requests, kv_tokens), self.rejects)
 
-    def notes(self, requests: "Requests", metadata: dict[str, Any]) -> list[str]:
+    def _screened(
+        self, requests: "Requests", engine: str
+    ) -> tuple["Requests", list[str], dict[str, Any]]:
+        """Requests that the engine's server takes, remarks, and what the plan says of it."""
+        from blendplan.engines.screening.screen import counted, screen
+        from blendplan.engines.screening.server import server_of
+        from blendplan.requests.rejected import leave_out
+
+        target, arguments = self.target, dict(self.engine_args)
+        server, names = server_of(
+            self.options["model"],
+            target.max_model_len,
+            target.limits.max_num_seqs,
+            target.model.vocab,
+            arguments,
+        )
+        found = screen(requests, engine, server, model=self.options["model"], names=names)
+        serving = {"engine": engine, "arguments": arguments, "checked_by": found.checked_by}
+        if not found.refusals:
+            return found.requests, found.remarks, serving
+        what = (
+            f"{found.checked_by} refuses {len(found.refusals):,} of {len(requests):,} requests: "
+            f"{counted(requests, found.refusals)}"
+        )
+        if self.on_error == "fail":
+            raise BlendplanError(f"{self.path}: {what}; --on-error skip leaves such requests out")
+        taken = leave_out(found.requests, found.refusals, self.rejects)
+        return taken, [what, *found.remarks], serving
+
+    def notes(self, read: "JobRequests", metadata: dict[str, Any]) -> list[str]:
         """What the user should know of the input, one line each."""
-        notes = []
-        if requests.rejected:
+        notes = list(read.remarks)
+        if read.requests.rejected:
             notes.append(
-                f"left out {requests.rejected} bad or too long requests, see {self.rejects}"
+                f"left out {read.requests.rejected} bad or too long requests, see {self.rejects}"
             )
         if metadata["cost_model"]["note"]:
             notes.append(metadata["cost_model"]["note"])
@@ -98,16 +146,39 @@ class Job:
         return notes
 
 
+class JobRequests(NamedTuple):
+    """What was read for a job.
+
+    Attributes:
+        requests: all that can run.
+        remarks: what the engine makes of them, a line each.
+        serving: the engine that they were checked for, as the plan says it; None without one.
+    """
+
+    requests: "Requests"
+    remarks: list[str]
+    serving: dict[str, Any] | None
+
+
 def planning(function: Callable[..., None]) -> Callable[..., None]:
     """Add the request file and the shared options to a command; it gets them as ``job``."""
 
     @planning_options
     @wraps(function)
     def command(
-        *args: Any, requests_file: Path, on_error: str, rejects: Path | None, **options: Any
+        *args: Any,
+        requests_file: Path,
+        on_error: str,
+        rejects: Path | None,
+        engine: str | None,
+        engine_args: dict[str, Any],
+        **options: Any,
     ) -> None:
+        if engine_args and engine is None:
+            raise click.UsageError("--engine-arg needs --engine NAME")
         planned = {name: options.pop(name) for name in (*MACHINE, *_HOW)}
         rejects = rejects or requests_file.with_name(f"{requests_file.name}.rejects.jsonl")
-        function(*args, job=Job(requests_file, on_error, rejects, planned), **options)
+        job = Job(requests_file, on_error, rejects, planned, engine, engine_args)
+        function(*args, job=job, **options)
 
     return command

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -122,6 +122,20 @@ class Plan:
             first, *others = metadata["parts"]
             metadata["parts"] = [{**first, **said}, *others]
         return Plan(self.table, metadata, rejected)
+
+    def served_by(self, serving: Mapping[str, Any] | None) -> "Plan":
+        """The same plan, saying also for which engine's server its requests were checked.
+
+        Args:
+            serving: JSON values: ``engine``, its ``arguments``, and ``checked_by``; None for none.
+        """
+        if serving is None:
+            return self
+        said = {"serving": dict(serving)}
+        metadata = {**self.metadata, **said}
+        if "parts" in metadata:
+            metadata["parts"] = [{**part, **said} for part in metadata["parts"]]
+        return Plan(self.table, metadata, self.rejected)
 
     def refuse_parts(self) -> None:
         """Refuse the plan of several replicas, where one engine is meant.
