@@ -124,6 +124,8 @@ class Job:
         )
         if self.on_error == "fail":
             raise BlendplanError(f"{self.path}: {what}; --on-error skip leaves such requests out")
+        if len(found.refusals) == len(requests):
+            raise BlendplanError(f"{self.path}: {what}; none is left to plan")
         taken = leave_out(found.requests, found.refusals, self.rejects)
         return taken, [what, *found.remarks], serving
 

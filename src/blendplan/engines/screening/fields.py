@@ -68,21 +68,21 @@ class Field:
                 return None
             read = _READERS[kind](value)
             if read is not None:
-                return self._out_of_range(read)
+                return self._out_of_range(read, show(value))
         return f"{show(value)}, expected {self.type.replace('|', ' or ')}"
 
-    def _out_of_range(self, read: Any) -> str | None:
+    def _out_of_range(self, read: Any, shown: str) -> str | None:
         if isinstance(read, int | float) and not isinstance(read, bool):
             if self.least is not None and read < self.least:
-                return f"{show(read)}, at least {self.least:g} is taken"
+                return f"{shown}, at least {self.least:g} is taken"
             if self.most is not None and read > self.most:
-                return f"{show(read)}, at most {self.most:g} is taken"
+                return f"{shown}, at most {self.most:g} is taken"
             if self.above is not None and not read > self.above:
-                return f"{show(read)}, more than {self.above:g} is taken"
+                return f"{shown}, more than {self.above:g} is taken"
             if self.below is not None and not read < self.below:
-                return f"{show(read)}, less than {self.below:g} is taken"
+                return f"{shown}, less than {self.below:g} is taken"
         if self.choices and read not in self.choices:
-            return f"{show(read)}, known are {', '.join(self.choices)}"
+            return f"{shown}, known are {', '.join(self.choices)}"
         if self.items is not None and isinstance(read, list) and len(read) > self.items:
             return f"a list of {len(read)}, at most {self.items} are taken"
         texts = read if isinstance(read, list) else [read]

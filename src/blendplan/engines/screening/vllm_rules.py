@@ -69,13 +69,6 @@ def _chat(fields: Mapping[str, Any], server: Server) -> Iterator[Verdict]:
     if fields.get("logprob_token_ids") and not logprobs:
         yield refused("logprob_token_ids", '"logprob_token_ids" needs "logprobs": true')
     yield from _tools(fields)
-    if as_flag(fields.get("continue_final_message")) and as_flag(
-        fields.get("add_generation_prompt", True)
-    ):
-        yield refused(
-            "continue_final_message",
-            '"continue_final_message" needs "add_generation_prompt": false',
-        )
     yield from _sampling(fields, server, output_cap(Body(CHAT, dict(fields))))
 
 
@@ -84,8 +77,6 @@ def _completion(fields: Mapping[str, Any], server: Server) -> Iterator[Verdict]:
     yield from _logprobs("logprobs", logprobs or 0, server)
     if fields.get("logprob_token_ids") and logprobs is None:
         yield refused("logprob_token_ids", '"logprob_token_ids" needs "logprobs"')
-    if fields.get("suffix"):
-        yield refused("suffix", '"suffix" is only for models that fill in; leave it out')
     cap = output_cap(Body(COMPLETION, dict(fields)))
     echo = as_flag(fields.get("echo"))
     yield from _sampling(fields, server, 1 if echo and cap == 0 else cap)
@@ -133,8 +124,11 @@ def _server(body: Body, server: Server) -> Iterator[Verdict]:
         yield from _messages(fields.get("messages"), server)
         yield from _parsers(fields, server)
         yield from _template(fields, server)
-    elif not fields.get("prompt_embeds"):
-        yield from _prompt(fields.get("prompt"), server)
+    else:
+        if fields.get("suffix"):
+            yield refused("suffix", '"suffix" is only for models that fill in; leave it out')
+        if not fields.get("prompt_embeds"):
+            yield from _prompt(fields.get("prompt"), server)
     budget = as_integer(fields.get("thinking_token_budget"))
     if budget is not None and budget >= 0 and not server.argument("reasoning_parser"):
         yield refused("thinking_token_budget", '"thinking_token_budget" needs a reasoning_parser')
@@ -144,6 +138,13 @@ def _server(body: Body, server: Server) -> Iterator[Verdict]:
 
 
 def _template(fields: Mapping[str, Any], server: Server) -> Iterator[Verdict]:
+    if as_flag(fields.get("continue_final_message")) and as_flag(
+        fields.get("add_generation_prompt", True)
+    ):
+        yield refused(
+            "continue_final_message",
+            '"continue_final_message" needs "add_generation_prompt": false',
+        )
     kwargs = fields.get("chat_template_kwargs")
     inner = kwargs.get("chat_template") if isinstance(kwargs, dict) else None
     templates = (fields.get("chat_template"), inner)
