@@ -17,6 +17,7 @@ _TOKEN_ID = 5
 # Free texts and numbers that servers take whatever they say.
 _FREE_TEXTS = ("user", "request_id", "rid", "session_id", "safety_identifier", "prompt_cache_key")
 _INT64 = 1 << 63
+_ENCODE = json.JSONEncoder(separators=(",", ":"), default=str).encode
 
 
 class Body(NamedTuple):
@@ -78,7 +79,7 @@ def shape(body: Body) -> tuple[str, dict[str, Any]]:
     seed = fields.get("seed")
     if type(seed) is int and -_INT64 <= seed < _INT64:
         fields["seed"] = 0
-    return body.url + json.dumps(fields, separators=(",", ":"), default=str), fields
+    return body.url + _ENCODE(fields), fields
 
 
 def _prompt(prompt: object) -> object:
