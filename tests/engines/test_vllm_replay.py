@@ -31,6 +31,9 @@ ARGUMENTS = {
     "block_size": 32,
     "max_model_len": 1024,
     "num_gpu_blocks_override": 49,  # one is a placeholder
+    "async_scheduling": False,
+    "gpu_memory_utilization": 0.1,
+    "served_model_name": ["tiny", "llama-3.1-8b"],
 }
 
 

@@ -207,6 +207,10 @@ def test_results_that_cannot_count_are_counted(tmp_path: Path) -> None:
         ('{"id": "a", "output_tokens": 3}\n{"id": "b"', "line 2: not JSON"),
         ("[3]", "line 1: the line is a list of 1, not a JSON object"),
         ('{"id": "a", "response": {"body": {}}}', 'line 1: "usage" is null, not an object'),
+        (
+            '{"id": "a", "response": {"status_code": 200, "body": {"data": []}}}',
+            "holds no result .1 answers in it have no length, as embeddings have none",
+        ),
         ("\n", "holds no result .it has no line"),
         ("", "is empty"),
     ],

@@ -8,9 +8,9 @@ prints the process id of the session, and its exit status when it has ended.
 import json
 import os
 import sys
-import time
 from pathlib import Path
 
+from blendplan.engines import simulated
 from blendplan.planfile.plan import Plan
 from blendplan.replaying.journal import Order
 from blendplan.replaying.run import replay
@@ -18,7 +18,7 @@ from blendplan.replaying.run import replay
 
 def session(plan: Plan, number: int, output: str, order: Order) -> None:
     """Replay until the end or until killed; results carry the session's number as their time."""
-    time.time = lambda: number
+    simulated.created = lambda: number
     status = 3
     try:
         replay(plan, output=Path(output), order=order, resume=True)

@@ -1,14 +1,36 @@
-"""Simulated engines that die or refuse, to see that a run survives them."""
+"""Engines that die or refuse, to see that a run survives them."""
 
+import asyncio
+import json
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from blendplan.engines.front import REQUEST_ID, Front, StartFront
+from blendplan.engines.kind import EngineKind
+from blendplan.engines.link import admission_of
+from blendplan.engines.options import SchedulerOptions
+from blendplan.engines.planned import PlannedAdmission
 from blendplan.engines.process import EngineProcess
-from blendplan.engines.protocol import EngineDiedError, EngineRequest, Refused, StepReport
+from blendplan.engines.protocol import (
+    Answer,
+    Capacity,
+    Ended,
+    EngineDiedError,
+    EngineRequest,
+    Launch,
+    Report,
+    Session,
+)
 from blendplan.engines.simulated import SimulatedEngine
 from blendplan.engines.simulated_kind import simulated_engine
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.planfile.plan import Plan
 
 
@@ -17,8 +39,8 @@ class FaultyEngine:
 
     Args:
         engine: the sound engine.
-        poison: rows that end it as soon as they are submitted.
-        steps: steps that it takes before it ends anyhow; None for any number.
+        poison: rows that end it when they have begun.
+        turns: how often it reports before it ends anyhow; None for any number.
         end: how it ends.
         refusals: how often it still refuses a row, by row; shared by its successors.
     """
@@ -28,31 +50,37 @@ class FaultyEngine:
         engine: SimulatedEngine,
         *,
         poison: frozenset[int] = frozenset(),
-        steps: int | None = None,
+        turns: int | None = None,
         end: Callable[[], None],
         refusals: dict[int, int] | None = None,
     ) -> None:
         self._engine = engine
         self._poison = poison
-        self._steps = steps
+        self._turns = turns
         self._end = end
         self._refusals = {} if refusals is None else refusals
         self.capacity = engine.capacity
 
-    def step(
-        self, requests: Sequence[EngineRequest], prefill_tokens: int | None = None
-    ) -> StepReport:
-        if self._steps is not None:
-            self._steps -= 1
-        if self._steps == -1 or any(request.row in self._poison for request in requests):
+    def serve(self, requests: Sequence[EngineRequest]) -> Report:
+        if self._turns is not None:
+            self._turns -= 1
+        if self._turns == -1:
             self._end()
         refused = [request.row for request in requests if self._refusals.get(request.row, 0) > 0]
-        taken = [request for request in requests if request.row not in refused]
-        report = self._engine.step(taken, prefill_tokens)
+        report = self._engine.serve([one for one in requests if one.row not in refused])
+        if not self._poison.isdisjoint(report.began):
+            report.answers = []
+            self._turns = 0
         for row in refused:
             self._refusals[row] -= 1
-            report.refused.append(Refused(row, "engine_error", "not today", retry=True))
+            report.answers.append(Answer(row, 503, b'{"error":"not today"}'))
         return report
+
+    def pass_over(self, rows: Sequence[int]) -> None:
+        self._engine.pass_over(rows)
+
+    def stop(self) -> None:
+        self._engine.stop()
 
     def close(self) -> None:
         self._engine.close()
@@ -63,17 +91,97 @@ def raise_death() -> None:
     raise EngineDiedError("it died")
 
 
-def kill_yourself() -> None:
-    """End as a process that runs out of memory does."""
-    os.kill(os.getpid(), signal.SIGKILL)
+def faulty(plan: Plan, session: Session, **fault: Any) -> FaultyEngine:
+    """The simulated engine of a plan with a fault."""
+    return FaultyEngine(simulated_engine(plan, session), **{"end": raise_death, **fault})
 
 
-def start_faulty(plan: Plan, poison: frozenset[int]) -> FaultyEngine:
-    """A faulty engine for a process of its own, which prints a word as engines do."""
+class ToyServer:
+    """A server with a scheduler that asks a plan's policy, as real ones are built.
+
+    Every sequence runs for three steps of a millisecond, eight at a time.
+
+    Args:
+        admission: the policy; None where requests run as they come.
+        poison: rows that kill its process when they have begun.
+    """
+
+    def __init__(self, admission: PlannedAdmission | None, poison: frozenset[int]) -> None:
+        self._admission = admission
+        self._poison = poison
+        self._left: dict[int, int] = {}
+        self._done: dict[int, asyncio.Future[None]] = {}
+
+    async def app(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer one request."""
+        named = dict(scope["headers"])[b"x-request-id"].decode()
+        row = int(named.removeprefix(REQUEST_ID.format(row="")))
+        body = json.loads((await receive())["body"])
+        answers = int(body.get("n", 1))
+        if self._admission is not None:
+            for one in range(row, row + answers):
+                self._done[one] = asyncio.get_running_loop().create_future()
+                self._admission.arrived(one)
+            for one in range(row, row + answers):
+                await self._done.pop(one)
+        usage = {"prompt_tokens": len(body.get("prompt", "")), "completion_tokens": 3 * answers}
+        text = json.dumps({"echo": body.get("prompt"), "usage": usage}).encode()
+        headers = [(b"content-type", b"application/json")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": text})
+
+    async def schedule(self) -> None:
+        """Step until cancelled."""
+        admission = self._admission
+        assert admission is not None
+        lengths = np.zeros(len(admission.plan), dtype=np.int32)
+        while True:
+            admission.begin_step(float(len(self._left)), lengths.copy, waits=False)
+            while len(self._left) < 8 and (row := admission.next_row()) >= 0:
+                admission.began(row)
+                self._left[row] = 3
+            admission.did_step(bool(self._left))
+            admission.flush()
+            if not self._poison.isdisjoint(self._left):
+                await asyncio.sleep(0.05)
+                os.kill(os.getpid(), signal.SIGKILL)
+            for row in list(self._left):
+                self._left[row] -= 1
+                if not self._left[row]:
+                    del self._left[row]
+                    lengths[row] = 3
+                    admission.ended(Ended(row, 0, 0), 3)
+                    self._done[row].set_result(None)
+            admission.flush()
+            await asyncio.sleep(0.001)
+
+
+@asynccontextmanager
+async def toy_front(
+    limits: EngineLimits, poison: frozenset[int], folder: Path | None
+) -> AsyncIterator[Front]:
+    """A toy server, which prints a word as engines do."""
     print("hello", flush=True)
-    return FaultyEngine(simulated_engine(plan), poison=poison, end=kill_yourself)
+    admission = None if folder is None else admission_of(SchedulerOptions(folder), limits)
+    server = ToyServer(admission, poison)
+    stepping = None if folder is None else asyncio.create_task(server.schedule())
+    yield Front(server.app, Capacity(limits, limits.kv_tokens, [], "toy 1"), lambda: True)
+    if stepping is not None:
+        stepping.cancel()
 
 
-def faulty_process(poison: frozenset[int], plan: Plan, **_: bool) -> EngineProcess:
-    """That process."""
-    return EngineProcess(partial(start_faulty, plan, poison))
+def _toy_front(limits: EngineLimits, poison: frozenset[int], folder: Path | None) -> StartFront:
+    return partial(toy_front, limits, poison, folder)
+
+
+def toy_process(
+    plan: Plan | None, launch: Launch, session: Session, *, poison: frozenset[int] = frozenset()
+) -> EngineProcess:
+    """A toy server in a process of its own, as `EngineKind.start`."""
+    limits = launch.limits or EngineLimits(kv_tokens=100_000)
+    return EngineProcess(partial(_toy_front, limits, poison), plan, session, log=launch.log)
+
+
+# A row of the registry for tests to put there; with another start where they need one.
+TOY_ROW = {"toy": f"{__name__}:TOY"}
+TOY = EngineKind("Toy", "answers with the prompt", toy_process, loads_model=False)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from blendplan.engines.protocol import EngineRequest
+from blendplan.engines.protocol import EngineRequest, Session
 from blendplan.engines.simulated_kind import simulated_engine
 from blendplan.lengths.predict import predict_lengths
 from blendplan.planfile.plan import Plan
@@ -59,20 +59,20 @@ def test_one_line_for_each_request(job: Path, tmp_path: Path, policy: str) -> No
 
 
 class Recording(FaultyEngine):
-    """An engine that is given all requests of a step at once, and notes them."""
+    """An engine that notes what it is sent."""
 
     def __init__(self, *args: Any, seen: list[EngineRequest], **options: Any) -> None:
         super().__init__(*args, **options)
         self._seen = seen
 
-    def step(self, requests: Any, prefill_tokens: int | None = None) -> Any:
+    def serve(self, requests: Any) -> Any:
         self._seen.extend(requests)
-        return super().step(requests, prefill_tokens)
+        return super().serve(requests)
 
 
-def started(plan: Plan, seen: list[EngineRequest], **fault: Any) -> Callable[..., Recording]:
-    def start(_: Plan, **__: Any) -> Recording:
-        return Recording(simulated_engine(plan), seen=seen, end=raise_death, **fault)
+def started(seen: list[EngineRequest], **fault: Any) -> Callable[..., Recording]:
+    def start(plan: Plan, session: Session, **_: Any) -> Recording:
+        return Recording(simulated_engine(plan, session), seen=seen, end=raise_death, **fault)
 
     return start
 
@@ -84,13 +84,13 @@ def test_an_engine_is_sent_each_request_once(
     made = small_plan(job, policy=policy)
     seen: list[EngineRequest] = []
     output = tmp_path / "results.jsonl"
-    monkeypatch.setattr(START, started(made, seen))
+    monkeypatch.setattr(START, started(seen))
     tally = replay(made, output=output).tally
     assert_each_once(made, output)
     assert_all_answers(job, output)
     firsts = np.flatnonzero(made.column("answer") == 0)
     assert sorted(request.row for request in seen) == firsts.tolist()
-    assert all(request.answers == request.parameters["n"] for request in seen)
+    assert all(request.answers == json.loads(request.body)["n"] for request in seen)
     assert tally.finished == 40
 
 
@@ -103,9 +103,7 @@ def test_deaths_and_refusals_count_requests(
     seen: list[EngineRequest] = []
     output = tmp_path / "results.jsonl"
     refusals = {several[-1]: 1, several[-2]: 9}
-    monkeypatch.setattr(
-        START, started(made, seen, poison=frozenset(several[:1]), refusals=refusals)
-    )
+    monkeypatch.setattr(START, started(seen, poison=frozenset(several[:1]), refusals=refusals))
     replayed = replay(made, output=output, retries=2)
     assert_each_once(made, output)
     assert (replayed.tally.finished, replayed.tally.failed) == (38, 2)
@@ -172,30 +170,45 @@ def test_a_request_whose_answers_never_fit_is_one_error(tmp_path: Path) -> None:
     replayed = replay(made, output=tmp_path / "results.jsonl")
     assert (replayed.tally.finished, replayed.tally.failed) == (1, 1)
     found = {line["custom_id"]: line["error"] for line in lines_of(tmp_path / "results.jsonl")}
-    assert found["a"]["code"] == "context_length_exceeded"
+    assert "longer than the KV cache" in found["a"]["error"]["message"]
     assert found["b"] is None
 
 
 @pytest.mark.parametrize(
-    ("parameters", "answers", "sent"),
+    ("line", "url", "sent"),
     [
-        ({"n": 3}, 3, {"n": 3}),
-        ({"n": 3.0}, 3, {"n": 3}),
-        ({"n": 2, "best_of": 5}, 5, {"n": 2, "best_of": 5}),
-        ({"n": 3, "best_of": 3}, 3, {"n": 3}),
-        ({"n": None}, 1, {}),
-        ({"n": 1}, 1, {"n": 1}),
+        ({"prompt": "a", "id": "x"}, "/v1/completions", {"prompt": "a"}),
+        ({"prompt_token_ids": [1, 2], "n": 3}, "/v1/completions", {"n": 3, "prompt": [1, 2]}),
+        (
+            {"prompt": "a", "output_tokens": 7, "max_tokens": 9, "odd": [1]},
+            "/v1/completions",
+            {"ignore_eos": True, "prompt": "a", "max_tokens": 7, "odd": [1]},
+        ),
+        (
+            {"prompt": "a", "output_tokens": 7, "ignore_eos": False},
+            "/v1/completions",
+            {"ignore_eos": False, "prompt": "a", "max_tokens": 7},
+        ),
+        (
+            {
+                "custom_id": "x",
+                "url": "https://somewhere/openai/deployments/d/chat/completions?api-version=1",
+                "body": {"messages": [{"role": "user", "content": "é"}], "label": 1, "seed": None},
+            },
+            "/v1/chat/completions",
+            {"messages": [{"role": "user", "content": "é"}], "label": 1, "seed": None},
+        ),
     ],
 )
 def test_what_an_engine_is_asked(
-    tmp_path: Path, parameters: dict[str, Any], answers: int, sent: dict[str, Any]
+    tmp_path: Path, line: dict[str, Any], url: str, sent: dict[str, Any]
 ) -> None:
     job = tmp_path / "requests.jsonl"
-    job.write_text(json.dumps({"prompt_token_ids": [1, 2], **parameters}) + "\n")
-    request = asked(work_of(small_plan(job, policy="fcfs")), 0).request
-    assert request.answers == answers
-    assert request.parameters == sent
-    assert all(type(value) is int for value in request.parameters.values())
+    job.write_text(json.dumps(line) + "\n")
+    request = asked(work_of(small_plan(job, policy="fcfs")), 0)
+    assert request.url == url
+    assert json.loads(request.body) == sent
+    assert request.answers == line.get("n", 1)
 
 
 def test_best_of_runs_more_than_it_shows(tmp_path: Path) -> None:
@@ -204,5 +217,4 @@ def test_best_of_runs_more_than_it_shows(tmp_path: Path) -> None:
     job.write_text(json.dumps(line) + "\n")
     replay(small_plan(job, policy="fcfs"), output=tmp_path / "results.jsonl")
     [result] = lines_of(tmp_path / "results.jsonl")
-    assert len(result["response"]["body"]["choices"]) == 2
     assert result["response"]["body"]["usage"]["completion_tokens"] == 50

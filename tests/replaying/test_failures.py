@@ -2,23 +2,27 @@
 
 import os
 import signal
-import tempfile
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from blendplan.engines.process import EngineProcess
-from blendplan.engines.protocol import EngineDiedError, EngineRequest
-from blendplan.engines.simulated_kind import simulated_engine
+from blendplan.engines.protocol import EngineDiedError, Launch, Session
+from blendplan.engines.registry import ENGINES
 from blendplan.errors import BlendplanError
 from blendplan.planfile.plan import Plan
+from blendplan.planfile.rows import work_of
+from blendplan.replaying.asked import asked
 from blendplan.replaying.journal import Order
 from blendplan.replaying.run import replay
 from blendplan.replaying.tally import Tally
-from tests.replaying.replay_faults import FaultyEngine, faulty_process, raise_death
+from tests.replaying import replay_faults
+from tests.replaying.replay_faults import TOY, TOY_ROW, FaultyEngine, faulty, toy_process
 from tests.replaying.replay_jobs import assert_each_once, lines_of, small_plan, write_requests_file
 
 START = "blendplan.engines.simulated_kind.simulated_engine"
@@ -62,13 +66,8 @@ def test_no_death_loses_or_repeats_a_request(
 ) -> None:
     left = iter(lifetimes)
 
-    def start(plan: Plan, **_: bool) -> FaultyEngine:
-        return FaultyEngine(
-            simulated_engine(plan),
-            poison=frozenset(poison),
-            steps=next(left, None),
-            end=raise_death,
-        )
+    def start(plan: Plan, session: Session, **_: bool) -> FaultyEngine:
+        return faulty(plan, session, poison=frozenset(poison), turns=next(left, None))
 
     monkeypatch.setattr(START, start)
     output = tmp_path_factory.mktemp("run") / "results.jsonl"
@@ -90,12 +89,14 @@ def test_a_refused_request_is_tried_again(
     made: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refusals = {3: 2, 8: 3, 20: 1}
-    start = partial(FaultyEngine, end=raise_death, refusals=refusals)
-    monkeypatch.setattr(START, lambda plan, **_: start(simulated_engine(plan)))
+    monkeypatch.setattr(START, lambda plan, session, **_: faulty(plan, session, refusals=refusals))
     output = tmp_path / "results.jsonl"
     replayed = replay(made, output=output, retries=2)
     assert_each_once(made, output)
-    assert errors_of(output) == dict.fromkeys(ids(made, {8}), "engine_error")
+    [refused] = [line for line in lines_of(output) if line["error"]]
+    assert refused["custom_id"] in ids(made, {8})
+    assert refused["response"]["status_code"] == 503
+    assert refused["error"] == {"error": "not today"}
     assert replayed.tally.restarts == 0
 
 
@@ -104,31 +105,33 @@ def test_a_killed_engine_process_is_started_again(
 ) -> None:
     processes: list[EngineProcess] = []
 
-    def start(plan: Plan, **_: bool) -> EngineProcess:
-        processes.append(faulty_process(frozenset(), plan))
+    def start(plan: Plan, launch: Launch, session: Session) -> EngineProcess:
+        processes.append(toy_process(plan, launch, session))
         return processes[-1]
 
     def kill_at_a_third(tally: Tally) -> None:
         if tally.finished >= 13 and len(processes) == 1:
             os.kill(processes[0].pid, signal.SIGKILL)
 
-    monkeypatch.setattr(START, start)
+    monkeypatch.setitem(ENGINES._rows, "toy", TOY_ROW["toy"])
+    monkeypatch.setattr(replay_faults, "TOY", replace(TOY, start=start))
     output = tmp_path / "results.jsonl"
-    replayed = replay(made, output=output, progress=kill_at_a_third)
+    replayed = replay(made, "toy", output=output, progress=kill_at_a_third)
     assert replayed.tally.restarts == 1
     assert_each_once(made, output)
     assert errors_of(output) == {}
-    assert [process.log.exists() for process in processes] == [True, False]
+    assert len(processes) == 2
     processes[0].log.unlink()
 
 
 def test_a_request_that_kills_engine_processes_fails_alone(
     made: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(START, partial(faulty_process, frozenset({5})))
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    start = partial(toy_process, poison=frozenset({5}))
+    monkeypatch.setitem(ENGINES._rows, "toy", TOY_ROW["toy"])
+    monkeypatch.setattr(replay_faults, "TOY", replace(TOY, start=start))
     output = tmp_path / "results.jsonl"
-    replayed = replay(made, output=output, retries=1)
+    replayed = replay(made, "toy", output=output, retries=1)
     assert errors_of(output) == dict.fromkeys(ids(made, {5}), "engine_died")
     error = next(line["error"] for line in lines_of(output) if line["error"])
     assert "the engine was killed by SIGKILL" in error["message"]
@@ -138,8 +141,7 @@ def test_a_request_that_kills_engine_processes_fails_alone(
 def test_an_engine_that_never_works_is_given_up(
     made: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    start = partial(FaultyEngine, end=raise_death)
-    monkeypatch.setattr(START, lambda plan, **_: start(simulated_engine(plan), steps=1))
+    monkeypatch.setattr(START, lambda plan, session, **_: faulty(plan, session, turns=1))
     with pytest.raises(BlendplanError, match="died 8 times in a row"):
         replay(made, output=tmp_path / "results.jsonl", retries=100)
 
@@ -156,8 +158,7 @@ def test_failed_requests_get_another_chance_on_resume(
             raise KeyboardInterrupt
 
     poison = frozenset(range(0, 40, 7))
-    start = partial(FaultyEngine, poison=poison, end=raise_death)
-    monkeypatch.setattr(START, lambda plan, **_: start(simulated_engine(plan)))
+    monkeypatch.setattr(START, lambda plan, session, **_: faulty(plan, session, poison=poison))
     with pytest.raises(KeyboardInterrupt):
         replay(made, output=output, order=order, retries=1, progress=stop_at_half)
     monkeypatch.undo()
@@ -230,10 +231,15 @@ def test_a_refused_run_touches_nothing(made: Plan, tmp_path: Path, order: Order)
         assert files() == finished
 
 
-def test_what_an_engine_printed_last_explains_its_death(made: Plan) -> None:
-    process = faulty_process(frozenset({0}), made)
+def test_what_an_engine_printed_first_explains_its_death(made: Plan) -> None:
+    left = np.arange(len(made))
+    session = Session(left, left, np.zeros(len(made), dtype=np.int32))
+    process = toy_process(made, Launch("m", made.limits), session, poison=frozenset(left.tolist()))
     with process.log.open("a") as log:
         log.write("Traceback (most recent call last):\nmodule.OddError: no room\nbye\n")
-    with pytest.raises(EngineDiedError, match=r"SIGKILL \(module\.OddError: no room\); its output"):
-        process.step([EngineRequest(0)])
+    work = work_of(made)
+    rows, died = process.serve([]).wanted, r"SIGKILL \(module\.OddError: no room\); its output"
+    with pytest.raises(EngineDiedError, match=died):
+        while True:
+            rows = process.serve([asked(work, row) for row in rows]).wanted
     process.log.unlink()

@@ -23,14 +23,14 @@ PAUSING = """
 import sys
 from blendplan.cli import main
 from blendplan.engines.simulated import SimulatedEngine
-take_step, taken = SimulatedEngine.step_asking, []
+take_step, taken = SimulatedEngine._step, []
 def step(*arguments):
     taken.append(1)
     if len(taken) == 60:
         print("here", flush=True)
         sys.stdin.readline()
     return take_step(*arguments)
-SimulatedEngine.step_asking = step
+SimulatedEngine._step = step
 main()
 """
 

@@ -1,7 +1,7 @@
 """A replay learns output lengths from its requests and goes over to them."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import blendplan
-from blendplan.engines.protocol import EngineRequest, StepReport
+from blendplan.engines.protocol import Session
+from blendplan.engines.replanning import Generated
 from blendplan.engines.simulated import SimulatedEngine
 from blendplan.engines.simulated_kind import simulated_engine
 from blendplan.lengths.predicted import Lengths
@@ -150,29 +151,23 @@ def test_an_error_in_learning_costs_no_answer(
     assert done.replan is not None and done.replan["revisions"] == []
 
 
-class RealTime:
-    """The simulated engine as one that lives in real time and does not tell how far requests are.
+def in_real_time(plan: Plan, session: Session, stepped: Callable[[], None]) -> SimulatedEngine:
+    """The simulated engine as one that does not wait while something is learned.
 
     Args:
-        engine: the simulated one.
-        stepped: called after each step.
+        plan, session: as of `simulated_engine`.
+        stepped: called before each step.
     """
+    engine = simulated_engine(plan, session)
+    admission = engine._admission
+    begin = admission.begin_step
 
-    def __init__(self, engine: SimulatedEngine, stepped: Any) -> None:
-        self._engine = engine
-        self._stepped = stepped
-        self.capacity = engine.capacity
+    def begin_step(used: float, generated: Generated, *, waits: bool) -> int:
+        stepped()
+        return begin(used, generated, waits=False)
 
-    def step(
-        self, requests: Sequence[EngineRequest], prefill_tokens: int | None = None
-    ) -> StepReport:
-        report = self._engine.step(requests, prefill_tokens)
-        report.clock_s = None
-        self._stepped()
-        return report
-
-    def close(self) -> None:
-        self._engine.close()
+    admission.begin_step = begin_step  # type: ignore[method-assign]
+    return engine
 
 
 def test_an_engine_in_real_time_does_not_wait(
@@ -200,8 +195,8 @@ def test_an_engine_in_real_time_does_not_wait(
             # The engine takes its time now, so that the run does not end first.
             time.sleep(0.05)
 
-    def start(plan: Plan, **_: bool) -> RealTime:
-        return RealTime(simulated_engine(plan), stepped)
+    def start(plan: Plan, session: Session, **_: bool) -> SimulatedEngine:
+        return in_real_time(plan, session, stepped)
 
     monkeypatch.setattr(Relearner, "lengths", slow)
     monkeypatch.setattr(START, start)
@@ -221,8 +216,8 @@ def test_an_error_in_the_thread_is_one_line(
     def fail(*arguments: object) -> Lengths:
         raise RuntimeError("no forest here")
 
-    def start(plan: Plan, **_: bool) -> RealTime:
-        return RealTime(simulated_engine(plan), lambda: time.sleep(0.001))
+    def start(plan: Plan, session: Session, **_: bool) -> SimulatedEngine:
+        return in_real_time(plan, session, lambda: time.sleep(0.001))
 
     monkeypatch.setattr(Relearner, "lengths", fail)
     monkeypatch.setattr(START, start)

@@ -99,7 +99,7 @@ def test_lines_have_the_shape_of_the_request(tmp_path: Path) -> None:
     assert chat["response"]["status_code"] == 200
     assert chat["response"]["request_id"]
     body = chat["response"]["body"]
-    assert (body["object"], body["model"]) == ("chat.completion", "m")
+    assert (body["object"], body["model"]) == ("chat.completion", "llama-3.1-8b")
     assert body["choices"][0]["message"]["role"] == "assistant"
     body = text["response"]["body"]
     assert (body["object"], body["model"]) == ("text_completion", "llama-3.1-8b")
@@ -146,8 +146,11 @@ def test_answers_of_a_sample_are_not_asked_for_again(made: Plan, tmp_path: Path)
         line["id"] = "batch_req_7"  # another file, other rows
         line["response"]["body"]["choices"][0]["text"] = "sampled"
     failed = {**some.pop(), "response": None, "error": {"code": "x", "message": "y"}}
+    refused = {**some.pop(), "error": None}
+    refused["response"] = {"status_code": 400, "body": {"error": {"message": "bad"}}}
     foreign = {**some[0], "custom_id": "somebody else's"}
-    first.write_text("".join(json.dumps(line) + "\n" for line in [*some, failed, foreign]))
+    lines = [*some, failed, refused, foreign]
+    first.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
     output = tmp_path / "results.jsonl"
     replayed = replay(made, output=output, already=first)
@@ -165,8 +168,8 @@ def test_a_request_longer_than_the_cache_is_an_error_line(tmp_path: Path) -> Non
     assert (replayed.tally.finished, replayed.tally.failed) == (2, 1)
     assert_each_once(made, tmp_path / "results.jsonl")
     error = lines_of(tmp_path / "results.jsonl")[1]
-    assert error["response"] is None
-    assert error["error"]["code"] == "context_length_exceeded"
+    assert error["response"] == {"status_code": 400, "request_id": "req_1", "body": None}
+    assert "longer than the KV cache" in error["error"]["error"]["message"]
 
 
 def test_logs_tell_what_happened(made: Plan, tmp_path: Path) -> None:

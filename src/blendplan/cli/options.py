@@ -313,6 +313,18 @@ _RUNNING = (
 )
 
 
+def _flags(ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -> tuple[str, ...]:
+    """Words of the engine's command line, which only -- can bring."""
+    if words and not words[0].startswith("-"):
+        raise click.UsageError(f"Got unexpected extra argument ({words[0]})")
+    return words
+
+
+engine_flags = click.argument(
+    "flags", nargs=-1, metavar="[-- ENGINE FLAGS]", type=click.UNPROCESSED, callback=_flags
+)
+
+
 def engine_options(function: Callable[..., None]) -> Callable[..., None]:
     """Add the options that `replay` and `sample` share, by the names of `replay`."""
     for option in reversed(_RUNNING):

@@ -8,7 +8,7 @@ import click
 from blendplan.cli.answer import Answer, answering
 from blendplan.cli.compilation import compilation_clock
 from blendplan.cli.destination import check_destinations
-from blendplan.cli.options import FILE, engine_option, engine_options, no_replan
+from blendplan.cli.options import FILE, engine_flags, engine_option, engine_options, no_replan
 from blendplan.cli.outcome import resumable, showing, tell_outcome
 from blendplan.cli.progress import Progress
 from blendplan.cli.ranges import within
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 @click.command("replay")
 @click.argument("plan_file", metavar="PLAN", type=FILE)
+@engine_flags
 @click.option("-o", "--output", type=FILE, metavar="FILE", help="Where the results go (JSONL).")
 @engine_option(default="sim", show_default=True)
 @click.option(
@@ -46,6 +47,9 @@ def command(plan_file: Path, replica: int | None, answer: Answer, **options: Any
     blendplan replay plan.arrow --engine sim
     blendplan replay plan.arrow --engine vllm -o results.jsonl
     blendplan replay plan.arrow --engine vllm -o results.jsonl --resume
+    blendplan replay plan.arrow --engine vllm -o results.jsonl -- --tool-call-parser hermes
+
+    What stands after -- goes to the engine's own command line.
     """
     output, engine = options["output"], options["engine"]
     if output is None and ENGINES.get(engine).needs_results:

@@ -9,7 +9,7 @@ from blendplan.cli.answer import Answer, answering
 from blendplan.cli.compilation import compilation_clock
 from blendplan.cli.destination import check_destinations
 from blendplan.cli.names import Name
-from blendplan.cli.options import FILE, engine_option, engine_options
+from blendplan.cli.options import FILE, engine_flags, engine_option, engine_options
 from blendplan.cli.outcome import resumable, showing, tell_outcome
 from blendplan.cli.progress import Progress
 from blendplan.cli.ranges import Share, within
@@ -17,6 +17,7 @@ from blendplan.cli.ranges import Share, within
 
 @click.command("sample")
 @click.argument("requests_file", metavar="REQUESTS", type=FILE)
+@engine_flags
 @click.option(
     "-o", "--output", required=True, type=FILE, metavar="FILE", help="Where the results go (JSONL)."
 )

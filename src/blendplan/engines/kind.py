@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from blendplan.engines.protocol import AskingEngine, Engine, Launch
+from blendplan.engines.protocol import Engine, Launch, Session
 
 if TYPE_CHECKING:
     from blendplan.planfile.plan import Plan
@@ -19,9 +19,9 @@ class EngineKind:
     Attributes:
         title: what messages call the engine.
         summary: what ``--help`` says of it, a few words.
-        start: starts it for a plan of one replica, or for requests without a plan, any number of
-            times. An engine that may die
-            runs in a process of its own: see `blendplan.engines.process.EngineProcess`.
+        start: starts it for a plan of one replica, or for requests without a plan, with what is
+            left to run. An engine that may die runs in a process of its own: see
+            `blendplan.engines.process.EngineProcess`.
         needs_results: whether a run without a results file makes no sense.
         needs_plan: whether it is made from a plan, and cannot run requests that nobody planned.
         loads_model: whether it loads the weights of a model, by their published name or from a
@@ -33,7 +33,7 @@ class EngineKind:
 
     title: str
     summary: str
-    start: Callable[["Plan | None", Launch], Engine | AskingEngine]
+    start: Callable[["Plan | None", Launch, Session], Engine]
     needs_results: bool = True
     needs_plan: bool = False
     loads_model: bool = True

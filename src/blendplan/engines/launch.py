@@ -1,6 +1,6 @@
 """From a plan and the options of a user to the `Launch` of an engine."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,13 @@ Remark = Callable[[str], None]
 
 
 def check_options(
-    engine: str, kind: EngineKind, *, arguments: Mapping[str, Any], pdmux: bool, log_steps: bool
+    engine: str,
+    kind: EngineKind,
+    *,
+    arguments: Mapping[str, Any],
+    flags: Sequence[str] = (),
+    pdmux: bool,
+    log_steps: bool,
 ) -> None:
     """Refuse what an engine cannot do before anything is started.
 
@@ -34,7 +40,7 @@ def check_options(
         )
     if log_steps and not kind.step_log:
         raise BlendplanError(f"{kind.title} does not tell what its steps compute; drop --step-log")
-    if arguments and not kind.takes_arguments:
+    if (arguments or flags) and not kind.takes_arguments:
         raise BlendplanError(f"{kind.title} takes no engine arguments; plan with them instead")
 
 
@@ -71,6 +77,7 @@ def launch_of(
     model: str,
     arguments: Mapping[str, Any],
     *,
+    flags: Sequence[str] = (),
     pdmux: bool,
     log_steps: bool,
     output: Path | None,
@@ -81,12 +88,15 @@ def launch_of(
         plan: for one replica.
         model: by the engine's own name for it, or a folder.
         arguments: the user's own, by the engine's names.
+        flags: words of the engine's own command line.
         pdmux, log_steps: as in `Launch`.
         output: the results file, beside which the engine prints.
     """
     limits, engine = plan.limits, plan.metadata["engine"]
     batch_steps = engine.get("decode_batch_steps", {})
-    unplanned = launch_unplanned(model, arguments, pdmux=pdmux, log_steps=log_steps, output=output)
+    unplanned = launch_unplanned(
+        model, arguments, flags=flags, pdmux=pdmux, log_steps=log_steps, output=output
+    )
     return replace(
         unplanned,
         limits=limits,
@@ -102,6 +112,7 @@ def launch_unplanned(
     model: str,
     arguments: Mapping[str, Any],
     *,
+    flags: Sequence[str] = (),
     pdmux: bool,
     log_steps: bool,
     output: Path | None,
@@ -113,6 +124,7 @@ def launch_unplanned(
     return Launch(
         model=model,
         arguments=dict(arguments),
+        flags=tuple(flags),
         pdmux=pdmux,
         log_steps=log_steps,
         log=None if output is None else engine_log(output),

@@ -1,7 +1,8 @@
-"""An engine in a process of its own, so that it can die without taking the run with it.
+"""An engine in processes of its own, so that it can die without taking the run with it.
 
-The parent holds one end of a socket pair, the child the other; they take turns: the parent sends
-the requests to submit, the child takes a step and sends its report.
+The child that is started here runs the engine's own server application (`blendplan.engines.front`)
+and answers requests over a socket pair. Where the plan's policy runs inside the engine's scheduler,
+a line to that process tells which requests to send (`blendplan.engines.link`).
 """
 
 import contextlib
@@ -13,20 +14,22 @@ import socket
 import subprocess
 import sys
 import tempfile
-import traceback
 from collections.abc import Callable, Sequence
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
 
+from blendplan.engines import link
+from blendplan.engines.front import ANSWERS, READY, REFUSED, StartFront
 from blendplan.engines.protocol import (
     Capacity,
-    Engine,
     EngineDiedError,
     EngineRequest,
-    StepReport,
+    Report,
+    Session,
 )
+from blendplan.engines.window import Window
 from blendplan.errors import BlendplanError
+from blendplan.planfile.plan import Plan
 
 # Long enough for an engine to free a GPU, short enough for a user who waits for the prompt.
 _CLOSE_S = 30.0
@@ -35,16 +38,23 @@ _TAIL_BYTES = 100_000
 # A link that somebody put at the name of the log is not written through.
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
 _ERROR_CHARACTERS = 300
-_EXCEPTION = re.compile(r"(\w+\.)*\w*(Error|Exception): .")
-_CHILD = "from blendplan.engines.process import main; main()"
-_READY, _REFUSED, _REPORT, _FAILED = "ready", "refused", "report", "failed"
+# With what engines write before a line: process, level, time, place.
+_EXCEPTION = re.compile(r"(?:.*?\] )?((?:\w+\.)*\w*(?:Error|Exception): .*)")
+_CHILD = "from blendplan.engines.front import main; main()"
+_WAIT_S = 1.0
+_WINDOW = 256
+# A path of a socket has at most 107 bytes.
+_LONGEST_FOLDER = 80
 
 
 class EngineProcess:
-    """An engine started by ``start()`` in a child process.
+    """An engine with its server application in a child process.
 
     Args:
-        start: makes the engine; must survive pickling.
+        start: starts the engine, given the folder in which its scheduler finds the plan and the
+            line to this process, None where no plan is followed; must survive pickling.
+        plan: for the policy inside the engine; None where requests go in the session's order.
+        session: what is to be run.
         log: file that what the engine prints is appended to; a temporary one without it.
 
     Raises:
@@ -54,10 +64,29 @@ class EngineProcess:
 
     capacity: Capacity
 
-    def __init__(self, start: Callable[[], Engine], *, log: Path | None = None) -> None:
+    def __init__(
+        self,
+        start: Callable[[Path | None], StartFront],
+        plan: Plan | None,
+        session: Session,
+        *,
+        log: Path | None = None,
+    ) -> None:
         self.log = log or _temporary_log()
         # An engine that died before this one may have said why.
-        self._keep_log = self.log.exists() and self.log.stat().st_size > 0
+        self._log_begins = self.log.stat().st_size if self.log.exists() else 0
+        self._keep_log = self._log_begins > 0
+        self._line: Connection | None = None
+        self._window: Window | None = None
+        self._death: str | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._listener: socket.socket | None = None
+        folder = None
+        if plan is not None:
+            self._folder = _folder()
+            folder = Path(self._folder.name)
+            plan.write(folder / link.PLAN)
+            self._listener = link.listen(folder)
         ours, theirs = socket.socketpair()
         with os.fdopen(os.open(self.log, _APPEND, 0o666), "ab") as output, theirs:
             self._process = subprocess.Popen(
@@ -70,35 +99,126 @@ class EngineProcess:
                 start_new_session=True,
             )
         self._pipe = Connection(ours.detach())
+        self._report = Report()
         try:
-            kind, content = self._ask(start)
+            self._start(start(folder), session)
         except BaseException:
             self._kill()
             raise
-        if kind == _REFUSED:
-            self._kill()
+        if plan is None:
+            size = max(_WINDOW, 2 * self.capacity.limits.max_num_seqs)
+            self._window = Window(session, size)
+            self._report.wanted = self._window.next()
+
+    def _start(self, start: StartFront, session: Session) -> None:
+        try:
+            self._pipe.send_bytes(pickle.dumps(start))
+            while True:
+                for ready in wait([self._pipe, *filter(None, [self._listener])]):
+                    if ready is not self._pipe:
+                        assert self._listener is not None
+                        self._line = link.accept(self._listener, session)
+                        self._listener.close()
+                        self._listener = None
+                        continue
+                    kind, content = self._pipe.recv()
+                    if kind == READY:
+                        if self._listener is not None:
+                            raise BlendplanError(
+                                "the engine's scheduler does not follow the plan: it has another "
+                                "scheduler class, or several schedulers; leave that to blendplan"
+                            )
+                        self.capacity = content
+                        return
+                    if kind == REFUSED:
+                        self._forget_log()
+                        raise BlendplanError(content)
+                    cause = self._first_error()
+                    cause = f"; {cause}" if cause and cause not in content else ""
+                    raise EngineDiedError(content + cause + self._where_it_printed())
+        except (EOFError, OSError):
+            raise EngineDiedError(self._obituary() + self._where_it_printed()) from None
+        except KeyboardInterrupt:
             self._forget_log()
-            raise BlendplanError(content)
-        if kind == _FAILED:
-            self._kill()
-            raise EngineDiedError(content + self._where_it_printed())
-        self.capacity = content
+            raise
 
     @property
     def pid(self) -> int:
         """Process id of the engine, which leads a process group of its own."""
         return self._process.pid
 
-    def step(
-        self, requests: Sequence[EngineRequest], prefill_tokens: int | None = None
-    ) -> StepReport:
-        """Submit ``requests``, wait for a step, and report."""
-        kind, content = self._ask((list(requests), prefill_tokens))
-        if kind == _REPORT:
-            report: StepReport = content
-            return report
-        self._kill()
-        raise EngineDiedError(content + self._where_it_printed())
+    def serve(self, requests: Sequence[EngineRequest]) -> Report:
+        """Send requests, wait until something has happened, and report."""
+        if self._death is not None:
+            raise EngineDiedError(self._death)
+        self._send(list(requests))
+        if self._report.wanted or self._report.answers:
+            return self._taken()
+        self._receive(_WAIT_S)
+        while self._death is None and self._receive(0.0):
+            pass
+        if self._death is not None and not (self._report.answers or self._report.began):
+            raise EngineDiedError(self._death)
+        if self._window is not None:
+            self._window.done(answer.row for answer in self._report.answers)
+            self._report.wanted.extend(self._window.next())
+        return self._taken()
+
+    def pass_over(self, rows: Sequence[int]) -> None:
+        """Wait no longer for requests that were wanted."""
+        if self._window is not None:
+            self._window.done(rows)
+            self._report.wanted.extend(self._window.next())
+        self._tell(link.PASS_OVER, list(rows))
+
+    def stop(self) -> None:
+        """Begin nothing more."""
+        if self._window is not None:
+            self._window.stop()
+        self._tell(link.STOP, [])
+
+    def _taken(self) -> Report:
+        report, self._report = self._report, Report()
+        return report
+
+    def _send(self, requests: list[EngineRequest]) -> None:
+        if requests:
+            with contextlib.suppress(OSError):  # it is dead, which its other end will tell
+                self._pipe.send_bytes(pickle.dumps(requests))
+
+    def _tell(self, word: str, rows: list[int]) -> None:
+        if self._line is not None:
+            with contextlib.suppress(OSError):
+                self._line.send_bytes(pickle.dumps((word, rows)))
+
+    def _receive(self, timeout_s: float) -> bool:
+        """Take up one message of each process that has sent one; whether there was any."""
+        try:
+            ready = wait([self._pipe, *filter(None, [self._line])], timeout_s)
+            if self._line in ready:
+                self._hear()
+            if self._pipe in ready:
+                kind, content = self._pipe.recv()
+                assert kind == ANSWERS
+                self._report.answers.extend(content)
+        except KeyboardInterrupt:
+            self._kill()  # not waiting for a step: who interrupts twice wants to leave
+            self._forget_log()
+            raise
+        except (EOFError, OSError):
+            while self._line is not None and self._line.poll():
+                self._hear()
+            self._death = self._obituary() + self._where_it_printed()
+        return bool(ready) and self._death is None
+
+    def _hear(self) -> None:
+        assert self._line is not None
+        try:
+            self._report.add(pickle.loads(self._line.recv_bytes()))
+        except (EOFError, OSError):
+            # The engine behind the application is gone; the application will find out.
+            self._line.close()
+            self._line = None
 
     def close(self) -> None:
         """Stop the engine and remove its log, unless it or one before it died."""
@@ -112,18 +232,6 @@ class EngineProcess:
         if ended_well:
             self._forget_log()
 
-    def _ask(self, message: Any) -> tuple[str, Any]:
-        try:
-            self._pipe.send_bytes(pickle.dumps(message))
-            answer: tuple[str, Any] = self._pipe.recv()
-        except KeyboardInterrupt:
-            self._kill()  # not waiting for the step: who interrupts a step wants to leave
-            self._forget_log()
-            raise
-        except (EOFError, OSError):
-            raise EngineDiedError(self._obituary() + self._where_it_printed()) from None
-        return answer
-
     def _obituary(self) -> str:
         try:
             code = self._process.wait(_CLOSE_S)
@@ -134,7 +242,7 @@ class EngineProcess:
         ended = f"ended with exit code {code}"
         if code < 0:
             ended = f"was killed by {signal.Signals(-code).name}"
-        reason = _last_error(self.log)
+        reason = self._first_error()
         return f"the engine {ended} ({reason})" if reason else f"the engine {ended}"
 
     def _kill(self) -> None:
@@ -143,6 +251,12 @@ class EngineProcess:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._pipe.close()
+        for end in (self._line, self._listener):
+            if end is not None:
+                end.close()
+        self._line = self._listener = None
+        if self._folder is not None:
+            self._folder.cleanup()
 
     def _where_it_printed(self) -> str:
         if self.log.exists() and self.log.stat().st_size > 0:
@@ -150,18 +264,18 @@ class EngineProcess:
         self._forget_log()
         return ""
 
+    def _first_error(self) -> str:
+        """The first line of what it printed that reads like an exception: others follow from it."""
+        with contextlib.suppress(OSError), self.log.open("rb") as log:
+            log.seek(max(self._log_begins, log.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            for line in log.read().decode(errors="replace").splitlines():
+                if found := _EXCEPTION.match(line):
+                    return found[1][:_ERROR_CHARACTERS]
+        return ""
+
     def _forget_log(self) -> None:
         if not self._keep_log:
             self.log.unlink(missing_ok=True)
-
-
-def _last_error(log: Path) -> str:
-    """The last line of an engine's output that reads like an exception; empty if none does."""
-    with contextlib.suppress(OSError):
-        lines = log.read_bytes()[-_TAIL_BYTES:].decode(errors="replace").splitlines()
-        errors = [line for line in lines if _EXCEPTION.match(line)]
-        return errors[-1][:_ERROR_CHARACTERS] if errors else ""
-    return ""
 
 
 def _temporary_log() -> Path:
@@ -170,51 +284,9 @@ def _temporary_log() -> Path:
     return Path(name)
 
 
-def _serve(pipe: Connection) -> int:
-    """Start the engine that the parent asks for and step it until the parent hangs up."""
-    try:
-        engine: Engine = pickle.loads(pipe.recv_bytes())()
-    except BlendplanError as error:
-        pipe.send((_REFUSED, str(error)))
-        return 0
-    except Exception as error:
-        traceback.print_exc()
-        pipe.send((_FAILED, f"the engine did not start ({_one_line(error)})"))
-        return 1
-    pipe.send((_READY, engine.capacity))
-    while True:
-        asked = pickle.loads(pipe.recv_bytes())
-        if asked is None:
-            engine.close()
-            return 0
-        try:
-            report = engine.step(*asked)
-        except Exception as error:
-            traceback.print_exc()
-            pipe.send((_FAILED, f"the engine failed ({_one_line(error)})"))
-            return 1
-        pipe.send((_REPORT, report))
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:_ERROR_CHARACTERS]}" if text else type(error).__name__
-
-
-def main() -> None:
-    """The child: serve the parent whose end of the pipe is named on the command line."""
-    descriptor = int(sys.argv[1])
-    os.set_inheritable(descriptor, False)
-    try:
-        code = _serve(Connection(descriptor))
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        code = 1  # the parent is gone, and with it the need for an engine
-    sys.stdout.flush()
-    sys.stderr.flush()
-    if code:
-        # The engine's own children go too.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        with contextlib.suppress(OSError):
-            os.killpg(0, signal.SIGTERM)
-    # Not waiting for threads that a broken engine may have left.
-    os._exit(code)
+def _folder() -> "tempfile.TemporaryDirectory[str]":
+    """A folder that only this user may enter, with a path short enough for a socket."""
+    where = tempfile.gettempdir()
+    return tempfile.TemporaryDirectory(
+        prefix="blendplan-", dir=where if len(where) < _LONGEST_FOLDER else "/tmp"
+    )

@@ -1,18 +1,19 @@
-"""What the replay loop and an engine adapter say to each other.
+"""What the replay loop and an engine say to each other.
 
-Everything here crosses the boundary of a process, so it is plain data.
+The policy lives with the engine: it is asked inside the engine's own scheduler. The replay loop
+sends the requests that the policy is about to want, and writes down what comes back. Everything
+here crosses the boundary of a process, so it is plain data.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from blendplan.hardware.engine_limits import EngineLimits
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -29,83 +30,54 @@ class EngineDiedError(Exception):
 
 @dataclass(frozen=True)
 class EngineRequest:
-    """One request as an engine gets it; exactly one of the three kinds of prompt is set.
+    """One request as an engine's own server gets it.
 
     Attributes:
         row: row of the plan, of its first answer; names the request in everything that the engine
             reports.
-        prompt_token_ids, text, messages: the prompt.
-        tools: tool definitions for the chat template, next to ``messages``.
-        parameters: sampling parameters by their OpenAI or vLLM names.
-        output_tokens: known output length, generated whatever the model says; -1 if unknown.
-        answers: sequences that it runs, ``n`` of them or more. They have the rows from ``row`` on,
-            where the engine tells of each by itself.
+        url: path on the engine's server, such as ``/v1/chat/completions``.
+        body: what is posted there, JSON.
+        answers: sequences that it runs, ``n`` of them or more. They have the rows from ``row`` on.
+        output_tokens: known output length of each, which the body asks for; -1 if unknown.
     """
 
     row: int
-    prompt_token_ids: list[int] | None = None
-    text: str | None = None
-    messages: list[dict[str, Any]] | None = None
-    tools: list[Any] | None = None
-    parameters: dict[str, Any] = field(default_factory=dict)
-    output_tokens: int = -1
+    url: str
+    body: bytes
     answers: int = 1
+    output_tokens: int = -1
 
 
 @dataclass(frozen=True)
-class TokenLogprob:
-    """Log probability of one generated token, and of the most likely ones at its place."""
-
-    token_id: int
-    text: str | None
-    logprob: float
-    top: list[tuple[int, str | None, float]]
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One generated answer; ``text`` is None when the engine has no tokenizer.
-
-    Its ``token_ids`` are then all there is; the simulated engine has neither.
-    """
-
-    token_ids: list[int]
-    text: str | None
-    finish_reason: str
-    logprobs: list[TokenLogprob] | None = None
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A request that the engine completed.
+class Answer:
+    """What the engine's server answered to one request.
 
     Attributes:
         row: row of the request.
-        choices: its answers, one unless ``n`` asked for more.
-        prompt_tokens: prompt length, counted once.
-        cached_tokens: how much of it the prefix cache held, summed over the answers.
-        completion_tokens: generated tokens of all answers together.
-        first_token_s: seconds from submission to the first token, None if the engine hides it.
-        preemptions: how often it lost its KV cache, None if the engine hides it.
+        status: HTTP status; 200 for an answer, from 500 on another attempt makes sense.
+        body: as the server wrote it, JSON in one line.
     """
 
     row: int
-    choices: list[Choice]
-    prompt_tokens: int
-    cached_tokens: int
-    completion_tokens: int
-    first_token_s: float | None = None
-    preemptions: int | None = None
+    status: int
+    body: bytes
 
 
 @dataclass(frozen=True)
-class Refused:
-    """A request that the engine did not complete, and whether another attempt makes sense."""
+class Ended:
+    """A sequence that left the engine's scheduler; its request may have others that run.
+
+    Attributes:
+        row: of the sequence.
+        cached_tokens: prompt tokens that the prefix cache held when it first came in.
+        preemptions: how often it lost its KV cache.
+        first_token_s: seconds from its arrival to its first token, None if the engine hides it.
+    """
 
     row: int
-    code: str
-    message: str
-    retry: bool
+    cached_tokens: int
+    preemptions: int
+    first_token_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +92,7 @@ class StepWork:
         kv_tokens_read: KV-cache tokens that those attended to.
         time_s: seconds that the engine took.
         kv_tokens_used: KV-cache tokens held after the step.
+        running, waiting: sequences that hold KV cache after it, and that the engine has and do not.
     """
 
     prefill_tokens: int
@@ -129,37 +102,53 @@ class StepWork:
     kv_tokens_read: int
     time_s: float
     kv_tokens_used: int
+    running: int
+    waiting: int
 
 
 @dataclass
-class StepReport:
+class Report:
     """What happened since the last report.
 
     Attributes:
-        finished, refused: requests that left the engine.
-        ended: rows whose sequence is complete, in the order in which they gave their KV cache back;
-            for engines that tell of each answer by itself, before the request finishes.
-        preempted, resumed: rows that lost their KV cache, and rows that were given it again.
-        free_kv_tokens: KV-cache tokens that new requests could get.
-        running, waiting: requests in the engine that hold KV cache and that do not.
-        backlog_tokens: prompt tokens of admitted requests that are still to be computed.
-        steps: engine steps that this report is about; 0 where the engine does not say.
+        answers: of requests that left the engine.
+        wanted: rows, of first answers, of requests to send now: the policy will ask for them soon.
+        began: rows that were given KV cache for the first time.
+        ended: sequences that left the scheduler.
+        preemptions: how many sequences lost their KV cache.
+        steps: engine steps that computed anything.
         work: what they computed, when a log was asked for.
+        idle: whether nothing runs and nothing that was sent will run; None where it is not known.
         clock_s: seconds on the engine's own clock; None where it lives in real time.
+        remarks: lines for the user.
+        learned: what was learned of output lengths so far, see `Reviser`; None for no news.
     """
 
-    finished: list[Finished] = field(default_factory=list)
-    refused: list[Refused] = field(default_factory=list)
-    ended: list[int] = field(default_factory=list)
-    preempted: list[int] = field(default_factory=list)
-    resumed: list[int] = field(default_factory=list)
-    free_kv_tokens: int = 0
-    running: int = 0
-    waiting: int = 0
-    backlog_tokens: int = 0
-    steps: int = 1
+    answers: list[Answer] = field(default_factory=list)
+    wanted: list[int] = field(default_factory=list)
+    began: list[int] = field(default_factory=list)
+    ended: list[Ended] = field(default_factory=list)
+    preemptions: int = 0
+    steps: int = 0
     work: list[StepWork] = field(default_factory=list)
+    idle: bool | None = None
     clock_s: float | None = None
+    remarks: list[str] = field(default_factory=list)
+    learned: dict[str, Any] | None = None
+
+    def add(self, other: "Report") -> None:
+        """Take up what happened after this report."""
+        self.answers += other.answers
+        self.wanted += other.wanted
+        self.began += other.began
+        self.ended += other.ended
+        self.preemptions += other.preemptions
+        self.steps += other.steps
+        self.work += other.work
+        self.idle = self.idle if other.idle is None else other.idle
+        self.clock_s = self.clock_s if other.clock_s is None else other.clock_s
+        self.remarks += other.remarks
+        self.learned = self.learned if other.learned is None else other.learned
 
 
 @dataclass(frozen=True)
@@ -170,13 +159,36 @@ class Capacity:
         limits: size of the KV cache, and limits of a step.
         context_tokens: most prompt plus output tokens of one request.
         graph_sizes: CUDA-graph batch sizes in use, empty when the engine captures none.
-        version: name and version of the engine; the fingerprint in its results.
+        version: name and version of the engine.
     """
 
     limits: EngineLimits
     context_tokens: int
     graph_sizes: list[int]
     version: str
+
+
+@dataclass(frozen=True)
+class Session:
+    """What is left to run on an engine that starts.
+
+    Attributes:
+        left: rows that have no result yet; int64 [m].
+        requests: their requests by the row of the first answer, in the order to send them where no
+            policy says otherwise; int64.
+        ended: output length of the rows that have an answer, else 0; int32 [n].
+        first: rows, of first answers, to run before all others: they have failed once.
+        alone: rows, of first answers, to run one by one, before everything: one of them may kill
+            the engine.
+        replan: whether output lengths are learned as requests end.
+    """
+
+    left: NDArray[np.int64]
+    requests: NDArray[np.int64]
+    ended: NDArray[np.int32]
+    first: tuple[int, ...] = ()
+    alone: tuple[int, ...] = ()
+    replan: bool = True
 
 
 @dataclass(frozen=True)
@@ -191,6 +203,7 @@ class Launch:
         kv_dtype: element type of the KV cache, ``auto`` for the model's.
         graph_sizes: CUDA-graph batch sizes to capture, None for the engine's own choice.
         arguments: further engine arguments by the engine's own names; they win over the others.
+        flags: the engine's own command line, after everything else.
         pdmux: share the GPU in space between prefill and decode.
         log_steps: report the work of each step.
         log: file for what the engine prints; None for a temporary one.
@@ -202,6 +215,7 @@ class Launch:
     kv_dtype: str = "auto"
     graph_sizes: list[int] | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
+    flags: tuple[str, ...] = ()
     pdmux: bool = False
     log_steps: bool = False
     log: Path | None = None
@@ -213,75 +227,26 @@ class Launch:
 
 
 class Engine(Protocol):
-    """A started engine. Adapters have nothing else in common."""
+    """A started engine, with the requests of one session to run."""
 
     capacity: Capacity
 
-    def step(
-        self, requests: Sequence[EngineRequest], prefill_tokens: int | None = None
-    ) -> StepReport:
-        """Submit ``requests`` in order, let the engine work for a step, and report.
-
-        Args:
-            requests: to be admitted after those that wait already.
-            prefill_tokens: prompt tokens that the step should compute at most, where the engine
-                lets an adapter say so; no limit but the engine's own without it.
+    def serve(self, requests: Sequence[EngineRequest]) -> Report:
+        """Send requests, wait until something has happened, or for a second at most, and report.
 
         Raises:
             EngineDiedError: the engine is gone.
         """
 
-    def close(self) -> None:
-        """Stop the engine and free what it holds."""
-
-
-class Admission(Protocol):
-    """Whom an engine asks inside its scheduler which request goes next."""
-
-    def begin_step(self, used_kv_tokens: float) -> int:
-        """Start a step; returns how many prompt tokens it may compute.
+    def pass_over(self, rows: Sequence[int]) -> None:
+        """Wait no longer for requests that were wanted: they have their line already.
 
         Args:
-            used_kv_tokens: KV tokens that running requests hold.
+            rows: of first answers.
         """
 
-    def next_request(self) -> EngineRequest | None:
-        """The request to try next in this step, None for none; the engine need not take it."""
-
-    def admitted(self, row: int) -> None:
-        """The request of `next_request` was given room, or is refused for good.
-
-        Of a request with several answers, the engine goes on with the rows after it, and names each
-        as it is given room, before it asks for another request.
-        """
-
-    def preempted(self, row: int) -> None:
-        """A running request lost its KV cache and waits in the engine."""
-
-    def resumed(self, row: int) -> None:
-        """A preempted request was given room again."""
-
-
-@runtime_checkable
-class TellsGenerated(Protocol):
-    """An engine that tells how far its requests are."""
-
-    def generated_tokens(self) -> "NDArray[np.int32]":
-        """Output tokens of each row of the plan so far; int32 [n]."""
-
-
-@runtime_checkable
-class AskingEngine(Protocol):
-    """An engine in this process that asks for one request after the other."""
-
-    capacity: Capacity
-
-    def step_asking(self, admission: Admission) -> StepReport:
-        """Work for a step and report; what `admission` was told is not in the report.
-
-        Raises:
-            EngineDiedError: the engine is gone.
-        """
+    def stop(self) -> None:
+        """Begin nothing more; what runs goes on to its end."""
 
     def close(self) -> None:
         """Stop the engine and free what it holds."""

@@ -5,7 +5,8 @@ parts. Only the policy is asked from Python, one request at a time, as a real en
 would: so a replay of a plan takes exactly the planned steps.
 """
 
-from collections import deque
+import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,18 +15,18 @@ from numpy.typing import NDArray
 
 from blendplan import __version__
 from blendplan.cost.step import StepTable
+from blendplan.engines.planned import PlannedAdmission
 from blendplan.engines.protocol import (
-    Admission,
+    Answer,
     Capacity,
-    Choice,
+    Ended,
     EngineRequest,
-    Finished,
-    Refused,
-    StepReport,
+    Report,
+    Session,
     StepWork,
 )
-from blendplan.engines.words import generation_cap
 from blendplan.hardware.engine_limits import EngineLimits
+from blendplan.planfile.plan import Plan
 from blendplan.simulator import steps
 from blendplan.simulator.kv_cache import empty_cache, used_tokens
 from blendplan.simulator.series import empty_series
@@ -36,6 +37,8 @@ class SimulatedEngine:
     """The steps of `blendplan.simulator`, one at a time.
 
     Args:
+        plan: whose policy is asked.
+        session: what is left of it.
         workload: all requests that may be submitted; rows are theirs. They generate the output
             lengths that it says, unless a request knows its own.
         limits: limits of the engine.
@@ -46,6 +49,8 @@ class SimulatedEngine:
 
     def __init__(
         self,
+        plan: Plan,
+        session: Session,
         workload: Workload,
         limits: EngineLimits,
         table: StepTable,
@@ -60,8 +65,12 @@ class SimulatedEngine:
             graph_sizes=[],
             version=f"simulated by blendplan {__version__}",
         )
+        self._max_model_len = held if max_model_len is None else max_model_len
         self._table = table
         self._log_steps = log_steps
+        self._answer = plan.column("answer")
+        self._model = str(plan.metadata["model"])
+        self._report = Report()
         self._engine = steps.idle_engine(
             workload.prompt_tokens, workload.output_tokens.copy(), limits
         )
@@ -74,43 +83,60 @@ class SimulatedEngine:
             chains.count,
         )
         self._series = empty_series()
-        self._submitted: deque[EngineRequest] = deque()
-        # Answers of requests that were taken, which come before any other request.
-        self._entering: deque[int] = deque()
-        self._several: dict[int, _Several] = {}
+        self._admission = PlannedAdmission(plan, limits, session=session, tell=self._tell)
+        self._sent: dict[int, _Sent] = {}
+        self._preemptions = np.zeros(len(plan), dtype=np.int32)
 
-    def step(
-        self, requests: Sequence[EngineRequest], prefill_tokens: int | None = None
-    ) -> StepReport:
-        """Submit and take one simulated step."""
-        self._submitted.extend(requests)
-        most = self.capacity.limits.max_num_batched_tokens
-        limit = most if prefill_tokens is None else prefill_tokens
-        queue = _Submitted(self._submitted, limit)
-        report = self.step_asking(queue)
-        report.preempted, report.resumed = queue.lost, queue.back
+    def serve(self, requests: Sequence[EngineRequest]) -> Report:
+        """Take one simulated step, unless requests are still to come that it depends on."""
+        for request in requests:
+            rows = range(request.row, request.row + request.answers)
+            if request.output_tokens > 0:
+                known = min(request.output_tokens, self._room(request.row))
+                self._engine.output_tokens[rows.start : rows.stop] = known
+            if all(map(self._ever_fits, rows)):
+                self._sent[request.row] = _Sent(request, len(rows))
+                for row in rows:
+                    self._admission.arrived(row)
+            else:
+                self._admission.pass_over([request.row])
+                self._report.answers.append(_too_long(request.row))
+        if not self._admission.expected:
+            self._step()
+        self._report.add(self._admission.take_report())
+        report, self._report = self._report, Report()
         return report
 
-    def step_asking(self, admission: Admission) -> StepReport:
-        """Take one simulated step, asking inside it which request goes next."""
-        engine, cache, report = self._engine, self._cache, StepReport()
-        now, step = engine.now[0], engine.step[0]
-        steps.begin(engine, admission.begin_step(float(used_tokens(cache))))
+    def pass_over(self, rows: Sequence[int]) -> None:
+        """Wait no longer for requests."""
+        self._admission.pass_over(rows)
+
+    def stop(self) -> None:
+        """Begin nothing more."""
+        self._admission.stop()
+
+    def _tell(self, report: Report) -> None:
+        self._report.add(report)
+
+    def _step(self) -> None:
+        """One step, asking inside it which request goes next."""
+        engine, cache = self._engine, self._cache
+        now, step, admission = engine.now[0], engine.step[0], self._admission
+        used = float(used_tokens(cache))
+        steps.begin(engine, admission.begin_step(used, self.generated_tokens, waits=True))
         steps.serve(engine, cache)
         for row in engine.waiting_again[now.waiting_again - step.lost : now.waiting_again]:
+            self._preemptions[row] += 1
             admission.preempted(int(row))
-        self._admit(admission, report)
-        report.steps = int(steps.price(engine, cache, self._table, self._series))
-        if report.steps:
+        self._admit()
+        taken = int(steps.price(engine, cache, self._table, self._series))
+        if taken:
             steps.sample(engine, cache)
+            admission.did_step(taken, float(now.clock_s))
             if self._log_steps:
-                report.work.append(self._work())
-        report.ended = engine.done[: step.done].tolist()
-        report.finished = [
-            done for row in report.ended if (done := self._finished(row)) is not None
-        ]
-        self._report_load(report)
-        return report
+                admission.worked(self._work())
+        for row in engine.done[: step.done].tolist():
+            self._end(row)
 
     def generated_tokens(self) -> NDArray[np.int32]:
         """Output tokens of each row so far; int32 [n]."""
@@ -120,58 +146,30 @@ class SimulatedEngine:
     def close(self) -> None:
         """Nothing to stop."""
 
-    def _admit(self, admission: Admission, report: StepReport) -> None:
+    def _admit(self) -> None:
         engine, cache, now = self._engine, self._cache, self._engine.now[0]
         while steps.may_admit(engine):
             if now.waiting_again > 0:
                 row = int(engine.waiting_again[now.waiting_again - 1])
                 if not steps.admit(engine, cache, row):
                     return
-                admission.resumed(row)
+                self._admission.resumed(row)
                 continue
-            if self._entering:
-                if not steps.admit(engine, cache, self._entering[0]):
-                    return
-                admission.admitted(self._entering.popleft())
-                continue
-            request = admission.next_request()
-            if request is None:
+            row = self._admission.next_row()
+            if row < 0 or not steps.admit(engine, cache, row):
                 return
-            rows = range(request.row, request.row + request.answers)
-            cap = generation_cap(request)
-            if cap is not None and request.output_tokens > 0:
-                engine.output_tokens[rows.start : rows.stop] = cap
-            if not all(map(self._ever_fits, rows)):
-                for row in rows:
-                    admission.admitted(row)
-                report.refused.append(_too_long(request.row))
-            elif steps.admit(engine, cache, request.row):
-                admission.admitted(request.row)
-                self._entering.extend(rows[1:])
-                if len(rows) > 1:
-                    several = _Several(request.row, _choices(request), len(rows))
-                    self._several.update(dict.fromkeys(rows, several))
-            else:
-                return
+            self._admission.began(row)
+
+    def _room(self, row: int) -> int:
+        """Longest output that the context leaves a prompt; engines cut what is asked for to it."""
+        return max(1, self._max_model_len - int(self._engine.prompt_tokens[row]))
 
     def _ever_fits(self, row: int) -> bool:
         total = int(self._engine.prompt_tokens[row]) + int(self._engine.output_tokens[row])
         return total <= self.capacity.context_tokens
 
-    def _report_load(self, report: StepReport) -> None:
-        engine, cache, now = self._engine, self._cache, self._engine.now[0]
-        report.free_kv_tokens = int(cache.now[0].free) * cache.block_size
-        report.running = int(now.running)
-        report.waiting = int(now.waiting_again) + len(self._entering) + len(self._submitted)
-        # What is left of prompts; a request that decodes has one token to compute.
-        running = engine.running[: now.running]
-        known = engine.prompt_tokens[running] + engine.generated[running]
-        behind = known - engine.computed[running]
-        report.backlog_tokens = int(behind[behind > 1].sum(dtype=np.int64))
-        report.clock_s = float(now.clock_s)
-
     def _work(self) -> StepWork:
-        step = self._engine.step[0]
+        step, now = self._engine.step[0], self._engine.now[0]
         return StepWork(
             prefill_tokens=int(step.prefill_tokens),
             prefill_sequences=int(step.prefill_sequences),
@@ -180,69 +178,67 @@ class SimulatedEngine:
             kv_tokens_read=int(step.kv_tokens_read),
             time_s=float(step.time_s),
             kv_tokens_used=int(used_tokens(self._cache)),
+            running=int(now.running),
+            waiting=int(now.waiting_again) + self._admission.held,
         )
 
-    def _finished(self, row: int) -> Finished | None:
-        """The request whose last answer ended in a row, None where others still run."""
-        engine, several = self._engine, self._several.pop(row, _Several(row, 1, 1))
-        several.left -= 1
-        several.cached_tokens += int(engine.cached_tokens[row])
-        several.completion_tokens += int(engine.output_tokens[row])
-        if several.left:
-            return None
-        return Finished(
-            row=several.row,
-            choices=[Choice([], "", "length")] * several.choices,
-            prompt_tokens=int(engine.prompt_tokens[row]),
-            cached_tokens=several.cached_tokens,
-            completion_tokens=several.completion_tokens,
-        )
+    def _end(self, row: int) -> None:
+        """A sequence is done, and with the last of its request, that is answered."""
+        engine = self._engine
+        tokens, cached = int(engine.output_tokens[row]), int(engine.cached_tokens[row])
+        self._admission.ended(Ended(row, cached, int(self._preemptions[row])), tokens)
+        first = row - int(self._answer[row])
+        sent = self._sent[first]
+        sent.left -= 1
+        sent.cached_tokens += cached
+        sent.completion_tokens += tokens
+        if not sent.left:
+            del self._sent[first]
+            body = _body(sent, int(engine.prompt_tokens[row]), self._model)
+            self._report.answers.append(Answer(first, 200, body))
 
 
 @dataclass
-class _Several:
+class _Sent:
     """A request whose answers end one by one: how many are left, and totals of the others."""
 
-    row: int
-    choices: int
+    request: EngineRequest
     left: int
     cached_tokens: int = 0
     completion_tokens: int = 0
 
 
-def _choices(request: EngineRequest) -> int:
-    """How many of its answers a request wants to see."""
-    if "best_of" in request.parameters:
-        return int(request.parameters.get("n", 1))
-    return request.answers
+def created() -> int:
+    """When an answer was made, in Unix seconds."""
+    return int(time.time())
 
 
-class _Submitted:
-    """Requests that were submitted, as `Admission`: they go in their order."""
+def _body(sent: _Sent, prompt_tokens: int, model: str) -> bytes:
+    """What a server would answer, without words."""
+    chat = sent.request.url.endswith("/chat/completions")
+    content = {"message": {"role": "assistant", "content": ""}} if chat else {"text": ""}
+    repeated = (sent.request.answers - 1) * prompt_tokens
+    cached = max(0, sent.cached_tokens - repeated)
+    body = {
+        "id": f"{'chatcmpl' if chat else 'cmpl'}-{sent.request.row}",
+        "object": "chat.completion" if chat else "text_completion",
+        "created": created(),
+        "model": model,
+        "choices": [
+            {"index": index, **content, "logprobs": None, "finish_reason": "length"}
+            for index in range(sent.request.answers)
+        ],
+        "usage": {
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": sent.completion_tokens,
+            "total_tokens": prompt_tokens + sent.completion_tokens,
+            "prompt_tokens_details": {"cached_tokens": cached},
+        },
+    }
+    return json.dumps(body, separators=(",", ":")).encode()
 
-    def __init__(self, queue: deque[EngineRequest], prefill_tokens: int) -> None:
-        self._queue = queue
-        self._prefill_tokens = prefill_tokens
-        self.lost: list[int] = []
-        self.back: list[int] = []
 
-    def begin_step(self, used_kv_tokens: float) -> int:
-        return self._prefill_tokens
-
-    def next_request(self) -> EngineRequest | None:
-        return self._queue[0] if self._queue else None
-
-    def admitted(self, row: int) -> None:
-        if self._queue and self._queue[0].row == row:
-            self._queue.popleft()
-
-    def preempted(self, row: int) -> None:
-        self.lost.append(row)
-
-    def resumed(self, row: int) -> None:
-        self.back.append(row)
-
-
-def _too_long(row: int) -> Refused:
+def _too_long(row: int) -> Answer:
     message = "prompt and output together are longer than the KV cache"
-    return Refused(row, "context_length_exceeded", message, retry=False)
+    error = {"message": message, "type": "BadRequestError", "code": 400}
+    return Answer(row, 400, json.dumps({"error": error}, separators=(",", ":")).encode())

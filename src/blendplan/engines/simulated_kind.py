@@ -3,14 +3,16 @@
 from typing import TYPE_CHECKING
 
 from blendplan.engines.kind import EngineKind
-from blendplan.engines.protocol import Launch
+from blendplan.engines.protocol import Launch, Session
 
 if TYPE_CHECKING:
     from blendplan.engines.simulated import SimulatedEngine
     from blendplan.planfile.plan import Plan
 
 
-def simulated_engine(plan: "Plan", *, log_steps: bool = False) -> "SimulatedEngine":
+def simulated_engine(
+    plan: "Plan", session: Session, *, log_steps: bool = False
+) -> "SimulatedEngine":
     """The engine that a plan was made for, simulated.
 
     A request generates the output length that it states, else the predicted one.
@@ -20,6 +22,8 @@ def simulated_engine(plan: "Plan", *, log_steps: bool = False) -> "SimulatedEngi
 
     target = machine_of(plan)
     return SimulatedEngine(
+        plan,
+        session,
         workload_of(plan),
         target.limits,
         target.table,
@@ -28,9 +32,9 @@ def simulated_engine(plan: "Plan", *, log_steps: bool = False) -> "SimulatedEngi
     )
 
 
-def _start(plan: "Plan | None", launch: Launch) -> "SimulatedEngine":
+def _start(plan: "Plan | None", launch: Launch, session: Session) -> "SimulatedEngine":
     assert plan is not None, "the simulated engine needs a plan"
-    return simulated_engine(plan, log_steps=launch.log_steps)
+    return simulated_engine(plan, session, log_steps=launch.log_steps)
 
 
 SIMULATED = EngineKind(

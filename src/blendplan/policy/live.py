@@ -142,6 +142,19 @@ class LivePolicy:
         place = self._transitions.next_request(self._state, self._running)
         return -1 if place < 0 else int(self._left[place])
 
+    def upcoming(self, count: int) -> NDArray[np.int64]:
+        """Rows that may be next, so that they can be made ready, of each queue; int64.
+
+        In the order of the plan where the policy cannot tell.
+
+        Args:
+            count: how many of each of its queues.
+        """
+        if self._policy.upcoming is None:
+            return np.flatnonzero(self._status == WAITING)[:count]
+        rows: NDArray[np.int64] = self._left[self._policy.upcoming(self._state, count)]
+        return rows[self._status[rows] == WAITING]
+
     def admitted(self, row: int) -> None:
         """Tell the policy that the row of `next_row` was given room.
 

@@ -34,6 +34,7 @@ from blendplan.policy.state_machine import (
     Policy,
     PolicyKind,
     Transitions,
+    in_turn,
     sides_by_density,
 )
 
@@ -280,6 +281,16 @@ def prefill_budget_tokens(
     return side_tokens / (prompt_tokens + output_tokens / 2) * new_prompt_tokens / output_tokens
 
 
+def _upcoming(state: ScannerState, count: int) -> NDArray[np.int64]:
+    """What either scanner reads next, in turn; int64."""
+    now = state.now[0]
+    ahead = state.order[now.left : now.right + 1]
+    if len(ahead) <= 2 * count:
+        half = (len(ahead) + 1) // 2
+        return in_turn(ahead[:half], ahead[half:][::-1])
+    return in_turn(ahead[:count], ahead[-count:][::-1])
+
+
 SCANNERS = Transitions(_begin_step, _next_request, _admitted, _released, _released, _shares)
 
 
@@ -303,7 +314,7 @@ def _make(known: PolicyInput, limits: EngineLimits, *, seed: int, parameters: Pa
         least_tokens=known.prices.least_tokens,
         max_num_batched_tokens=limits.max_num_batched_tokens,
     )
-    return Policy("blendserve", SCANNERS, state, state.side, {})
+    return Policy("blendserve", SCANNERS, state, state.side, {}, upcoming=_upcoming)
 
 
 def _work_before(

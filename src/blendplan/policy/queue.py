@@ -65,6 +65,11 @@ def _shares(state: QueueState) -> tuple[float, float]:
     return state.kv_tokens, 0.0
 
 
+def _upcoming(state: QueueState, count: int) -> NDArray[np.int64]:
+    place = int(state.now[0].next)
+    return state.order[place : place + count]
+
+
 QUEUE = Transitions(_begin_step, _next_request, _admitted, _released, _released, _shares)
 
 
@@ -90,7 +95,7 @@ def queue_policy(
         kv_tokens=float(limits.kv_tokens),
         max_num_batched_tokens=limits.max_num_batched_tokens,
     )
-    return Policy(name, QUEUE, state, side, parameters)
+    return Policy(name, QUEUE, state, side, parameters, upcoming=_upcoming)
 
 
 def plain_order(name: str, known: PolicyInput, seed: int) -> NDArray[np.int64]:

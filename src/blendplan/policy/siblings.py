@@ -10,6 +10,7 @@ the first. Outside, the first one always goes first: a policy's own number of a 
 beside it. That changes nothing for the policy, which knows the same of all of them.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
@@ -77,7 +78,24 @@ def keep_together(policy: Policy, request: NDArray[np.int64] | None) -> Policy:
         transitions=_together(policy.transitions),
         state=state,
         revise=None if policy.revise is None else _revising(policy.revise, policy.transitions),
+        upcoming=None if policy.upcoming is None else _upcoming(policy.upcoming),
     )
+
+
+def _upcoming(
+    inner: Callable[[Any, int], NDArray[np.int64]],
+) -> Callable[[Any, int], NDArray[np.int64]]:
+    """What is next, each request with all of its sequences that are to be admitted."""
+
+    def upcoming(state: SiblingState, count: int) -> NDArray[np.int64]:
+        firsts = state.first[inner(state.inner, count)]
+        _, places = np.unique(firsts, return_index=True)
+        firsts = firsts[np.sort(places)]
+        firsts = firsts[state.number[firsts] < 0]
+        spans = [np.arange(first, state.last[first] + 1) for first in firsts.tolist()]
+        return np.concatenate([state.entering(), *spans])
+
+    return upcoming
 
 
 def _revising(inner: Revise, transitions: Transitions) -> Revise:

@@ -62,6 +62,9 @@ class Policy:
         parameters: what it was made with; `PolicyKind.make` takes them back.
         revise: how it goes over to better predictions while it runs; None where it does not look
             at lengths.
+        upcoming: (state, k) -> waiting requests that may be next, about k from the head of each of
+            its orders, the nearest first, so that they can be made ready; int64. None where it
+            cannot tell.
     """
 
     name: str
@@ -70,6 +73,7 @@ class Policy:
     side: NDArray[np.int8]
     parameters: Parameters
     revise: "Revise | None" = None
+    upcoming: Callable[[Any, int], NDArray[np.int64]] | None = None
 
 
 class Revise(Protocol):
@@ -146,3 +150,10 @@ def sides_by_density(known: PolicyInput) -> NDArray[np.int8]:
     """Side of each request by its density against that of the whole; int8 [n]."""
     compute_heavy = known.density >= known.root_density
     return np.where(compute_heavy, COMPUTE, MEMORY).astype(np.int8)
+
+
+def in_turn(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Requests of two orders in turn, those of the longer one alone at the end; int64."""
+    both = min(len(first), len(second))
+    pairs = np.column_stack([first[:both], second[:both]]).ravel()
+    return np.concatenate([pairs, first[both:], second[both:]])

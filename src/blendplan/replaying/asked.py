@@ -1,39 +1,24 @@
-"""From a row of a plan to what an engine needs of it."""
+"""From a row of a plan to what an engine's server is asked."""
 
+import json
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from blendplan.engines.protocol import EngineRequest
 from blendplan.planfile.rows import Work
 from blendplan.printable import show
-from blendplan.requests.record import MOST_TOKENS, BadRecordError, parse_line, read_record
+from blendplan.requests.record import MOST_TOKENS, BadRecordError, parse_line
 
-# Fields of a request that are no sampling parameters: what the engine is asked is said elsewhere
-# (the prompt, the model), or they only mean something to a service.
-_NOT_SAMPLING = frozenset(
-    [
-        *("model", "messages", "prompt", "prompt_token_ids", "tools", "tool_choice"),
-        *("parallel_tool_calls", "stream", "stream_options", "user", "metadata", "store"),
-        *("service_tier", "safety_identifier", "prompt_cache_key", "echo"),
-        *("id", "custom_id", "method", "url", "body", "output_tokens"),
-    ]
-)
+CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
+# Of a plain line, what is no parameter of the request.
+_NO_PARAMETERS = frozenset(["id", "custom_id", "method", "url", "body", "output_tokens"])
 
 
-class Asked(NamedTuple):
-    """A request for the engine, and the shape that its answer takes.
+def asked(rows: Work, row: int) -> EngineRequest:
+    """The request in one row of a plan, as its server gets it: the body as it came.
 
-    ``chat`` tells a chat completion from a text completion; ``model`` is the model that the
-    request names, None where it names none.
-    """
-
-    request: EngineRequest
-    chat: bool
-    model: str | None
-
-
-def asked(rows: Work, row: int) -> Asked:
-    """Put together the request in one row of a plan.
+    A plain line is the body of the request that it amounts to. A known output length is asked for,
+    where the request does not say otherwise.
 
     Args:
         rows: the requests of the plan.
@@ -43,46 +28,51 @@ def asked(rows: Work, row: int) -> Asked:
     Raises:
         BadRecordError: there is neither a prompt nor a body with one.
     """
-    tokens = rows.prompt_token_ids[row]
-    prompt_token_ids = tokens.values.to_numpy().tolist() if tokens.is_valid else None
-    body: bytes | None = rows.bodies[row].as_py()
-    fields = parse_line(body) if body else {}
-    inner: Mapping[str, Any] = fields.get("body") or fields
+    line: bytes | None = rows.bodies[row].as_py()
+    fields = parse_line(line) if line else {}
     answers = len(rows.rows_of(row))
-    if not isinstance(inner, dict):
-        raise BadRecordError(f'"body" is {show(inner)}; it must be a JSON object')
-    text = messages = None
-    if prompt_token_ids is None:
-        record = read_record(fields)
-        prompt_token_ids, text, messages = record.token_ids, record.text, record.messages
-    known = _stated(fields) or _stated(inner) or int(rows.output_tokens[row])
-    request = EngineRequest(
-        row=row,
-        prompt_token_ids=prompt_token_ids,
-        text=text,
-        messages=messages,
-        tools=inner.get("tools") if messages is not None else None,
-        parameters=_parameters(inner, answers),
-        output_tokens=known,
-        answers=answers,
+    if fields.get("body") is not None:
+        body = fields["body"]
+        if not isinstance(body, dict):
+            raise BadRecordError(f'"body" is {show(body)}; it must be a JSON object')
+    else:
+        body = {name: value for name, value in fields.items() if name not in _NO_PARAMETERS}
+    if line is None and answers > 1:
+        body = {**body, "n": answers}
+    body = _with_prompt(rows, row, body)
+    known = _stated(fields) or _stated(body) or int(rows.output_tokens[row])
+    if known > 0:
+        cap = {"max_completion_tokens": known} if "max_completion_tokens" in body else {}
+        body = {"ignore_eos": True, **body, "max_tokens": known, **cap}
+    body.pop("output_tokens", None)
+    return EngineRequest(
+        row, _url(fields, body), json.dumps(body).encode(), answers, known if known > 0 else -1
     )
-    model = inner.get("model")
-    return Asked(request, _wants_chat(fields, inner), model if isinstance(model, str) else None)
 
 
-def _parameters(inner: Mapping[str, Any], answers: int) -> dict[str, Any]:
-    """Sampling parameters of a request that runs so many sequences."""
-    parameters = {
-        name: value
-        for name, value in inner.items()
-        if name not in _NOT_SAMPLING and value is not None
-    }
-    wanted = int(parameters.get("n", 1))
-    if "best_of" in parameters and wanted < answers:
-        # The best of all sequences are asked for: as a whole number, which columns may not keep.
-        return parameters | {"n": wanted, "best_of": answers}
-    parameters.pop("best_of", None)
-    return parameters | ({"n": answers} if answers > 1 or "n" in parameters else {})
+def _with_prompt(rows: Work, row: int, body: Mapping[str, Any]) -> dict[str, Any]:
+    """The body with a prompt where the server looks for it."""
+    body = dict(body)
+    tokens = body.pop("prompt_token_ids", None)
+    if body.get("prompt") is None and body.get("messages") is None and tokens is None:
+        given = rows.prompt_token_ids[row]
+        if given.is_valid and "input" not in body:
+            tokens = given.values.to_numpy().tolist()
+    if tokens is not None:
+        body["prompt"] = tokens
+    return body
+
+
+def _url(fields: Mapping[str, Any], body: Mapping[str, Any]) -> str:
+    """Path on the engine's server: that of the batch line, without a host before it."""
+    url = fields.get("url")
+    if not isinstance(url, str):
+        return CHAT if body.get("messages") is not None else TEXT
+    path = url.split("?")[0]
+    for known in (CHAT, TEXT):
+        if path.endswith(known.removeprefix("/v1")) and (known == CHAT or CHAT[3:] not in path):
+            return known
+    return path if path.startswith("/") else f"/{path}"
 
 
 def _stated(fields: Mapping[str, Any]) -> int:
@@ -94,10 +84,3 @@ def _stated(fields: Mapping[str, Any]) -> int:
     if not number or not 0 <= value <= MOST_TOKENS:
         raise BadRecordError(f'"output_tokens" is {show(value)}; give a whole number')
     return int(value)
-
-
-def _wants_chat(fields: Mapping[str, Any], inner: Mapping[str, Any]) -> bool:
-    url = fields.get("url")
-    if isinstance(url, str):
-        return url.endswith("/chat/completions")
-    return inner.get("messages") is not None

@@ -1,28 +1,23 @@
 """`replay`: run a plan on an engine."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from blendplan.checks.arguments import dictionary, flag, function, instance, one_of, text, whole
 from blendplan.checks.arguments import path as argument_path
 from blendplan.engines.launch import Remark, check_options, launch_of, model_to_load
-from blendplan.engines.protocol import Capacity, EngineDiedError, Launch, Refused
+from blendplan.engines.protocol import Capacity, Engine, EngineDiedError, Launch
 from blendplan.engines.registry import ENGINES
 from blendplan.errors import BlendplanError
 from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.planfile.plan import Plan
-from blendplan.planfile.rows import Work
 from blendplan.replaying.job import Job, job_of_plan
 from blendplan.replaying.journal import Journal, Order
 from blendplan.replaying.logs import REQUEST_LOG, STEP_LOG, open_log
-from blendplan.replaying.loop import ReplayLoop, hopeless
-from blendplan.replaying.replanning import Replanning
+from blendplan.replaying.loop import ReplayLoop, session_of
 from blendplan.replaying.stop import Stop
 from blendplan.replaying.tally import Tally
 from blendplan.replaying.writer import ResultsWriter
@@ -87,6 +82,7 @@ def replay(
     resume: bool = False,
     retries: int = 2,
     already: Path | None = None,
+    flags: Sequence[str] = (),
     pdmux: bool = False,
     replan: bool = True,
     step_log: Path | None = None,
@@ -106,6 +102,8 @@ def replay(
         model: name or directory of the model, as the engine knows it; by default the published
             model that the plan's numbers come from.
         engine_args: arguments for the engine by its own names; they win over the plan's.
+        flags: words of the engine's own command line, such as ``--tool-call-parser hermes``; they
+            win over the plan's.
         order: ``input`` gives the results the order of the request file, at the end; ``finish``
             writes them as they come.
         resume: continue an interrupted run, or begin one where there is none.
@@ -142,7 +140,8 @@ def replay(
     function("remark", remark)
     function("progress", progress)
     log_steps = step_log is not None
-    check_options(engine, kind, arguments=arguments, pdmux=pdmux, log_steps=log_steps)
+    flags = tuple(text("flags", one, "give words of a command line") for one in flags)
+    check_options(engine, kind, arguments=arguments, flags=flags, pdmux=pdmux, log_steps=log_steps)
     if not len(plan):
         raise BlendplanError("the plan holds no requests; there is nothing to replay")
     model = model_to_load(plan, engine, kind, model, remark)
@@ -150,7 +149,9 @@ def replay(
         job_of_plan(plan, kind),
         engine,
         path,
-        launch_of(plan, model, arguments, pdmux=pdmux, log_steps=log_steps, output=path),
+        launch_of(
+            plan, model, arguments, flags=flags, pdmux=pdmux, log_steps=log_steps, output=path
+        ),
         order=order,
         resume=resume,
         retries=retries,
@@ -165,7 +166,7 @@ def replay(
 
 def run_job(
     job: Job,
-    engine: str,
+    name: str,
     path: Path | None,
     launch: Launch,
     *,
@@ -183,7 +184,7 @@ def run_job(
 
     Args:
         job: what to run.
-        engine: name of the engine.
+        name: of the engine.
         path: results file, None for none.
         launch: how to start the engine.
         order, resume, retries, already, replan, step_log, request_log, remark, progress: as of
@@ -197,9 +198,9 @@ def run_job(
             "give an output path"
         )
     tally = Tally(len(job.rows.firsts), dict(job.predicted))
-    identity = {"plan": job.digest, "engine": engine, "model": launch.model}
+    identity = {"plan": job.digest, "engine": name, "model": launch.model}
     journal = None if path is None else Journal(path, order, identity)
-    writer = ResultsWriter(job, launch.model, journal)
+    writer = ResultsWriter(job, journal)
     with ExitStack() as open_things:
         open_things.callback(writer.close)
         if already is not None:
@@ -213,33 +214,28 @@ def run_job(
         if not tally.left:
             if journal is not None and journal.path.exists():
                 writer.complete()
-            return Replayed(engine, tally, False, None, tally.predicted)
+            return Replayed(name, tally, False, None, tally.predicted)
 
         if launch.log is not None:
             launch.log.unlink(missing_ok=True)  # an earlier session's
-        start = partial(job.start, launch)
         stop = open_things.enter_context(Stop(lambda: remark(_stopping(path))))
+
+        def start(first: Sequence[int] = (), alone: Sequence[int] = ()) -> Engine:
+            return job.start(launch, session_of(job, writer, first, alone, replan=replan))
+
         try:
-            running = start()
+            engine = start()
         except EngineDiedError as error:
             where = "" if Path(launch.model).is_dir() else f" ({launch.model!r} is no folder here)"
-            raise BlendplanError(f"{engine} did not start{where}: {error}") from None
-        capacity = running.capacity
+            raise BlendplanError(f"{name} did not start{where}: {error}") from None
+        capacity = engine.capacity
         if job.limits is not None:
             _compare(job.limits, capacity.limits, remark)
         steps = open_things.enter_context(open_log(step_log, STEP_LOG))
         requests = open_things.enter_context(open_log(request_log, REQUEST_LOG))
-        _refuse_hopeless(job.rows, writer, tally, capacity, remark)
-        left = np.flatnonzero(~writer.done)
-        policy = job.live_policy(capacity.limits, left)
-        reviser = job.reviser(capacity.limits, left, writer.output_tokens) if replan else None
-        replanning = None
-        if reviser is not None:
-            replanning = Replanning(policy, reviser, job.every_steps, writer.output_tokens, remark)
         loop = ReplayLoop(
             job.rows,
-            policy,
-            running,
+            engine,
             start,
             writer,
             tally,
@@ -247,14 +243,13 @@ def run_job(
             retries=retries,
             steps=steps,
             requests=requests,
-            replanning=replanning,
+            remark=remark,
             progress=progress,
         )
         loop.run()
         if not tally.left:
             writer.complete()
-    learned = None if replanning is None else replanning.as_dict()
-    return Replayed(engine, tally, tally.left > 0, capacity, tally.predicted, learned)
+    return Replayed(name, tally, tally.left > 0, capacity, tally.predicted, loop.learned)
 
 
 def _open_journal(
@@ -291,26 +286,6 @@ def _compare(planned: EngineLimits, actual: EngineLimits, remark: Remark) -> Non
             f"{planned.max_num_batched_tokens} tokens a step, the engine takes "
             f"{actual.max_num_seqs} and {actual.max_num_batched_tokens}"
         )
-
-
-def _refuse_hopeless(
-    work: Work, writer: ResultsWriter, tally: Tally, capacity: Capacity, remark: Remark
-) -> None:
-    """Answer now those that can never run, and say so before the start."""
-    rows = hopeless(work, capacity.context_tokens, writer.done)
-    if not len(rows):
-        return
-    remark(
-        f"{len(rows)} requests can never run: their prompts fill the context of "
-        f"{capacity.context_tokens:,} tokens; they get error lines"
-    )
-    for row in rows.tolist():
-        message = (
-            f"the prompt has {work.prompt_tokens[row]} tokens, the engine takes less than "
-            f"{capacity.context_tokens}"
-        )
-        writer.write_error(Refused(row, "context_length_exceeded", message, retry=False))
-        tally.failed += 1
 
 
 def _stopping(output: Path | None) -> str:

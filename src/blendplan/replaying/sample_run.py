@@ -1,6 +1,6 @@
 """`run_sample`: run a few of the requests for real, to learn how long their outputs are."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ def run_sample(
     seed: int = 0,
     model: str | None = None,
     engine_args: Mapping[str, Any] | None = None,
+    flags: Sequence[str] = (),
     pdmux: bool = False,
     step_log: Path | None = None,
     **options: Any,
@@ -46,14 +47,14 @@ def run_sample(
         engine, output: as of `replay`; the engine must be a real one to learn anything.
         fraction, seed: as of `choose_sample`.
         model: name or directory of the model, which a real engine must be told.
-        engine_args, pdmux, step_log, options: further arguments of `replay`.
+        engine_args, flags, pdmux, step_log, options: further arguments of `replay`.
 
     Raises:
         BlendplanError: as `choose_sample` and `replay`.
     """
     kind, path = ENGINES.get(engine), Path(output)
     arguments, log_steps = engine_args or {}, step_log is not None
-    check_options(engine, kind, arguments=arguments, pdmux=pdmux, log_steps=log_steps)
+    check_options(engine, kind, arguments=arguments, flags=flags, pdmux=pdmux, log_steps=log_steps)
     rows = choose_sample(build_tree(requests), requests, fraction, seed)
     chosen = select(requests, rows)
     if kind.needs_plan:
@@ -65,7 +66,14 @@ def run_sample(
         job_of_requests(chosen, kind),
         engine,
         path,
-        launch_unplanned(model or "", arguments, pdmux=pdmux, log_steps=log_steps, output=path),
+        launch_unplanned(
+            model or "",
+            arguments,
+            flags=flags,
+            pdmux=pdmux,
+            log_steps=log_steps,
+            output=path,
+        ),
         step_log=step_log,
         **options,
     )

@@ -3,8 +3,6 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from blendplan.engines.protocol import Finished
-
 
 @dataclass
 class Tally:
@@ -35,12 +33,12 @@ class Tally:
     restarts: int = 0
     elapsed_s: float = 0.0
 
-    def add(self, finished: Finished, answers: int = 1) -> None:
-        """Count one finished request, of so many sequences."""
+    def add(self, answers: int, prompt_tokens: int, cached_tokens: int, output_tokens: int) -> None:
+        """Count one finished request, of so many sequences with a common prompt."""
         self.finished += 1
-        self.prompt_tokens += answers * finished.prompt_tokens
-        self.cached_tokens += finished.cached_tokens
-        self.output_tokens += finished.completion_tokens
+        self.prompt_tokens += answers * prompt_tokens
+        self.cached_tokens += cached_tokens
+        self.output_tokens += output_tokens
 
     @property
     def left(self) -> int:

@@ -1,7 +1,6 @@
 """`ResultsWriter`: from what an engine answers to lines on disk, once per request."""
 
 import json
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,14 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blendplan.engines.protocol import Finished, Refused
+from blendplan.engines.protocol import Answer
 from blendplan.errors import BlendplanError
-from blendplan.lengths.earlier_results import output_tokens_of
 from blendplan.planfile.rows import Work
 from blendplan.printable import show
 from blendplan.replaying import result_lines as results
 from blendplan.replaying.job import Job
 from blendplan.replaying.journal import Journal
+from blendplan.requests.batch_output import failed, length_of
 
 
 class ResultsWriter:
@@ -24,7 +23,6 @@ class ResultsWriter:
 
     Args:
         job: what is run.
-        model: name for results of requests that name no model.
         journal: where lines go; None keeps none.
 
     Attributes:
@@ -32,12 +30,11 @@ class ResultsWriter:
         output_tokens: output length of each row that has an answer, else 0; int32 [n].
     """
 
-    def __init__(self, job: Job, model: str, journal: Journal | None) -> None:
+    def __init__(self, job: Job, journal: Journal | None) -> None:
         self._work = job.rows
         self.done = np.zeros(len(self._work), dtype=bool)
         self.output_tokens = np.zeros(len(self._work), dtype=np.int32)
         self._planned = job.planned
-        self._model = model
         self._journal = journal
         self._offsets = np.full(len(self._work), -1, dtype=np.int64)
 
@@ -60,11 +57,11 @@ class ResultsWriter:
                     f"{self._journal.path} holds a line for request {show(line.get('custom_id'))}, "
                     f"which is not in this plan; delete the journal to start over"
                 )
-            if results.failed(line):
+            if failed(line):
                 errors = True
             else:
                 self._mark(row)
-                self._note_length(row, output_tokens_of(line))
+                self._note_length(row, length_of(line))
                 self._offsets[row] = offset
         if errors or self._journal.damaged:
             kept = self._answered()
@@ -90,8 +87,8 @@ class ResultsWriter:
                         f"this plan, or there twice; give another output path"
                     )
                 self._mark(row)
-                errors += results.failed(line)
-                answers += not results.failed(line)
+                errors += failed(line)
+                answers += not failed(line)
         if not self.done.all():
             raise BlendplanError(
                 f"{output} lacks {len(self._work.firsts) - len(self._answered())} requests of this "
@@ -120,11 +117,11 @@ class ResultsWriter:
         """
         taken = 0
         for row, line in self._lines_of(path):
-            if row is None or self.done[row] or results.failed(line):
+            if row is None or self.done[row] or failed(line):
                 continue
             source_row = int(self._work.source_row[row])
             self._append([row], [results.renamed(line, source_row=source_row)])
-            self._note_length(row, output_tokens_of(line))
+            self._note_length(row, length_of(line))
             taken += 1
         return taken
 
@@ -139,41 +136,35 @@ class ResultsWriter:
         except OSError as error:
             raise BlendplanError(f"cannot read results {path}: {error.strerror}") from None
 
-    def write_results(
-        self, answers: Sequence[tuple[Finished, bool, str | None]], engine: str
-    ) -> None:
-        """Write the answers of one step.
+    def write_answers(self, answers: Sequence[Answer]) -> None:
+        """Write what the engine's server answered to requests."""
+        self._append([answer.row for answer in answers], [self._line(one) for one in answers])
 
-        Args:
-            answers: what finished, whether it is shaped as a chat, the model that it named.
-            engine: name and version of the engine that gave them.
-        """
-        created = int(time.time())
-        lines = [
-            results.result_line(
-                done,
-                source_row=int(self._work.source_row[done.row]),
-                custom_id=self._work.request_id(done.row),
-                chat=chat,
-                model=model or self._model,
-                engine=engine,
-                created=created,
-            )
-            for done, chat, model in answers
-        ]
-        self._append([done.row for done, _, _ in answers], lines)
-        for done, _, _ in answers:
-            self._note_length(done.row, done.completion_tokens // max(1, len(done.choices)))
+    def write_refusal(self, answer: Answer) -> None:
+        """Write what the engine's server said instead of an answer."""
+        self._append([answer.row], [self._line(answer)])
 
-    def write_error(self, refused: Refused) -> None:
-        """Write the error line of a request that failed for good."""
+    def write_error(self, row: int, code: str, message: str) -> None:
+        """Write the error line of a request that no server answered."""
         line = results.error_line(
-            source_row=int(self._work.source_row[refused.row]),
-            custom_id=self._work.request_id(refused.row),
-            code=refused.code,
-            message=refused.message,
+            source_row=int(self._work.source_row[row]),
+            custom_id=self._work.request_id(row),
+            code=code,
+            message=message,
         )
-        self._append([refused.row], [line])
+        self._append([row], [line])
+
+    def note_length(self, first: int, completion_tokens: int) -> None:
+        """The answers to the request with this first row have so many tokens together."""
+        self._note_length(first, completion_tokens // len(self._work.rows_of(first)))
+
+    def _line(self, answer: Answer) -> bytes:
+        return results.answer_line(
+            source_row=int(self._work.source_row[answer.row]),
+            custom_id=self._work.request_id(answer.row),
+            status=answer.status,
+            body=answer.body,
+        )
 
     def planned(self, row: int) -> dict[str, Any]:
         """Which request it is, and what was planned for it, for the request log."""

@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 CHAT, COMPLETION = "/v1/chat/completions", "/v1/completions"
 
 # Fields of a plain line that are blendplan's own.
-_OUR_FIELDS = frozenset({"id", "custom_id", "output_tokens", "prompt_token_ids"})
+_OUR_FIELDS = frozenset(
+    {"id", "custom_id", "method", "url", "body", "output_tokens", "prompt_token_ids"}
+)
 _TEXT = "x"
 _TOKEN_ID = 5
 # Free texts and numbers that servers take whatever they say.
@@ -41,10 +43,11 @@ def body_of(line: Mapping[str, Any], *, has_token_ids: bool) -> Body:
     """
     inner = line.get("body")
     if isinstance(inner, dict):
-        fields, url = dict(inner), _path(line.get("url"))
+        fields = dict(inner)
         fields.pop("output_tokens", None)
     else:
-        fields, url = {k: v for k, v in line.items() if k not in _OUR_FIELDS}, ""
+        fields = {name: value for name, value in line.items() if name not in _OUR_FIELDS}
+    url = _path(line.get("url"))
     token_ids = fields.pop("prompt_token_ids", None) or line.get("prompt_token_ids")
     if "messages" not in fields and "prompt" not in fields:
         if token_ids is not None:

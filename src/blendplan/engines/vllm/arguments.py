@@ -1,44 +1,31 @@
-"""From blendplan's words to vLLM's: engine arguments and sampling parameters."""
+"""How vLLM is started for a plan: its own command line, as a user would write it."""
 
+import json
+from argparse import Namespace
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
-from blendplan.engines.protocol import EngineRequest, Launch
-from blendplan.engines.words import (
-    check_argument_names,
-    ends_only_at_cap,
-    generation_cap,
-    unsupported,
-)
+from blendplan.engines.protocol import Launch
+from blendplan.errors import BlendplanError
+from blendplan.names import did_you_mean
 
-# Sampling parameters that vLLM takes by the names that requests use.
-_SAME = frozenset(
-    [
-        *("n", "temperature", "top_p", "top_k", "min_p", "seed", "min_tokens"),
-        *("presence_penalty", "frequency_penalty", "repetition_penalty"),
-        *("stop", "stop_token_ids", "bad_words", "include_stop_str_in_output"),
-        *("skip_special_tokens", "spaces_between_special_tokens"),
-    ]
-)
-_TRANSLATED = frozenset(
-    [
-        *("max_tokens", "max_completion_tokens", "ignore_eos", "logit_bias"),
-        *("logprobs", "top_logprobs", "response_format"),
-    ]
-)
+SCHEDULER = "blendplan.engines.vllm.PlannedScheduler"
 _KV_DTYPES = {"bf16": "bfloat16", "fp16": "float16"}
 
 
-def engine_arguments(launch: Launch, known: type[Any]) -> dict[str, Any]:
-    """Arguments of ``known``, which is `vllm.EngineArgs`; the user's own win.
+def own_arguments(launch: Launch, folder: Path | None) -> dict[str, Any]:
+    """What a plan asks of vLLM, by the names of its arguments.
 
-    Raises:
-        BlendplanError: the user names one that does not exist.
+    Args:
+        launch: how to start it.
+        folder: of the replay, for the scheduler; None where no plan is followed.
     """
     arguments: dict[str, Any] = {
         "model": launch.model,
         "enable_prefix_caching": True,
+        "enable_prompt_tokens_details": True,
         "tensor_parallel_size": launch.tp,
-        "disable_log_stats": False,  # preemptions and first-token times come from them
     }
     if launch.limits is not None:
         arguments["max_num_seqs"] = launch.limits.max_num_seqs
@@ -48,50 +35,111 @@ def engine_arguments(launch: Launch, known: type[Any]) -> dict[str, Any]:
     if launch.lacks_tokenizer():
         arguments["skip_tokenizer_init"] = True
     # vLLM takes the sizes in one place only.
-    if launch.graph_sizes and "compilation_config" not in launch.arguments:
+    if launch.graph_sizes and not _names(launch, "compilation_config"):
         arguments["cudagraph_capture_sizes"] = launch.graph_sizes
-    check_argument_names("vLLM", launch.arguments, known)
-    return arguments | launch.arguments
-
-
-def sampling_arguments(request: EngineRequest, *, tokenizer: bool) -> dict[str, Any]:
-    """Arguments of `vllm.SamplingParams`.
-
-    Raises:
-        UnsupportedParameterError: the request has a parameter that is not known here.
-    """
-    from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
-
-    given = request.parameters
-    foreign = [name for name in given if name not in _SAME | _TRANSLATED]
-    if foreign:
-        raise unsupported("vLLM", foreign)
-    arguments = {name: given[name] for name in _SAME & given.keys()}
-    arguments["max_tokens"] = generation_cap(request)
-    arguments["ignore_eos"] = ends_only_at_cap(request)
-    arguments["detokenize"] = tokenizer
-    arguments["output_kind"] = RequestOutputKind.FINAL_ONLY
-    if "logit_bias" in given:
-        arguments["logit_bias"] = {int(token): bias for token, bias in given["logit_bias"].items()}
-    if given.get("logprobs") is True:
-        arguments["logprobs"] = int(given.get("top_logprobs", 0))
-    elif given.get("logprobs"):
-        arguments["logprobs"] = int(given["logprobs"])
-    structure = _structure(given.get("response_format"))
-    if structure:
-        arguments["structured_outputs"] = StructuredOutputsParams(**structure)
+    if folder is not None:
+        arguments["scheduler_cls"] = SCHEDULER
+        arguments["additional_config"] = {
+            "blendplan": str(folder),
+            "blendplan_log_steps": launch.log_steps,
+        }
     return arguments
 
 
-def _structure(response_format: Any) -> dict[str, Any]:
-    """vLLM's words for OpenAI's ``response_format``."""
-    if response_format is None:
-        return {}
-    kind = response_format.get("type") if isinstance(response_format, dict) else None
-    if kind == "text":
-        return {}
-    if kind == "json_object":
-        return {"json_object": True}
-    if kind == "json_schema":
-        return {"json": response_format["json_schema"]["schema"]}
-    raise ValueError(f"response_format of type {kind!r} is not known")
+def server_arguments(launch: Launch, folder: Path | None) -> Namespace:
+    """The arguments of vLLM's server, as its own command line reads them; the user's own win.
+
+    Raises:
+        BlendplanError: the user names one that does not exist, or that a plan cannot do without.
+    """
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    parser = _Parser(make_arg_parser(FlexibleArgumentParser(add_help=False)))
+    words = [word for item in launch.arguments.items() for word in parser.words(*item)]
+    words += launch.flags
+    args = parser.read(["--model", launch.model, *words])
+    given = own_arguments(launch, folder)
+    for name, value in given.items():
+        if not parser.mentions(name, words):
+            setattr(args, name, value)
+    if folder is not None:
+        _keep_the_scheduler(args, given)
+    try:
+        validate_parsed_serve_args(args)
+    except (TypeError, ValueError) as error:
+        raise BlendplanError(
+            f"vLLM refuses its arguments: {' '.join(str(error).split())}"
+        ) from None
+    return args
+
+
+def _keep_the_scheduler(args: Namespace, given: Mapping[str, Any]) -> None:
+    """Whatever the user gave, the scheduler follows the plan."""
+    if args.scheduler_cls != given["scheduler_cls"]:
+        raise BlendplanError(
+            f"a replay needs scheduler_cls={SCHEDULER}, not {args.scheduler_cls!r}; leave it out"
+        )
+    if int(args.data_parallel_size or 1) > 1:
+        raise BlendplanError(
+            f"a replay drives one engine, data_parallel_size={args.data_parallel_size} makes "
+            "several; plan with --replicas and replay each with --replica"
+        )
+    users = args.additional_config if isinstance(args.additional_config, dict) else {}
+    args.additional_config = {**users, **given["additional_config"]}
+
+
+class _Parser:
+    """vLLM's command line, with errors instead of an exit."""
+
+    def __init__(self, parser: Any) -> None:
+        self._parser = parser
+
+    def read(self, words: Iterable[str]) -> Namespace:
+        def refuse(message: str) -> None:
+            raise BlendplanError(
+                f"vLLM does not understand its arguments: {' '.join(message.split())}; "
+                "see vllm serve --help"
+            )
+
+        self._parser.error = refuse
+        args: Namespace = self._parser.parse_args(list(words))
+        return args
+
+    def words(self, name: str, value: Any) -> list[str]:
+        """An argument given by name as words of the command line, so that it is read as there.
+
+        Raises:
+            BlendplanError: there is no such argument.
+        """
+        actions = {action.dest: action for action in self._parser._actions}
+        if name not in actions:
+            hint = did_you_mean(name, list(actions)) or "see vllm serve --help"
+            raise BlendplanError(f"vLLM has no engine argument {name!r}; {hint}")
+        flag = "--" + name.replace("_", "-")
+        if isinstance(value, bool) and actions[name].nargs == 0:
+            return [flag if value else f"--no-{flag[2:]}"]
+        values = value if isinstance(value, list) and actions[name].nargs else [value]
+        return [flag, *(one if isinstance(one, str) else json.dumps(one) for one in values)]
+
+    def mentions(self, name: str, flags: Iterable[str]) -> bool:
+        """Whether the user's flags set an argument."""
+        spelled = {
+            option.lstrip("-").removeprefix("no-").replace("-", "_")
+            for action in self._parser._actions
+            if action.dest == name
+            for option in action.option_strings
+        }
+        words = {flag.split("=")[0] for flag in flags if flag.startswith("-")}
+        return bool(spelled & {_name(word) for word in words})
+
+
+def _names(launch: Launch, name: str) -> bool:
+    return name in launch.arguments or any(
+        _name(flag.split("=")[0].split(".")[0]) == name for flag in launch.flags
+    )
+
+
+def _name(flag: str) -> str:
+    """The argument that a flag of vLLM sets."""
+    return flag.lstrip("-").removeprefix("no-").replace("-", "_")

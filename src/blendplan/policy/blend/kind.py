@@ -8,7 +8,7 @@ import numpy as np
 from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.policy.blend.revise import revise
 from blendplan.policy.blend.start import BlendOptions, blend_state
-from blendplan.policy.blend.steps import TRANSITIONS
+from blendplan.policy.blend.steps import TRANSITIONS, upcoming
 from blendplan.policy.blend.timetable import arrange
 from blendplan.policy.known import PolicyInput
 from blendplan.policy.queue import plain_order, queue_policy
@@ -61,7 +61,7 @@ def _make(known: PolicyInput, limits: EngineLimits, *, seed: int, parameters: Pa
         return queue_policy("blend", order, limits, plain_side, asdict(options) | {"seed": seed})
     state = blend_state(known, arrange(known, limits, options), limits, options)
     side = np.where(state.memory_side, MEMORY, COMPUTE).astype(np.int8)
-    return Policy("blend", TRANSITIONS, state, side, asdict(options), revise)
+    return Policy("blend", TRANSITIONS, state, side, asdict(options), revise, upcoming)
 
 
 def _candidates(effort: int, uncertain: bool) -> Sequence[Candidate]:

@@ -18,6 +18,7 @@ Times inside the policy are counted in steps: a running request generates one to
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 from blendplan.kernels.kernel import kernel
 from blendplan.policy.blend.calendar import (
@@ -28,7 +29,7 @@ from blendplan.policy.blend.calendar import (
 )
 from blendplan.policy.blend.learning import actual_reads, learn_from
 from blendplan.policy.blend.state import BlendState
-from blendplan.policy.state_machine import Transitions
+from blendplan.policy.state_machine import Transitions, in_turn
 
 # Share of a side's reads after which what finished requests have read outweighs predictions.
 # Chosen on the paper's four workloads (benchmarks/paper.py goals).
@@ -286,6 +287,14 @@ def _finished(state: BlendState, request: int) -> None:
     now.reads_running -= steps * (state.prompt_tokens[request] + (steps + 1.0) / 2)
     if _is_long(state, request):
         learn_from(state, request, actual)
+
+
+def upcoming(state: BlendState, count: int) -> NDArray[np.int64]:
+    """The heads of both queues in turn; int64."""
+    now = state.now[0]
+    memory = state.memory_order[now.next_memory : now.next_memory + count]
+    compute = state.compute_order[now.next_compute : now.next_compute + count]
+    return in_turn(memory, compute)
 
 
 TRANSITIONS = Transitions(_begin_step, _next_request, _admitted, _preempted, _finished, _shares)

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blendplan.engines.launch import Remark
-from blendplan.engines.protocol import TellsGenerated
 from blendplan.policy.known import PolicyInput
 from blendplan.policy.live import LivePolicy
 from blendplan.policy.progress import Progress
 from blendplan.policy.reviser import Reviser
+
+Generated = Callable[[], NDArray[np.int32]]
 
 
 class Replanning:
@@ -39,7 +39,7 @@ class Replanning:
         reviser: Reviser,
         every_steps: int,
         ended: NDArray[np.int32],
-        remark: Remark,
+        remark: Callable[[str], None],
     ) -> None:
         self._policy = policy
         self._reviser = reviser
@@ -54,12 +54,12 @@ class Replanning:
         """What was learned, as JSON values; see `Reviser`."""
         return self._reviser.as_dict()
 
-    def after_step(self, engine: object, *, waits: bool) -> None:
+    def after_step(self, generated: Generated, *, waits: bool) -> None:
         """Learn what there is to be learned after a step.
 
         Args:
-            engine: that took it.
-            waits: whether time stands still for it meanwhile.
+            generated: output tokens of each row so far; int32 [n].
+            waits: whether time stands still for the engine meanwhile.
         """
         self._steps += 1
         if self._over:
@@ -69,9 +69,9 @@ class Replanning:
                 if self._thread.is_alive():
                     return
                 learning, self._thread = self._thread, None
-                self._go_over(learning.result(), engine)
+                self._go_over(learning.result(), generated)
             elif self._steps % self._every_steps == 0:
-                self._look(engine, waits)
+                self._look(generated, waits)
         # No error in what is only learned may cost answers.
         except Exception as error:
             self._over = True
@@ -80,29 +80,26 @@ class Replanning:
                 f"{error}); the run goes on as it was planned"
             )
 
-    def _look(self, engine: object, waits: bool) -> None:
-        progress = self._progress(engine)
+    def _look(self, generated: Generated, waits: bool) -> None:
+        progress = self._progress(generated)
         if self._reviser.over:
             self._over = True
         elif self._reviser.due(progress):
             if waits:
-                self._go_over(self._reviser.learn(progress), engine)
+                self._go_over(self._reviser.learn(progress), generated)
             else:
                 self._thread = _Learning(lambda: self._reviser.learn(progress))
                 self._thread.start()
 
-    def _go_over(self, known: PolicyInput | None, engine: object) -> None:
+    def _go_over(self, known: PolicyInput | None, generated: Generated) -> None:
         if known is not None and not self._policy.done:
-            self._policy.revise(known, self._progress(engine))
+            self._policy.revise(known, self._progress(generated))
 
-    def _progress(self, engine: object) -> Progress:
-        if isinstance(engine, TellsGenerated):
-            return self._policy.progress(engine.generated_tokens())
-        generated = self._policy.elapsed_steps()
-        left = self._policy.ended
+    def _progress(self, generated: Generated) -> Progress:
+        so_far, ended = generated(), self._policy.ended
         # Those without an answer failed: nobody knows how long they would have been.
-        generated[left] = self._ended[left]
-        return self._policy.progress(generated)
+        so_far[ended] = self._ended[ended]
+        return self._policy.progress(so_far)
 
 
 class _Learning(Thread):

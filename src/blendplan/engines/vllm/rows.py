@@ -1,0 +1,110 @@
+"""`Rows`: which row of a plan a request of vLLM is.
+
+vLLM names a request by what its server makes of the client's ``X-Request-Id``
+(vllm/entrypoints/openai: ``chatcmpl-<id>``, ``cmpl-<id>-<prompt>``), or by what a library user
+chose, each followed by a random suffix (vllm/v1/engine/input_processor.py, `assign_request_id`).
+The sequences of a request with several answers are ``<answer>_<name>``
+(vllm/v1/engine/parallel_sampling.py).
+"""
+
+import re
+from collections import deque
+
+import numpy as np
+from vllm.v1.request import Request
+
+from blendplan.engines.front import REQUEST_ID
+from blendplan.engines.planned import PlannedAdmission
+
+_NAME = re.compile(r"(?:(?P<answer>\d+)_)?(?P<name>.*?)(?:-[0-9a-f]{8})?", re.DOTALL)
+_OURS = re.compile(r"(?:\w+-)*" + REQUEST_ID.format(row=r"(\d+)") + r"(?:-(\d+))?")
+_PREFIX = re.compile(r"[a-z]+-")
+_PROMPT = re.compile(r"-\d+\Z")
+
+
+class Rows:
+    """Rows of a plan by request.
+
+    Args:
+        admission: of the plan; told what has come.
+        replayed: whether requests bear the names that a replay gives them; else they are found by
+            their id in the request file or, if they bring none, by their prompt tokens.
+    """
+
+    def __init__(self, admission: PlannedAdmission, *, replayed: bool) -> None:
+        self._admission = admission
+        self._replayed = replayed
+        self._rows: dict[str, int] = {}
+        self._by_id: dict[str, int] = {}
+        self._by_prompt: dict[bytes, deque[int]] = {}
+        self.taken: set[int] = set()
+        if not replayed:
+            self._learn_the_plan()
+
+    def of(self, request: Request) -> int:
+        """The row of a request, which is new to the policy the first time."""
+        row = self._rows.get(request.request_id)
+        if row is None:
+            found = self._find(request)
+            if found < 0 or found in self.taken:
+                row = self._admission.stranger()
+            else:
+                row = found
+                self.taken.add(row)
+                self._admission.arrived(row)
+            self._rows[request.request_id] = row
+        return row
+
+    def forget(self, request: Request) -> int:
+        """The row of a request that is done."""
+        row = self._rows.pop(request.request_id, -1)
+        if self._replayed:
+            self.taken.discard(row)  # it may be tried again
+        return row
+
+    def _find(self, request: Request) -> int:
+        named = _NAME.fullmatch(request.request_id)
+        assert named is not None
+        answer, name = int(named["answer"] or 0), named["name"]
+        if self._replayed:
+            ours = _OURS.fullmatch(name)
+            return -1 if ours is None or int(ours[2] or 0) else self._sequence(int(ours[1]), answer)
+        for known in (name, _PREFIX.sub("", name, count=1)):
+            for spelled in (known, _PROMPT.sub("", known)):
+                if spelled in self._by_id:
+                    return self._sequence(self._by_id[spelled], answer)
+        return self._of_prompt(request, answer)
+
+    def _of_prompt(self, request: Request, answer: int) -> int:
+        if request.prompt_token_ids is None:
+            return -1
+        rows = self._by_prompt.get(_key(request.prompt_token_ids))
+        if not rows:
+            return -1
+        # The answers of a request come one after the other, the first one first.
+        if answer == 0:
+            self._first_of = rows.popleft()
+        return self._sequence(self._first_of, answer)
+
+    def _sequence(self, first: int, answer: int) -> int:
+        rows = self._admission.rows_of(first)
+        return first + answer if answer < len(rows) else -1
+
+    def _learn_the_plan(self) -> None:
+        table = self._admission.plan.table
+        firsts = np.flatnonzero(self._admission.plan.column("answer") == 0)
+        ids = table.column("request_id").take(firsts).to_pylist()
+        self._by_id = dict(zip(ids, firsts.tolist(), strict=True))
+        prompts = table.column("prompt_token_ids")
+        for first in firsts.tolist():
+            tokens = prompts[first]
+            if tokens.is_valid:
+                key = _key(tokens.values.to_numpy())
+                self._by_prompt.setdefault(key, deque()).append(first)
+
+
+def _key(tokens: "list[int] | np.ndarray") -> bytes:
+    """What tells prompts apart, in 16 bytes."""
+    from hashlib import blake2b
+
+    return blake2b(np.asarray(tokens, dtype=np.int32).tobytes(), digest_size=16).digest()

@@ -1,0 +1,131 @@
+"""`PlannedScheduler`: vLLM's own scheduler, with admission by a plan.
+
+It changes which waiting request vLLM tries next and how many prompt tokens a step may have, and
+nothing else: chunks, prefix cache, preemption, structured outputs, LoRA, speculative and
+asynchronous scheduling stay vLLM's. Written for vLLM 0.32 (vllm/v1/core/sched/scheduler.py,
+async_scheduler.py).
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from vllm.platforms import current_platform
+from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+from vllm.v1.request import Request
+
+from blendplan.engines.link import admission_of
+from blendplan.engines.options import SchedulerOptions
+from blendplan.engines.protocol import Ended
+from blendplan.engines.vllm.queue import PlannedQueue
+from blendplan.engines.vllm.rows import Rows
+from blendplan.engines.vllm.watch import StepWatch
+from blendplan.hardware.engine_limits import EngineLimits
+
+
+class PlannedScheduler(AsyncScheduler):  # type: ignore[misc]
+    """A scheduler that admits in the order of a plan.
+
+    The plan is named in ``additional_config``: see `SchedulerOptions`.
+
+    Raises:
+        BlendplanError: no plan is named, or it is not for this engine.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        options = SchedulerOptions.of(self.vllm_config.additional_config)
+        self._pool = self.kv_cache_manager.block_pool
+        self._tokens_per_block = int(self.cache_config.block_size)
+        config = self.scheduler_config
+        self._most_tokens = int(config.max_num_scheduled_tokens or config.max_num_batched_tokens)
+        # Block 0 is a placeholder that no request gets.
+        limits = EngineLimits(
+            kv_tokens=(self._pool.num_gpu_blocks - 1) * self._tokens_per_block,
+            max_num_seqs=int(self.max_num_active_reqs),
+            max_num_batched_tokens=self._most_tokens,
+            block_size=self._tokens_per_block,
+        )
+        self._admission = admission_of(options, limits)
+        self._rows = Rows(self._admission, replayed=options.path.is_dir())
+        self._watch = StepWatch(self) if options.log_steps else None
+        self._generated = np.zeros(len(self._admission.plan), dtype=np.int32)
+        self._cached: dict[int, int] = {}
+        # On a CPU, a prompt that is cut in two cannot go on with a random generator of its own
+        # (vllm/v1/worker/cpu_model_runner.py): the meter must not cut any while there is one.
+        self._spares_seeds = current_platform.is_cpu()
+        self._seeded: set[str] = set()
+        self.waiting = PlannedQueue(self._admission, self._rows)
+
+    def add_request(self, request: Request) -> None:
+        """As vLLM's; the policy is told that the request is there."""
+        self._rows.of(request)
+        if (
+            self._spares_seeds
+            and request.sampling_params
+            and request.sampling_params.seed is not None
+        ):
+            self._seeded.add(request.request_id)
+        super().add_request(request)
+
+    def schedule(self, *args: Any, **kwargs: Any) -> Any:
+        """As vLLM's, within the policy's prefill tokens."""
+        limit = self._admission.begin_step(
+            float(self.used_kv_tokens), self._generated_tokens, waits=False
+        )
+        running = self.running
+        # Running requests come first in the token budget, those that decode before the one that
+        # may be mid-prompt, so a smaller budget of the step is a limit on prefill.
+        decoding = len(running) - bool(running and running[-1].is_prefill_chunk)
+        if self._seeded:
+            limit = self._most_tokens
+        self.max_num_scheduled_tokens = min(self._most_tokens, max(1, decoding + limit))
+        output = super().schedule(*args, **kwargs)
+        for new in output.scheduled_new_reqs:
+            self._cached[self._rows.of(self.requests[new.req_id])] = new.num_computed_tokens
+        if output.total_num_scheduled_tokens:
+            self._admission.did_step(1)
+            if self._watch is not None:
+                self._watch.scheduled(output)
+        self._admission.flush()
+        return output
+
+    def update_from_output(self, scheduler_output: Any, *args: Any, **kwargs: Any) -> Any:
+        """As vLLM's."""
+        result = super().update_from_output(scheduler_output, *args, **kwargs)
+        if self._watch is not None and scheduler_output.total_num_scheduled_tokens:
+            self._admission.worked(self._watch.ended())
+        if not self.has_unfinished_requests():
+            self._admission.flush()
+        return result
+
+    @property
+    def used_kv_tokens(self) -> int:
+        """KV tokens of the blocks that requests hold."""
+        used = self._pool.num_gpu_blocks - 1 - self._pool.get_num_free_blocks()
+        return int(used) * self._tokens_per_block
+
+    def _preempt_request(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super()._preempt_request(request, *args, **kwargs)
+        self._admission.preempted(self._rows.of(request))
+
+    def _free_request(self, request: Request, *args: Any, **kwargs: Any) -> Any:
+        freed = super()._free_request(request, *args, **kwargs)
+        self._seeded.discard(request.request_id)
+        row = self._rows.forget(request)
+        if row >= 0:
+            tokens = int(request.num_output_tokens)
+            if row < len(self._generated):
+                self._generated[row] = tokens
+            cached = self._cached.pop(row, 0)
+            self._admission.ended(Ended(row, cached, int(request.num_preemptions)), tokens)
+        return freed
+
+    def _generated_tokens(self) -> NDArray[np.int32]:
+        """Output tokens of each row of the plan so far; int32 [n]."""
+        generated = self._generated.copy()
+        for request in self.requests.values():
+            row = self._rows.of(request)
+            if row < len(generated):
+                generated[row] = request.num_output_tokens
+        return generated
