@@ -28,6 +28,12 @@ def test_a_prompt_must_leave_room_for_a_token() -> None:
     check_context(requests, 13)
 
 
+def test_an_output_longer_than_the_context_is_a_mistake() -> None:
+    requests = requests_from_lists([SHORT, SHORT], output_tokens=[13, 12])
+    (refusal,) = over_context(requests, 12)
+    assert (refusal.row, refusal.message) == (0, "output of 13 tokens, model takes 12")
+
+
 def test_outputs_are_cut_to_what_the_prompt_leaves() -> None:
     requests = requests_from_lists([SHORT] * 3, output_tokens=[8, 2, None])
     requests = within_context(requests, 12)

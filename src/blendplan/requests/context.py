@@ -11,17 +11,19 @@ from blendplan.requests.rejected import CONTEXT_LENGTH, Refusal, prompts, where
 
 
 def over_context(requests: Requests, max_model_len: int) -> list[Refusal]:
-    """Requests whose prompt leaves a context of that many tokens no room for any output."""
-    lengths = requests.prompt_tokens
-    estimated = requests.estimated_tokens
-    return [
-        Refusal(
-            row,
-            f"{prompts(int(lengths[row]), estimated)}, model takes {max_model_len:,}",
-            CONTEXT_LENGTH,
-        )
-        for row in np.flatnonzero(lengths >= max_model_len).tolist()
-    ]
+    """Requests whose prompt leaves a context of that many tokens no room for any output.
+
+    A known output that is longer than the whole context is a mistake too; vLLM's server refuses it.
+    """
+    lengths, known = requests.prompt_tokens, requests.output_tokens
+    refused = []
+    for row in np.flatnonzero((lengths >= max_model_len) | (known > max_model_len)).tolist():
+        what = prompts(int(lengths[row]), requests.estimated_tokens)
+        if lengths[row] < max_model_len:
+            what = f"output of {int(known[row]):,} tokens"
+        message = f"{what}, model takes {max_model_len:,}"
+        refused.append(Refusal(row, message, CONTEXT_LENGTH))
+    return refused
 
 
 def check_context(requests: Requests, max_model_len: int) -> None:
