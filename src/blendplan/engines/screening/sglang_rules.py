@@ -5,6 +5,7 @@ Written after SGLang 0.5.23: the request models (``entrypoints/openai/protocol.p
 `TokenizerManager._validate_one_request`. Messages are ours.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -23,6 +24,7 @@ _PARTS = (
 _NOT_TEXT = ("image_url", "video_url", "audio_url", "input_audio")
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "ultra", "max")
 _MOST_EFFORT = 0.99
+_GREEDY_BELOW = 1e-6
 _GRAMMARS = ("regex", "ebnf")
 
 
@@ -73,9 +75,10 @@ def _fields(body: Body, server: Server) -> Iterator[Verdict]:
     least = as_integer(fields.get("min_tokens")) or 0
     if cap is not None and least > cap:
         yield refused("min_tokens", f'"min_tokens" is {least}, "max_tokens" {cap}')
-    if as_integer(fields.get("top_k")) == 0:
-        yield refused("top_k", '"top_k" is 0; give -1 or leave it out')
-    temperature = as_number(fields.get("temperature"))
+    temperature, top_k = as_number(fields.get("temperature")), as_integer(fields.get("top_k"))
+    greedy = temperature is not None and temperature < _GREEDY_BELOW  # which sets top_k itself
+    if top_k is not None and top_k < 1 and top_k != -1 and not greedy:
+        yield refused("top_k", f'"top_k" is {top_k}; give -1 or leave it out')
     if temperature is not None and temperature == float("inf"):
         yield refused("temperature", '"temperature" is no finite number')
     bias = fields.get("logit_bias")
@@ -117,11 +120,30 @@ def _server(body: Body, server: Server) -> Iterator[Verdict]:
             "custom_logit_processor",
             '"custom_logit_processor" needs enable_custom_logit_processor=true',
         )
+    if server.arguments.get("grammar_backend") == "none" and _structured(body):
+        yield refused(
+            "response_format", "structured outputs and forced tools need a grammar_backend"
+        )
     adapter = fields.get("lora_path")
+    name = fields.get("model")
+    if isinstance(name, str) and name != server.argument("served_model_name"):
+        adapter = name.partition(":")[2] or adapter
     if adapter and not server.argument("lora_paths", "enable_lora"):
-        yield refused("lora_path", f'"lora_path" {show(adapter)} needs lora_paths')
+        yield refused("lora_path", f"the adapter {show(adapter)} needs lora_paths")
     if body.url == CHAT and server.multimodal is False:
         yield from _media(fields.get("messages"))
+
+
+def _structured(body: Body) -> bool:
+    """Whether the answer is held to a grammar."""
+    fields = body.fields
+    form = fields.get("response_format")
+    asked = [fields.get(name) for name in _GRAMMARS]
+    if body.url == COMPLETION:
+        asked.append(fields.get("json_schema"))
+    elif fields.get("tools"):
+        asked.append(fields.get("tool_choice") not in (None, "none", "auto"))
+    return any(asked) or (isinstance(form, dict) and form.get("type") != "text")
 
 
 def _media(messages: object) -> Iterator[Verdict]:
@@ -229,7 +251,24 @@ def _messages(messages: object) -> Iterator[Verdict]:
         if not isinstance(content, str | list) and not (content is None and role != "user"):
             yield refused("messages", f"{where}: content is {show(content)}; give a text")
             return
+        if role == "assistant":
+            yield from _calls(message.get("tool_calls"), where)
         for part in content if isinstance(content, list) else ():
             kind = part.get("type") if isinstance(part, dict) else None
             if kind not in _PARTS:
                 yield refused("messages", f"{where}: a part of content is of type {show(kind)}")
+
+
+def _calls(calls: object, where: str) -> Iterator[Verdict]:
+    """Arguments of tool calls in the history, which are a JSON object, or the text of one."""
+    for call in calls if isinstance(calls, list) else ():
+        function = call.get("function") if isinstance(call, dict) else None
+        text = function.get("arguments") if isinstance(function, dict) else None
+        if not isinstance(text, str):
+            continue
+        try:
+            good = isinstance(json.loads(text or "{}"), dict)
+        except (ValueError, RecursionError):
+            good = False
+        if not good:
+            yield refused("messages", f"{where}: arguments of a tool call are no JSON object")
