@@ -247,6 +247,13 @@ def check_metadata(metadata: Mapping[str, Any], *, whole_plan: bool = True) -> N
         whole("sequences", metadata["sequences"], metadata["requests"], _MOST)
     if metadata.get("tokenizer") is not None:
         _check_tokenizer(metadata["tokenizer"])
+    if "max_model_len" in metadata["engine"]:
+        _limited("engine.max_model_len", metadata["engine"]["max_model_len"])
+    if "serving" in metadata:
+        serving = _mapping("serving", metadata["serving"])
+        for key in ("engine", "checked_by"):
+            text(f"serving.{key}", serving.get(key))
+        _mapping("serving.arguments", serving.get("arguments"))
     _check_blend(metadata)
     _check_total(metadata)
     parts = metadata.get("parts", [])
