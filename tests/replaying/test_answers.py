@@ -163,10 +163,14 @@ def test_a_request_whose_answers_never_fit_is_one_error(tmp_path: Path) -> None:
     job.write_text("".join(json.dumps(line) + "\n" for line in lines))
     made = small_plan(job, policy="fcfs")
     table = made.table
-    place = table.column_names.index("body")
-    bodies = table.column("body").to_pylist()
-    bodies[0] = bodies[0].replace(b'"output_tokens": 4', b'"output_tokens": 9999')
-    made = Plan(table.set_column(place, table.schema.field("body"), [bodies]), made.metadata)
+    for name in ("body", "output_tokens_known"):
+        place, values = table.column_names.index(name), table.column(name).to_pylist()
+        if name == "body":
+            values[0] = values[0].replace(b'"output_tokens": 4', b'"output_tokens": 9999')
+        else:
+            values[:3] = [9999] * 3
+        table = table.set_column(place, table.schema.field(name), [values])
+    made = Plan(table, made.metadata)
     replayed = replay(made, output=tmp_path / "results.jsonl")
     assert (replayed.tally.finished, replayed.tally.failed) == (1, 1)
     found = {line["custom_id"]: line["error"] for line in lines_of(tmp_path / "results.jsonl")}

@@ -23,8 +23,8 @@ def asked(rows: Work, row: int) -> EngineRequest:
 
     Args:
         rows: the requests of the plan.
-        row: row of the first answer of the one to run. A known output length in its body wins over
-            that of its row.
+        row: row of the first answer of the one to run. Of the known output lengths
+            in its body and of its row, the shorter one counts.
 
     Raises:
         BadRecordError: there is neither a prompt nor a body with one.
@@ -34,7 +34,9 @@ def asked(rows: Work, row: int) -> EngineRequest:
     given, answers = rows.prompt_token_ids[row], len(rows.rows_of(row))
     prompt = given.values.to_numpy() if given.is_valid else None
     url, body = request_in(fields, prompt, answers=answers, stated=line is not None)
-    known = _stated(fields) or _stated(body) or int(rows.output_tokens[row])
+    # That of the row is cut to the context; that of the body may be another run's.
+    lengths = (_stated(fields) or _stated(body), int(rows.output_tokens[row]))
+    known = min((length for length in lengths if length > 0), default=0)
     if known > 0:
         cap = {"max_completion_tokens": known} if "max_completion_tokens" in body else {}
         body = {"ignore_eos": True, **body, "max_tokens": known, **cap}
