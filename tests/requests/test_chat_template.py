@@ -140,7 +140,7 @@ def test_special_tokens_and_cuts(folder: Path) -> None:
     assert said[:2] == ["<s><s>hi", "<s>hi"]
     assert said[2].startswith("<s><s>")
     assert said[3:] == ["<s>h", "<s>n"]
-    assert "2 requests begin with the beginning-of-text token twice" in requests.remarks[0]
+    assert "2 requests with the beginning-of-text token twice" in requests.remarks[0]
 
 
 def test_fingerprint(folder: Path) -> None:
