@@ -242,7 +242,7 @@ def _add_assistant(turn: Message, message: Message) -> None:
 def _call(call: dict[str, Any]) -> dict[str, Any]:
     """A tool call whose arguments are an object, as templates iterate over them.
 
-    Its fields are those that servers know, in the order in which they print them.
+    Its fields come in the order in which servers print them.
     """
     arguments = call["function"].get("arguments")
     if isinstance(arguments, str) and arguments:
@@ -252,9 +252,16 @@ def _call(call: dict[str, Any]) -> dict[str, Any]:
             arguments = None
     if not isinstance(arguments, dict):
         arguments = {}
-    function = {"arguments": arguments, "name": call["function"].get("name")}
-    known = {"id": call.get("id"), "function": function, "type": "function"}
-    return {key: value for key, value in known.items() if value is not None}
+    called = {**call["function"], "arguments": arguments}
+    return _first(("id", "function", "type"), {**call, "function": _first(_CALLED, called)})
+
+
+_CALLED = ("arguments", "name")
+
+
+def _first(names: tuple[str, ...], fields: dict[str, Any]) -> dict[str, Any]:
+    """The same fields, those named in front."""
+    return {name: fields[name] for name in names if name in fields} | fields
 
 
 def with_system_for_developer(turns: list[Message]) -> list[Message]:
