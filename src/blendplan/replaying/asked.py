@@ -9,10 +9,8 @@ from blendplan.engines.protocol import EngineRequest
 from blendplan.planfile.batch_lines import request_in
 from blendplan.planfile.rows import Work
 from blendplan.printable import show
+from blendplan.requests.endpoints import path_of
 from blendplan.requests.record import MOST_TOKENS, BadRecordError, parse_line
-
-# The longer ones first: one is the end of another.
-_ENDPOINTS = ("/chat/completions", "/completions", "/embeddings", "/responses")
 
 
 def asked(rows: Work, row: int) -> EngineRequest:
@@ -48,9 +46,10 @@ def asked(rows: Work, row: int) -> EngineRequest:
 
 def _path(url: str) -> str:
     """Path on the engine's server; hosts and deployments of other services are left out."""
-    path = urlsplit(url).path
-    known = next((one for one in _ENDPOINTS if path.endswith(one)), None)
-    return f"/v1{known}" if known else f"/{path.lstrip('/')}"
+    try:
+        return path_of(url)
+    except ValueError:
+        return f"/{urlsplit(url).path.lstrip('/')}"
 
 
 def _stated(fields: Mapping[str, Any]) -> int:

@@ -17,7 +17,7 @@ from blendplan.replaying import result_lines as results
 from blendplan.replaying.job import Job
 from blendplan.replaying.journal import Journal, is_header
 from blendplan.requests.batch_output import failed, length_of, output_lines
-from blendplan.requests.record import parse_line
+from blendplan.requests.record import stated_id
 
 
 class ResultsWriter:
@@ -167,13 +167,7 @@ class ResultsWriter:
 
     def _name(self, row: int) -> str | int:
         """The id of a request as it came: plans keep numbers as text."""
-        name = self._work.request_id(row)
-        if not name.isdecimal():
-            return name
-        line = self._work.bodies[row].as_py()
-        fields = parse_line(line) if line else {}
-        stated = fields.get("id") if fields.get("custom_id") is None else fields["custom_id"]
-        return stated if isinstance(stated, int) else name
+        return stated_id(self._work.request_id(row), self._work.bodies[row].as_py())
 
     def planned(self, row: int) -> dict[str, Any]:
         """Which request it is, and what was planned for it, for the request log."""
