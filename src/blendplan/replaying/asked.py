@@ -32,9 +32,11 @@ def asked(rows: Work, row: int) -> EngineRequest:
     given, answers = rows.prompt_token_ids[row], len(rows.rows_of(row))
     prompt = given.values.to_numpy() if given.is_valid else None
     url, body = request_in(fields, prompt, answers=answers, stated=line is not None)
-    # That of the row is cut to the context; that of the body may be another run's.
-    lengths = (_stated(fields) or _stated(body), int(rows.output_tokens[row]))
-    known = min((length for length in lengths if length > 0), default=0)
+    known = max(0, int(rows.output_tokens[row]))
+    if line is not None:
+        # That of the row is cut to the context.
+        stated = _stated(fields) or _stated(body)
+        known = min(stated, known or stated)
     if known > 0:
         cap = {"max_completion_tokens": known} if "max_completion_tokens" in body else {}
         body = {"ignore_eos": True, **body, "max_tokens": known, **cap}

@@ -102,8 +102,7 @@ class PlannedScheduler(AsyncScheduler):  # type: ignore[misc]
         result = super().update_from_output(scheduler_output, *args, **kwargs)
         if self._watch is not None and scheduler_output.total_num_scheduled_tokens:
             self._admission.worked(self._watch.ended())
-        if not self.has_unfinished_requests():
-            self._admission.flush()
+        self._admission.flush()
         return result
 
     @property
