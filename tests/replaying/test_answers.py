@@ -213,12 +213,3 @@ def test_what_an_engine_is_asked(
     assert request.url == url
     assert json.loads(request.body) == sent
     assert request.answers == line.get("n", 1)
-
-
-def test_best_of_runs_more_than_it_shows(tmp_path: Path) -> None:
-    job = tmp_path / "requests.jsonl"
-    line = {"prompt": "best", "output_tokens": 10, "n": 2, "best_of": 5}
-    job.write_text(json.dumps(line) + "\n")
-    replay(small_plan(job, policy="fcfs"), output=tmp_path / "results.jsonl")
-    [result] = lines_of(tmp_path / "results.jsonl")
-    assert result["response"]["body"]["usage"]["completion_tokens"] == 50
