@@ -1,139 +1,117 @@
-"""SGLang: its engine with its own event loop; its scheduler is a process of SGLang's.
+"""`SGLANG`: how a replay starts SGLang, with its own server application in front."""
 
-Written for SGLang 0.5.23 (sglang/srt/entrypoints/engine.py). The scheduler publishes its load in
-shared memory after every batch; that is all an adapter sees of it between results.
-"""
-
-import asyncio
-import time
-from collections.abc import Sequence
+import multiprocessing
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from blendplan.engines.front import Front, StartFront
 from blendplan.engines.kind import EngineKind
 from blendplan.engines.process import EngineProcess
-from blendplan.engines.protocol import Capacity, EngineRequest, Launch, Refused, StepReport
-from blendplan.engines.sglang.answers import outcome_of
-from blendplan.engines.sglang.arguments import engine_arguments, generate_arguments
+from blendplan.engines.protocol import Capacity, Launch, Session
+from blendplan.engines.sglang import options
+from blendplan.engines.sglang.arguments import server_arguments
 from blendplan.engines.words import not_importable
+from blendplan.errors import BlendplanError
 from blendplan.hardware.engine_limits import EngineLimits
 
 if TYPE_CHECKING:
     from blendplan.planfile.plan import Plan
 
-# How long a step waits for a result before it reports the load.
-_POLL_S = 0.02
 
+@asynccontextmanager
+async def sglang_front(launch: Launch, folder: Path | None) -> AsyncIterator[Front]:
+    """SGLang's engine and its server application, in this process.
 
-class SglangEngine:
-    """A started SGLang engine.
+    As `launch_server` puts them together (sglang/srt/entrypoints/http_server.py).
 
     Raises:
         BlendplanError: SGLang is not installed, or does not know an argument.
     """
+    try:
+        from sglang.srt.entrypoints import http_server
+        from sglang.srt.entrypoints.engine import Engine
+        from sglang.srt.managers.tokenizer_manager import ServerStatus
+        from sglang.srt.plugins import load_plugins
+        from sglang.version import __version__
 
-    def __init__(self, launch: Launch) -> None:
-        try:
-            import sglang
-            from sglang.srt.server_args import ServerArgs
-        except ImportError as error:
-            raise not_importable("SGLang", "sglang", error) from None
-        arguments = engine_arguments(launch, ServerArgs)
-        self._engine = sglang.Engine(**arguments)
-        self._loop: asyncio.AbstractEventLoop = self._engine.loop
-        no_tokenizer = arguments.get("skip_tokenizer_init")
-        self._tokenizer = None if no_tokenizer else self._engine.tokenizer_manager.tokenizer
-        self._load = self._engine.tokenizer_manager.load_snapshot_reader
-        self._something_ended = asyncio.Event()
-        self._ended: list[tuple[int, Any]] = []
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._submitted_s = 0.0
-        self._unseen_tokens = 0
-        self.capacity = _capacity(self._engine.get_server_info())
+        from blendplan.engines.sglang.names import naming_tokenizer_manager
+        from blendplan.engines.sglang.scheduler import run_planned_scheduler_process
+    except ImportError as error:
+        raise not_importable("SGLang", "sglang", error) from None
+    load_plugins()
+    server_args = server_arguments(launch, planned=folder is not None)
 
-    def step(
-        self, requests: Sequence[EngineRequest], prefill_tokens: int | None = None
-    ) -> StepReport:
-        """Submit, wait for a result but not for long, and report.
+    class PlannedEngine(Engine):  # type: ignore[misc]
+        init_tokenizer_manager_func = staticmethod(naming_tokenizer_manager)
 
-        SGLang fixes the prefill tokens of a batch at its start: ``prefill_tokens`` has no effect.
-        """
-        report = StepReport(steps=0)
-        self._loop.run_until_complete(self._submit_and_wait(requests))
-        ended, self._ended = self._ended, []
-        for row, answer in ended:
-            outcome = outcome_of(row, answer, has_text=self._tokenizer is not None)
-            if isinstance(outcome, Refused):
-                report.refused.append(outcome)
-            else:
-                report.finished.append(outcome)
-        self._tell_load(report)
-        return report
+    if folder is not None:
+        options.follow(folder, log_steps=launch.log_steps)
+        PlannedEngine.run_scheduler_process_func = staticmethod(run_planned_scheduler_process)
+    engine = PlannedEngine(server_args=server_args)
+    try:
+        processes = len(multiprocessing.active_children())
+        manager = engine.tokenizer_manager
+        scheduler_info = engine._scheduler_init_result.scheduler_infos[0]
 
-    def close(self) -> None:
-        """Stop the scheduler and whatever else SGLang started."""
-        self._engine.shutdown()
+        def up(_: Any) -> bool:
+            """No warm-up over the network."""
+            manager.server_status = ServerStatus.Up
+            return False
 
-    async def _submit_and_wait(self, requests: Sequence[EngineRequest]) -> None:
-        for request in requests:
-            # Tasks start in this order and reach the scheduler's queue in it.
-            task = self._loop.create_task(self._generate(request))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        if requests:
-            self._submitted_s = time.time()
-            self._unseen_tokens += sum(len(request.prompt_token_ids or ()) for request in requests)
-        if not self._ended:
-            self._something_ended.clear()
-            try:
-                await asyncio.wait_for(self._something_ended.wait(), _POLL_S)
-            except TimeoutError:
-                return
-
-    async def _generate(self, request: EngineRequest) -> None:
-        try:
-            arguments = generate_arguments(request, self._tokenizer, self.capacity.context_tokens)
-            answer = await self._engine.async_generate(**arguments, rid=str(request.row))
-        except Exception as error:  # it answers the request, whatever it is
-            answer = error
-        self._ended.append((request.row, answer))
-        self._something_ended.set()
-
-    def _tell_load(self, report: StepReport) -> None:
-        """Free tokens by the last load that the scheduler published."""
-        load = self._load.read(0)
-        report.running = len(self._tasks)
-        report.free_kv_tokens = self.capacity.limits.kv_tokens
-        if load is None:
-            return
-        if load.timestamp > self._submitted_s:
-            self._unseen_tokens = 0
-            report.waiting = load.num_waiting_reqs
-            report.running = load.num_running_reqs
-        free = self.capacity.limits.kv_tokens - load.num_used_tokens - self._unseen_tokens
-        report.free_kv_tokens = max(0, free)
+        http_server.set_global_state(
+            http_server._GlobalState(
+                tokenizer_manager=manager,
+                template_manager=engine.template_manager,
+                scheduler_info=scheduler_info,
+            )
+        )
+        app = http_server.app
+        app.is_single_tokenizer_mode = True
+        app.server_args = server_args
+        app.warmup_thread_kwargs = {"server_args": server_args, "execute_warmup_func": up}
+        async with http_server.lifespan(app):
+            info = await http_server.server_info()
+            await manager.freeze_gc()
+            yield Front(
+                app,
+                _capacity(info, scheduler_info, __version__),
+                lambda: len(multiprocessing.active_children()) == processes,
+            )
+    finally:
+        engine.shutdown()
 
 
-def _capacity(info: dict[str, Any]) -> Capacity:
+def _capacity(info: dict[str, Any], scheduler: dict[str, Any], version: str) -> Capacity:
     state = info["internal_states"][0]
     chunk = info["chunked_prefill_size"]
     return Capacity(
         limits=EngineLimits(
-            kv_tokens=int(info["max_total_num_tokens"]),
+            kv_tokens=int(scheduler["max_total_num_tokens"]),
             max_num_seqs=int(state["effective_max_running_requests_per_dp"]),
             max_num_batched_tokens=int(
                 chunk if chunk and chunk > 0 else info["max_prefill_tokens"]
             ),
             block_size=int(info["page_size"]),
         ),
-        context_tokens=int(info["max_req_input_len"]) + 1,
+        context_tokens=int(scheduler["max_req_input_len"]) + 1,
         graph_sizes=list(state.get("decode_cuda_graph_bs") or []),
-        version=f"sglang {info['version']}",
+        version=f"sglang {version}",
     )
 
 
-def _start(plan: "Plan | None", launch: Launch) -> EngineProcess:
-    return EngineProcess(partial(SglangEngine, launch), log=launch.log)
+def _front(launch: Launch, folder: Path | None) -> StartFront:
+    return partial(sglang_front, launch, folder)
+
+
+def _start(plan: "Plan | None", launch: Launch, session: Session) -> EngineProcess:
+    if launch.pdmux and launch.log_steps:
+        raise BlendplanError(
+            "with spatial sharing prefill and decode have no steps in common; drop --step-log"
+        )
+    return EngineProcess(partial(_front, launch), plan, session, log=launch.log)
 
 
 SGLANG = EngineKind(
@@ -141,5 +119,4 @@ SGLANG = EngineKind(
     summary="on this machine's GPUs",
     start=_start,
     spatial_sharing=True,
-    step_log=False,
 )

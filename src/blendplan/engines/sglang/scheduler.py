@@ -1,0 +1,298 @@
+"""`PlannedScheduler`: SGLang's own scheduler, with admission by a plan.
+
+It changes which waiting request SGLang tries next and how many prompt tokens a step may have, and
+nothing else: chunks, radix cache, retraction, structured outputs, LoRA and the overlap of
+scheduling and computing stay SGLang's. Written for SGLang 0.5.23 (managers/scheduler.py).
+"""
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sglang.srt.disaggregation.utils import DisaggregationMode
+from sglang.srt.managers import scheduler as sglang_scheduler
+from sglang.srt.managers.scheduler import Scheduler
+from sglang.srt.runtime_context import get_parallel
+
+from blendplan.engines.link import admission_of
+from blendplan.engines.planned import PlannedAdmission
+from blendplan.engines.protocol import Ended
+from blendplan.engines.sglang import options
+from blendplan.engines.sglang.rows import Rows, Sequence
+from blendplan.engines.sglang.turns import PlannedAdder, Turns
+from blendplan.engines.sglang.watch import StepWatch
+from blendplan.errors import BlendplanError
+from blendplan.hardware.engine_limits import EngineLimits
+
+# Warm-ups of requests with several answers whose answers have not come, at most: the prompts lie in
+# the prefix cache meanwhile.
+_MOST_WARMED_UP = 4
+# Between two looks at a queue in which nothing may begin yet.
+_PAUSE_S = 0.0005
+
+
+class PlannedScheduler(Scheduler):  # type: ignore[misc]
+    """A scheduler that admits in the order of a plan.
+
+    The plan is named in the environment: see `blendplan.engines.sglang.options`. With tensor
+    parallelism every rank schedules for itself; the first one asks the policy and tells the others.
+
+    Raises:
+        BlendplanError: no plan is named, it is not for this engine, or the engine has several
+            schedulers that do not schedule the same.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        given = options.options()
+        if given is None:
+            raise BlendplanError(
+                f"the scheduler follows a plan and was given none; name one in {options.PLAN}"
+            )
+        self._check_alone()
+        self._most_tokens = int(self.chunked_prefill_size or self.max_prefill_tokens)
+        limits = EngineLimits(
+            kv_tokens=int(self.max_total_num_tokens),
+            max_num_seqs=int(self.max_running_requests),
+            max_num_batched_tokens=self._most_tokens,
+            block_size=int(self.page_size),
+        )
+        # Who waits is the policy's business; a drainer would let none of an adapter begin.
+        self.lora_drainer = None
+        self._ranks = int(get_parallel().tp_size)
+        self._word = torch.zeros(1, dtype=torch.int64)
+        self._admission: PlannedAdmission | None = None
+        if get_parallel().tp_rank == 0:
+            self._admission = admission_of(given, limits)
+            self._rows = Rows(self._admission, replayed=given.path.is_dir())
+            self._generated = np.zeros(len(self._admission.plan), dtype=np.int32)
+        self._sequences: dict[str, Sequence] = {}
+        self._waiting: dict[int, Any] = {}
+        self._warm_ups: dict[int, Any] = {}
+        self._warmed_up: set[int] = set()
+        self._retracted: deque[Any] = deque()
+        self._refused: Any = None
+        self._adder: PlannedAdder | None = None
+        self._limit = self._most_tokens
+        self._prefilling: deque[list[Any]] = deque()
+        self._watch = StepWatch(self) if given.log_steps and self._admission else None
+
+    @property
+    def used_kv_tokens(self) -> int:
+        """KV tokens that requests hold."""
+        return int(self.pool_stats_observer.get_pool_stats().full_num_used)
+
+    def get_prefill_adder_class(self) -> Any:
+        """What makes the adder of a step."""
+        return self._new_adder
+
+    def process_batch_result(self, batch: Any, result: Any) -> None:
+        """As SGLang's; the policy is told who has ended."""
+        super().process_batch_result(batch, result)
+        mode = batch.forward_mode
+        if self._prefilling and (mode.is_extend() or mode.is_split_prefill()):
+            self._prefilling.popleft()
+        for request in batch.reqs:
+            if request.finished():
+                self._leave(request)
+        if self._admission is not None:
+            self._admission.did_step(1)
+            if self._watch is not None:
+                self._admission.worked(self._watch.ended())
+            self._admission.flush()
+
+    def get_next_batch_to_run(self, *args: Any, **kwargs: Any) -> Any:
+        """As SGLang's."""
+        plan = super().get_next_batch_to_run(*args, **kwargs)
+        if self._watch is not None and plan.batch_to_run is not None:
+            self._watch.scheduled(plan.batch_to_run, self._adder)
+        return plan
+
+    def send_abort_output(self, abort_req: Any, req: Any) -> None:
+        """As SGLang's: a request ends without an answer."""
+        super().send_abort_output(abort_req, req)
+        self._leave(req)
+
+    def _add_request_to_queue(self, req: Any, is_retracted: bool = False) -> None:
+        if self._admission is not None:
+            self._came(req)
+        super()._add_request_to_queue(req, is_retracted)
+
+    def _get_new_batch_prefill_raw(
+        self, prefill_delayer_single_pass: Any, running_batch: Any
+    ) -> tuple[Any, Any]:
+        self._adder = None
+        runs = bool(running_batch.reqs) or self.chunked_req is not None
+        if not runs and not self.waiting_queue and not self.grammar_manager.has_waiting_grammars():
+            return None, running_batch
+        self._limit = self._begin_step()
+        if self._limit <= 0 and running_batch.reqs:
+            return None, running_batch
+        waiting = self.waiting_queue
+        if self.chunked_req is None and not self.grammar_manager.has_waiting_grammars():
+            head = self._next()
+            if head is None or (running_batch.batch_is_full and head is self._refused):
+                if not runs and head is None:
+                    time.sleep(_PAUSE_S)
+                return None, running_batch
+        # Full for the request that was tried last, which need not be the next one.
+        running_batch.batch_is_full = False
+        self.waiting_queue = Turns(waiting, self._turns)
+        try:
+            batch, running_batch = super()._get_new_batch_prefill_raw(
+                prefill_delayer_single_pass, running_batch
+            )
+        finally:
+            self.waiting_queue = list(list.__iter__(self.waiting_queue))
+        admitted = [] if self._adder is None else self._adder.can_run_list
+        for request in admitted:
+            self._begin(request)
+        if batch is not None:
+            self._prefilling.append(list(admitted))
+        return batch, running_batch
+
+    def _new_adder(self, *args: Any, **kwargs: Any) -> PlannedAdder:
+        adder = PlannedAdder(*args, **kwargs)
+        adder.meter(self._limit, goes_on=self.chunked_req is not None)
+        adder.wait_for([one for requests in self._prefilling for one in requests])
+        self._adder = adder
+        return adder
+
+    def _begin_step(self) -> int:
+        """Prompt tokens that this step may compute."""
+        limit = 0
+        if self._admission is not None:
+            limit = self._admission.begin_step(
+                float(self.used_kv_tokens), self._generated_tokens, waits=False
+            )
+        return self._agree(limit)
+
+    def _turns(self) -> Iterator[Any]:
+        """The requests to try in this step, as long as they find room."""
+        while (request := self._next()) is not None:
+            yield request
+            if self._adder is None or not self._adder.took(request):
+                self._refused = request
+                return
+            self._begin(request)
+
+    def _next(self) -> Any:
+        """The request to try next, None for none."""
+        if self._ranks == 1:
+            return self._chosen()
+        chosen = self._chosen() if self._admission is not None else None
+        # Every rank has the same requests in the same order.
+        waiting = list(list.__iter__(self.waiting_queue))
+        place = self._agree(-1 if chosen is None else waiting.index(chosen))
+        return None if place < 0 else waiting[place]
+
+    def _chosen(self) -> Any:
+        """The policy's choice; what lost its KV cache comes before it."""
+        assert self._admission is not None
+        if self._retracted:
+            return self._retracted[0]
+        row = self._admission.next_row()
+        if row >= 0:
+            request = self._waiting.get(row)
+            if request is None:
+                # Its prompt goes first; its answers come when that is done.
+                request = self._warm_ups.get(row)
+            if request is not None:
+                return request
+        if self._warm_ups and len(self._warmed_up) < _MOST_WARMED_UP:
+            return next(iter(self._warm_ups.values()))
+        return None
+
+    def _agree(self, value: int) -> int:
+        """What the first rank says, on all of them."""
+        if self._ranks == 1:
+            return value
+        self._word[0] = value
+        torch.distributed.broadcast(self._word, src=0, group=self.tp_cpu_group)
+        return int(self._word[0])
+
+    def _came(self, request: Any) -> None:
+        """A request waits from now on, for the first time or again."""
+        assert self._admission is not None
+        known = self._sequences.get(request.rid)
+        if known is None:
+            known = self._sequences[request.rid] = self._rows.arrived(request)
+            self._warmed_up.discard(known.row)
+            (self._warm_ups if known.warm_up else self._waiting)[known.row] = request
+            return
+        known.waits = True
+        known.preemptions += 1
+        self._retracted.appendleft(request)
+        if not known.warm_up:
+            self._admission.preempted(known.row)
+
+    def _begin(self, request: Any) -> None:
+        """A request was given room."""
+        known = self._sequences.get(request.rid)
+        if known is None or not known.waits:
+            return
+        assert self._admission is not None
+        known.waits = False
+        if self._retracted and self._retracted[0] is request:
+            self._retracted.popleft()
+        if known.warm_up:
+            self._warm_ups.pop(known.row, None)
+            self._warmed_up.add(known.row)
+        elif known.begun:
+            self._admission.resumed(known.row)
+        else:
+            known.begun = True
+            known.cached_tokens = int(request.prefix_len)
+            self._waiting.pop(known.row, None)
+            self._admission.began(known.row)
+
+    def _leave(self, request: Any) -> None:
+        """A request is done, for whatever reason."""
+        known = self._sequences.pop(request.rid, None)
+        if known is None:
+            return
+        assert self._admission is not None
+        self._rows.left(known)
+        if request in self._retracted:
+            self._retracted.remove(request)
+        if known.warm_up:
+            self._warm_ups.pop(known.row, None)
+            return
+        self._waiting.pop(known.row, None)
+        tokens = len(request.output_ids)
+        if known.row < len(self._generated):
+            self._generated[known.row] = tokens
+        self._admission.ended(Ended(known.row, known.cached_tokens, known.preemptions), tokens)
+
+    def _generated_tokens(self) -> NDArray[np.int32]:
+        """Output tokens of each row of the plan so far; int32 [n]."""
+        generated = self._generated.copy()
+        for known in self._sequences.values():
+            if not known.warm_up and known.row < len(generated):
+                generated[known.row] = len(known.request.output_ids)
+        return generated
+
+    def _check_alone(self) -> None:
+        """Refuse arrangements in which schedulers do not schedule the same."""
+        parallel = get_parallel()
+        for name, count in (("dp_size", parallel.num_dp_ranks), ("pp_size", parallel.pp_size)):
+            if count > 1:
+                raise BlendplanError(
+                    f"a plan is followed by one scheduler, {name}={count} makes several in SGLang; "
+                    "use tp_size, or plan with --replicas"
+                )
+        if self.disaggregation_mode != DisaggregationMode.NULL:
+            raise BlendplanError(
+                "a plan is followed by one engine that prefills and decodes; leave "
+                "disaggregation_mode out"
+            )
+
+
+def run_planned_scheduler_process(*args: Any, **kwargs: Any) -> None:
+    """For `Engine.run_scheduler_process_func`: SGLang's own, with another scheduler."""
+    sglang_scheduler.Scheduler = PlannedScheduler
+    sglang_scheduler.run_scheduler_process(*args, **kwargs)
