@@ -12,6 +12,7 @@ from typing import Any
 from sglang.srt.entrypoints.engine import init_tokenizer_manager
 from sglang.srt.managers.io_struct import EmbeddingReqInput, TokenizedGenerateReqInput
 from sglang.srt.managers.tokenizer_manager import TokenizerManager
+from sglang.srt.runtime_context import get_serving
 
 _name: ContextVar[str | None] = ContextVar("name", default=None)
 
@@ -32,12 +33,20 @@ class NamingTokenizerManager(TokenizerManager):  # type: ignore[misc]
                 else (f"{name}-{obj.rid}")
             )
         async for response in super().generate_request(obj, request):
+            if get_serving().skip_tokenizer_init:
+                _without_text(response)
             yield response
 
     async def _send_one_request(self, tokenized_obj: Any) -> None:
         if isinstance(tokenized_obj, TokenizedGenerateReqInput) and _name.get() is not None:
             tokenized_obj.routing_key = _name.get()
         await super()._send_one_request(tokenized_obj)
+
+
+def _without_text(response: Any) -> None:
+    """Let SGLang's handlers, which look for text, answer where there is no tokenizer."""
+    for one in response if isinstance(response, list) else [response]:
+        one.setdefault("text", "")
 
 
 def naming_tokenizer_manager(server_args: Any, port_args: Any) -> Any:

@@ -46,6 +46,8 @@ class PlannedScheduler(Scheduler):  # type: ignore[misc]
             schedulers that do not schedule the same.
     """
 
+    waiting_queue: list[Any]
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         given = options.options()
@@ -148,7 +150,7 @@ class PlannedScheduler(Scheduler):  # type: ignore[misc]
             )
         finally:
             self.waiting_queue = list(list.__iter__(self.waiting_queue))
-        admitted = [] if self._adder is None else self._adder.can_run_list
+        admitted: list[Any] = [] if self._adder is None else self._adder.can_run_list
         for request in admitted:
             self._begin(request)
         if batch is not None:

@@ -40,6 +40,8 @@ class PlannedAdder(PrefillAdder):  # type: ignore[misc]
     that, where it spares more than a step costs.
     """
 
+    rem_chunk_tokens: int | None
+    rem_input_tokens: int
     _under_way: Iterable[Any] = ()
 
     def meter(self, prefill_tokens: int, *, goes_on: bool) -> None:
