@@ -75,7 +75,8 @@ class PlannedScheduler(Scheduler):  # type: ignore[misc]
         self._sequences: dict[str, Sequence] = {}
         self._waiting: dict[int, Any] = {}
         self._warm_ups: dict[int, Any] = {}
-        self._warmed_up: set[int] = set()
+        # By row of the first answer, prompt tokens that the prefix cache held.
+        self._warmed_up: dict[int, int] = {}
         self._retracted: deque[Any] = deque()
         self._refused: Any = None
         self._adder: PlannedAdder | None = None
@@ -223,7 +224,6 @@ class PlannedScheduler(Scheduler):  # type: ignore[misc]
         known = self._sequences.get(request.rid)
         if known is None:
             known = self._sequences[request.rid] = self._rows.arrived(request)
-            self._warmed_up.discard(known.row)
             (self._warm_ups if known.warm_up else self._waiting)[known.row] = request
             return
         known.waits = True
@@ -243,12 +243,13 @@ class PlannedScheduler(Scheduler):  # type: ignore[misc]
             self._retracted.popleft()
         if known.warm_up:
             self._warm_ups.pop(known.row, None)
-            self._warmed_up.add(known.row)
+            self._warmed_up[known.row] = int(request.prefix_len)
         elif known.begun:
             self._admission.resumed(known.row)
         else:
             known.begun = True
-            known.cached_tokens = int(request.prefix_len)
+            # What a warm-up computed, it computed for the first answer.
+            known.cached_tokens = self._warmed_up.pop(known.row, int(request.prefix_len))
             self._waiting.pop(known.row, None)
             self._admission.began(known.row)
 
@@ -263,6 +264,8 @@ class PlannedScheduler(Scheduler):  # type: ignore[misc]
             self._retracted.remove(request)
         if known.warm_up:
             self._warm_ups.pop(known.row, None)
+            if request.to_finish is not None:  # aborted
+                self._warmed_up.pop(known.row, None)
             return
         self._waiting.pop(known.row, None)
         tokens = len(request.output_ids)
