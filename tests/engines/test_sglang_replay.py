@@ -2,10 +2,14 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
+import tomllib
+import urllib.request
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -179,11 +183,6 @@ def test_a_server_of_the_user_s_own_follows_a_plan(
     sglang: None, tiny_model: Path, tmp_path: Path, began: dict[type, list[int]]
 ) -> None:
     """Requests of somebody who knows nothing of the plan, found by their prompts."""
-    import asyncio
-    import socket
-
-    import aiohttp
-
     job = write_requests_file(tmp_path / "requests.jsonl", 20)
     # One at a time: what is admitted first finishes first.
     made = small_plan(job, policy="dfs", kv_tokens=1536, max_num_seqs=1)
@@ -208,26 +207,17 @@ def test_a_server_of_the_user_s_own_follows_a_plan(
     rows = [row for row in range(len(made)) if row % 2 == 0] + list(range(1, len(made), 2))
     finished: list[int] = []
 
-    async def ask(session: aiohttp.ClientSession, row: int) -> None:
+    def ask(row: int) -> None:
         tokens = made.table.column("prompt_token_ids")[row].values.to_pylist()
-        body = {"model": "tiny", "prompt": tokens, "max_tokens": 3, "temperature": 0}
-        url = f"http://127.0.0.1:{port}/v1/completions"
-        async with session.post(url, json=body | {"ignore_eos": True}) as response:
-            assert response.status == 200, await response.text()
-            await response.read()
+        body = {"model": "tiny", "prompt": tokens, "max_tokens": 3, "ignore_eos": True}
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/v1/completions",
+            json.dumps(body).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=600) as response:
+            assert len(json.load(response)["choices"]) == 1
         finished.append(row)
-
-    async def ask_all(process: subprocess.Popen[bytes]) -> None:
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(600)) as session:
-            while process.poll() is None:
-                try:
-                    async with session.get(f"http://127.0.0.1:{port}/model_info") as response:
-                        if response.status == 200:
-                            break
-                except aiohttp.ClientError:
-                    await asyncio.sleep(0.2)
-            assert process.poll() is None, log.read_text()
-            await asyncio.gather(*(ask(session, row) for row in rows))
 
     log = tmp_path / "server.log"
     with log.open("wb") as printed:
@@ -235,12 +225,24 @@ def test_a_server_of_the_user_s_own_follows_a_plan(
             command, env=environment, stdout=printed, stderr=printed, start_new_session=True
         )
         try:
-            asyncio.run(ask_all(process))
+            while not _answers_at(f"http://127.0.0.1:{port}/model_info"):
+                assert process.poll() is None, log.read_text()
+                time.sleep(0.2)
+            with ThreadPoolExecutor(len(rows)) as clients:
+                list(clients.map(ask, rows))
         finally:
             os.killpg(process.pid, 9)
             process.wait()
     replay(made)
     assert finished == began[SimulatedEngine] != rows
+
+
+def _answers_at(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False
 
 
 def _as_installed(folder: Path) -> Path:
@@ -252,8 +254,6 @@ def _as_installed(folder: Path) -> Path:
         f"Metadata-Version: 2.1\nName: blendplan\nVersion: {blendplan.__version__}\n"
     )
     project = Path(__file__).parents[2] / "pyproject.toml"
-    import tomllib
-
     offered = tomllib.loads(project.read_text())["project"]["entry-points"]["sglang.srt.plugins"]
     lines = "".join(f"{name} = {value}\n" for name, value in offered.items())
     (info / "entry_points.txt").write_text(f"[sglang.srt.plugins]\n{lines}")

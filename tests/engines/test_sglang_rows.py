@@ -1,4 +1,4 @@
-"""Which row of a plan a request of SGLang's scheduler is; SGLang itself is not needed."""
+"""What can be said of SGLang's scheduler without SGLang: rows, options, versions."""
 
 import json
 from pathlib import Path
@@ -10,6 +10,7 @@ import pytest
 from blendplan.engines.planned import PlannedAdmission
 from blendplan.engines.sglang import options
 from blendplan.engines.sglang.rows import Rows
+from blendplan.engines.sglang.versions import TESTED, check_version
 from blendplan.errors import BlendplanError
 from blendplan.planfile.plan import Plan
 from tests.replaying.replay_jobs import small_plan
@@ -95,3 +96,18 @@ def test_the_environment_names_the_plan() -> None:
     for name, value in ((options.REPLICA, "-1"), (options.WAIT, "soon"), (options.WAIT, "-1")):
         with pytest.raises(BlendplanError, match=f'{name} is "{value}"; give'):
             options.options({options.PLAN: "plan.arrow", name: value})
+
+
+def test_versions() -> None:
+    class Scheduler:
+        get_next_batch_to_run = get_prefill_adder_class = process_batch_result = None
+        _get_new_batch_prefill_raw = _add_request_to_queue = send_abort_output = None
+
+    assert check_version(TESTED[0], Scheduler) is None
+    remark = check_version("0.5.99", Scheduler)
+    assert remark is not None
+    assert remark.startswith(f"SGLang 0.5.99 is not a tested version ({TESTED[0]})")
+    with pytest.raises(
+        BlendplanError, match=r"SGLang 9 has another scheduler .* \(no _get_new_batch"
+    ):
+        check_version("9", type("Scheduler", (), {}))

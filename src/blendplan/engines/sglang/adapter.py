@@ -13,6 +13,7 @@ from blendplan.engines.process import EngineProcess
 from blendplan.engines.protocol import Capacity, Launch, Session
 from blendplan.engines.sglang import options
 from blendplan.engines.sglang.arguments import server_arguments
+from blendplan.engines.sglang.versions import check_version
 from blendplan.engines.words import not_importable
 from blendplan.errors import BlendplanError
 from blendplan.hardware.engine_limits import EngineLimits
@@ -33,6 +34,7 @@ async def sglang_front(launch: Launch, folder: Path | None) -> AsyncIterator[Fro
     try:
         from sglang.srt.entrypoints import http_server
         from sglang.srt.entrypoints.engine import Engine
+        from sglang.srt.managers.scheduler import Scheduler
         from sglang.srt.managers.tokenizer_manager import ServerStatus
         from sglang.srt.plugins import load_plugins
         from sglang.version import __version__
@@ -41,6 +43,7 @@ async def sglang_front(launch: Launch, folder: Path | None) -> AsyncIterator[Fro
         from blendplan.engines.sglang.scheduler import run_planned_scheduler_process
     except ImportError as error:
         raise not_importable("SGLang", "sglang", error) from None
+    check_version(__version__, Scheduler)
     load_plugins()
     server_args = server_arguments(launch, planned=folder is not None)
 

@@ -17,6 +17,7 @@ from sglang.srt.disaggregation.utils import DisaggregationMode
 from sglang.srt.managers import scheduler as sglang_scheduler
 from sglang.srt.managers.scheduler import Scheduler
 from sglang.srt.runtime_context import get_parallel
+from sglang.version import __version__
 
 from blendplan.engines.link import admission_of
 from blendplan.engines.planned import PlannedAdmission
@@ -24,6 +25,7 @@ from blendplan.engines.protocol import Ended
 from blendplan.engines.sglang import options
 from blendplan.engines.sglang.rows import Rows, Sequence
 from blendplan.engines.sglang.turns import PlannedAdder, Turns
+from blendplan.engines.sglang.versions import check_version
 from blendplan.engines.sglang.watch import StepWatch
 from blendplan.errors import BlendplanError
 from blendplan.hardware.engine_limits import EngineLimits
@@ -72,6 +74,9 @@ class PlannedScheduler(Scheduler):  # type: ignore[misc]
             self._admission = admission_of(given, limits)
             self._rows = Rows(self._admission, replayed=given.path.is_dir())
             self._generated = np.zeros(len(self._admission.plan), dtype=np.int32)
+            remark = check_version(__version__, Scheduler)
+            if remark is not None:
+                self._admission.remark(remark)
         self._sequences: dict[str, Sequence] = {}
         self._waiting: dict[int, Any] = {}
         self._warm_ups: dict[int, Any] = {}
