@@ -82,6 +82,8 @@ async def sglang_front(launch: Launch, folder: Path | None) -> AsyncIterator[Fro
                 app,
                 _capacity(info, scheduler_info, __version__),
                 lambda: len(multiprocessing.active_children()) == processes,
+                # Without a tokenizer there is no text to answer with.
+                {"return_token_ids": True} if server_args.skip_tokenizer_init else {},
             )
     finally:
         engine.shutdown()
