@@ -124,6 +124,8 @@ class PlannedScheduler(Scheduler):  # type: ignore[misc]
         """As SGLang's: a request ends without an answer."""
         super().send_abort_output(abort_req, req)
         self._leave(req)
+        if self._admission is not None:
+            self._admission.flush()
 
     def _add_request_to_queue(self, req: Any, is_retracted: bool = False) -> None:
         if self._admission is not None:
@@ -299,6 +301,10 @@ class PlannedScheduler(Scheduler):  # type: ignore[misc]
             raise BlendplanError(
                 "a plan is followed by one engine that prefills and decodes; leave "
                 "disaggregation_mode out"
+            )
+        if self.dllm_config is not None:
+            raise BlendplanError(
+                "SGLang schedules diffusion models in another way, which cannot follow a plan"
             )
 
 
