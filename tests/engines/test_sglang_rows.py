@@ -107,7 +107,5 @@ def test_versions() -> None:
     remark = check_version("0.5.99", Scheduler)
     assert remark is not None
     assert remark.startswith(f"SGLang 0.5.99 is not a tested version ({TESTED[0]})")
-    with pytest.raises(
-        BlendplanError, match=r"SGLang 9 has another .* \(no _get_new_batch"
-    ):
+    with pytest.raises(BlendplanError, match=r"SGLang 9 has another .* \(no _get_new_batch"):
         check_version("9", type("Scheduler", (), {}))
