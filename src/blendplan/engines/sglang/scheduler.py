@@ -10,9 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from sglang.srt.disaggregation.utils import DisaggregationMode
 from sglang.srt.managers import scheduler as sglang_scheduler
 from sglang.srt.managers.scheduler import Scheduler
@@ -21,18 +19,15 @@ from sglang.version import __version__
 
 from blendplan.engines.link import admission_of
 from blendplan.engines.planned import PlannedAdmission
-from blendplan.engines.protocol import Ended
 from blendplan.engines.sglang import options
-from blendplan.engines.sglang.rows import Rows, Sequence
+from blendplan.engines.sglang.rows import Rows
+from blendplan.engines.sglang.sequences import Sequences
 from blendplan.engines.sglang.turns import PlannedAdder, Turns
 from blendplan.engines.sglang.versions import check_version
 from blendplan.engines.sglang.watch import StepWatch
 from blendplan.errors import BlendplanError
 from blendplan.hardware.engine_limits import EngineLimits
 
-# Warm-ups of requests with several answers whose answers have not come, at most: the prompts lie in
-# the prefix cache meanwhile.
-_MOST_WARMED_UP = 4
 # Between two looks at a queue in which nothing may begin yet.
 _PAUSE_S = 0.0005
 
@@ -65,24 +60,19 @@ class PlannedScheduler(Scheduler):  # type: ignore[misc]
             max_num_batched_tokens=self._most_tokens,
             block_size=int(self.page_size),
         )
-        # Who waits is the policy's business; a drainer would let none of an adapter begin.
+        # It would hold back adapters whose requests the policy asks for.
         self.lora_drainer = None
         self._ranks = int(get_parallel().tp_size)
         self._word = torch.zeros(1, dtype=torch.int64)
         self._admission: PlannedAdmission | None = None
+        self._sequences: Sequences | None = None
         if get_parallel().tp_rank == 0:
             self._admission = admission_of(given, limits)
-            self._rows = Rows(self._admission, replayed=given.path.is_dir())
-            self._generated = np.zeros(len(self._admission.plan), dtype=np.int32)
+            rows = Rows(self._admission, replayed=given.path.is_dir())
+            self._sequences = Sequences(self._admission, rows)
             remark = check_version(__version__, Scheduler)
             if remark is not None:
                 self._admission.remark(remark)
-        self._sequences: dict[str, Sequence] = {}
-        self._waiting: dict[int, Any] = {}
-        self._warm_ups: dict[int, Any] = {}
-        # By row of the first answer, prompt tokens that the prefix cache held.
-        self._warmed_up: dict[int, int] = {}
-        self._retracted: deque[Any] = deque()
         self._refused: Any = None
         self._adder: PlannedAdder | None = None
         self._limit = self._most_tokens
@@ -104,10 +94,10 @@ class PlannedScheduler(Scheduler):  # type: ignore[misc]
         mode = batch.forward_mode
         if self._prefilling and (mode.is_extend() or mode.is_split_prefill()):
             self._prefilling.popleft()
-        for request in batch.reqs:
-            if request.finished():
-                self._leave(request)
-        if self._admission is not None:
+        if self._admission is not None and self._sequences is not None:
+            for request in batch.reqs:
+                if request.finished():
+                    self._sequences.left(request)
             self._admission.did_step(1)
             if self._watch is not None:
                 self._admission.worked(self._watch.ended())
@@ -123,13 +113,13 @@ class PlannedScheduler(Scheduler):  # type: ignore[misc]
     def send_abort_output(self, abort_req: Any, req: Any) -> None:
         """As SGLang's: a request ends without an answer."""
         super().send_abort_output(abort_req, req)
-        self._leave(req)
-        if self._admission is not None:
+        if self._admission is not None and self._sequences is not None:
+            self._sequences.left(req)
             self._admission.flush()
 
     def _add_request_to_queue(self, req: Any, is_retracted: bool = False) -> None:
-        if self._admission is not None:
-            self._came(req)
+        if self._sequences is not None:
+            self._sequences.came(req)
         super()._add_request_to_queue(req, is_retracted)
 
     def _get_new_batch_prefill_raw(
@@ -160,7 +150,7 @@ class PlannedScheduler(Scheduler):  # type: ignore[misc]
             self.waiting_queue = list(list.__iter__(self.waiting_queue))
         admitted: list[Any] = [] if self._adder is None else self._adder.can_run_list
         for request in admitted:
-            self._begin(request)
+            self._began(request)
         if batch is not None:
             self._prefilling.append(list(admitted))
         return batch, running_batch
@@ -175,9 +165,9 @@ class PlannedScheduler(Scheduler):  # type: ignore[misc]
     def _begin_step(self) -> int:
         """Prompt tokens that this step may compute."""
         limit = 0
-        if self._admission is not None:
+        if self._admission is not None and self._sequences is not None:
             limit = self._admission.begin_step(
-                float(self.used_kv_tokens), self._generated_tokens, waits=False
+                float(self.used_kv_tokens), self._sequences.generated_tokens, waits=False
             )
         return self._agree(limit)
 
@@ -188,34 +178,21 @@ class PlannedScheduler(Scheduler):  # type: ignore[misc]
             if self._adder is None or not self._adder.took(request):
                 self._refused = request
                 return
-            self._begin(request)
+            self._began(request)
+
+    def _began(self, request: Any) -> None:
+        if self._sequences is not None:
+            self._sequences.began(request)
 
     def _next(self) -> Any:
         """The request to try next, None for none."""
+        chosen = None if self._sequences is None else self._sequences.chosen()
         if self._ranks == 1:
-            return self._chosen()
-        chosen = self._chosen() if self._admission is not None else None
+            return chosen
         # Every rank has the same requests in the same order.
         waiting = list(list.__iter__(self.waiting_queue))
         place = self._agree(-1 if chosen is None else waiting.index(chosen))
         return None if place < 0 else waiting[place]
-
-    def _chosen(self) -> Any:
-        """The policy's choice; what lost its KV cache comes before it."""
-        assert self._admission is not None
-        if self._retracted:
-            return self._retracted[0]
-        row = self._admission.next_row()
-        if row >= 0:
-            request = self._waiting.get(row)
-            if request is None:
-                # Its prompt goes first; its answers come when that is done.
-                request = self._warm_ups.get(row)
-            if request is not None:
-                return request
-        if self._warm_ups and len(self._warmed_up) < _MOST_WARMED_UP:
-            return next(iter(self._warm_ups.values()))
-        return None
 
     def _agree(self, value: int) -> int:
         """What the first rank says, on all of them."""
@@ -224,69 +201,6 @@ class PlannedScheduler(Scheduler):  # type: ignore[misc]
         self._word[0] = value
         torch.distributed.broadcast(self._word, src=0, group=self.tp_cpu_group)
         return int(self._word[0])
-
-    def _came(self, request: Any) -> None:
-        """A request waits from now on, for the first time or again."""
-        assert self._admission is not None
-        known = self._sequences.get(request.rid)
-        if known is None:
-            known = self._sequences[request.rid] = self._rows.arrived(request)
-            (self._warm_ups if known.warm_up else self._waiting)[known.row] = request
-            return
-        known.waits = True
-        known.preemptions += 1
-        self._retracted.appendleft(request)
-        if not known.warm_up:
-            self._admission.preempted(known.row)
-
-    def _begin(self, request: Any) -> None:
-        """A request was given room."""
-        known = self._sequences.get(request.rid)
-        if known is None or not known.waits:
-            return
-        assert self._admission is not None
-        known.waits = False
-        if self._retracted and self._retracted[0] is request:
-            self._retracted.popleft()
-        if known.warm_up:
-            self._warm_ups.pop(known.row, None)
-            self._warmed_up[known.row] = int(request.prefix_len)
-        elif known.begun:
-            self._admission.resumed(known.row)
-        else:
-            known.begun = True
-            # What a warm-up computed, it computed for the first answer.
-            known.cached_tokens = self._warmed_up.pop(known.row, int(request.prefix_len))
-            self._waiting.pop(known.row, None)
-            self._admission.began(known.row)
-
-    def _leave(self, request: Any) -> None:
-        """A request is done, for whatever reason."""
-        known = self._sequences.pop(request.rid, None)
-        if known is None:
-            return
-        assert self._admission is not None
-        self._rows.left(known)
-        if request in self._retracted:
-            self._retracted.remove(request)
-        if known.warm_up:
-            self._warm_ups.pop(known.row, None)
-            if request.to_finish is not None:  # aborted
-                self._warmed_up.pop(known.row, None)
-            return
-        self._waiting.pop(known.row, None)
-        tokens = len(request.output_ids)
-        if known.row < len(self._generated):
-            self._generated[known.row] = tokens
-        self._admission.ended(Ended(known.row, known.cached_tokens, known.preemptions), tokens)
-
-    def _generated_tokens(self) -> NDArray[np.int32]:
-        """Output tokens of each row of the plan so far; int32 [n]."""
-        generated = self._generated.copy()
-        for known in self._sequences.values():
-            if not known.warm_up and known.row < len(generated):
-                generated[known.row] = len(known.request.output_ids)
-        return generated
 
     def _check_alone(self) -> None:
         """Refuse arrangements in which schedulers do not schedule the same."""
