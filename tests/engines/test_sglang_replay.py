@@ -260,6 +260,7 @@ def _as_installed(folder: Path) -> Path:
     return site
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_what_a_plan_asks_of_sglang(sglang: None, tiny_model: Path) -> None:
     from blendplan.engines.sglang.arguments import own_arguments, server_arguments
 
@@ -292,6 +293,7 @@ def test_spatial_sharing(sglang: None, tiny_model: Path) -> None:
         own_arguments(against)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -299,7 +301,7 @@ def test_spatial_sharing(sglang: None, tiny_model: Path) -> None:
         ({"schedule_policy": "lpm"}, 'needs schedule_policy="fcfs", not "lpm"; leave it out'),
         ({"dp_size": 2}, "needs dp_size=1, not 2; leave it out, or plan with --replicas"),
         ({"pp_size": 2}, "needs pp_size=1, not 2"),
-        ({"page_size": "many"}, "SGLang refuses its arguments: "),
+        ({"speculative_algorithm": "X"}, "SGLang refuses its arguments: Unknown speculative"),
     ],
 )
 def test_arguments_that_are_refused(
