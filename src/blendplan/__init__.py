@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from blendplan.errors import BlendplanError as BlendplanError
     from blendplan.hardware.engine_limits import EngineLimits as EngineLimits
+    from blendplan.planfile.export import export as export
     from blendplan.planfile.plan import Plan as Plan
     from blendplan.planfile.rerun import simulate as simulate
     from blendplan.planning.compare import Comparison as Comparison
@@ -33,6 +34,7 @@ _HOMES = {
     "Plan": "blendplan.planfile.plan",
     "Requests": "blendplan.requests.columns",
     "compare": "blendplan.planning.compare",
+    "export": "blendplan.planfile.export",
     "plan": "blendplan.planning.planner",
     "read_requests": "blendplan.requests.read",
     "replay": "blendplan.replaying.run",

@@ -23,6 +23,7 @@ from blendplan.engines.simulated import SimulatedEngine
 from blendplan.errors import BlendplanError
 from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.replaying.run import replay
+from blendplan.simulator.cuda_graphs import GraphSizes
 from tests.engines.tiny import tiny_tokenizer
 from tests.replaying.replay_jobs import assert_each_once, lines_of, small_plan, write_requests_file
 
@@ -41,6 +42,8 @@ ARGUMENTS: dict[str, Any] = {
     "page_size": 1,
     "random_seed": 1,
 }
+
+_CHUNKS = ("--chunked-prefill-size", "512")
 
 
 @pytest.fixture
@@ -264,9 +267,11 @@ def _as_installed(folder: Path) -> Path:
 def test_what_a_plan_asks_of_sglang(sglang: None, tiny_model: Path) -> None:
     from blendplan.engines.sglang.arguments import own_arguments, server_arguments
 
-    launch = Launch(str(tiny_model), LIMITS, graph_sizes=[1, 5, 8])
+    graphs = {"sglang": GraphSizes(mixed=[16, 64], decode=[1, 5, 8])}
+    launch = Launch(str(tiny_model), LIMITS, graphs=graphs)
     arguments = own_arguments(launch)
     assert arguments["cuda_graph_bs_decode"] == [1, 5, 8]
+    assert arguments["cuda_graph_bs_prefill"] == [16, 64]
     assert arguments["enable_mixed_chunk"] is True
     assert arguments["chunked_prefill_size"] == 64
     flags = ("--chunked-prefill-size", "32", "--tool-call-parser=hermes")
@@ -281,16 +286,20 @@ def test_what_a_plan_asks_of_sglang(sglang: None, tiny_model: Path) -> None:
 
 
 def test_spatial_sharing(sglang: None, tiny_model: Path) -> None:
-    from blendplan.engines.sglang.arguments import own_arguments
+    from blendplan.engines.sglang.arguments import own_arguments, server_arguments
 
-    arguments = own_arguments(Launch(str(tiny_model), LIMITS, pdmux=True))
+    graphs = {"sglang": GraphSizes(mixed=[16, 64], decode=[1, 5, 8])}
+    arguments = own_arguments(Launch(str(tiny_model), LIMITS, graphs=graphs, pdmux=True))
+    assert arguments["cuda_graph_bs_decode"] == [1, 5, 8]
+    assert "cuda_graph_bs_prefill" not in arguments
     assert arguments["enable_pdmux"] is True
     assert arguments["chunked_prefill_size"] == -1
     assert arguments["disable_overlap_schedule"] is True
     assert arguments["enable_mixed_chunk"] is False
-    against = Launch(str(tiny_model), LIMITS, pdmux=True, arguments={"chunked_prefill_size": 512})
-    with pytest.raises(BlendplanError, match="needs chunked_prefill_size=-1, not 512"):
-        own_arguments(against)
+    for against in ({"arguments": {"chunked_prefill_size": 512}}, {"flags": _CHUNKS}):
+        launch = Launch(str(tiny_model), LIMITS, pdmux=True, **against)
+        with pytest.raises(BlendplanError, match="needs chunked_prefill_size=-1, not 512"):
+            server_arguments(launch, planned=True)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

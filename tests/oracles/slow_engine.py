@@ -162,13 +162,15 @@ class SlowEngine:
         tokens_left = self.max_num_batched_tokens
         used_tokens = float(self.block_size * (self.blocks - self.pool.free()))
         budget = self.policy.begin_step(len(self.running), used_tokens)
-        prefill_left = min(budget, tokens_left)
+        in_prefill = sum(not self._decodes(request) for request in self.running)
+        assert in_prefill <= 1
+        prefill_left = min(budget + in_prefill, tokens_left)
         position = 0
         while position < len(self.running) and tokens_left > 0:
             request = self.running[position]
             before = self.computed[request]
             new = self.known(request) - before
-            decoding = new == 1 and self.generated[request] > 0
+            decoding = self._decodes(request)
             new = min(new, tokens_left) if decoding else min(new, tokens_left, prefill_left)
             if new == 0:
                 position += 1
@@ -227,6 +229,9 @@ class SlowEngine:
         if step.scheduled:
             self.steps.append(step)
         self._sample(step)
+
+    def _decodes(self, request: int) -> bool:
+        return self.known(request) - self.computed[request] == 1 and self.generated[request] > 0
 
     def _hits(self, request: int) -> list[int]:
         hits = []

@@ -68,9 +68,14 @@ def test_plan_of_every_policy(policy: str, overlap: float, tmp_path: Path) -> No
     tokens = predicted["prompt_tokens"] + predicted["output_tokens"]
     assert predicted["throughput_tokens_per_s"] == pytest.approx(tokens / predicted["makespan_s"])
     assert predicted["turnaround_s"]["p99"] <= predicted["makespan_s"]
-    steps = told["engine"]["decode_batch_steps"]
-    assert sum(steps.values()) == predicted["steps"]
-    assert max(map(int, steps)) <= 16
+    mixed, decode = told["engine"]["mixed_steps"], told["engine"]["decode_steps"]
+    assert sum(mixed.values()) + sum(decode.values()) == predicted["steps"]
+    tokens = [int(size) * steps for one in (mixed, decode) for size, steps in one.items()]
+    assert sum(tokens) >= predicted["prefill_tokens"]
+    assert max(map(int, decode)) <= 16
+    for sizes in told["engine"]["graph_sizes"].values():
+        assert max(sizes["decode"]) >= max(map(int, decode))
+        assert max(sizes["mixed"]) >= max(map(int, mixed))
 
 
 def test_overlap_shortens_the_run() -> None:

@@ -122,8 +122,7 @@ class ToyServer:
             for one in range(row, row + answers):
                 self._done[one] = asyncio.get_running_loop().create_future()
                 self._admission.arrived(one)
-            for one in range(row, row + answers):
-                await self._done.pop(one)
+            await asyncio.gather(*(self._done[one] for one in range(row, row + answers)))
         usage = {"prompt_tokens": len(body.get("prompt", "")), "completion_tokens": 3 * answers}
         text = json.dumps({"echo": body.get("prompt"), "usage": usage}).encode()
         headers = [(b"content-type", b"application/json")]
@@ -151,7 +150,7 @@ class ToyServer:
                     del self._left[row]
                     lengths[row] = 3
                     admission.ended(Ended(row, 0, 0), 3)
-                    self._done[row].set_result(None)
+                    self._done.pop(row).set_result(None)
             admission.flush()
             await asyncio.sleep(0.001)
 

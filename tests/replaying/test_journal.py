@@ -1,7 +1,10 @@
 """The journal: whole lines survive whatever ends the process, and only into their own run."""
 
 import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -9,6 +12,7 @@ from hypothesis import strategies as st
 
 from blendplan.errors import BlendplanError
 from blendplan.replaying.journal import Journal, Order
+from blendplan.replaying.logs import STEP_LOG, open_log
 
 RUN = {"plan": "abc", "engine": "sim", "model": "tiny"}
 ORDERS: list[Order] = ["input", "finish"]
@@ -18,13 +22,20 @@ def line(row: int) -> bytes:
     return json.dumps({"row": row, "text": "é" * row}, ensure_ascii=False).encode()
 
 
-def rows(lines: list[tuple[int, dict[str, object]]]) -> list[object]:
-    return [content["row"] for _, content in lines]
+Lines = list[tuple[int, int, dict[str, object]]]
 
 
-def resumed(output: Path, order: Order = "input") -> list[tuple[int, dict[str, object]]]:
+def row_of(line: Mapping[str, Any]) -> int:
+    return int(line.get("row", -1))
+
+
+def rows(lines: Lines) -> list[int]:
+    return [row for _, row, _ in lines]
+
+
+def resumed(output: Path, order: Order = "input") -> Lines:
     with Journal(output, order, RUN) as journal:
-        return list(journal.resume())
+        return list(journal.resume(row_of))
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -35,9 +46,9 @@ def test_what_was_appended_is_there_on_resume(tmp_path: Path, order: Order) -> N
         offsets = journal.append([line(3), line(1)]) + journal.append([line(2)])
 
     with Journal(output, order, RUN) as journal:
-        found = list(journal.resume())
+        found = list(journal.resume(row_of))
         assert rows(found) == [3, 1, 2]
-        assert [offset for offset, _ in found] == offsets
+        assert [offset for offset, _, _ in found] == offsets
         offsets += journal.append([line(0)])
         journal.complete([offsets[3], offsets[1], offsets[2], offsets[0]])
 
@@ -63,8 +74,10 @@ def test_a_file_cut_anywhere_keeps_its_whole_lines(
     journal.lines_path.write_bytes(content[:cut] + b"\0" * zeros)
 
     whole = content[first:cut].count(b"\n")
+    if not zeros and content[cut : cut + 1] == b"\n":
+        whole += 1  # but for its line end, which it gets
     with Journal(output, order, RUN) as journal:
-        assert rows(list(journal.resume())) == list(range(whole))
+        assert rows(list(journal.resume(row_of))) == list(range(whole))
         journal.append([line(99)])
     assert rows(resumed(output, order)) == [*range(whole), 99]
 
@@ -79,7 +92,7 @@ def test_rewriting_keeps_the_chosen_lines(tmp_path: Path, order: Order) -> None:
         kept += journal.append([line(9)])
     found = resumed(output, order)
     assert rows(found) == [0, 2, 9]
-    assert [offset for offset, _ in found] == kept
+    assert [offset for offset, _, _ in found] == kept
 
 
 @pytest.mark.parametrize("name", sorted(RUN))
@@ -88,15 +101,15 @@ def test_the_journal_of_another_run_is_refused(tmp_path: Path, name: str) -> Non
     with Journal(output, "input", RUN) as journal:
         journal.begin()
     other = Journal(output, "input", {**RUN, name: "other"})
-    with pytest.raises(BlendplanError, match=f"its {name} is '{RUN[name]}', this one's is 'other'"):
-        list(other.resume())
+    with pytest.raises(BlendplanError, match=f'its {name} is "{RUN[name]}", this one.s is "other"'):
+        list(other.resume(row_of))
 
 
 def test_another_order_is_another_run(tmp_path: Path) -> None:
     output = tmp_path / "results.jsonl"
     with Journal(output, "input", RUN) as journal:
         journal.begin()
-    with pytest.raises(BlendplanError, match="its order is 'input'"):
+    with pytest.raises(BlendplanError, match='its order is "input"'):
         resumed(output, "finish")
 
 
@@ -107,7 +120,7 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     with pytest.raises(BlendplanError, match="--resume"):
         Journal(output, "input", RUN).begin()
     with Journal(output, "input", RUN) as journal:
-        assert list(journal.resume()) == []
+        assert list(journal.resume(row_of)) == []
         journal.complete([])
     with pytest.raises(BlendplanError, match="never overwritten"):
         Journal(output, "input", RUN).begin()
@@ -146,12 +159,54 @@ def test_a_damaged_line_in_the_middle_is_named_and_the_rest_is_kept(
     altered = content.replace(line(1) + b"\n", damage + b"\n")
     journal.lines_path.write_bytes(altered)
     with Journal(output, order, RUN) as journal:
-        found = list(journal.resume())
+        found = list(journal.resume(row_of))
         assert rows(found) == [0, 2, 3]
         assert journal.damaged == [3 if order == "input" else 2]
         assert journal.lines_path.read_bytes() == altered
-        journal.rewrite([offset for offset, _ in found])
+        journal.rewrite([offset for offset, _, _ in found])
+        beside = journal.lines_path.with_name(journal.lines_path.name + ".damaged")
+        assert beside.read_bytes() == damage + b"\n"
     assert rows(resumed(output, order)) == [0, 2, 3]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_line_of_another_request_is_damage_where_others_are_ours(
+    tmp_path: Path, order: Order
+) -> None:
+    output = tmp_path / "results.jsonl"
+    with Journal(output, order, RUN) as journal:
+        journal.begin()
+        journal.append([line(0), b'{"row": -7, "id": 1e400}', line(2)])
+    with Journal(output, order, RUN) as journal:
+        assert rows(list(journal.resume(row_of))) == [0, 2]
+        assert journal.damaged == [3 if order == "input" else 2]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_lines_of_other_requests_only_are_refused_and_left_alone(
+    tmp_path: Path, order: Order
+) -> None:
+    output = tmp_path / "results.jsonl"
+    with Journal(output, order, RUN) as journal:
+        journal.begin()
+        journal.append([b'{"row": -1}', b'{"row": -2}'])
+    content = journal.lines_path.read_bytes()
+    with pytest.raises(BlendplanError, match=r"answers to other requests .* in line"):
+        resumed(output, order)
+    assert journal.lines_path.read_bytes() == content
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_whole_last_line_without_its_line_end_is_kept(tmp_path: Path, order: Order) -> None:
+    output = tmp_path / "results.jsonl"
+    with Journal(output, order, RUN) as journal:
+        journal.begin()
+        journal.append([line(0), line(1)])
+    journal.lines_path.write_bytes(journal.lines_path.read_bytes()[:-1])
+    with Journal(output, order, RUN) as journal:
+        assert rows(list(journal.resume(row_of))) == [0, 1]
+        journal.append([line(2)])
+    assert rows(resumed(output, order)) == [0, 1, 2]
 
 
 def test_temporary_files_are_not_written_through_links(tmp_path: Path) -> None:
@@ -165,3 +220,66 @@ def test_temporary_files_are_not_written_through_links(tmp_path: Path) -> None:
         journal.complete(journal.append([line(1)]))
     assert theirs.read_text() == "precious"
     assert output.read_bytes() == line(1) + b"\n"
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("name", ["results.jsonl", "results.jsonl.journal"])
+@pytest.mark.parametrize("exists", [True, False])
+def test_results_and_journal_are_not_written_through_links(
+    tmp_path: Path, order: Order, name: str, exists: bool
+) -> None:
+    theirs = tmp_path / "theirs"
+    if exists:
+        theirs.write_text("precious\n")
+    output = tmp_path / "results.jsonl"
+    (tmp_path / name).symlink_to(theirs)
+    with pytest.raises(BlendplanError, match=f"{name} is a symbolic link"):
+        Journal(output, order, RUN).begin()
+    assert theirs.exists() == exists
+
+    (tmp_path / name).unlink()
+    with Journal(output, order, RUN) as journal:
+        journal.begin()
+        journal.append([line(0)])
+    if (tmp_path / name).exists():  # which somebody now replaces by a link to what looks like it
+        (tmp_path / name).rename(theirs)
+        (tmp_path / name).symlink_to(theirs)
+        content = theirs.read_bytes()
+        with pytest.raises(BlendplanError, match=f"{name} is a symbolic link"):
+            resumed(output, order)
+        assert theirs.read_bytes() == content
+
+
+def test_damaged_lines_are_not_put_away_through_a_link(tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.write_text("precious")
+    output = tmp_path / "results.jsonl"
+    with Journal(output, "finish", RUN) as journal:
+        journal.begin()
+        journal.append([line(0), b"damaged", line(2)])
+    (tmp_path / "results.jsonl.damaged").symlink_to(theirs)
+    with Journal(output, "finish", RUN) as journal:
+        kept = [offset for offset, _, _ in journal.resume(row_of)]
+        with pytest.raises(BlendplanError, match=r"damaged is a symbolic link"):
+            journal.rewrite(kept)
+    assert theirs.read_text() == "precious"
+    assert output.read_bytes().count(b"\n") == 3
+
+
+def test_a_pipe_is_no_journal(tmp_path: Path) -> None:
+    output = tmp_path / "results.jsonl"
+    os.mkfifo(tmp_path / "results.jsonl.journal")
+    with pytest.raises(BlendplanError, match="is no regular file"):
+        resumed(output)
+
+
+def test_logs_are_not_written_through_links(tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.write_text("precious")
+    (tmp_path / "steps.parquet").symlink_to(theirs)
+    with (
+        pytest.raises(BlendplanError, match="is a symbolic link"),
+        open_log(tmp_path / "steps.parquet", STEP_LOG),
+    ):
+        pass
+    assert theirs.read_text() == "precious"

@@ -153,6 +153,13 @@ def run_side_by_side(slow: SlowEngine, fast: FastEngine) -> None:
     rows = range(len(slow.prompts))
     assert engine.start_s.tolist() == pytest.approx([starts[row] for row in rows], rel=1e-12)
     assert engine.finish_s.tolist() == pytest.approx([finishes[row] for row in rows], rel=1e-12)
+    for mixed, steps in ((True, engine.mixed_steps), (False, engine.decode_steps)):
+        sizes = [
+            step.prefill_tokens + step.decodes
+            for step in slow.steps
+            if bool(step.prefill_tokens) == mixed
+        ]
+        assert steps.tolist() == np.bincount(sizes, minlength=len(steps)).tolist()
     preempted = sum(len(step.preempted) for step in slow.steps)
     event(f"preempted {'nobody' if preempted == 0 else 'somebody'}")
     event(f"prefix hits: {any(slow.cached_tokens.values())}")
@@ -204,8 +211,9 @@ def test_what_holds_for_every_run(job: Job, data: st.DataObject) -> None:
     assert series["running"].max() <= job.engine.max_num_seqs
     computed = series["prefill_tokens"] + series["decode_tokens"]
     assert computed.min() >= 1 and computed.max() <= job.engine.max_num_batched_tokens
-    assert len(run.decode_batches) == job.engine.max_num_seqs + 1
-    assert run.decode_batches.sum() == run.steps
+    assert len(run.decode_steps) == job.engine.max_num_seqs + 1
+    assert len(run.mixed_steps) == job.engine.max_num_batched_tokens + 1
+    assert run.mixed_steps.sum() + run.decode_steps.sum() == run.steps
 
     tree = build_tree(requests_of(job.prompts, job.outputs))
     assert run.prefix_sharing <= optimal_sharing(tree) + 1e-12
@@ -241,7 +249,8 @@ def test_series_adds_up_to_the_totals(output_tokens: int) -> None:
     assert (series["prefill_tokens"] * steps).sum() == pytest.approx(run.prefill_tokens)
     decodes = sum(outputs) - len(outputs)
     assert (series["decode_tokens"] * steps).sum() == pytest.approx(decodes)
-    assert np.arange(len(run.decode_batches)) @ run.decode_batches == decodes
+    computed = sum(np.arange(len(steps)) @ steps for steps in (run.mixed_steps, run.decode_steps))
+    assert computed == run.prefill_tokens + decodes
     np.testing.assert_allclose(np.cumsum(series["step_s"] * steps), series["end_s"])
 
 
@@ -297,7 +306,8 @@ def test_one_request() -> None:
     run = Job([list(range(20))], [4], engine).run()
     # Chunks of 8, 8 and 4, of which the last samples; then three decodes.
     assert run.steps == 3 + 3
-    assert run.decode_batches.tolist()[:2] == [3, 3]
+    assert np.flatnonzero(run.mixed_steps).tolist() == [4, 8]
+    assert (run.mixed_steps[8], run.mixed_steps[4], run.decode_steps[1]) == (2, 1, 3)
     table = odd_prices(engine, 1.0)
     prefill_s = sum(float(table.linear_s[tokens]) for tokens in (8, 8, 4))
     prefill_s += 0.0013 * 210 + 0.017 * 20 + 3 * 0.19 + float(table.head_s[1])

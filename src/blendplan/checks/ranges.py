@@ -14,5 +14,6 @@ RANGES: Mapping[str, tuple[int, int]] = {
     "seed": (0, (1 << 63) - 1),  # as Arrow and numpy store it
     "effort": (0, 2),
     "replica": (0, 4095),
+    "shards": (1, 99_999),  # whose numbers have five digits
     "retries": (0, 1000),  # a request that fails so often will not succeed
 }

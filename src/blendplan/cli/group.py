@@ -26,6 +26,7 @@ COMMANDS = (
     "plan",
     "sample",
     "replay",
+    "export",
     "compare",
     "inspect",
     "verify",

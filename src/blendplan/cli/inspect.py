@@ -52,15 +52,14 @@ def inspection(plan: "Plan") -> dict[str, Any]:
     """The answer under ``--json``: the headline numbers, limits of the engine and groups."""
     import numpy as np
 
+    from blendplan.planfile.rerun import gpu_of
     from blendplan.policy.state_machine import SIDES
     from blendplan.report.breakdown import COLUMNS, breakdown, families
-    from blendplan.simulator.cuda_graphs import graph_padding
+    from blendplan.simulator.engine_graphs import graph_uses
 
     metadata = plan.metadata
-    engine = {
-        key: value for key, value in metadata["engine"].items() if key != "decode_batch_steps"
-    }
-    batch_steps = metadata["engine"]["decode_batch_steps"]
+    left_out = ("mixed_steps", "decode_steps", "graph_sizes")
+    engine = {key: value for key, value in metadata["engine"].items() if key not in left_out}
     columns = {name: plan.column(name) for name in COLUMNS}
     left_tokens = plan.column("memory_left_tokens")
     return headline(metadata) | {
@@ -69,9 +68,7 @@ def inspection(plan: "Plan") -> dict[str, Any]:
         "parts": [headline(part) for part in metadata.get("parts", [])],
         "cost_note": metadata["cost_model"].get("note", ""),
         "engine": engine,
-        "cuda_graphs": graph_padding(
-            {int(size): steps for size, steps in batch_steps.items()}, engine["max_num_seqs"]
-        ),
+        "cuda_graphs": graph_uses(metadata["engine"], gpu_of(plan), metadata["tp"]),
         "admission_batches": len(np.unique(plan.column("batch"))),
         "memory_left_share": {
             name: float(np.quantile(left_tokens, at)) / engine["kv_tokens"]

@@ -29,6 +29,7 @@ class EngineKind:
         takes_arguments: whether users may give it arguments of its own.
         spatial_sharing: whether it can share the GPU in space between prefill and decode.
         step_log: whether it tells what each step computes.
+        tested: versions that blendplan was tested with, as `Capacity.version` has them.
     """
 
     title: str
@@ -40,3 +41,4 @@ class EngineKind:
     takes_arguments: bool = True
     spatial_sharing: bool = False
     step_log: bool = True
+    tested: tuple[str, ...] = ()

@@ -12,7 +12,7 @@ from blendplan.engines.registry import ENGINES
 from blendplan.errors import BlendplanError
 from blendplan.hardware.lookup import model_spec
 from blendplan.planfile.plan import Plan
-from blendplan.simulator.cuda_graphs import graph_padding
+from blendplan.simulator.engine_graphs import graphs_in
 
 Remark = Callable[[str], None]
 
@@ -93,7 +93,6 @@ def launch_of(
         output: the results file, beside which the engine prints.
     """
     limits, engine = plan.limits, plan.metadata["engine"]
-    batch_steps = engine.get("decode_batch_steps", {})
     unplanned = launch_unplanned(
         model, arguments, flags=flags, pdmux=pdmux, log_steps=log_steps, output=output
     )
@@ -102,9 +101,7 @@ def launch_of(
         limits=limits,
         tp=int(plan.metadata["tp"]),
         kv_dtype=engine.get("kv_dtype", "auto"),
-        graph_sizes=graph_padding(
-            {int(size): int(steps) for size, steps in batch_steps.items()}, limits.max_num_seqs
-        )["sizes"],
+        graphs=graphs_in(engine),
     )
 
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from blendplan.engines.prompt_check import PromptCheck
 from blendplan.engines.protocol import Ended, Report, Session, StepWork
 from blendplan.engines.replanning import Replanning
 from blendplan.hardware.engine_limits import EngineLimits
@@ -84,6 +85,7 @@ class PlannedAdmission:
         self._past: set[int] = set()
         self._lost: set[int] = set()
         self._report = Report()
+        self._prompts = PromptCheck(plan, self.remark)
         self._told_s = 0.0
         self._told_idle = False
         self._learned: dict[str, object] | None = None
@@ -110,9 +112,16 @@ class PlannedAdmission:
         """Sequences that are there and have not begun."""
         return len(self._here)
 
-    def arrived(self, row: int) -> None:
-        """A sequence of the plan is there and waits for room."""
+    def arrived(self, row: int, prompt_tokens: int | None = None) -> None:
+        """A sequence of the plan is there and waits for room.
+
+        Args:
+            row: of the plan.
+            prompt_tokens: length of its prompt by the engine's tokenizer, where that is known.
+        """
         with self._lock:
+            if prompt_tokens is not None:
+                self._prompts.compare(row, prompt_tokens)
             if self._answer[row] == 0:
                 self._missing.discard(row)
             self._here.add(row)

@@ -5,7 +5,7 @@ sends the requests that the policy is about to want, and writes down what comes 
 here crosses the boundary of a process, so it is plain data.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blendplan.hardware.engine_limits import EngineLimits
+from blendplan.simulator.cuda_graphs import GraphSizes
 
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -201,7 +202,7 @@ class Launch:
             cache is the engine's to find out; its `Capacity` tells.
         tp: tensor-parallel degree.
         kv_dtype: element type of the KV cache, ``auto`` for the model's.
-        graph_sizes: CUDA-graph batch sizes to capture, None for the engine's own choice.
+        graphs: CUDA graphs to capture, by engine; an engine that is not named chooses itself.
         arguments: further engine arguments by the engine's own names; they win over the others.
         flags: the engine's own command line, after everything else.
         pdmux: share the GPU in space between prefill and decode.
@@ -213,7 +214,7 @@ class Launch:
     limits: EngineLimits | None = None
     tp: int = 1
     kv_dtype: str = "auto"
-    graph_sizes: list[int] | None = None
+    graphs: Mapping[str, GraphSizes] = field(default_factory=dict)
     arguments: dict[str, Any] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
     pdmux: bool = False
@@ -240,6 +241,9 @@ class Engine(Protocol):
 
     def pass_over(self, rows: Sequence[int]) -> None:
         """Wait no longer for requests that were wanted: they have their line already.
+
+        These are beside a token of each running request; one in the middle of its prompt leaves its
+        token to prefill.
 
         Args:
             rows: of first answers.

@@ -9,12 +9,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from blendplan.errors import BlendplanError
-from blendplan.requests.batch_output import RIGHT, failed, named, tokens_of
+from blendplan.printable import printable
+from blendplan.requests.batch_output import RIGHT, failed, named, output_lines, tokens_of
 from blendplan.requests.columns import Requests
-from blendplan.requests.lines import count_lines, filled_lines
 from blendplan.requests.read import read_requests
-from blendplan.requests.record import BadRecordError, parse_line
-from blendplan.requests.source import Source
+from blendplan.requests.record import BadRecordError
 
 
 @dataclass(frozen=True)
@@ -62,38 +61,34 @@ def read_results(path: Path | str) -> Results:
         BlendplanError: the file cannot be read, a line is not a result, or no request succeeded.
     """
     found: dict[str, tuple[int, int]] = {}
-    answered = lost = silent = first_row = 0
-    with Source(path) as source:
-        if source.is_table:
-            raise BlendplanError(f"{source.name} is not a results file of JSON lines; {RIGHT}")
-        for block in source.line_blocks():
-            for row, line in filled_lines(block, first_row):
-                try:
-                    fields = parse_line(line)
-                    name, tokens = named(fields), tokens_of(fields)
-                except BadRecordError as error:
-                    raise BlendplanError(f"{source.name}, line {row + 1}: {error}") from error
-                if tokens is None:
-                    lost += failed(fields)
-                    silent += not failed(fields)
-                else:
-                    answered += 1
-                    found[name] = tokens
-            first_row += count_lines(block)
-        if not found:
-            why = f"all {lost} requests in it failed" if lost else "it has no line"
-            if silent:
-                why = f"{silent} answers in it have no length, as embeddings have none"
-            raise BlendplanError(f"{source.name} holds no result ({why}); {RIGHT}")
-        counts = np.array(list(found.values()), dtype=np.int32)
-        return Results(
-            name=source.name,
-            ids=pa.array(list(found), pa.large_string()),
-            output_tokens=np.maximum(counts[:, 0], 1),
-            prompt_tokens=counts[:, 1],
-            failed=lost,
-            repeated=answered - len(found),
-        )
+    answered = lost = silent = 0
+    name = printable(str(path))
+    for number, line in output_lines(path):
+        try:
+            request, tokens = named(line), tokens_of(line)
+        except BadRecordError as error:
+            raise BlendplanError(f"{name}, line {number}: {error}") from error
+        if tokens is not None:
+            answered += 1
+            found[request] = tokens
+        elif failed(line):
+            lost += 1
+        else:
+            silent += 1
+    if not found:
+        why = f"all {lost} requests in it failed" if lost else "it has no line"
+        if silent:
+            why = f"{silent} answers in it have no length, as embeddings have none"
+        raise BlendplanError(f"{name} holds no result ({why}); {RIGHT}")
+    counts = np.array(list(found.values()), dtype=np.int32)
+    return Results(
+        name=name,
+        ids=pa.array(list(found), pa.large_string()),
+        output_tokens=np.maximum(counts[:, 0], 1),
+        prompt_tokens=counts[:, 1],
+        failed=lost,
+        repeated=answered - len(found),
+    )
 
 
 def read_history(files: str) -> Results:

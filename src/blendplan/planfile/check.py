@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from blendplan.errors import BlendplanError
 from blendplan.planfile.columns import numbers
 from blendplan.planfile.well_formed import (
-    check_batches,
     check_column_values,
     check_metadata,
+    check_step_sizes,
     none_of,
 )
 
@@ -105,7 +105,7 @@ def _check_metadata(metadata: dict[str, Any]) -> None:
 
 def _check_form(table: pa.Table, metadata: dict[str, Any]) -> None:
     check_column_values(table)
-    check_batches(metadata)
+    check_step_sizes(metadata)
     _check_replicas(table, metadata)
 
 

@@ -11,7 +11,8 @@ from blendplan.cost.machine import Machine, machine
 from blendplan.errors import BlendplanError
 from blendplan.hardware.catalogue import spec_from_table
 from blendplan.hardware.engine_limits import EngineLimits
-from blendplan.hardware.lookup import gpu_from_text
+from blendplan.hardware.gpu import GpuSpec
+from blendplan.hardware.lookup import gpu_from_text, gpu_spec
 from blendplan.hardware.model import ModelSpec
 from blendplan.lengths.features import request_features
 from blendplan.lengths.plausible import numbers_of, plausible_outputs
@@ -108,12 +109,17 @@ def _unsure(plan: Plan) -> Unsure:
     return Unsure(features, Lengths(outcomes, p50, p90, known), caps)
 
 
+def gpu_of(plan: Plan) -> GpuSpec:
+    """The GPU that a plan was made for."""
+    name, profile = plan.metadata["gpu"], plan.metadata.get("gpu_profile")
+    return gpu_from_text(profile, "the plan's GPU profile", name) if profile else gpu_spec(name)
+
+
 def machine_of(plan: Plan) -> Machine:
     """The machine that a plan was made for."""
-    name, profile = plan.metadata["gpu"], plan.metadata.get("gpu_profile")
     shape = plan.metadata.get("model_shape")
     return machine(
-        gpu_from_text(profile, "the plan's GPU profile", name) if profile else name,
+        gpu_of(plan),
         spec_from_table(ModelSpec, shape, "the plan's model_shape")
         if shape
         else plan.metadata["model"],

@@ -80,11 +80,22 @@ def _step_prices(name: str, value: object) -> None:
             whole(f"{name}.efficient_tokens", end, 0, _MOST)
 
 
-def _batch_steps(name: str, value: object) -> None:
+def _step_sizes(name: str, value: object) -> None:
     for size, steps in _mapping(name, value).items():
         if not (size.isascii() and size.isdecimal() and len(size) < 10):
-            raise BlendplanError(f"{name} has the key {show(size)}; keys are batch sizes")
+            raise BlendplanError(f"{name} has the key {show(size)}; keys are numbers of tokens")
         whole(f"{name}[{size}]", steps, 0, _MOST)
+
+
+def _graph_sizes(name: str, value: object) -> None:
+    for engine, graphs in _mapping(name, value).items():
+        where = f"{name}.{show(engine)}"
+        for kind in ("mixed", "decode"):
+            sizes = _mapping(where, graphs).get(kind)
+            if not isinstance(sizes, list):
+                raise BlendplanError(f"{where}.{kind} is {show(sizes)}; it must be a list")
+            for size, before in zip(sizes, [0, *sizes], strict=False):
+                whole(f"{where}.{kind}", size, before + 1, _MOST)
 
 
 def _parameters(name: str, value: object) -> None:
@@ -159,7 +170,9 @@ METADATA: Mapping[str, Check] = {
     "engine.max_num_batched_tokens": _limited,
     "engine.block_size": _limited,
     "engine.kv_dtype": lambda name, value: one_of(name, value, ("auto", *KV_BITS)),
-    "engine.decode_batch_steps": _batch_steps,
+    "engine.mixed_steps": _step_sizes,
+    "engine.decode_steps": _step_sizes,
+    "engine.graph_sizes": _graph_sizes,
     "density": _number(),
     "prefix_sharing.planned": _number(0.0, 1.0),
     "prefix_sharing.optimal": _number(0.0, 1.0),
@@ -243,18 +256,17 @@ def check_metadata(metadata: Mapping[str, Any], *, whole_plan: bool = True) -> N
         check_metadata(part, whole_plan=False)
 
 
-def check_batches(metadata: Mapping[str, Any]) -> None:
-    """Check that no step decodes more sequences than the engine takes.
+def check_step_sizes(metadata: Mapping[str, Any]) -> None:
+    """Check that no step is larger than the engine takes.
 
     Raises:
         BlendplanError: one does.
     """
     engine = metadata["engine"]
-    largest = max(map(int, engine["decode_batch_steps"]), default=0)
-    if largest > engine["max_num_seqs"]:
-        raise BlendplanError(
-            f"engine.decode_batch_steps has a batch of {largest}, which is too many"
-        )
+    for key, limit in (("mixed_steps", "max_num_batched_tokens"), ("decode_steps", "max_num_seqs")):
+        largest = max(map(int, engine[key]), default=0)
+        if largest > engine[limit]:
+            raise BlendplanError(f"engine.{key} has a step of {largest} tokens, over {limit}")
 
 
 def _value(metadata: Mapping[str, Any], path: str) -> Any:

@@ -4,12 +4,15 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from blendplan.cost.machine import Machine
 from blendplan.hardware.lookup import model_names
 from blendplan.hardware.profile import catalogued, profile_text
 from blendplan.planning.prepare import Prepared
 from blendplan.planning.run_policy import Prediction
+from blendplan.simulator.cuda_graphs import StepSizes
+from blendplan.simulator.engine_graphs import ENGINE_GRAPHS
 
 
 def describe(
@@ -21,7 +24,7 @@ def describe(
     """Everything a plan says of itself besides its rows; JSON values only, and deterministic."""
     run, bound = prediction.run, prediction.bound
     requests = prepared.requests
-    batches = np.flatnonzero(run.decode_batches)
+    sizes = StepSizes(_numbers(run.mixed_steps), _numbers(run.decode_steps))
     return {
         "requests": len(requests),
         **({} if requests.answers is None else {"sequences": len(prepared.sequences)}),
@@ -46,7 +49,11 @@ def describe(
             **target.limits.as_metadata(),
             "kv_dtype": target.kv_dtype,
             "enable_prefix_caching": True,
-            "decode_batch_steps": {str(size): int(run.decode_batches[size]) for size in batches},
+            **sizes.as_metadata(),
+            "graph_sizes": {
+                engine: graphs.chosen(sizes, target.limits, target.gpu, target.tp).as_metadata()
+                for engine, graphs in ENGINE_GRAPHS.items()
+            },
         },
         "density": prepared.expected.root_density,
         "prefix_sharing": {"planned": run.prefix_sharing, "optimal": prepared.sharing},
@@ -72,6 +79,11 @@ def describe(
         "series": {name: [float(v) for v in values] for name, values in run.series.items()},
         "request_file_sha256": requests.sha256,
     }
+
+
+def _numbers(steps: NDArray[np.int64]) -> dict[int, int]:
+    """Numbers of steps by their tokens, those that are not 0."""
+    return {int(size): int(steps[size]) for size in np.flatnonzero(steps)}
 
 
 def _json_number(value: float) -> float | str:

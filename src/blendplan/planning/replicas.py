@@ -124,7 +124,8 @@ def join_runs(
         prefill_tokens=sum(run.prefill_tokens for _, run in runs),
         prompt_tokens=sum(run.prompt_tokens for _, run in runs),
         output_tokens=sum(run.output_tokens for _, run in runs),
-        decode_batches=np.sum([run.decode_batches for _, run in runs], axis=0),
+        mixed_steps=np.sum([run.mixed_steps for _, run in runs], axis=0),
+        decode_steps=np.sum([run.decode_steps for _, run in runs], axis=0),
         series=slowest.series,
     )
     bound = _bound(prepared, target, whole.preemptions, replicas)

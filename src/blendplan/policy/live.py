@@ -129,7 +129,7 @@ class LivePolicy:
             used_kv_tokens: KV tokens that its running requests hold.
 
         Returns:
-            prompt tokens that the step may compute.
+            prompt tokens that the step may compute, beside a token of each running request.
         """
         self._steps += 1
         self._prefill_tokens = self._transitions.begin_step(
@@ -295,7 +295,8 @@ def _admission(transitions: Transitions) -> Callable[..., tuple[int, int]]:
         backlog_tokens: int,
     ) -> tuple[int, int]:
         prefill_tokens = min(begin_step(state, running, used_kv_tokens), step_tokens)
-        budget = prefill_tokens - backlog_tokens
+        # A request that is not through with its prompt leaves its token to prefill.
+        budget = prefill_tokens + int(backlog_tokens > 0) - backlog_tokens
         count = 0
         # A preempted request keeps its seat: the engine resumes it before it takes another.
         while running + preempted + count < len(chosen) and budget > 0:

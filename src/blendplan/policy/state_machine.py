@@ -2,7 +2,8 @@
 
 Whoever runs the steps calls
 
-    begin_step      once per step; returns the prefill tokens allowed in it
+    begin_step      once per step; returns the prefill tokens allowed in it, beside a token of each
+                    running request
     next_request    which waiting request to try next, -1 for none; changes nothing that counts
     admitted        that request, or a preempted one again, was given room
     preempted       it lost its room and waits in the engine
@@ -34,7 +35,9 @@ class Transitions(NamedTuple):
     """The kernels of a policy; ``state`` is its own named tuple of arrays.
 
     Attributes:
-        begin_step: (state, running requests, KV tokens that they hold) -> prefill tokens.
+        begin_step: (state, running requests, KV tokens that they hold) -> prefill tokens beside
+            one token of each running request; one that is in the middle of its prompt leaves its
+            token to prefill, so a step that has enough to do has as many tokens as was meant.
         next_request: (state, running requests) -> request or -1.
         admitted, preempted, finished: (state, request) -> None.
         shares: (state) -> KV tokens for the compute and for the memory side.

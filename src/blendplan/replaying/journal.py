@@ -15,13 +15,15 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal
 
 from blendplan.errors import BlendplanError
+from blendplan.printable import show
+from blendplan.replaying.own_files import open_regular, refuse_link, replacing_ours
 
 FSYNC_EVERY_S = 1.0
 _FORMAT = 1
@@ -39,7 +41,8 @@ class Journal:
         identity: what the run is; a journal of another identity is refused.
 
     Attributes:
-        damaged: numbers, from 1, of the lines that `resume` could not read.
+        damaged: numbers, from 1, of the lines that `resume` could not read, or that answer no
+            request of this run. `rewrite` moves them to ``.damaged`` beside the file.
     """
 
     def __init__(self, output: Path, order: Order, identity: Mapping[str, str]) -> None:
@@ -53,6 +56,7 @@ class Journal:
         self._unsynced = False
         self._ours = False
         self.damaged: list[int] = []
+        self._damaged_at: list[int] = []
 
     def __enter__(self) -> "Journal":
         return self
@@ -76,6 +80,8 @@ class Journal:
         Raises:
             BlendplanError: there are results or an unfinished run at this place.
         """
+        for path in (self.path, self.output):
+            refuse_link(path)
         if self.path.exists():
             raise BlendplanError(
                 f"{self.path} is the journal of an unfinished run: continue it with --resume, or "
@@ -87,39 +93,57 @@ class Journal:
                 f"output path"
             )
         header = {"blendplan_journal": _FORMAT, "order": self.order, **self._identity}
-        with _replacing(self.path) as file:
+        with replacing_ours(self.path) as file:
             file.write(json.dumps(header).encode() + b"\n")
         self._open()
         self._ours = True
 
-    def resume(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Continue an unfinished run: yields the offset and the content of each line it has.
+    def resume(
+        self, row_of: Callable[[Mapping[str, Any]], int]
+    ) -> Iterator[tuple[int, int, dict[str, Any]]]:
+        """Continue an unfinished run: yields offset, row and content of each line it has.
 
         What a kill left at the end and is no whole line is cut off; the journal is open for
         appending when the iteration ends. A damaged line before the last is passed over and named:
         nothing but that one line is lost.
+
+        Args:
+            row_of: the row that a line answers, below 0 where it answers none.
 
         Raises:
             BlendplanError: there is no journal, or it belongs to another run.
         """
         self._check_header()
         self._take_lock()
-        end = 0
-        if self.lines_path.exists():
-            with self.lines_path.open("rb") as file:
+        end = ours = stranger = 0
+        cut = False  # the last line ends before its line end, but is whole
+        if os.path.lexists(self.lines_path):
+            with os.fdopen(open_regular(self.lines_path, os.O_RDONLY), "rb") as file:
                 if self.lines_path == self.path:
                     end = len(file.readline())
                 for number, raw in enumerate(file, start=2 if end else 1):
-                    if not raw.endswith(b"\n"):
-                        break  # torn off in the middle of its only write
                     line = _parsed(raw)
-                    if line is None:
-                        self.damaged.append(number)
+                    cut = not raw.endswith(b"\n")
+                    if line is None and cut:
+                        break  # torn off in the middle of its only write
+                    row = -1 if line is None else row_of(line)
+                    if line is not None and row >= 0:
+                        ours += 1
+                        yield end, row, line
                     else:
-                        yield end, line
+                        stranger = stranger or (0 if line is None else number)
+                        self.damaged.append(number)
+                        self._damaged_at.append(end)
                     end += len(raw)
-            os.truncate(self.lines_path, end)
+        if stranger and not ours:
+            raise BlendplanError(
+                f"{self.lines_path} holds answers to other requests than those of this plan, in "
+                f"line {stranger} for example; put it away and delete {self.path} to start over"
+            )
         self._open()
+        os.ftruncate(self._lines_file, end)
+        if cut and line is not None:
+            os.write(self._lines_file, b"\n")
         self._ours = True
 
     def append(self, lines: list[bytes]) -> list[int]:
@@ -156,7 +180,7 @@ class Journal:
             self._unsynced = False
         self._synced_s = time.monotonic()
 
-    def complete(self, offsets: list[int]) -> None:
+    def complete(self, offsets: Iterable[int]) -> None:
         """Put the results where they belong and remove the journal.
 
         Args:
@@ -164,7 +188,7 @@ class Journal:
         """
         self.sync()
         if self.order == "input":
-            with self.lines_path.open("rb") as journal, _replacing(self.output) as results:
+            with self.lines_path.open("rb") as journal, replacing_ours(self.output) as results:
                 for offset in offsets:
                     journal.seek(offset)
                     results.write(journal.readline())
@@ -172,12 +196,14 @@ class Journal:
         self.path.with_name(self.path.name + ".partial").unlink(missing_ok=True)
         self.close()
 
-    def rewrite(self, offsets: list[int]) -> list[int]:
+    def rewrite(self, offsets: Iterable[int]) -> list[int]:
         """Keep only the lines at these ascending offsets; their new offsets.
 
-        A run that tries failed requests again drops their old error lines with it.
+        A run that tries failed requests again drops their old error lines with it. Damaged lines
+        are not dropped but moved, since they may be somebody's.
         """
-        with self.lines_path.open("rb") as old, _replacing(self.lines_path) as new:
+        self._put_away_damaged()
+        with self.lines_path.open("rb") as old, replacing_ours(self.lines_path) as new:
             if self.lines_path == self.path:
                 new.write(old.readline())
             kept = []
@@ -188,6 +214,20 @@ class Journal:
         self.close()
         self._open()
         return kept
+
+    def _put_away_damaged(self) -> None:
+        if not self._damaged_at:
+            return
+        beside = self.lines_path.with_name(self.lines_path.name + ".damaged")
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        with (
+            self.lines_path.open("rb") as old,
+            os.fdopen(open_regular(beside, flags), "ab") as new,
+        ):
+            for offset in self._damaged_at:
+                old.seek(offset)
+                new.write(old.readline())
+        self._damaged_at = []
 
     def discard(self) -> None:
         """Remove the journal of a run that never wrote a line; one that was refused stays."""
@@ -209,12 +249,13 @@ class Journal:
 
     def _open(self) -> None:
         self._take_lock()
-        self._lines_file = os.open(self.lines_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        self._lines_file = open_regular(self.lines_path, flags)
 
     def _take_lock(self) -> None:
         if self._lock is not None:
             return
-        lock = self.path.open("rb")
+        lock = os.fdopen(open_regular(self.path, os.O_RDONLY), "rb")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -226,55 +267,28 @@ class Journal:
 
     def _check_header(self) -> None:
         header: Any = None
-        with suppress(OSError, ValueError, RecursionError), self.path.open("rb") as file:
-            header = json.loads(file.readline(_LONGEST_HEADER))
-        if not isinstance(header, dict) or header.get("blendplan_journal") != _FORMAT:
-            raise BlendplanError(f"{self.path} is no journal of blendplan; delete it to start over")
-        self._compare(header)
-
-    def _compare(self, header: Mapping[str, Any]) -> None:
+        with os.fdopen(open_regular(self.path, os.O_RDONLY), "rb") as file:
+            first = file.readline(_LONGEST_HEADER)
+        with suppress(ValueError, RecursionError):
+            header = json.loads(first)
+        if not is_header(header) or header["blendplan_journal"] != _FORMAT:
+            raise BlendplanError(
+                f"{self.path} is no journal of blendplan, or its first line is damaged; put it "
+                f"away to start over, and take answers from {self.lines_path} over with --already"
+            )
         for name, mine in {"order": self.order, **self._identity}.items():
-            if header.get(name) != mine:
+            seen = header.get(name)
+            if seen != mine:
                 raise BlendplanError(
-                    f"{self.path} belongs to another run: its {name} is {header.get(name)!r}, "
-                    f"this one's is {mine!r}; use that one, or delete the journal to start over"
+                    f"{self.path} belongs to another run: its {name} is {show(seen, 200)}, this "
+                    f"one's is {show(mine, 200)}; use that one, or put the journal away to start "
+                    f"over"
                 )
 
 
-@contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Write a file whole or not at all, and leave nothing that the next session would not reuse.
-
-    Unlike in `blendplan.whole_file.replacing`, the temporary name is always the same: a session
-    that is killed in between leaves a file behind, which the next one overwrites.
-
-    Raises:
-        BlendplanError: the file cannot be written.
-    """
-    temporary = path.with_name(path.name + ".partial")
-    try:
-        # Whatever is at that name is not written through: it may be a link to somebody's file.
-        temporary.unlink(missing_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-        with os.fdopen(os.open(temporary, flags, 0o666), "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        _remove(temporary)
-        raise BlendplanError(
-            f"cannot write {path}: {os.strerror(error.errno or 0).lower()}; fix that, "
-            f"or choose another place"
-        ) from error
-    except BaseException:
-        _remove(temporary)
-        raise
-
-
-def _remove(path: Path) -> None:
-    with suppress(OSError):
-        path.unlink(missing_ok=True)
+def is_header(line: object) -> bool:
+    """Whether a parsed line is the first one of a journal."""
+    return isinstance(line, dict) and "blendplan_journal" in line
 
 
 def _parsed(raw: bytes) -> dict[str, Any] | None:

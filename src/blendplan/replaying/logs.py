@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from blendplan.replaying.own_files import refuse_link
 from blendplan.whole_file import replacing
 
 # The columns up to time_s are what `blendplan calibrate` reads.
@@ -76,10 +77,15 @@ class Log:
 
 @contextmanager
 def open_log(path: Path | None, schema: pa.Schema) -> Iterator[Log]:
-    """A log that appears at ``path`` when the block ends, by an interrupt too; None for none."""
+    """A log that appears at ``path`` when the block ends, by an interrupt too; None for none.
+
+    Raises:
+        BlendplanError: the path is a link, or cannot be written.
+    """
     if path is None:
         yield Log(None, schema)
         return
+    refuse_link(path)
     with replacing(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
         log = Log(writer, schema)
         interrupted: BaseException | None = None

@@ -175,15 +175,17 @@ class ReplayLoop:
                 self._ended.pop(answer.row, None)
                 again.append(self._sent[answer.row].request)
             else:
-                self._leave(answer.row)
                 refused.append(answer)
                 self._tell_refusal(answer)
+        # Some requests are answered without a word to the engine's scheduler, good ones too.
+        unseen = [one.row for one in good + refused if one.row not in self._began]
         self._write(good)
         for answer in refused:
+            self._leave(answer.row)
             self._tally.failed += 1
             self._writer.write_refusal(answer)
-        if refused:
-            self._engine.pass_over([answer.row for answer in refused])
+        if unseen:
+            self._engine.pass_over(unseen)
         return again
 
     def _tell_refusal(self, answer: Answer) -> None:

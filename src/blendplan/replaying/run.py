@@ -229,6 +229,7 @@ def run_job(
             where = "" if Path(launch.model).is_dir() else f" ({launch.model!r} is no folder here)"
             raise BlendplanError(f"{name} did not start{where}: {error}") from None
         capacity = engine.capacity
+        _check_version(name, capacity, remark)
         if job.limits is not None:
             _compare(job.limits, capacity.limits, remark)
         steps = open_things.enter_context(open_log(step_log, STEP_LOG))
@@ -270,6 +271,16 @@ def _open_journal(
         remark(f"{journal.output} is complete: nothing to resume")
     else:
         journal.begin()
+
+
+def _check_version(name: str, capacity: Capacity, remark: Remark) -> None:
+    """Remark on a version of the engine that nobody has tried."""
+    tested = ENGINES.get(name).tested
+    if tested and capacity.version.split("+")[0] not in tested:
+        remark(
+            f"this is {capacity.version}, and blendplan was tested with {' and '.join(tested)}: "
+            "the order of admission may not be the plan's"
+        )
 
 
 def _compare(planned: EngineLimits, actual: EngineLimits, remark: Remark) -> None:

@@ -1,7 +1,6 @@
 """`ResultsWriter`: from what an engine answers to lines on disk, once per request."""
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ from blendplan.planfile.rows import Work
 from blendplan.printable import show
 from blendplan.replaying import result_lines as results
 from blendplan.replaying.job import Job
-from blendplan.replaying.journal import Journal
-from blendplan.requests.batch_output import failed, length_of
+from blendplan.replaying.journal import Journal, is_header
+from blendplan.requests.batch_output import failed, length_of, output_lines
 
 
 class ResultsWriter:
@@ -48,25 +47,18 @@ class ResultsWriter:
         """
         if self._journal is None:
             return 0
-        rows = _RowFinder(self._work)
-        errors = False
-        for offset, line in self._journal.resume():
-            row = rows.of(line)
-            if row < 0:
-                raise BlendplanError(
-                    f"{self._journal.path} holds a line for request {show(line.get('custom_id'))}, "
-                    f"which is not in this plan; delete the journal to start over"
-                )
-            if failed(line):
-                errors = True
+        superfluous = False
+        for offset, row, line in self._journal.resume(_RowFinder(self._work).of):
+            if failed(line) or self.done[row]:
+                superfluous = True
             else:
                 self._mark(row)
                 self._note_length(row, length_of(line))
                 self._offsets[row] = offset
-        if errors or self._journal.damaged:
+        if superfluous or self._journal.damaged:
             kept = self._answered()
             kept = kept[np.argsort(self._offsets[kept])]
-            self._offsets[kept] = self._journal.rewrite(self._offsets[kept].tolist())
+            self._offsets[kept] = self._journal.rewrite(map(int, self._offsets[kept]))
         return len(self._answered())
 
     def recognise(self, output: Path) -> tuple[int, int]:
@@ -77,18 +69,16 @@ class ResultsWriter:
         """
         rows = _RowFinder(self._work)
         answers = errors = 0
-        with output.open("rb") as file:
-            for number, raw in enumerate(file, start=1):
-                line = _parse(raw, output, number)
-                row = rows.of(line)
-                if row < 0 or self.done[row]:
-                    raise BlendplanError(
-                        f"{output}, line {number}: request {show(line['custom_id'])} is not in "
-                        f"this plan, or there twice; give another output path"
-                    )
-                self._mark(row)
-                errors += failed(line)
-                answers += not failed(line)
+        for number, line in output_lines(output):
+            row = rows.of(line)
+            if row < 0 or self.done[row]:
+                raise BlendplanError(
+                    f"{output}, line {number}: request {show(line.get('custom_id'))} is not in "
+                    f"this plan, or there twice; give another output path"
+                )
+            self._mark(row)
+            errors += failed(line)
+            answers += not failed(line)
         if not self.done.all():
             raise BlendplanError(
                 f"{output} lacks {len(self._work.firsts) - len(self._answered())} requests of this "
@@ -125,16 +115,19 @@ class ResultsWriter:
             taken += 1
         return taken
 
-    def _lines_of(self, path: Path) -> Iterator[tuple[int | None, dict[str, Any]]]:
-        """Lines of a results file, each with the row that it answers."""
+    def _lines_of(self, path: Path) -> Iterator[tuple[int | None, Mapping[str, Any]]]:
+        """Lines of a results file, or of a journal, each with the row that it answers."""
         row_of = {self._work.request_id(row): row for row in self._work.firsts.tolist()}
-        try:
-            with path.open("rb") as file:
-                for number, raw in enumerate(file, start=1):
-                    line = _parse(raw, path, number)
-                    yield row_of.get(str(line.get("custom_id"))), line
-        except OSError as error:
-            raise BlendplanError(f"cannot read results {path}: {error.strerror}") from None
+        for number, line in output_lines(path):
+            if number == 1 and is_header(line):
+                continue
+            if not {"custom_id", "response"} <= line.keys():
+                raise BlendplanError(
+                    f"{path}, line {number}: not a batch output line; give a results file of a "
+                    "replay"
+                )
+            name = line["custom_id"]
+            yield row_of.get(str(name)) if isinstance(name, str | int) else None, line
 
     def write_answers(self, answers: Sequence[Answer]) -> None:
         """Write what the engine's server answered to requests."""
@@ -187,7 +180,7 @@ class ResultsWriter:
         if self._journal is not None:
             firsts = self._work.firsts
             order = firsts[np.argsort(self._work.source_row[firsts])]
-            self._journal.complete(self._offsets[order].tolist())
+            self._journal.complete(map(int, self._offsets[order]))
 
     def close(self) -> None:
         """Let go of the journal; it stays for the next session if there is anything in it."""
@@ -230,7 +223,7 @@ class _RowFinder:
         self._rows = work.firsts[np.argsort(work.source_row[work.firsts])]
         self._source_rows = work.source_row[self._rows]
 
-    def of(self, line: dict[str, Any]) -> int:
+    def of(self, line: Mapping[str, Any]) -> int:
         """The row that a line answers, -1 where it answers no request of the plan."""
         source_row = results.source_row(line)
         if not 0 <= source_row <= _LAST_ROW:
@@ -239,16 +232,6 @@ class _RowFinder:
         if place == len(self._source_rows) or self._source_rows[place] != source_row:
             return -1
         row = int(self._rows[place])
-        return row if line.get("custom_id") == self._work.request_id(row) else -1
-
-
-def _parse(raw: bytes, path: Path, number: int) -> dict[str, Any]:
-    try:
-        line = json.loads(raw)
-    except (ValueError, RecursionError):
-        line = None
-    if not isinstance(line, dict) or not {"custom_id", "response"} <= line.keys():
-        raise BlendplanError(
-            f"{path}, line {number}: not a batch output line; give a results file of a replay"
-        )
-    return line
+        name = line.get("custom_id")
+        is_named = isinstance(name, str | int) and str(name) == self._work.request_id(row)
+        return row if is_named else -1

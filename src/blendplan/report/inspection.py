@@ -51,16 +51,13 @@ def _engine_rows(plan: Mapping[str, Any]) -> dict[str, str]:
         f"{count(engine['max_num_batched_tokens'])} tokens a step, tp {plan['tp']}, "
         f"replicas {plan['replicas']}",
     }
-    graphs = plan["cuda_graphs"]
-    if graphs["sizes"]:
-        rows["CUDA graphs"] = (
-            f"{len(graphs['sizes'])} batch sizes pad {share(graphs['padding'])} of the decoded "
-            f"tokens; vLLM's own grid pads {share(graphs['default_padding'])}"
+    for name, graphs in plan["cuda_graphs"].items():
+        use, own = graphs["use"], graphs["own_use"]
+        rows[f"graphs, {name}"] = (
+            f"{share(use['steps'])} of the steps with {share(use['tokens'])} of the tokens, "
+            f"{share(use['padding'])} padded; by itself {share(own['steps'])} with "
+            f"{share(own['tokens'])}, {share(own['padding'])} padded"
         )
-        if graphs["default_outside"]:
-            rows["CUDA graphs"] += (
-                f" and is too small for {share(graphs['default_outside'])} of the steps"
-            )
     if len(plan["sides"]) > 1:
         left = plan["memory_left_share"]
         rows["partition"] = (

@@ -4,16 +4,49 @@ Results of `blendplan replay`, of OpenAI's and other services, and of the engine
 are read here and nowhere else, so that a line which is no answer is none to anybody.
 """
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+from blendplan.errors import BlendplanError
 from blendplan.printable import show
-from blendplan.requests.record import MOST_TOKENS, BadRecordError
+from blendplan.requests.lines import count_lines, filled_lines
+from blendplan.requests.record import MOST_TOKENS, BadRecordError, parse_line
+from blendplan.requests.source import Source
 
 RIGHT = 'give OpenAI batch output lines or {"id": "...", "output_tokens": 12}'
 _OUTPUT_COUNTS = ("completion_tokens", "output_tokens")  # of completions, of /v1/responses
 _PROMPT_COUNTS = ("prompt_tokens", "input_tokens")
 _NOT_WRITTEN = ("data", "results")  # bodies of embeddings, scores and rankings
+
+
+def output_lines(path: Path | str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """The lines of a batch output file, each with its number from 1; also .gz and .zst.
+
+    Raises:
+        BlendplanError: the file cannot be read, or a line is no JSON object.
+    """
+    with Source(path) as source:
+        if source.is_table:
+            raise BlendplanError(f"{source.name} is not a results file of JSON lines; {RIGHT}")
+        first = 1
+        for block in source.line_blocks():
+            for number, line in filled_lines(block, first):
+                try:
+                    yield number, _fields(line)
+                except BadRecordError as error:
+                    raise BlendplanError(f"{source.name}, line {number}: {error}") from error
+            first += count_lines(block)
+
+
+def _fields(line: bytes) -> Mapping[str, Any]:
+    """A line parsed; engines write numbers into results that JSON has not, such as NaN."""
+    try:
+        fields = json.loads(line)
+    except (ValueError, RecursionError):
+        fields = None
+    return fields if isinstance(fields, dict) else parse_line(line)
 
 
 def named(line: Mapping[str, Any]) -> str:

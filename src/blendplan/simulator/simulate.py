@@ -53,7 +53,10 @@ class SimulatedRun:
         steps, preemptions: counts.
         prefill_tokens: prompt tokens computed, recomputation after preemption included.
         prompt_tokens, output_tokens: totals over all requests.
-        decode_batches: number of steps by decode batch size; int64 [max_num_seqs + 1].
+        mixed_steps: number of steps that compute prompt tokens, by all of their tokens; int64
+            [max_num_batched_tokens + 1].
+        decode_steps: number of steps that only decode, by their sequences; int64
+            [max_num_seqs + 1].
         series: `SERIES_NAMES` as arrays of equal length, at most 512 points; ``end_s`` is the
             clock, all others are means over the steps of a point.
     """
@@ -74,7 +77,8 @@ class SimulatedRun:
     prefill_tokens: int
     prompt_tokens: int
     output_tokens: int
-    decode_batches: NDArray[np.int64]
+    mixed_steps: NDArray[np.int64]
+    decode_steps: NDArray[np.int64]
     series: dict[str, NDArray[np.float64]]
 
     @property
@@ -195,6 +199,7 @@ def simulate_run(
         prefill_tokens=int(now.prefill_tokens),
         prompt_tokens=int(workload.prompt_tokens.sum(dtype=np.int64)),
         output_tokens=int(workload.output_tokens.sum(dtype=np.int64)),
-        decode_batches=engine.decode_batches,
+        mixed_steps=engine.mixed_steps,
+        decode_steps=engine.decode_steps,
         series=means(series, int(now.steps)),
     )

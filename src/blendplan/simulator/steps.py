@@ -91,7 +91,9 @@ class Engine(NamedTuple):
         cached_tokens: prompt tokens hit at the first admission; int32 [n].
         share_tokens: memory partition in force then, compute and memory side; int64 [n, 2].
         prefill_budget: prefill tokens allowed in that step; int32 [n].
-        decode_batches: steps by the number of sequences that decode; int64 [max_num_seqs + 1].
+        mixed_steps: steps that compute prompt tokens, by all of their tokens; int64
+            [max_num_batched_tokens + 1].
+        decode_steps: steps that only decode, by their sequences; int64 [max_num_seqs + 1].
     """
 
     max_num_seqs: int
@@ -112,7 +114,8 @@ class Engine(NamedTuple):
     cached_tokens: NDArray[np.int32]
     share_tokens: NDArray[np.int64]
     prefill_budget: NDArray[np.int32]
-    decode_batches: NDArray[np.int64]
+    mixed_steps: NDArray[np.int64]
+    decode_steps: NDArray[np.int64]
 
 
 def idle_engine(
@@ -139,7 +142,8 @@ def idle_engine(
         cached_tokens=np.zeros(n, dtype=np.int32),
         share_tokens=np.zeros((n, 2), dtype=np.int64),
         prefill_budget=np.zeros(n, dtype=np.int32),
-        decode_batches=np.zeros(limits.max_num_seqs + 1, dtype=np.int64),
+        mixed_steps=np.zeros(limits.max_num_batched_tokens + 1, dtype=np.int64),
+        decode_steps=np.zeros(limits.max_num_seqs + 1, dtype=np.int64),
     )
 
 
@@ -150,12 +154,28 @@ def known_tokens(engine: Engine, request: int) -> int:
 
 
 @kernel
+def _decodes(engine: Engine, request: int) -> bool:
+    """Whether all that a running request lacks in the cache is the token it generated last."""
+    left = known_tokens(engine, request) - engine.computed[request]
+    return left == 1 and engine.generated[request] > 0
+
+
+@kernel
 def begin(engine: Engine, prefill_budget: int) -> None:
-    """Start a step that may compute so many prefill tokens."""
-    step = engine.step[0]
+    """Start a step that may compute so many prefill tokens, beside one of each running request.
+
+    A request whose prompt is not all computed leaves its token to prefill: a step that has enough
+    to do has exactly as many tokens as its policy meant it to have.
+    """
+    now, step = engine.now[0], engine.step[0]
+    left_over = 0
+    if now.running > 0:
+        # Only the last can be in the middle of its prompt: that used up what its step had left.
+        last = engine.running[now.running - 1]
+        left_over = int(not _decodes(engine, last))
     step.prefill_budget = prefill_budget
     step.tokens_left = engine.max_num_batched_tokens
-    step.prefill_left = min(prefill_budget, engine.max_num_batched_tokens)
+    step.prefill_left = min(prefill_budget + left_over, engine.max_num_batched_tokens)
     step.prefill_tokens = 0
     step.prefill_pairs = 0.0
     step.prefill_sequences = 0
@@ -181,7 +201,7 @@ def serve(engine: Engine, cache: KvCache) -> None:
         request = engine.running[place]
         before = engine.computed[request]
         new = known_tokens(engine, request) - before
-        decodes = new == 1 and engine.generated[request] > 0
+        decodes = _decodes(engine, request)
         if not decodes:
             new = min(new, step.prefill_left, tokens_left)
             if new == 0:
@@ -296,7 +316,10 @@ def price(engine: Engine, cache: KvCache, table: StepTable, series: Series) -> b
     now.compute_s += compute_s
     now.memory_s += memory_s
     now.prefill_tokens += step.prefill_tokens
-    engine.decode_batches[step.decode_sequences] += 1
+    if step.prefill_tokens > 0:
+        engine.mixed_steps[step.prefill_tokens + step.decode_sequences] += 1
+    else:
+        engine.decode_steps[step.decode_sequences] += 1
     record(
         series,
         now.steps,

@@ -13,7 +13,7 @@ from blendplan.engines.process import EngineProcess
 from blendplan.engines.protocol import Capacity, Launch, Session
 from blendplan.engines.sglang import options
 from blendplan.engines.sglang.arguments import server_arguments
-from blendplan.engines.sglang.versions import check_version
+from blendplan.engines.sglang.versions import TESTED, check_scheduler
 from blendplan.engines.words import not_importable
 from blendplan.errors import BlendplanError
 from blendplan.hardware.engine_limits import EngineLimits
@@ -43,7 +43,7 @@ async def sglang_front(launch: Launch, folder: Path | None) -> AsyncIterator[Fro
         from blendplan.engines.sglang.scheduler import run_planned_scheduler_process
     except ImportError as error:
         raise not_importable("SGLang", "sglang", error) from None
-    check_version(__version__, Scheduler)
+    check_scheduler(__version__, Scheduler)
     load_plugins()
     server_args = server_arguments(launch, planned=folder is not None)
 
@@ -124,4 +124,5 @@ SGLANG = EngineKind(
     summary="on this machine's GPUs",
     start=_start,
     spatial_sharing=True,
+    tested=tuple(f"sglang {version}" for version in TESTED),
 )

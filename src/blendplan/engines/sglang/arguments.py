@@ -30,11 +30,7 @@ _PLANNED = {
 
 
 def own_arguments(launch: Launch) -> dict[str, Any]:
-    """What a plan asks of SGLang, by the names of its arguments.
-
-    Raises:
-        BlendplanError: the user names one that spatial sharing excludes.
-    """
+    """What a plan asks of SGLang, by the names of its arguments."""
     arguments: dict[str, Any] = {
         "model_path": launch.model,
         "schedule_policy": "fcfs",
@@ -52,16 +48,13 @@ def own_arguments(launch: Launch) -> dict[str, Any]:
         arguments["kv_cache_dtype"] = _KV_DTYPES.get(launch.kv_dtype, launch.kv_dtype)
     if launch.lacks_tokenizer():
         arguments["skip_tokenizer_init"] = True
-    if launch.graph_sizes:
-        arguments["cuda_graph_bs_decode"] = launch.graph_sizes
+    graphs = launch.graphs.get("sglang")
+    if graphs is not None and not _says_graphs(launch):
+        arguments["cuda_graph_bs_decode"] = graphs.decode
+        if not launch.pdmux:
+            arguments["cuda_graph_bs_prefill"] = graphs.mixed
     if launch.pdmux:
         arguments |= _SPATIAL
-        for name, value in _SPATIAL.items():
-            if launch.arguments.get(name, value) != value:
-                raise BlendplanError(
-                    f"spatial sharing of prefill and decode needs {name}={json.dumps(value)}, not "
-                    f"{json.dumps(launch.arguments[name])}; drop that --engine-arg or --pdmux"
-                )
     return arguments
 
 
@@ -73,7 +66,8 @@ def server_arguments(launch: Launch, *, planned: bool) -> Any:
         planned: whether its scheduler follows a plan.
 
     Raises:
-        BlendplanError: the user names one that does not exist, or that a plan cannot do without.
+        BlendplanError: the user names one that does not exist, or that a plan or spatial sharing
+            excludes.
     """
     from sglang.srt.server_args import ServerArgs
 
@@ -92,6 +86,8 @@ def server_arguments(launch: Launch, *, planned: bool) -> Any:
         arguments[name] = value
     # It ends with a request over the network, to a server that is not there.
     arguments["skip_server_warmup"] = False
+    if launch.pdmux:
+        _keep_spatial_sharing(arguments)
     if planned:
         _keep_one_scheduler(arguments)
     try:
@@ -112,6 +108,23 @@ def _keep_one_scheduler(arguments: dict[str, Any]) -> None:
                 f"a replay needs {name}={json.dumps(needed)}, not {json.dumps(arguments[name])}; "
                 "leave it out" + ("" if "size" not in name else ", or plan with --replicas")
             )
+
+
+def _keep_spatial_sharing(arguments: dict[str, Any]) -> None:
+    """Whatever the user gave, prefill and decode share the GPU."""
+    for name, needed in _SPATIAL.items():
+        if arguments[name] != needed:
+            raise BlendplanError(
+                f"spatial sharing of prefill and decode needs {name}={json.dumps(needed)}, not "
+                f"{json.dumps(arguments[name])}; drop that argument or --pdmux"
+            )
+
+
+def _says_graphs(launch: Launch) -> bool:
+    """Whether the user says which CUDA graphs to capture."""
+    return any(
+        "cuda_graph" in word.replace("-", "_") for word in [*launch.arguments, *launch.flags]
+    )
 
 
 class _Parser(argparse.ArgumentParser):

@@ -63,7 +63,7 @@ class Rows:
         if len(answers) > 1 and first not in self._coming:
             self._coming[first] = 0
             if request.sampling_params.max_new_tokens == 0:
-                self._admission.arrived(first)
+                self._admission.arrived(first, len(request.origin_input_ids))
                 return Sequence(request, first, warm_up=True)
         row = first + self._coming.get(first, 0)
         if first < 0 or row in self._taken:
@@ -75,7 +75,7 @@ class Rows:
             if by_prompt and self._known is not None:
                 self._known.came(request.origin_input_ids)
         self._taken.add(row)
-        self._admission.arrived(row)
+        self._admission.arrived(row, len(request.origin_input_ids))
         return Sequence(request, row)
 
     def left(self, sequence: Sequence) -> None:

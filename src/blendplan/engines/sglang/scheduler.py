@@ -15,7 +15,6 @@ from sglang.srt.disaggregation.utils import DisaggregationMode
 from sglang.srt.managers import scheduler as sglang_scheduler
 from sglang.srt.managers.scheduler import Scheduler
 from sglang.srt.runtime_context import get_parallel
-from sglang.version import __version__
 
 from blendplan.engines.link import admission_of
 from blendplan.engines.planned import PlannedAdmission
@@ -23,7 +22,6 @@ from blendplan.engines.sglang import options
 from blendplan.engines.sglang.rows import Rows
 from blendplan.engines.sglang.sequences import Sequences
 from blendplan.engines.sglang.turns import PlannedAdder, Turns
-from blendplan.engines.sglang.versions import check_version
 from blendplan.engines.sglang.watch import StepWatch
 from blendplan.errors import BlendplanError
 from blendplan.hardware.engine_limits import EngineLimits
@@ -70,9 +68,6 @@ class PlannedScheduler(Scheduler):  # type: ignore[misc]
             self._admission = admission_of(given, limits)
             rows = Rows(self._admission, replayed=given.path.is_dir())
             self._sequences = Sequences(self._admission, rows)
-            remark = check_version(__version__, Scheduler)
-            if remark is not None:
-                self._admission.remark(remark)
         self._refused: Any = None
         self._adder: PlannedAdder | None = None
         self._limit = self._most_tokens

@@ -48,9 +48,11 @@ class PlannedAdder(PrefillAdder):  # type: ignore[misc]
         """Take this many prompt tokens at most.
 
         Args:
-            prefill_tokens: of the step, beside the tokens of sequences that decode.
-            goes_on: whether a prompt is cut, which must go on by a page at least.
+            prefill_tokens: of the step, beside a token of each running sequence.
+            goes_on: whether a prompt is cut: it leaves its token to prefill, and must go on by a
+                page at least.
         """
+        prefill_tokens += goes_on
         if self.rem_chunk_tokens is None:
             self.rem_input_tokens = min(self.rem_input_tokens, prefill_tokens)
             return

@@ -69,4 +69,6 @@ def _start(plan: "Plan | None", launch: Launch, session: Session) -> EngineProce
     return EngineProcess(partial(_front, launch), plan, session, log=launch.log)
 
 
-VLLM = EngineKind(title="vLLM", summary="on this machine's GPUs", start=_start)
+VLLM = EngineKind(
+    title="vLLM", summary="on this machine's GPUs", start=_start, tested=("vllm 0.32.0",)
+)

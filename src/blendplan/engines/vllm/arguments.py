@@ -34,9 +34,8 @@ def own_arguments(launch: Launch, folder: Path | None) -> dict[str, Any]:
         arguments["kv_cache_dtype"] = _KV_DTYPES.get(launch.kv_dtype, launch.kv_dtype)
     if launch.lacks_tokenizer():
         arguments["skip_tokenizer_init"] = True
-    # vLLM takes the sizes in one place only.
-    if launch.graph_sizes and not _names(launch, "compilation_config"):
-        arguments["cudagraph_capture_sizes"] = launch.graph_sizes
+    if "vllm" in launch.graphs and not _says_graphs(launch):
+        arguments["cudagraph_capture_sizes"] = launch.graphs["vllm"].mixed
     if folder is not None:
         arguments["scheduler_cls"] = SCHEDULER
         arguments["additional_config"] = {
@@ -134,10 +133,10 @@ class _Parser:
         return bool(spelled & {_name(word) for word in words})
 
 
-def _names(launch: Launch, name: str) -> bool:
-    return name in launch.arguments or any(
-        _name(flag.split("=")[0].split(".")[0]) == name for flag in launch.flags
-    )
+def _says_graphs(launch: Launch) -> bool:
+    """Whether the user says which CUDA graphs to capture; vLLM takes sizes in one place only."""
+    said = [*launch.flags, json.dumps(launch.arguments, default=str)]
+    return any("cudagraph_capture_size" in word.replace("-", "_") for word in said)
 
 
 def _name(flag: str) -> str:

@@ -9,8 +9,10 @@ The sequences of a request with several answers are ``<answer>_<name>``
 
 import re
 from collections import deque
+from hashlib import blake2b
 
 import numpy as np
+from numpy.typing import ArrayLike
 from vllm.v1.request import Request
 
 from blendplan.engines.front import REQUEST_ID
@@ -37,6 +39,7 @@ class Rows:
         self._rows: dict[str, int] = {}
         self._by_id: dict[str, int] = {}
         self._by_prompt: dict[bytes, deque[int]] = {}
+        self._parents: dict[str, int] = {}
         self.taken: set[int] = set()
         if not replayed:
             self._learn_the_plan()
@@ -51,7 +54,7 @@ class Rows:
             else:
                 row = found
                 self.taken.add(row)
-                self._admission.arrived(row)
+                self._admission.arrived(row, int(request.num_prompt_tokens))
             self._rows[request.request_id] = row
         return row
 
@@ -78,13 +81,17 @@ class Rows:
     def _of_prompt(self, request: Request, answer: int) -> int:
         if request.prompt_token_ids is None:
             return -1
+        # The answers of a request are named after it, and the first one comes first.
+        parent = request.request_id.split("_", 1)[-1]
+        if answer > 0:
+            return self._sequence(self._parents[parent], answer) if parent in self._parents else -1
         rows = self._by_prompt.get(_key(request.prompt_token_ids))
         if not rows:
             return -1
-        # The answers of a request come one after the other, the first one first.
-        if answer == 0:
-            self._first_of = rows.popleft()
-        return self._sequence(self._first_of, answer)
+        first = rows.popleft()
+        if len(self._admission.rows_of(first)) > 1:
+            self._parents[parent] = first
+        return first
 
     def _sequence(self, first: int, answer: int) -> int:
         rows = self._admission.rows_of(first)
@@ -103,8 +110,6 @@ class Rows:
                 self._by_prompt.setdefault(key, deque()).append(first)
 
 
-def _key(tokens: "list[int] | np.ndarray") -> bytes:
+def _key(tokens: ArrayLike) -> bytes:
     """What tells prompts apart, in 16 bytes."""
-    from hashlib import blake2b
-
     return blake2b(np.asarray(tokens, dtype=np.int32).tobytes(), digest_size=16).digest()

@@ -73,13 +73,13 @@ class PlannedScheduler(AsyncScheduler):  # type: ignore[misc]
         limit = self._admission.begin_step(
             float(self.used_kv_tokens), self._generated_tokens, waits=False
         )
-        running = self.running
-        # Running requests come first in the token budget, those that decode before the one that
-        # may be mid-prompt, so a smaller budget of the step is a limit on prefill.
-        decoding = len(running) - bool(running and running[-1].is_prefill_chunk)
         if self._seeded:
             limit = self._most_tokens
-        self.max_num_scheduled_tokens = min(self._most_tokens, max(1, decoding + limit))
+        # Running requests come first in vLLM's token budget, those that decode before the one that
+        # may be mid-prompt, so a smaller budget of the step is a limit on prefill. The one that is
+        # mid-prompt leaves its token to prefill, so the step has the size that the policy meant.
+        budget = min(self._most_tokens, max(1, len(self.running) + limit))
+        self.max_num_scheduled_tokens = budget
         output = super().schedule(*args, **kwargs)
         for new in output.scheduled_new_reqs:
             self._cached[self._rows.of(self.requests[new.req_id])] = new.num_computed_tokens
