@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,7 +53,7 @@ def test_what_an_engine_can_do_is_not() -> None:
         ("vllm", "log_steps"),
         ("sim", "log_steps"),
     ):
-        given = {"pdmux": False, "log_steps": False, option: True}
+        given: dict[str, Any] = {"pdmux": False, "log_steps": False, option: True}
         check_options(engine, ENGINES.get(engine), arguments={}, **given)
 
 
