@@ -16,7 +16,7 @@ from blendplan.errors import BlendplanError
 from blendplan.requests.collect import Block
 from blendplan.requests.in_memory import requests_from_lists
 from blendplan.requests.json_blocks import read_block
-from blendplan.requests.lines import read_exactly
+from blendplan.requests.lines import Reading, read_exactly
 from blendplan.requests.read import read_requests
 from blendplan.requests.tokens import Estimate
 
@@ -110,7 +110,7 @@ def test_good_lines_of_any_form(
 ) -> None:
     text = jsonl(rows, ascii_only, line_end)
     fast = read_block(text, first_row)
-    exact = read_exactly(text, first_row, Estimate(), refuse)
+    exact = read_exactly(text, first_row, Reading(Estimate(), refuse))
     assert fast is not None, "the fast reader must take plain good lines"
     assert exact is not None
     assert_same_block(fast, exact)
@@ -185,7 +185,7 @@ def test_odd_lines_are_left_to_the_exact_reader(odd: str) -> None:
 def test_unusual_lines_are_read_as_by_the_exact_reader(unusual: str) -> None:
     for kept in ([GOOD_LINE % 1, unusual, GOOD_LINE % 2], [unusual]):
         text = "\n".join(kept).encode()
-        fast, exact = read_block(text, 0), read_exactly(text, 0, Estimate(), refuse)
+        fast, exact = read_block(text, 0), read_exactly(text, 0, Reading(Estimate(), refuse))
         assert fast is not None and exact is not None
         assert_same_block(fast, exact)
 
@@ -200,7 +200,7 @@ def test_long_blocks_are_parsed_in_pieces() -> None:
     text = jsonl([row for row in rows if row["prompt"]], True, "\n")
     assert len(text) > 3 << 20
     fast = read_block(text, 0)
-    exact = read_exactly(text, 0, Estimate(), refuse)
+    exact = read_exactly(text, 0, Reading(Estimate(), refuse))
     assert fast is not None
     assert exact is not None
     assert_same_block(fast, exact)

@@ -103,7 +103,11 @@ def test_content_parts_and_tool_calls(tmp_path: Path) -> None:
     parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
     messages = [
         {"role": "user", "content": parts},
-        {"role": "assistant", "content": None, "tool_calls": [{"id": "call-7"}]},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "call-7", "function": {"name": "look_up"}}],
+        },
         {"role": "tool", "content": "3", "tool_call_id": "call-7"},
     ]
     tools = [{"type": "function", "function": {"name": "look_up"}}]

@@ -26,12 +26,14 @@ class Job:
         on_error: ``fail`` or ``skip``.
         rejects: where ``skip`` writes what it leaves out.
         options: keyword arguments.
+        prompt_column: the field or column that holds the prompts, None for the usual ones.
     """
 
     path: Path
     on_error: str
     rejects: Path
     options: dict[str, Any]
+    prompt_column: str | None = None
 
     def check(self, *outputs: Path | None) -> None:
         """Raise now what would otherwise be found wrong after a long file was read.
@@ -67,6 +69,7 @@ class Job:
             on_error="skip" if self.on_error == "skip" else "fail",
             rejects=self.rejects,
             progress=progress.advance,
+            prompt_column=self.prompt_column,
         )
         if self.on_error == "fail":
             return requests
@@ -81,6 +84,7 @@ class Job:
             notes.append(
                 f"left out {requests.rejected} bad or too long requests, see {self.rejects}"
             )
+        notes.extend(requests.remarks)
         if metadata["cost_model"]["note"]:
             notes.append(metadata["cost_model"]["note"])
         if metadata["lengths"]["note"]:
@@ -99,10 +103,17 @@ def planning(function: Callable[..., None]) -> Callable[..., None]:
     @planning_options
     @wraps(function)
     def command(
-        *args: Any, requests_file: Path, on_error: str, rejects: Path | None, **options: Any
+        *args: Any,
+        requests_file: Path,
+        on_error: str,
+        rejects: Path | None,
+        prompt_column: str | None,
+        **options: Any,
     ) -> None:
         planned = {name: options.pop(name) for name in (*MACHINE, *_HOW)}
         rejects = rejects or requests_file.with_name(f"{requests_file.name}.rejects.jsonl")
-        function(*args, job=Job(requests_file, on_error, rejects, planned), **options)
+        function(
+            *args, job=Job(requests_file, on_error, rejects, planned, prompt_column), **options
+        )
 
     return command

@@ -144,6 +144,12 @@ _PLANNING = (
         help="Where --on-error skip writes what it leaves out.  [default: REQUESTS.rejects.jsonl]",
     ),
     click.option(
+        "--prompt-column",
+        metavar="NAME",
+        help="Field or column that holds the prompts, where its name is none of prompt, messages, "
+        "prompt_token_ids and body.",
+    ),
+    click.option(
         "--kv-tokens",
         type=within("kv_tokens"),
         metavar="N",

@@ -245,6 +245,8 @@ def check_metadata(metadata: Mapping[str, Any], *, whole_plan: bool = True) -> N
         check(path, _value(metadata, path))
     if "sequences" in metadata:
         whole("sequences", metadata["sequences"], metadata["requests"], _MOST)
+    if metadata.get("tokenizer") is not None:
+        _check_tokenizer(metadata["tokenizer"])
     _check_blend(metadata)
     _check_total(metadata)
     parts = metadata.get("parts", [])
@@ -276,6 +278,14 @@ def _value(metadata: Mapping[str, Any], path: str) -> Any:
             raise BlendplanError(f"there is no {path}")
         found = found[key]
     return found
+
+
+def _check_tokenizer(value: object) -> None:
+    """The fingerprint of the tokenizer that made the prompts; see `requests.fingerprint`."""
+    found = _mapping("tokenizer", value)
+    for key in ("vocabulary_sha256", "chat_template_sha256"):
+        _text(f"tokenizer.{key}", found.get(key))
+    whole("tokenizer.vocabulary_size", found.get("vocabulary_size"), 0, LARGEST_TOKEN_ID)
 
 
 def _check_blend(metadata: Mapping[str, Any]) -> None:

@@ -78,6 +78,7 @@ def describe(
         "bound_ratio": bound.makespan_s / run.makespan_s if run.makespan_s > 0 else 1.0,
         "series": {name: [float(v) for v in values] for name, values in run.series.items()},
         "request_file_sha256": requests.sha256,
+        "tokenizer": None if requests.tokenizer is None else requests.tokenizer.as_metadata(),
     }
 
 

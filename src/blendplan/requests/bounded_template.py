@@ -13,10 +13,12 @@ from typing import Any
 
 import jinja2
 import jinja2.ext
+import jinja2.meta
 import jinja2.nodes
 import jinja2.sandbox
 
 from blendplan.errors import BlendplanError
+from blendplan.requests.template_shape import iterates_over_parts
 
 MOST_STEPS = 5_000_000  # a thousand turns looked through from each of a thousand others, five times
 MOST_SECONDS = 10.0  # of this thread; steps that take long in themselves
@@ -38,6 +40,10 @@ class BoundedTemplate:
         source: text of the template.
         filters, functions: what it may use beside jinja's own.
         extensions: of the syntax.
+
+    Attributes:
+        variables: names that the template reads and does not set itself.
+        iterates_over_parts: whether it takes contents of messages as lists of parts.
 
     Raises:
         jinja2.TemplateError: not a template, also one that nests too deeply to be compiled.
@@ -61,6 +67,8 @@ class BoundedTemplate:
         environment.filters[_JOIN] = _joined
         try:
             tree = environment.parse(source)
+            self.variables = frozenset(jinja2.meta.find_undeclared_variables(tree))
+            self.iterates_over_parts = iterates_over_parts(tree)
             _count_steps(tree)
             self._template = environment.from_string(tree)
         except (RecursionError, SyntaxError, MemoryError) as error:

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from blendplan.offsets import offsets_of
+from blendplan.requests.fingerprint import TokenizerFingerprint
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Requests:
         rejected: lines or rows of it that were left out as bad, or because they never fit.
         answers: how many answers each request asks for, at least 1; int32 [n]. None where every
             request asks for one.
+        remarks: what a reader should know of the file, one line each.
+        tokenizer: the fingerprint of the tokenizer that made the token ids, None where none did.
     """
 
     ids: pa.Array
@@ -45,6 +48,8 @@ class Requests:
     sha256: str = ""
     rejected: int = 0
     answers: NDArray[np.int32] | None = None
+    remarks: tuple[str, ...] = ()
+    tokenizer: TokenizerFingerprint | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -98,4 +103,6 @@ def select(requests: Requests, rows: NDArray[np.int64]) -> Requests:
         sha256=requests.sha256,
         rejected=requests.rejected,
         answers=several(None if requests.answers is None else requests.answers[rows]),
+        remarks=requests.remarks,
+        tokenizer=requests.tokenizer,
     )

@@ -12,13 +12,9 @@ from numpy.typing import NDArray
 from blendplan.kernels.kernel import kernel
 from blendplan.requests.collect import Block
 from blendplan.requests.columns import several
-from blendplan.requests.record import (
-    LARGEST_TOKEN_ID,
-    MOST_ANSWERS,
-    MOST_TOKENS,
-    BadRecordError,
-    kind_asked_by_url,
-)
+from blendplan.requests.endpoints import CHAT, COMPLETION_TOKENS, COMPLETIONS, endpoint_of
+from blendplan.requests.prompts import LARGEST_TOKEN_ID
+from blendplan.requests.record import MOST_ANSWERS, MOST_TOKENS
 from blendplan.requests.tokens import estimate_messages, estimate_tokens
 
 Prompts = tuple[NDArray[np.int32], NDArray[np.int64]]
@@ -45,6 +41,7 @@ _BODY = {
     "n": pa.int64(),
     "best_of": pa.int64(),
     "tools": _NOTHING,
+    "response_format": pa.struct({"type": pa.string(), "json_schema": pa.struct({})}),
 }
 LINE_SCHEMA = pa.schema(
     {"custom_id": pa.string(), "id": pa.string(), "url": pa.string(), "body": pa.struct(_BODY)}
@@ -83,9 +80,13 @@ def block_of_columns(
         return None
     if not all(_all_within(fields[name], 1, MOST_ANSWERS) for name in ("n", "best_of")):
         return None
+    if _any(fields["response_format"]) and _lacks_schema(fields["response_format"]):
+        return None
     prompts = _prompts(fields, url)
     if prompts is None:
         return None
+    limited = _and(url.is_valid(), fields["messages"].is_null(), output_tokens.is_null())
+    max_tokens = pc.if_else(_and(limited, max_tokens.is_null()), COMPLETION_TOKENS, max_tokens)
     return Block(
         ids=ids.cast(pa.large_string()),
         source_row=rows,
@@ -97,6 +98,13 @@ def block_of_columns(
         estimated=_any(fields["prompt"]) or _any(fields["messages"]),
         answers=_answers(fields),
     )
+
+
+def _lacks_schema(formats: pa.Array) -> bool:
+    """Whether a response is to follow a schema that is not given."""
+    asked = pc.equal(pc.struct_field(formats, "type"), "json_schema").fill_null(False)
+    given = pc.struct_field(formats, "json_schema").is_valid()
+    return bool(pc.any(pc.and_not(asked, given)).as_py())
 
 
 def _answers(fields: dict[str, pa.Array]) -> NDArray[np.int32] | None:
@@ -190,10 +198,17 @@ def _all_within(column: pa.Array, low: int, high: int | None = None) -> bool:
 def _urls_ask_for(kind: str, urls: pa.Array) -> bool:
     """Whether every endpoint that is named takes this kind of prompt."""
     try:
-        asked = {kind_asked_by_url(url) for url in pc.unique(urls).to_pylist()}
-    except BadRecordError:
+        asked = {endpoint_of(url) for url in pc.unique(urls).to_pylist() if url is not None}
+    except ValueError:
         return False
-    return asked <= {None, "messages" if kind == "messages" else "prompt"}
+    return asked <= {CHAT if kind == "messages" else COMPLETIONS}
+
+
+def _and(*columns: pa.Array) -> pa.Array:
+    both = columns[0]
+    for column in columns[1:]:
+        both = pc.and_(both, column)
+    return both
 
 
 def _any(column: pa.Array) -> bool:

@@ -1,17 +1,24 @@
 """Blocks of JSON lines to blocks of columns: fast where that is safe, else line by line."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from blendplan.requests import remarks
+from blendplan.requests.bad import BadRecordError
 from blendplan.requests.collect import Block
 from blendplan.requests.columns import several
+from blendplan.requests.endpoints import WITHOUT_OUTPUT
 from blendplan.requests.json_blocks import read_block
-from blendplan.requests.record import BadRecordError, Record, parse_line, read_record
-from blendplan.requests.tokens import Estimate, PreparedText, Tokens
+from blendplan.requests.prompt_column import with_prompt
+from blendplan.requests.record import Record, compact_json, parse_line, read_record
+from blendplan.requests.remarks import Remarks
+from blendplan.requests.tokens import Estimate, Prepared, TokenIds, Tokens
 
 _BLANK_BYTES = b" \t\r\n"
 _LEAST_LINE_BYTES = 4
@@ -20,23 +27,47 @@ _FILLED = re.compile(rb"[^ \t\r\n][^\n]*")
 Reject = Callable[[int, str, bytes], None]
 """Takes a line number from 0, what is wrong with it, and the line; may raise."""
 
+# Of a block that is read the fast way, so many lines are looked at for unknown fields.
+_LINES_LOOKED_AT = 64
 
-def read_lines(text: bytes, first_row: int, tokens: Tokens, reject: Reject) -> Block | None:
+
+@dataclass(frozen=True)
+class Reading:
+    """How the lines of a file are read.
+
+    Attributes:
+        tokens: what turns text into token ids.
+        reject: called for every bad line.
+        seen: told what a reader should know of the file.
+        prompt_column: the field that holds the prompt in lines that have none by its usual names.
+    """
+
+    tokens: Tokens
+    reject: Reject
+    seen: Remarks = field(default_factory=Remarks)
+    prompt_column: str | None = None
+
+
+def read_lines(text: bytes, first_row: int, reading: Reading) -> Block | None:
     """Read a block of whole lines; None when no line is good.
 
     Args:
         text: UTF-8 JSON lines; blank lines are passed over.
         first_row: number of the first line in the file, from 0.
-        tokens: what turns text into token ids.
-        reject: called for every bad line.
+        reading: how.
     """
     if _is_blank(text):
         return None
     # The fast way takes an offset for every line, and so much memory where most are blank.
     dense = count_lines(text) * _LEAST_LINE_BYTES > len(text) + _LEAST_LINE_BYTES
-    fast = isinstance(tokens, Estimate) and not dense
-    block = read_block(text, first_row) if fast else None
-    return block or read_exactly(text, first_row, tokens, reject)
+    plain = isinstance(reading.tokens, Estimate) and reading.prompt_column is None
+    block = read_block(text, first_row) if plain and not dense else None
+    if block is None:
+        return read_exactly(text, first_row, reading)
+    assert block.bodies is not None
+    for index in np.unique(np.linspace(0, len(block.bodies) - 1, _LINES_LOOKED_AT).astype(int)):
+        reading.seen.line(parse_line(block.bodies[int(index)].as_py()))
+    return block
 
 
 def count_lines(text: bytes) -> int:
@@ -63,28 +94,34 @@ def filled_lines(text: bytes, first_row: int = 0) -> Iterator[tuple[int, bytes]]
         yield row, found[0].rstrip(_BLANK_BYTES)
 
 
-def read_exactly(text: bytes, first_row: int, tokens: Tokens, reject: Reject) -> Block | None:
+def read_exactly(text: bytes, first_row: int, reading: Reading) -> Block | None:
     """As `read_lines`, one line at a time."""
     rows: list[int] = []
     lines: list[bytes] = []
     records: list[Record] = []
-    prompts: list[PreparedText | None] = []
+    prompts: list[Prepared | None] = []
+    reject = reading.reject
     for row, line in filled_lines(text, first_row):
         try:
-            record = read_record(parse_line(line))
-            prompt = None if record.token_ids is not None else tokens.prepare(record)
+            fields = parse_line(line)
+            if reading.prompt_column is not None:
+                fields = with_prompt(fields, reading.prompt_column)
+            record = read_record(fields)
+            prompt = None if record.token_ids is not None else reading.tokens.prepare(record)
+            if reading.prompt_column is not None:
+                line = compact_json(fields).encode("utf-8")
         except BadRecordError as error:
             reject(row, str(error), line)
             continue
+        _remark(reading.seen, fields, record)
         rows.append(row)
         lines.append(line)
         records.append(record)
         prompts.append(prompt)
     if not rows:
         return None
-    token_ids, lengths = _token_ids(records, prompts, tokens)
-    empty = np.flatnonzero(lengths == 0)
-    for index in empty:
+    token_ids, lengths = _token_ids(records, prompts, reading.tokens)
+    for index in np.flatnonzero(lengths == 0):
         reject(
             rows[index], "the tokenizer makes no token of the prompt; give more text", lines[index]
         )
@@ -104,22 +141,37 @@ def read_exactly(text: bytes, first_row: int, tokens: Tokens, reject: Reject) ->
     )
 
 
+def _remark(seen: Remarks, fields: Mapping[str, Any], record: Record) -> None:
+    """Say what a reader should know of a request."""
+    seen.line(fields)
+    if record.endpoint in WITHOUT_OUTPUT:
+        seen.count(remarks.WITHOUT_OUTPUT)
+    elif record.max_tokens == 1 and _states_no_tokens(record.body):
+        seen.count(remarks.PREFILL_ONLY)
+    if len(record.texts) > 1:
+        seen.count(remarks.SEVERAL_TEXTS)
+
+
+def _states_no_tokens(body: Mapping[str, Any]) -> bool:
+    caps = (body.get(key) for key in ("max_completion_tokens", "max_tokens", "max_output_tokens"))
+    return any(cap is not None and not isinstance(cap, bool) and cap in (0, "0") for cap in caps)
+
+
 def _token_ids(
-    records: Sequence[Record], prompts: Sequence[PreparedText | None], tokens: Tokens
-) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    records: Sequence[Record], prompts: Sequence[Prepared | None], tokens: Tokens
+) -> tuple[TokenIds, NDArray[np.int64]]:
     """Token ids of all records, int32 [total], and the length of each, int64 [n]."""
-    texts = [prompt for prompt in prompts if prompt is not None]
-    if len(texts) == len(prompts):
+    texts = [text for prompt in prompts if prompt is not None for text in prompt.texts]
+    if len(texts) == len(prompts) and all(prompt and prompt.join is None for prompt in prompts):
         return tokens.encode(texts)
     encoded, text_lengths = tokens.encode(texts) if texts else (np.empty(0, np.int32), np.empty(0))
-    ends = iter(np.cumsum(text_lengths, dtype=np.int64).tolist())
-    pieces = []
-    start = 0
-    for record in records:
-        if record.token_ids is not None:
+    ends = np.cumsum(text_lengths, dtype=np.int64)
+    parts = iter(np.split(encoded, ends[:-1]))
+    pieces: list[TokenIds] = []
+    for record, prompt in zip(records, prompts, strict=True):
+        if prompt is None:
             pieces.append(np.array(record.token_ids, np.int32))
-        else:
-            end = next(ends)
-            pieces.append(encoded[start:end])
-            start = end
+            continue
+        own = [next(parts) for _ in prompt.texts]
+        pieces.append(own[0] if prompt.join is None else prompt.join(own))
     return np.concatenate(pieces), np.array([len(piece) for piece in pieces], np.int64)

@@ -17,8 +17,12 @@ from blendplan.errors import BlendplanError
 from blendplan.printable import show
 from blendplan.requests.collect import Block, Collector
 from blendplan.requests.columns import Requests, repeated_ids, select
-from blendplan.requests.lines import count_lines, read_lines
+from blendplan.requests.fingerprint import tokenizer_fingerprint
+from blendplan.requests.lines import Reading, count_lines, read_lines
+from blendplan.requests.load_tokenizer import has_tokenizer
+from blendplan.requests.media import Media
 from blendplan.requests.rejects import Failing, Rejecting, rejecting
+from blendplan.requests.remarks import Remarks
 from blendplan.requests.rows import read_rows
 from blendplan.requests.source import Progress, Source
 from blendplan.requests.tables import open_table
@@ -34,19 +38,22 @@ def read_requests(
     on_error: Literal["fail", "skip"] = "fail",
     rejects: Path | str | None = None,
     progress: Progress | None = None,
+    prompt_column: str | None = None,
 ) -> Requests:
-    """Read a request file: JSONL (plain, gzip or zstd), Parquet, or Arrow IPC (file or stream).
+    """Read a request file: JSONL or a JSON array (plain, gzip or zstd), CSV, Parquet, or Arrow IPC.
 
     Args:
         path: the request file; its kind is told by its content.
-        model_dir: a model directory; when it holds ``tokenizer.json``, text becomes token ids
-            through it, and messages through its chat template. Otherwise four UTF-8 bytes are
-            counted as one token.
+        model_dir: a model directory; when it holds a tokenizer, text becomes token ids through it,
+            and messages through its chat template. Otherwise four UTF-8 bytes are counted as one
+            token.
         on_error: ``fail`` raises at the first bad line; ``skip`` leaves bad lines out and writes
             them to `rejects`.
         rejects: where ``skip`` writes the bad lines, each with the reason; by default the name of
             the request file with ``.rejects.jsonl`` added.
         progress: called now and then with the bytes read and the size of the file.
+        prompt_column: the field or column that holds the prompt, where that is none of "prompt",
+            "messages", "prompt_token_ids" and "body".
 
     Returns:
         all requests in file order, ids unique.
@@ -59,7 +66,10 @@ def read_requests(
         raise BlendplanError(f"on_error is {show(on_error)}; give 'fail' or 'skip'")
     if progress is not None:
         function("progress", progress)
-    tokens = _tokens(model_dir)
+    if prompt_column is not None and (not isinstance(prompt_column, str) or not prompt_column):
+        raise BlendplanError(f"prompt_column is {show(prompt_column)}; give the name of a column")
+    seen = Remarks()
+    tokens, directory = _tokens(model_dir, seen)
     with Source(path, progress) as source:
         rejects_path = _rejects_path(source, rejects)
         outcome: AbstractContextManager[Failing | Rejecting] = nullcontext(
@@ -68,7 +78,8 @@ def read_requests(
         if on_error == "skip":
             outcome = rejecting(rejects_path, source.unit)
         with outcome as reject:
-            requests = _without_repeated(_read(source, tokens, reject), source, reject)
+            reading = Reading(tokens, reject, seen, prompt_column)
+            requests = _without_repeated(_read(source, reading), source, reject)
         if len(requests) == 0:
             if reject.rejected:
                 raise BlendplanError(
@@ -76,16 +87,24 @@ def read_requests(
                     f"request; the reasons are in {rejects_path}"
                 )
             raise BlendplanError(f"{source.name} holds no request; give at least one")
-    return replace(requests, rejected=reject.rejected)
+    return replace(
+        requests,
+        rejected=reject.rejected,
+        remarks=seen.lines(),
+        tokenizer=None if directory is None else tokenizer_fingerprint(directory),
+    )
 
 
-def _tokens(model_dir: Path | str | None) -> Tokens:
+def _tokens(model_dir: Path | str | None, seen: Remarks) -> tuple[Tokens, Path | None]:
+    """What turns text into tokens, and the directory of its tokenizer, if that is one."""
     if model_dir is None:
-        return Estimate()
+        return Estimate(), None
     directory = argument_path("model_dir", model_dir)
     if not directory.is_dir():
         raise BlendplanError(f"{directory} is not a folder; give the folder of a model")
-    return Tokenizer(directory) if (directory / "tokenizer.json").is_file() else Estimate()
+    if has_tokenizer(directory):
+        return Tokenizer(directory, seen), directory
+    return Estimate(Media(directory)), None
 
 
 def _rejects_path(source: Source, rejects: Path | str | None) -> Path:
@@ -97,10 +116,10 @@ def _rejects_path(source: Source, rejects: Path | str | None) -> Path:
     return path
 
 
-def _read(source: Source, tokens: Tokens, reject: Failing | Rejecting) -> Requests:
+def _read(source: Source, reading: Reading) -> Requests:
     """All good requests, ids not yet checked against each other."""
     if source.is_table:
-        return _read_table(source, tokens, reject)
+        return _read_table(source, reading)
     plain_bytes = source.total_bytes if source.kind == "jsonl" else 0
     collector = Collector(plain_bytes // 4, plain_bytes)
     first_row = 0
@@ -108,7 +127,7 @@ def _read(source: Source, tokens: Tokens, reject: Failing | Rejecting) -> Reques
     # The file is read, decompressed and hashed on one core, and parsed on another.
     with ThreadPoolExecutor(1) as parser:
         for text in source.line_blocks():
-            blocks.append(parser.submit(read_lines, text, first_row, tokens, reject))
+            blocks.append(parser.submit(read_lines, text, first_row, reading))
             first_row += count_lines(text)
             if len(blocks) > 1:
                 collector.add(blocks.popleft().result())
@@ -117,14 +136,15 @@ def _read(source: Source, tokens: Tokens, reject: Failing | Rejecting) -> Reques
     return collector.finish(source.path, source.sha256())
 
 
-def _read_table(source: Source, tokens: Tokens, reject: Failing | Rejecting) -> Requests:
+def _read_table(source: Source, reading: Reading) -> Requests:
     # One thread hashes the file, one decodes the next batch, and this one gathers the columns.
     with ThreadPoolExecutor(2) as workers:
         digest = workers.submit(source.sha256)
-        table = open_table(source)
+        table = open_table(source, reading.prompt_column)
+        reading = replace(reading, prompt_column=None)  # the column now has its usual name
         table = replace(table, batches=_ahead(table.batches, workers))
         collector = Collector(table.expected_tokens)
-        for block in read_rows(table, source.name, tokens, reject):
+        for block in read_rows(table, source.name, reading):
             collector.add(block)
             if table.rows:
                 done = source.total_bytes * int(block.source_row[-1] + 1) // table.rows

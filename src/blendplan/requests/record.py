@@ -9,35 +9,49 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, NoReturn
 
 from blendplan.printable import show
+from blendplan.requests.bad import BadRecordError as BadRecordError
+from blendplan.requests.bad import utf8 as utf8
+from blendplan.requests.endpoints import (
+    COMPLETION_TOKENS,
+    COMPLETIONS,
+    RESPONSES,
+    WITHOUT_OUTPUT,
+    endpoint_of,
+)
+from blendplan.requests.messages import Message
+from blendplan.requests.prompts import LARGEST_TOKEN_ID as LARGEST_TOKEN_ID
+from blendplan.requests.prompts import read_prompt
 
 MOST_TOKENS = 1_000_000_000  # an output length or cap above this is a mistake
 MOST_ANSWERS = 16_384  # more "n" than vLLM takes (VLLM_MAX_N_SEQUENCES), so a mistake
-LARGEST_TOKEN_ID = 2**31 - 1
-
-_KIND_OF_URL = {"/chat/completions": "messages", "/completions": "prompt"}
-
-
-class BadRecordError(Exception):
-    """What is wrong with one line or row, and what would be right; the reader adds where."""
+_MOST_DIGITS = 10
 
 
 class Record(NamedTuple):
-    """One good request: exactly one of `token_ids`, `text` and `messages` is set.
+    """One good request: exactly one of `token_ids`, `texts` and `messages` is set.
 
     `max_tokens` and `output_tokens` are -1 where the request does not state them; of several
-    answers, both are of each. `answers` is how many sequences the request runs: its `n`, or
-    `best_of` where that is more. `body` is where the sampling parameters are: the inner body of a
-    batch line, else the line itself.
+    answers, both are of each. A request that ends with its prefill has the cap 1. `answers` is how
+    many sequences the request runs: its `n`, or `best_of` where that is more. `body` is where the
+    sampling parameters are: the inner body of a batch line, else the line itself. `prompt_tokens`
+    is the length of the prompt where the request states it, else -1.
     """
 
     id: str | None
     token_ids: list[int] | None
-    text: str | None
-    messages: list[dict[str, Any]] | None
+    texts: tuple[str, ...]
+    messages: list[Message] | None
     max_tokens: int
     output_tokens: int
     answers: int
     body: Mapping[str, Any]
+    endpoint: str
+    prompt_tokens: int
+
+    @property
+    def text(self) -> str | None:
+        """The only text; None where there is none or several."""
+        return self.texts[0] if len(self.texts) == 1 else None
 
 
 def parse_line(line: bytes) -> Mapping[str, Any]:
@@ -80,29 +94,75 @@ def read_record(fields: Mapping[str, Any]) -> Record:
     body = fields.get("body")
     asked = None
     if body is None:
-        if fields.get("custom_id") is not None and fields.get("url") is not None:
-            raise BadRecordError('a batch line without "body"; put the request under "body"')
+        _refuse_other_formats(fields)
         body = fields
     elif not isinstance(body, dict):
         raise BadRecordError(f'"body" is {show(body)}; it must be a JSON object')
-    else:
-        asked = kind_asked_by_url(fields.get("url"))
-    token_ids, text, messages = _read_prompt(body, asked)
-    max_tokens = _read_count(body, "max_completion_tokens")
-    other_cap = _read_count(body, "max_tokens")
-    output_tokens = _read_count(fields, "output_tokens")
+    elif fields.get("url") is not None:
+        try:
+            asked = endpoint_of(fields["url"])
+        except ValueError as error:
+            raise BadRecordError(str(error)) from None
+    prompt, endpoint = read_prompt(body, asked)
+    _check_format(body.get("response_format"))
+    output_tokens = read_count(fields, "output_tokens")
     if output_tokens < 0:
-        output_tokens = _read_count(body, "output_tokens")
+        output_tokens = read_count(body, "output_tokens")
+    prompt_tokens = read_count(fields, "prompt_tokens")
+    if prompt_tokens < 0:
+        prompt_tokens = read_count(body, "prompt_tokens")
+    max_tokens = _read_cap(body, endpoint)
+    answers = read_answers(body)
+    if endpoint in WITHOUT_OUTPUT or max_tokens == 0:
+        max_tokens = 1
+    elif max_tokens < 0 and output_tokens < 0 and asked == COMPLETIONS:
+        max_tokens = COMPLETION_TOKENS
     return Record(
         id=_read_id(fields),
-        token_ids=token_ids,
-        text=text,
-        messages=messages,
-        max_tokens=other_cap if max_tokens < 0 else max_tokens,
+        token_ids=prompt.token_ids,
+        texts=prompt.texts,
+        messages=prompt.messages,
+        max_tokens=max_tokens,
         output_tokens=output_tokens,
-        answers=read_answers(body),
+        answers=answers,
         body=body,
+        endpoint=endpoint,
+        prompt_tokens=prompt_tokens,
     )
+
+
+def _refuse_other_formats(fields: Mapping[str, Any]) -> None:
+    """Refuse lines that are for the batches of another service, or lack their body."""
+    if fields.get("custom_id") is None:
+        return
+    if isinstance(fields.get("params"), dict):
+        raise BadRecordError(
+            "a line of Anthropic's Message Batches; write OpenAI batch lines: "
+            '{"custom_id": ..., "method": "POST", "url": "/v1/chat/completions", "body": {...}}'
+        )
+    if fields.get("url") is not None:
+        raise BadRecordError('a batch line without "body"; put the request under "body"')
+
+
+def _check_format(asked: object) -> None:
+    """Refuse a schema that stands where no server looks for it."""
+    if isinstance(asked, dict) and asked.get("type") == "json_schema":
+        if asked.get("json_schema") is not None:
+            return
+        found = '; it has "schema" beside it' if "schema" in asked else ""
+        raise BadRecordError(
+            f'"response_format" of type "json_schema" has no "json_schema"{found}; write '
+            '{"type": "json_schema", "json_schema": {"name": "...", "schema": {...}}}'
+        )
+
+
+def _read_cap(body: Mapping[str, Any], endpoint: str) -> int:
+    """The cap on the output of a body, from 0; -1 where it states none."""
+    if endpoint == RESPONSES:
+        return read_count(body, "max_output_tokens", least=0)
+    newer = read_count(body, "max_completion_tokens", least=0)
+    older = read_count(body, "max_tokens", least=0)
+    return older if newer < 0 else newer
 
 
 def read_answers(body: Mapping[str, Any]) -> int:
@@ -111,22 +171,7 @@ def read_answers(body: Mapping[str, Any]) -> int:
     Raises:
         BadRecordError: one of them is no whole number from 1 to `MOST_ANSWERS`.
     """
-    return max(1, *(_read_count(body, key, MOST_ANSWERS) for key in ("n", "best_of")))
-
-
-def utf8(text: str, what: str) -> bytes:
-    """Encode `text`.
-
-    Raises:
-        BadRecordError: it holds half a surrogate pair, which no UTF-8 text can.
-    """
-    try:
-        return text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise BadRecordError(
-            f"{what} holds half a surrogate pair (\\u{ord(text[error.start]):04x}); "
-            "write the whole character"
-        ) from error
+    return max(1, *(read_count(body, key, MOST_ANSWERS) for key in ("n", "best_of")))
 
 
 def compact_json(value: Any) -> str:
@@ -141,135 +186,60 @@ def compact_json(value: Any) -> str:
         raise BadRecordError("nested too deeply; a request is a flat JSON object") from error
 
 
-def _read_id(fields: Mapping[str, Any]) -> str | None:
+def stated_id(request_id: str, body: bytes | None) -> str | int:
+    """The id as the request's own line has it, which may be a number.
+
+    Args:
+        request_id: as planned, a text.
+        body: the line, None where there is none.
+    """
+    if body is None or not request_id.removeprefix("-").isdecimal():
+        return request_id
+    try:
+        found = _id_value(parse_line(body))
+    except BadRecordError:
+        return request_id
+    return found if type(found) is int and str(found) == request_id else request_id
+
+
+def _id_value(fields: Mapping[str, Any]) -> Any:
     key = "custom_id" if fields.get("custom_id") is not None else "id"
-    value = fields.get(key)
+    return fields.get(key)
+
+
+def _read_id(fields: Mapping[str, Any]) -> str | None:
+    value = _id_value(fields)
     if value is None:
         return None
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
+    key = "custom_id" if fields.get("custom_id") is not None else "id"
     if not isinstance(value, str) or not value:
         raise BadRecordError(f'"{key}" is {show(value)}; give a non-empty string or leave it out')
     utf8(value, f'"{key}"')
     return value
 
 
-def _read_count(fields: Mapping[str, Any], key: str, most: int = MOST_TOKENS) -> int:
-    """A number from 1, or -1 where it is not stated."""
+def read_count(
+    fields: Mapping[str, Any], key: str, most: int = MOST_TOKENS, *, least: int = 1
+) -> int:
+    """A whole number from `least` to `most`, or -1 where it is not stated.
+
+    Raises:
+        BadRecordError: it is none.
+    """
     value = fields.get(key)
     if value is None:
         return -1
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # spreadsheet tools write 100 as 100.0
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+    elif isinstance(value, str) and value.isdecimal() and len(value) <= _MOST_DIGITS:
+        value = int(value)  # as servers read it
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise BadRecordError(
-            f'"{key}" is {show(value)}; give a whole number from 1 to {most} or leave it out'
+            f'"{key}" is {show(value)}; give a whole number from {least} to {most} or leave it out'
         )
     return value
-
-
-def kind_asked_by_url(url: object) -> str | None:
-    """The field that a batch line's endpoint needs, None where there is no url."""
-    if url is None:
-        return None
-    if isinstance(url, str):
-        for ending, kind in _KIND_OF_URL.items():
-            if url.endswith(ending):
-                return kind
-    raise BadRecordError(
-        f'"url" is {show(url)}; only /v1/chat/completions and /v1/completions can be planned'
-    )
-
-
-def _read_prompt(
-    body: Mapping[str, Any], asked: str | None
-) -> tuple[list[int] | None, str | None, list[dict[str, Any]] | None]:
-    token_ids, prompt, messages = (
-        body.get("prompt_token_ids"),
-        body.get("prompt"),
-        body.get("messages"),
-    )
-    if prompt is not None and messages is not None:
-        raise BadRecordError('both "prompt" and "messages"; give one of them')
-    if asked == "messages" and messages is None:
-        raise BadRecordError('"url" is /v1/chat/completions but "body" has no "messages"')
-    if asked == "prompt" and messages is not None:
-        raise BadRecordError('"url" is /v1/completions but "body" has "messages", not "prompt"')
-    if token_ids is not None:
-        return _read_token_ids(token_ids, "prompt_token_ids"), None, None
-    if messages is not None:
-        return None, None, _read_messages(messages)
-    if isinstance(prompt, list):
-        return _read_token_ids(prompt, "prompt"), None, None
-    if prompt is None:
-        raise BadRecordError('no prompt; give "prompt", "prompt_token_ids" or "messages"')
-    if not isinstance(prompt, str):
-        raise BadRecordError(f'"prompt" is {show(prompt)}; give a text or a list of token ids')
-    if not prompt:
-        raise BadRecordError('"prompt" is empty; give at least one character')
-    utf8(prompt, '"prompt"')
-    return None, prompt, None
-
-
-def _read_token_ids(value: object, key: str) -> list[int]:
-    if not isinstance(value, list):
-        raise BadRecordError(f'"{key}" is {show(value)}; give a list of token ids')
-    if not value:
-        raise BadRecordError(f'"{key}" is empty; give at least one token id')
-    if set(map(type, value)) != {int} or min(value) < 0 or max(value) > LARGEST_TOKEN_ID:
-        _refuse_token_id(value, key)
-    return value
-
-
-def _refuse_token_id(value: list[Any], key: str) -> NoReturn:
-    if len(value) > 1 and all(isinstance(item, list | str) for item in value):
-        raise BadRecordError(f'"{key}" holds {len(value)} prompts; write one line for each')
-    for place, item in enumerate(value):
-        if type(item) is not int or not 0 <= item <= LARGEST_TOKEN_ID:
-            raise BadRecordError(
-                f'"{key}"[{place}] is {show(item)}; '
-                f"token ids are whole numbers from 0 to {LARGEST_TOKEN_ID}"
-            )
-    raise AssertionError("a list of good token ids was refused")
-
-
-def _read_messages(value: object) -> list[dict[str, Any]]:
-    if not isinstance(value, list):
-        raise BadRecordError(f'"messages" is {show(value)}; give a list of messages')
-    if not value:
-        raise BadRecordError('"messages" is empty; give at least one message')
-    return [_read_message(message, place) for place, message in enumerate(value)]
-
-
-def _read_message(message: object, place: int) -> dict[str, Any]:
-    """A message whose content is one text, or None next to tool calls."""
-    where = f'"messages"[{place}]'
-    if not isinstance(message, dict):
-        raise BadRecordError(
-            f'{where} is {show(message)}; write {{"role": "user", "content": "..."}}'
-        )
-    role = message.get("role")
-    if not isinstance(role, str) or not role:
-        raise BadRecordError(f'{where}: "role" is {show(role)}; give "user", "system", ...')
-    utf8(role, f'{where}: "role"')
-    content = message.get("content")
-    if isinstance(content, list):
-        content = "\n".join(_read_part(part, where) for part in content)
-    elif content is None and message.get("tool_calls") is None:
-        raise BadRecordError(f'{where}: no "content"; give a text')
-    elif content is not None and not isinstance(content, str):
-        raise BadRecordError(f'{where}: "content" is {show(content)}; give a text')
-    if content is not None:
-        utf8(content, f'{where}: "content"')
-    return {**message, "content": content}
-
-
-def _read_part(part: object, where: str) -> str:
-    text = part.get("text") if isinstance(part, dict) else None
-    if not isinstance(text, str):
-        kind = part.get("type") if isinstance(part, dict) else part
-        raise BadRecordError(f"{where}: a content part is {show(kind)}; only text can be planned")
-    return text
 
 
 def _refuse_constant(name: str) -> NoReturn:

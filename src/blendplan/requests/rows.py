@@ -13,44 +13,59 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from blendplan.requests import remarks
+from blendplan.requests.bad import BadRecordError
 from blendplan.requests.collect import Block
 from blendplan.requests.columns import several
-from blendplan.requests.lines import Reject, read_lines
-from blendplan.requests.record import (
-    LARGEST_TOKEN_ID,
-    MOST_ANSWERS,
-    MOST_TOKENS,
-    BadRecordError,
-    parse_line,
-    read_record,
-)
+from blendplan.requests.lines import Reading, read_lines
+from blendplan.requests.prompts import LARGEST_TOKEN_ID
+from blendplan.requests.record import MOST_ANSWERS, MOST_TOKENS, parse_line, read_record
 from blendplan.requests.tables import OpenTable, reading
-from blendplan.requests.tokens import Tokens
 
 _ID_COLUMNS = ("custom_id", "id")
-_COUNT_COLUMNS = ("max_completion_tokens", "max_tokens", "output_tokens")
+_CAP_COLUMNS = ("max_completion_tokens", "max_tokens")
+_COUNT_COLUMNS = (*_CAP_COLUMNS, "output_tokens")
 _ANSWER_COLUMNS = ("n", "best_of")
 _NOT_SAMPLING = ("prompt_token_ids", "output_tokens", *_ID_COLUMNS)
+# Columns that hold JSON; many tables have it as text.
+_JSON_COLUMNS = frozenset(
+    [
+        "body",
+        "messages",
+        "tools",
+        "tool_choice",
+        "response_format",
+        "structured_outputs",
+        "chat_template_kwargs",
+        "documents",
+        "logit_bias",
+        "stop",
+        "metadata",
+        "extra_body",
+        "input",
+    ]
+)
 
 
-def read_rows(table: OpenTable, name: str, tokens: Tokens, reject: Reject) -> Iterator[Block]:
+def read_rows(table: OpenTable, name: str, how: Reading) -> Iterator[Block]:
     """Read all rows of a table; a batch without any good row gives nothing.
 
     Args:
         table: an open table.
         name: the file as it may stand in a message.
-        tokens: what turns text into token ids.
-        reject: called for every bad row.
+        how: as lines are read.
     """
     as_columns = _has_plain_columns(table.schema)
+    if as_columns:
+        how.seen.names(table.schema.names)
     first_row = 0
     for batch in table.batches:
         if as_columns:
-            block = _read_columns(batch, first_row, name, reject)
+            block = _read_columns(batch, first_row, name, how)
         else:
             with reading(name):
-                lines = b"\n".join(_json_line(row) for row in plain_rows(batch))
-            block = read_lines(lines, first_row, tokens, reject)
+                lines = b"\n".join(_json_line(_parsed(row)) for row in plain_rows(batch))
+            block = read_lines(lines, first_row, how)
         first_row += batch.num_rows
         if block is not None:
             yield block
@@ -81,7 +96,7 @@ def _has_plain_columns(schema: pa.Schema) -> bool:
     )
 
 
-def _read_columns(batch: pa.RecordBatch, first_row: int, name: str, reject: Reject) -> Block | None:
+def _read_columns(batch: pa.RecordBatch, first_row: int, name: str, how: Reading) -> Block | None:
     """Token ids, ids and limits column by column."""
     with reading(name):
         lists = batch.column("prompt_token_ids")
@@ -92,7 +107,8 @@ def _read_columns(batch: pa.RecordBatch, first_row: int, name: str, reject: Reje
         good &= ~_column(pc.equal(pc.binary_length(ids), 0), False)
         counts = {}
         for column in _COUNT_COLUMNS:
-            counts[column], is_good = _count_column(batch, column)
+            least = 0 if column in _CAP_COLUMNS else 1
+            counts[column], is_good = _count_column(batch, column, least=least)
             good &= is_good
         answers = np.ones(batch.num_rows, np.int32)
         for column in _ANSWER_COLUMNS:
@@ -104,7 +120,7 @@ def _read_columns(batch: pa.RecordBatch, first_row: int, name: str, reject: Reje
     for index in np.flatnonzero(~good).tolist():
         line = _json_line(plain_rows(batch.slice(index, 1))[0])
         reason = _reason(line, lambda line: read_record(parse_line(line)))
-        reject(first_row + index, reason or "not a good request", line)
+        how.reject(first_row + index, reason or "not a good request", line)
     if not good.any():
         return None
     token_ids = (
@@ -118,14 +134,18 @@ def _read_columns(batch: pa.RecordBatch, first_row: int, name: str, reject: Reje
         mask = pa.array(good)
         ids = ids.filter(mask)
         bodies = None if bodies is None else bodies.filter(mask)
-    caps = counts["max_completion_tokens"]
+    newer = counts["max_completion_tokens"]
+    caps = np.where(newer < 0, counts["max_tokens"], newer)
+    if (without := good & (caps == 0)).any():  # prefill only, which ends with one token
+        how.seen.count(remarks.PREFILL_ONLY, int(without.sum()))
+        caps = np.where(without, 1, caps)
     return Block(
         ids=ids,
         source_row=rows[good],
         token_ids=token_ids,
         lengths=lengths[good],
         output_tokens=counts["output_tokens"][good],
-        max_tokens=np.where(caps < 0, counts["max_tokens"], caps)[good],
+        max_tokens=caps[good],
         bodies=bodies,
         estimated=False,
         answers=several(answers[good]),
@@ -163,7 +183,7 @@ def _id_column(batch: pa.RecordBatch) -> pa.Array:
 
 
 def _count_column(
-    batch: pa.RecordBatch, name: str, most: int = MOST_TOKENS
+    batch: pa.RecordBatch, name: str, most: int = MOST_TOKENS, *, least: int = 1
 ) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
     """Counts, -1 where not stated, int32 [k]; and whether each is good or not stated, bool [k]."""
     if name not in batch.schema.names:
@@ -172,7 +192,7 @@ def _count_column(
     values = _column(column, 0)
     # Data frames write a column of integers with gaps as floats with NaN.
     stated = _column(column.is_valid(), False) & (values == values)
-    in_range = (values >= 1) & (values <= most)
+    in_range = stated & (values >= least) & (values <= most)
     in_range[in_range] = values[in_range] % 1 == 0
     counts = np.where(in_range, values, -1).astype(np.int32)
     return counts, in_range | ~stated
@@ -235,6 +255,20 @@ def _json_line(row: Mapping[str, Any]) -> bytes:
     kept = _without_nulls(row)
     text = json.dumps(kept, ensure_ascii=False, separators=(",", ":"), default=_plain)
     return text.encode("utf-8", "surrogateescape")
+
+
+def _parsed(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A row with the JSON that its cells hold as text read; what is none stays a text."""
+    return {name: _json_cell(name, value) for name, value in row.items()}
+
+
+def _json_cell(name: str, value: Any) -> Any:
+    if name not in _JSON_COLUMNS or not isinstance(value, str) or value[:1] not in ("{", "["):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
 
 
 def _without_nulls(value: Any) -> Any:

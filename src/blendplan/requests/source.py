@@ -1,9 +1,11 @@
 """Opening a request file: what kind it is, its lines in blocks, its checksum, how far we are."""
 
 import hashlib
+import json
 import os
+import re
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -33,6 +35,10 @@ _MAGIC = (
     (b"ARROW1", "arrow"),
     (b"\xff\xff\xff\xff", "arrow-stream"),
 )
+# By name, since any text may be one; what begins as JSON is none.
+_CSV_NAME = re.compile(r"\.[ct]sv(\.gz)?$", re.IGNORECASE)
+_ARRAY = re.compile(rb"\s*\[\s*\{")
+_ENTRIES_AT_ONCE = 4096
 _FOREIGN = (
     (b"PK\x03\x04", "a zip archive"),
     (b"\xfd7zXZ\x00", "an xz file"),
@@ -50,7 +56,9 @@ class Source:
 
     Attributes:
         path: as given by the caller.
-        kind: ``jsonl``, ``gzip`` or ``zstd`` (of JSONL), ``parquet``, ``arrow``, ``arrow-stream``.
+        kind: ``jsonl``, ``gzip`` or ``zstd`` (of JSONL), ``csv``, ``parquet``, ``arrow``,
+            ``arrow-stream``.
+        unit: what one request of this file is called in messages.
         total_bytes: size of the file, 0 for a pipe.
 
     Use as a context manager. Pipes can be read when they carry lines.
@@ -64,7 +72,10 @@ class Source:
         self._file = _open(self.path)
         try:
             self.total_bytes = os.fstat(self._file.fileno()).st_size
-            self.kind = _kind(self.path, self._file.peek(_HEAD_BYTES)[:_HEAD_BYTES])  # type: ignore[attr-defined]
+            head = self._file.peek(_HEAD_BYTES)[:_HEAD_BYTES]  # type: ignore[attr-defined]
+            self.kind = _kind(self.path, head)
+            is_array = self.kind == "jsonl" and _ARRAY.match(head.removeprefix(_UTF8_BOM))
+            self.unit = "row" if self.is_table else "entry" if is_array else "line"
         except BaseException:
             self._file.close()
             raise
@@ -87,27 +98,54 @@ class Source:
     @property
     def is_table(self) -> bool:
         """Whether the file holds columns, not lines."""
-        return self.kind in ("parquet", "arrow", "arrow-stream")
-
-    @property
-    def unit(self) -> str:
-        """What one request of this file is called in messages."""
-        return "row" if self.is_table else "line"
+        return self.kind in ("csv", "parquet", "arrow", "arrow-stream")
 
     def line_blocks(self) -> Iterator[bytes]:
         """The text in blocks of whole lines, decompressed; every line but the last has its end.
 
+        A JSON array of objects becomes a line for each.
+
         Raises:
             BlendplanError: damaged or truncated compression, binary content, an endless line.
         """
+        pieces = self._text_pieces()
+        first = next(pieces, b"").removeprefix(_UTF8_BOM)
+        self._refuse_binary(first[:_HEAD_BYTES])
+        if _ARRAY.match(first[:_HEAD_BYTES]):
+            yield from self._array_blocks(b"".join([first, *pieces]))
+        else:
+            yield from self._whole_lines(chain([first], pieces))
+
+    def _array_blocks(self, text: bytes) -> Iterator[bytes]:
+        """The entries of a JSON array, one line each."""
+        try:
+            entries = json.loads(text)
+        except json.JSONDecodeError as error:
+            if error.msg == "Extra data":  # lines after all, of which the first is a list
+                yield text
+                return
+            place = f"line {error.lineno}, column {error.colno}"
+            raise BlendplanError(
+                f"{self.name} begins as a JSON array but is none ({error.msg.lower()} at {place}); "
+                "write it again, or give one JSON object per line"
+            ) from None
+        except (ValueError, RecursionError) as error:  # not UTF-8, or nested too deeply
+            reason = str(error).split(";")[0][:120]
+            raise BlendplanError(
+                f"{self.name} begins as a JSON array but cannot be read ({reason}); "
+                "give one JSON object per line"
+            ) from None
+        for start in range(0, len(entries), _ENTRIES_AT_ONCE):
+            some = entries[start : start + _ENTRIES_AT_ONCE]
+            yield b"".join(
+                json.dumps(entry, ensure_ascii=True, separators=(",", ":")).encode() + b"\n"
+                for entry in some
+            )
+
+    def _whole_lines(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         pending: list[bytes] = []
         pending_bytes = 0
-        first = True
-        for piece in self._text_pieces():
-            if first:
-                piece = piece.removeprefix(_UTF8_BOM)
-                self._refuse_binary(piece[:_HEAD_BYTES])
-                first = False
+        for piece in pieces:
             end = piece.rfind(b"\n") + 1
             if end:
                 yield b"".join([*pending, piece[:end]])
@@ -221,6 +259,8 @@ def _kind(path: Path, head: bytes) -> str:
                 f"{path} is {what}; give JSONL (plain, .gz or .zst) in UTF-8, Parquet or Arrow"
             )
     kind = _kind_by_magic(head)
+    if _CSV_NAME.search(path.name) and kind in (None, "gzip") and head.lstrip()[:1] not in b"{[":
+        return "csv"
     meant = _TABLE_SUFFIXES.get(path.suffix.lower())
     if kind is None and meant is not None:
         raise BlendplanError(

@@ -2,18 +2,19 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
 from blendplan.errors import BlendplanError
 from blendplan.names import near
-from blendplan.printable import show
+from blendplan.printable import printable, show
+from blendplan.requests.prompt_column import PROMPT_FIELDS
 from blendplan.requests.source import Source
 
-PROMPT_COLUMNS = ("prompt_token_ids", "prompt", "messages", "body")
 _BATCH_BYTES = 32 << 20
 _BUFFER_BYTES = 1 << 20
 _LEAST_BYTES_A_TOKEN = 2  # what encodings save on a vocabulary of 2^16 and more
@@ -50,14 +51,21 @@ def reading(name: str) -> Iterator[None]:
         ) from error
 
 
-def open_table(source: Source) -> OpenTable:
-    """Open a Parquet or Arrow file and check its columns.
+def open_table(source: Source, prompt_column: str | None = None) -> OpenTable:
+    """Open a Parquet, Arrow or CSV file and check its columns.
+
+    Args:
+        source: the file.
+        prompt_column: the column that holds prompts, where it has none of the usual names.
 
     Raises:
         BlendplanError: damaged, without a prompt column, or a plan instead of requests.
     """
     with reading(source.name):
-        table = _open_parquet(source) if source.kind == "parquet" else _open_arrow(source)
+        if source.kind == "csv":
+            table = _open_csv(source, prompt_column)
+        else:
+            table = _open_parquet(source) if source.kind == "parquet" else _open_arrow(source)
         schema, names = table.schema, table.schema.names
     if b"blendplan" in (schema.metadata or {}):
         raise BlendplanError(f"{source.name} is a plan; give the request file it was made from")
@@ -67,14 +75,44 @@ def open_table(source: Source) -> OpenTable:
             f"{source.name} has {names.count(twice[0])} columns named {show(twice[0])}; rename or "
             "remove all but one"
         )
-    if not any(name in names for name in PROMPT_COLUMNS):
-        close = [column for name in names for column in near(name, PROMPT_COLUMNS, 1)]
+    stated = [name for name in names if name in PROMPT_FIELDS]
+    if prompt_column is not None and prompt_column not in stated:
+        return _with_prompt(table, source.name, prompt_column, stated)
+    if not stated:
+        close = [column for name in names for column in near(name, PROMPT_FIELDS, 1)]
         hint = f'; is "{close[0]}" meant?' if close else ""
         raise BlendplanError(
             f'{source.name} has no column "prompt_token_ids", "prompt" or "messages", only '
-            f"{', '.join(names)[:80] or 'none'}{hint}"
+            f"{_listed(names)}{hint or '; --prompt-column NAME says which holds the prompts'}"
         )
     return table
+
+
+def _with_prompt(table: OpenTable, name: str, column: str, stated: list[str]) -> OpenTable:
+    """The table with a column under the name that its type calls for."""
+    names = table.schema.names
+    if column not in names:
+        raise BlendplanError(
+            f"{name} has no column {show(column)}, only {_listed(names)}; give one of these"
+        )
+    if stated:
+        raise BlendplanError(
+            f"{name} has the columns {show(column)} and {show(stated[0])}; rename or remove one"
+        )
+    kind = table.schema.field(column).type
+    new = "prompt"
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        new = "prompt_token_ids" if pa.types.is_integer(kind.value_type) else "messages"
+    renamed = [new if own == column else own for own in names]
+    schema = pa.schema(
+        [field.with_name(own) for field, own in zip(table.schema, renamed, strict=True)]
+    )
+    batches = (batch.rename_columns(renamed) for batch in table.batches)
+    return replace(table, schema=schema, batches=batches)
+
+
+def _listed(names: list[str]) -> str:
+    return printable(", ".join(names))[:80] or "none"
 
 
 def _open_parquet(source: Source) -> OpenTable:
@@ -110,3 +148,19 @@ def _checked(name: str, batches: Any) -> Iterator[pa.RecordBatch]:
             batch.validate(full=True)
         if batch.num_rows:
             yield batch
+
+
+# Columns of CSV files that are texts even where all of their cells look like numbers.
+_CSV_TEXTS = ("custom_id", "id", "method", "url", "body", "prompt", "messages", "input")
+
+
+def _open_csv(source: Source, prompt_column: str | None) -> OpenTable:
+    delimiter = "\t" if ".tsv" in source.path.suffixes else ","
+    texts = {name: pa.large_string() for name in (*_CSV_TEXTS, prompt_column) if name}
+    table = pc.read_csv(
+        source.path,
+        parse_options=pc.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+        convert_options=pc.ConvertOptions(column_types=texts),
+    )
+    batches = table.to_batches(max_chunksize=1 << 14)
+    return OpenTable(table.schema, table.num_rows, 0, _checked(source.name, batches))

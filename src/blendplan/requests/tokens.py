@@ -1,6 +1,6 @@
 """`Tokens`: turns the text of checked records into token ids; `Estimate` is the built-in one."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -10,38 +10,58 @@ from numpy.typing import NDArray
 
 from blendplan.kernels.kernel import kernel
 from blendplan.offsets import offsets_of
+from blendplan.requests.media import Media
+from blendplan.requests.messages import content_text, part_kind
 from blendplan.requests.record import Record, compact_json, utf8
+
+TokenIds = NDArray[np.int32]
 
 
 class PreparedText(NamedTuple):
-    """A prompt as text, ready to be turned into token ids.
-
-    `exact` tells whether its token ids will be those that an engine would see.
-    """
+    """Text ready to be turned into token ids."""
 
     text: bytes
     add_special_tokens: bool
+
+
+class Prepared(NamedTuple):
+    """A prompt ready to be turned into token ids: the texts it is made of.
+
+    `exact` tells whether its token ids will be those that an engine would see. `join` makes one
+    prompt of the token ids of the texts; without it there is one text, and its ids are the prompt.
+    """
+
+    texts: tuple[PreparedText, ...]
     exact: bool
+    join: Callable[[Sequence[TokenIds]], TokenIds] | None = None
 
 
 class Tokens(Protocol):
     """Turns the text of checked records into token ids."""
 
-    def prepare(self, record: Record) -> PreparedText:
-        """The text of a record without token ids; raises `BadRecordError`."""
+    def prepare(self, record: Record) -> Prepared:
+        """The texts of a record without token ids; raises `BadRecordError`."""
 
-    def encode(self, texts: Sequence[PreparedText]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    def encode(self, texts: Sequence[PreparedText]) -> tuple[TokenIds, NDArray[np.int64]]:
         """Token ids of all texts, int32 [total], and the number of each, int64 [n]."""
 
 
 class Estimate:
     """The built-in estimate as `Tokens`."""
 
-    def prepare(self, record: Record) -> PreparedText:
-        """The prompt, or messages written out in a fixed form."""
-        return PreparedText(utf8(render(record), "the prompt"), False, exact=False)
+    def __init__(self, media: Media | None = None) -> None:
+        self._media = media or Media(None)
 
-    def encode(self, texts: Sequence[PreparedText]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    def prepare(self, record: Record) -> Prepared:
+        """The prompt, or messages written out in a fixed form."""
+        texts = record.texts or pieces(record)
+        prepared = tuple(PreparedText(utf8(text, "the prompt"), False) for text in texts)
+        media = self._media.of(record)
+        if len(texts) == 1 and not media:
+            return Prepared(prepared, exact=False)
+        return Prepared(prepared, exact=False, join=lambda ids: self._media.between(ids, media))
+
+    def encode(self, texts: Sequence[PreparedText]) -> tuple[TokenIds, NDArray[np.int64]]:
         """Four bytes a token."""
         return estimate_tokens(pa.array([text.text for text in texts], pa.large_binary()))
 
@@ -114,15 +134,29 @@ def render(record: Record) -> str:
     Raises:
         BadRecordError: tools or tool calls are nested too deeply.
     """
-    if record.messages is None:
-        return record.text or ""
+    return "".join(record.texts or pieces(record))
+
+
+def pieces(record: Record) -> tuple[str, ...]:
+    """The text of messages in a fixed form, cut where images, audio or videos are.
+
+    Raises:
+        BadRecordError: as `render`.
+    """
     tools = record.body.get("tools")
     parts = [] if tools is None else [_OPENING, "tools", _MIDDLE, compact_json(tools), _END]
-    for message in record.messages:
+    cut: list[str] = []
+    for message in record.messages or []:
         extras = {key: message[key] for key in _EXTRAS if message.get(key) is not None}
         tail = compact_json(extras) if extras else ""
-        parts += [_OPENING, message["role"], _MIDDLE, message["content"] or "", tail, _END]
-    return "".join([*parts, _CLOSING])
+        content = message.get("content")
+        parts += [_OPENING, message["role"], _MIDDLE]
+        for part in content if isinstance(content, list) else []:
+            if part_kind(part) in ("image", "audio", "video"):
+                cut.append("".join(parts))
+                parts = []
+        parts += [content_text(content), tail, _END]
+    return (*cut, "".join([*parts, _CLOSING]))
 
 
 def estimate_messages(messages: pa.ListArray) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
