@@ -14,15 +14,17 @@ import torch
 from sglang.srt.disaggregation.utils import DisaggregationMode
 from sglang.srt.managers import scheduler as sglang_scheduler
 from sglang.srt.managers.scheduler import Scheduler
-from sglang.srt.runtime_context import get_parallel
+from sglang.srt.runtime_context import get_model, get_parallel, get_serving
 
 from blendplan.engines.link import admission_of
 from blendplan.engines.planned import PlannedAdmission
+from blendplan.engines.prompt_check import check_tokenizer
 from blendplan.engines.sglang import options
 from blendplan.engines.sglang.rows import Rows
 from blendplan.engines.sglang.sequences import Sequences
 from blendplan.engines.sglang.turns import PlannedAdder, Turns
 from blendplan.engines.sglang.watch import StepWatch
+from blendplan.engines.tokenizer_files import tokenizer_folder
 from blendplan.errors import BlendplanError
 from blendplan.hardware.engine_limits import EngineLimits
 
@@ -66,6 +68,9 @@ class PlannedScheduler(Scheduler):  # type: ignore[misc]
         self._sequences: Sequences | None = None
         if get_parallel().tp_rank == 0:
             self._admission = admission_of(given, limits)
+            if not self.skip_tokenizer_init:
+                folder = tokenizer_folder(get_serving().tokenizer_path, get_model().revision)
+                check_tokenizer(self._admission.plan, folder, self._admission.remark)
             rows = Rows(self._admission, replayed=given.path.is_dir())
             self._sequences = Sequences(self._admission, rows)
         self._refused: Any = None
