@@ -10,6 +10,7 @@ import tomllib
 import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ from blendplan.engines.protocol import EngineRequest, Launch, Report
 from blendplan.engines.simulated import SimulatedEngine
 from blendplan.errors import BlendplanError
 from blendplan.hardware.engine_limits import EngineLimits
+from blendplan.planfile.plan import Plan
 from blendplan.replaying.run import replay
+from blendplan.requests.fingerprint import tokenizer_fingerprint
 from blendplan.simulator.cuda_graphs import GraphSizes
 from tests.engines.tiny import tiny_tokenizer
 from tests.replaying.replay_jobs import assert_each_once, lines_of, small_plan, write_requests_file
@@ -146,6 +149,20 @@ def test_bodies_go_to_sglang_s_own_server_and_come_back(
     assert len(logprobs["tokens"]) == len(logprobs["top_logprobs"]) == 5
     assert lines["odd"]["response"]["status_code"] == 200
     assert lines["hot"]["response"]["status_code"] == 400
+
+
+def test_a_plan_of_another_vocabulary_is_refused(
+    sglang: None, tiny_model: Path, tmp_path: Path
+) -> None:
+    model = tiny_tokenizer(tiny_model, tmp_path / "model")
+    made = small_plan(write_requests_file(tmp_path / "requests.jsonl", 5), policy="dfs")
+    found = tokenizer_fingerprint(model)
+    assert found is not None
+    other = {**asdict(found), "vocabulary_sha256": "0" * 64, "vocabulary_size": 77}
+    made = Plan(made.table, {**made.metadata, "tokenizer": other})
+    output = tmp_path / "results.jsonl"
+    with pytest.raises(BlendplanError, match=r"another tokenizer .* has 77 tokens, that of"):
+        replay(made, "sglang", output, model=str(model), engine_args=ARGUMENTS)
 
 
 def test_a_killed_replay_loses_and_repeats_nothing(

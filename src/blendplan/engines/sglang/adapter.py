@@ -5,21 +5,22 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from blendplan.engines.front import Front, StartFront
 from blendplan.engines.kind import EngineKind
+from blendplan.engines.link import PLAN
 from blendplan.engines.process import EngineProcess
+from blendplan.engines.prompt_check import check_tokenizer
 from blendplan.engines.protocol import Capacity, Launch, Session
 from blendplan.engines.sglang import options
 from blendplan.engines.sglang.arguments import server_arguments
 from blendplan.engines.sglang.versions import TESTED, check_scheduler
+from blendplan.engines.tokenizer_files import tokenizer_folder
 from blendplan.engines.words import not_importable
 from blendplan.errors import BlendplanError
 from blendplan.hardware.engine_limits import EngineLimits
-
-if TYPE_CHECKING:
-    from blendplan.planfile.plan import Plan
+from blendplan.planfile.plan import Plan
 
 
 @asynccontextmanager
@@ -46,6 +47,11 @@ async def sglang_front(launch: Launch, folder: Path | None) -> AsyncIterator[Fro
     check_scheduler(__version__, Scheduler)
     load_plugins()
     server_args = server_arguments(launch, planned=folder is not None)
+    if folder is not None and not server_args.skip_tokenizer_init:
+        # The scheduler looks too, and can remark; here it is before a model is loaded.
+        tokenizer = server_args.tokenizer_path or server_args.model_path
+        where = tokenizer_folder(tokenizer, server_args.revision)
+        check_tokenizer(Plan.read(folder / PLAN), where, lambda _: None)
 
     class PlannedEngine(Engine):  # type: ignore[misc]
         init_tokenizer_manager_func = staticmethod(naming_tokenizer_manager)
@@ -111,7 +117,7 @@ def _front(launch: Launch, folder: Path | None) -> StartFront:
     return partial(sglang_front, launch, folder)
 
 
-def _start(plan: "Plan | None", launch: Launch, session: Session) -> EngineProcess:
+def _start(plan: Plan | None, launch: Launch, session: Session) -> EngineProcess:
     if launch.pdmux and launch.log_steps:
         raise BlendplanError(
             "with spatial sharing prefill and decode have no steps in common; drop --step-log"
