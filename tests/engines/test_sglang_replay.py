@@ -10,7 +10,6 @@ import tomllib
 import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +157,7 @@ def test_a_plan_of_another_vocabulary_is_refused(
     made = small_plan(write_requests_file(tmp_path / "requests.jsonl", 5), policy="dfs")
     found = tokenizer_fingerprint(model)
     assert found is not None
-    other = {**asdict(found), "vocabulary_sha256": "0" * 64, "vocabulary_size": 77}
+    other = found.as_metadata() | {"vocabulary_sha256": "0" * 64, "vocabulary_size": 77}
     made = Plan(made.table, {**made.metadata, "tokenizer": other})
     output = tmp_path / "results.jsonl"
     with pytest.raises(BlendplanError, match=r"another tokenizer .* has 77 tokens, that of"):
