@@ -100,6 +100,7 @@ def test_the_environment_names_the_plan() -> None:
 
 def test_another_scheduler_is_refused() -> None:
     class Scheduler:
+        get_output_streamer_class = None
         get_next_batch_to_run = get_prefill_adder_class = process_batch_result = None
         _get_new_batch_prefill_raw = _add_request_to_queue = send_abort_output = None
 

@@ -7,13 +7,14 @@ scheduling and computing stay SGLang's. Written for SGLang 0.5.23 (managers/sche
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 from sglang.srt.disaggregation.utils import DisaggregationMode
 from sglang.srt.managers import scheduler as sglang_scheduler
 from sglang.srt.managers.scheduler import Scheduler
+from sglang.srt.managers.scheduler_components.output_streamer import SchedulerOutputStreamer
 from sglang.srt.runtime_context import get_model, get_parallel, get_serving
 
 from blendplan.engines.link import admission_of
@@ -77,6 +78,8 @@ class PlannedScheduler(Scheduler):  # type: ignore[misc]
         self._adder: PlannedAdder | None = None
         self._limit = self._most_tokens
         self._prefilling: deque[list[Any]] = deque()
+        self._in_step = False
+        self.output_streamer.before_output = self._report
         self._watch = StepWatch(self) if given.log_steps and self._admission else None
 
     @property
@@ -88,20 +91,32 @@ class PlannedScheduler(Scheduler):  # type: ignore[misc]
         """What makes the adder of a step."""
         return self._new_adder
 
+    def get_output_streamer_class(self) -> Any:
+        """What sends outputs."""
+        return ReportingStreamer
+
     def process_batch_result(self, batch: Any, result: Any) -> None:
         """As SGLang's; the policy is told who has ended."""
+        self._in_step = True
         super().process_batch_result(batch, result)
         mode = batch.forward_mode
         if self._prefilling and (mode.is_extend() or mode.is_split_prefill()):
             self._prefilling.popleft()
-        if self._admission is not None and self._sequences is not None:
-            for request in batch.reqs:
-                if request.finished():
-                    self._sequences.left(request)
+        self._report(batch.reqs)
+
+    def _report(self, requests: Iterable[Any]) -> None:
+        """Report a step, and who has ended with it, before an answer overtakes that."""
+        if self._admission is None or self._sequences is None:
+            return
+        for request in requests:
+            if request.finished():
+                self._sequences.left(request)
+        if self._in_step:
+            self._in_step = False
             self._admission.did_step(1)
             if self._watch is not None:
                 self._admission.worked(self._watch.ended())
-            self._admission.flush()
+        self._admission.flush()
 
     def get_next_batch_to_run(self, *args: Any, **kwargs: Any) -> Any:
         """As SGLang's."""
@@ -112,10 +127,10 @@ class PlannedScheduler(Scheduler):  # type: ignore[misc]
 
     def send_abort_output(self, abort_req: Any, req: Any) -> None:
         """As SGLang's: a request ends without an answer."""
-        super().send_abort_output(abort_req, req)
         if self._admission is not None and self._sequences is not None:
             self._sequences.left(req)
             self._admission.flush()
+        super().send_abort_output(abort_req, req)
 
     def _add_request_to_queue(self, req: Any, is_retracted: bool = False) -> None:
         if self._sequences is not None:
@@ -220,6 +235,21 @@ class PlannedScheduler(Scheduler):  # type: ignore[misc]
             raise BlendplanError(
                 "SGLang schedules diffusion models in another way, which cannot follow a plan"
             )
+
+
+class ReportingStreamer(SchedulerOutputStreamer):  # type: ignore[misc]
+    """SGLang's own, with a call before outputs leave.
+
+    Attributes:
+        before_output: called with the requests.
+    """
+
+    before_output: Callable[[Iterable[Any]], None] = staticmethod(lambda requests: None)
+
+    def stream_output(self, reqs: Any, *args: Any, **kwargs: Any) -> None:
+        """As SGLang's."""
+        self.before_output(reqs)
+        super().stream_output(reqs, *args, **kwargs)
 
 
 def run_planned_scheduler_process(*args: Any, **kwargs: Any) -> None:

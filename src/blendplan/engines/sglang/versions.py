@@ -8,6 +8,7 @@ _METHODS = (
     "_get_new_batch_prefill_raw",
     "_add_request_to_queue",
     "get_next_batch_to_run",
+    "get_output_streamer_class",
     "get_prefill_adder_class",
     "process_batch_result",
     "send_abort_output",
