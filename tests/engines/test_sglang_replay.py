@@ -279,7 +279,7 @@ def _as_installed(folder: Path) -> Path:
     return site
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore")
 def test_what_a_plan_asks_of_sglang(sglang: None, tiny_model: Path) -> None:
     from blendplan.engines.sglang.arguments import own_arguments, server_arguments
 
@@ -318,7 +318,7 @@ def test_spatial_sharing(sglang: None, tiny_model: Path) -> None:
             server_arguments(launch, planned=True)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
