@@ -66,7 +66,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
-        monkeypatch.setattr(planned.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr("blendplan.engines.planned.time.monotonic", lambda: self.now)
 
 
 def session(made: Plan, **options: Any) -> Session:
@@ -77,7 +77,8 @@ def session(made: Plan, **options: Any) -> Session:
 @pytest.mark.parametrize("policy", POLICIES.names())
 def test_what_is_all_there_goes_in_the_policy_s_order(policy: str) -> None:
     made = plan_of(policy)
-    expected, live = [], made.live_policy()
+    expected: list[int] = []
+    live = made.live_policy()
     there = Scheduler(PlannedAdmission(made, made.limits, wait_s=0.0))
     for row in np.random.default_rng(1).permutation(ROWS).tolist():
         there.admission.arrived(row)
@@ -115,7 +116,7 @@ def test_what_never_comes_holds_nobody_up(
     scheduler = Scheduler(PlannedAdmission(made, made.limits, wait_s=0.0))
     rng = np.random.default_rng(seed)
     coming = [row for row in rng.permutation(ROWS).tolist() if row not in never]
-    named = []
+    named: list[int] = []
     while coming:
         for _ in range(int(rng.integers(1, 5))):
             if coming:

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -53,8 +52,8 @@ def test_what_an_engine_can_do_is_not() -> None:
         ("vllm", "log_steps"),
         ("sim", "log_steps"),
     ):
-        given: dict[str, Any] = {"pdmux": False, "log_steps": False, option: True}
-        check_options(engine, ENGINES.get(engine), arguments={}, **given)
+        given = {"pdmux": False, "log_steps": False, option: True}
+        check_options(engine, ENGINES.get(engine), arguments={}, flags=(), **given)
 
 
 def test_looking_at_the_engines_imports_nothing_heavy() -> None:

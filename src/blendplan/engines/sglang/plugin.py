@@ -6,9 +6,10 @@ SGLang calls `follow_the_plan` in each of its processes (entry point group ``sgl
 Without the variable nothing is changed.
 """
 
-from blendplan.engines.sglang import options
-from blendplan.errors import BlendplanError
+import os
 
+# As in `blendplan.engines.sglang.options`, which is only imported where there is a plan.
+_PLAN = "BLENDPLAN_PLAN"
 _SCHEDULER = "sglang.srt.managers.scheduler.Scheduler"
 
 
@@ -18,16 +19,23 @@ def follow_the_plan() -> None:
     Raises:
         SystemExit: the plan cannot be followed; SGLang would go on after other exceptions.
     """
+    if not os.environ.get(_PLAN):
+        return
+    from sglang.srt.managers.scheduler import Scheduler
+    from sglang.srt.plugins.hook_registry import HookRegistry, HookType
+    from sglang.version import __version__
+
+    from blendplan.engines.sglang import options
+    from blendplan.engines.sglang.versions import check_scheduler
+    from blendplan.errors import BlendplanError
+
     try:
         given = options.options()
-        if given is None:
-            return
-        if not given.path.exists():
-            raise BlendplanError(f"{options.PLAN} names {given.path}, which does not exist")
+        if given is not None and not given.path.exists():
+            raise BlendplanError(f"{_PLAN} names {given.path}, which does not exist")
+        check_scheduler(__version__, Scheduler)
     except BlendplanError as error:
         raise SystemExit(f"blendplan: {error}") from None
-    from sglang.srt.plugins.hook_registry import HookRegistry, HookType
-
     options.leave_memory_to_the_plan()
     from blendplan.engines.sglang.scheduler import PlannedScheduler
 
