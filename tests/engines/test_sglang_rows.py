@@ -9,6 +9,7 @@ import pytest
 
 from blendplan.engines.planned import PlannedAdmission
 from blendplan.engines.sglang import options
+from blendplan.engines.sglang.plugin import follow_the_plan
 from blendplan.engines.sglang.rows import Rows
 from blendplan.engines.sglang.versions import check_scheduler
 from blendplan.errors import BlendplanError
@@ -107,3 +108,13 @@ def test_another_scheduler_is_refused() -> None:
     check_scheduler("0.5.99", Scheduler)
     with pytest.raises(BlendplanError, match=r"SGLang 9 has another .* \(no _get_new_batch"):
         check_scheduler("9", type("Scheduler", (), {}))
+
+
+def test_the_plug_in_does_nothing_without_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(options.PLAN, raising=False)
+    follow_the_plan()
+    for value, name in (("nowhere.arrow", options.PLAN), ("-1", options.WAIT)):
+        monkeypatch.setenv(options.PLAN, "nowhere.arrow")
+        monkeypatch.setenv(name, value)
+        with pytest.raises(SystemExit, match=f"blendplan: {name} "):
+            follow_the_plan()

@@ -21,10 +21,6 @@ def follow_the_plan() -> None:
     """
     if not os.environ.get(_PLAN):
         return
-    from sglang.srt.managers.scheduler import Scheduler
-    from sglang.srt.plugins.hook_registry import HookRegistry, HookType
-    from sglang.version import __version__
-
     from blendplan.engines.sglang import options
     from blendplan.engines.sglang.versions import check_scheduler
     from blendplan.errors import BlendplanError
@@ -33,6 +29,10 @@ def follow_the_plan() -> None:
         given = options.options()
         if given is not None and not given.path.exists():
             raise BlendplanError(f"{_PLAN} names {given.path}, which does not exist")
+        from sglang.srt.managers.scheduler import Scheduler
+        from sglang.srt.plugins.hook_registry import HookRegistry, HookType
+        from sglang.version import __version__
+
         check_scheduler(__version__, Scheduler)
     except BlendplanError as error:
         raise SystemExit(f"blendplan: {error}") from None
