@@ -6,7 +6,6 @@ asynchronous scheduling stay vLLM's. Written for vLLM 0.32 (vllm/v1/core/sched/s
 async_scheduler.py).
 """
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from blendplan.engines.link import admission_of
 from blendplan.engines.options import SchedulerOptions
 from blendplan.engines.prompt_check import check_tokenizer
 from blendplan.engines.protocol import Ended
+from blendplan.engines.tokenizer_files import tokenizer_folder
 from blendplan.engines.vllm.queue import PlannedQueue
 from blendplan.engines.vllm.rows import Rows
 from blendplan.engines.vllm.watch import StepWatch
@@ -49,11 +49,10 @@ class PlannedScheduler(AsyncScheduler):  # type: ignore[misc]
             block_size=self._tokens_per_block,
         )
         self._admission = admission_of(options, limits)
-        check_tokenizer(
-            self._admission.plan,
-            _tokenizer_folder(self.vllm_config.model_config),
-            self._admission.remark,
-        )
+        model = self.vllm_config.model_config
+        if not model.skip_tokenizer_init:
+            folder = tokenizer_folder(model.tokenizer, model.tokenizer_revision)
+            check_tokenizer(self._admission.plan, folder, self._admission.remark)
         self._rows = Rows(self._admission, replayed=options.path.is_dir())
         self._watch = StepWatch(self) if options.log_steps else None
         self._generated = np.zeros(len(self._admission.plan), dtype=np.int32)
@@ -135,22 +134,3 @@ class PlannedScheduler(AsyncScheduler):  # type: ignore[misc]
             if row < len(generated):
                 generated[row] = request.num_output_tokens
         return generated
-
-
-def _tokenizer_folder(model: Any) -> Path | None:
-    """Where the tokenizer of a model stands on this machine; None where it has none here."""
-    if model.skip_tokenizer_init:
-        return None
-    if Path(model.tokenizer).is_dir():
-        return Path(model.tokenizer)
-    from transformers.utils.hub import cached_file
-
-    found = cached_file(
-        model.tokenizer,
-        "tokenizer.json",
-        revision=model.tokenizer_revision,
-        local_files_only=True,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
-    return None if found is None else Path(found).parent
