@@ -18,8 +18,8 @@ class Kind:
     """A request whose answer by vLLM's servers is compared with the replay's.
 
     ``status`` is what vLLM 0.32 answers with. ``text`` says whether two runs give the same text
-    ("any" where it is sampled without a seed). ``better`` says why a replay rightly answers where
-    the servers refuse.
+    ("any" where it is sampled without a seed). ``here`` is the status of a replay where it differs
+    on purpose; the reason stands beside the kind.
     """
 
     name: str
@@ -28,7 +28,7 @@ class Kind:
     method: str = "POST"
     status: int = 200
     text: Text = "same"
-    better: str = ""
+    here: int | None = None
 
     @property
     def line(self) -> dict[str, Any]:
@@ -41,7 +41,9 @@ class Kind:
         }
 
 
-def chat(name: str, status: int = 200, *, text: Text = "same", **fields: Any) -> Kind:
+def chat(
+    name: str, status: int = 200, *, text: Text = "same", here: int | None = None, **fields: Any
+) -> Kind:
     """A chat completion of a short question; ``fields`` replace or add fields of the body."""
     body = {
         "model": MODEL,
@@ -49,10 +51,12 @@ def chat(name: str, status: int = 200, *, text: Text = "same", **fields: Any) ->
         "temperature": 0,
         "max_tokens": 12,
     }
-    return Kind(name, _with(body, fields), CHAT, status=status, text=text)
+    return Kind(name, _with(body, fields), CHAT, status=status, text=text, here=here)
 
 
-def completion(name: str, status: int = 200, *, text: Text = "same", **fields: Any) -> Kind:
+def completion(
+    name: str, status: int = 200, *, text: Text = "same", here: int | None = None, **fields: Any
+) -> Kind:
     """A completion of a short text; ``fields`` replace or add fields of the body."""
     body = {
         "model": MODEL,
@@ -60,7 +64,7 @@ def completion(name: str, status: int = 200, *, text: Text = "same", **fields: A
         "temperature": 0,
         "max_tokens": 12,
     }
-    return Kind(name, _with(body, fields), COMPLETIONS, status=status, text=text)
+    return Kind(name, _with(body, fields), COMPLETIONS, status=status, text=text, here=here)
 
 
 def said(role: str, content: Any = ABSENT, **fields: Any) -> dict[str, Any]:

@@ -20,10 +20,13 @@ COMMON = {
     "num_gpu_blocks_override": 1024,
     "enforce_eager": True,
     "seed": 0,
+    "dtype": "float32",
+    "distributed_executor_backend": "uni",
 }
 PLAIN_FLAGS = COMMON | {"enable_auto_tool_choice": True, "tool_call_parser": "hermes"}
 PARTS_FLAGS = COMMON | {
     "reasoning_parser": "deepseek_r1",
+    "trust_request_chat_template": True,
     "enable_lora": True,
     "lora_modules": f"{ADAPTER}={{model}}/adapter",
 }

@@ -12,11 +12,11 @@ ADAPTER = "small-adapter"  # the name under which the server knows the LoRA adap
 _ASK = {"model": MODEL, "messages": [said("user", "Hello")], "temperature": 0, "max_tokens": 4}
 _FULL = "https://api.openai.com/v1/chat/completions"
 _AZURE = "https://mine.openai.azure.com/openai/deployments/small/chat/completions"
-_FULL_IS_CHAT = "the address of another server names the same endpoint"
 
 URL_KINDS: list[Kind] = [
-    Kind("url-full", _ASK, _FULL, status=400, better=_FULL_IS_CHAT),
-    Kind("url-azure", _ASK, _AZURE, status=400, better=_FULL_IS_CHAT),
+    Kind("url-full", _ASK, _FULL),
+    # The address of another service names the same endpoint.
+    Kind("url-azure", _ASK, _AZURE, status=404, here=200),
     Kind("url-unknown", _ASK, "/v1/poems", status=404),
     Kind("url-without-version", _ASK, "/chat/completions", status=404),
     Kind("url-responses", {"model": MODEL, "input": "Hello"}, "/v1/responses"),
@@ -51,22 +51,23 @@ PARTS_KINDS: list[Kind] = [
     parts("assistant-null", messages=[said("user", "A"), said("assistant", None), said("user", "B")]),
     parts("history", messages=history()),
     parts("history-result-parts", messages=history(result=words("Rain", "all day"))),
-    parts("history-arguments-an-object", messages=history(arguments={"city": "Oslo"})),
+    parts("history-arguments-an-object", 400, messages=history(arguments={"city": "Oslo"})),
     parts("history-empty-arguments", messages=history(arguments="")),
-    parts("history-with-tools", messages=history(), tools=[WEATHER]),
+    parts("history-with-tools", messages=history(), tools=[WEATHER], tool_choice="none"),
     parts("history-two-calls", messages=[
         said("user", "Both?"), said("assistant", "", tool_calls=[called(), called("count_birds")])
     ]),
     parts("tools-default", 400, tools=[WEATHER]),
     parts("tools-none", tools=[WEATHER, BIRDS], tool_choice="none"),
-    parts("tools-required", tools=[BIRDS], tool_choice="required", max_tokens=80),
-    parts("thought-ends", max_tokens=5, logit_bias={str(THINK_END): 100}),
+    parts("tools-required", 400, tools=[BIRDS], tool_choice="required"),
+    parts("thought-ends", logit_bias={str(THINK_END): 60}, repetition_penalty=50.0),
     parts("thought-hidden", include_reasoning=False),
     parts("thinking-off", chat_template_kwargs={"enable_thinking": False}),
     parts("thinking-off-schema", max_tokens=60, chat_template_kwargs={"enable_thinking": False},
           response_format={"type": "json_schema", "json_schema": {"name": "p", "schema": PERSON}}),
     parts("prefill", messages=[said("user", "Begin"), said("assistant", "The boats")],
           add_generation_prompt=False, continue_final_message=True),
+    parts("own-template", chat_template="{% for m in messages %}{{ m.content }}{% endfor %}"),
     parts("adapter", model=ADAPTER),
     parts("adapter-unknown", 404, model="other-adapter"),
     parts("base-beside-adapter"),

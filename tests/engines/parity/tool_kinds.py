@@ -17,10 +17,11 @@ def _tool(name: str, argument: str, *values: str, **fields: Any) -> dict[str, An
 
 
 WEATHER = _tool("get_weather", "city", "Oslo", "Bergen", description="The weather in a city")
+_STRICT = _tool("get_weather", "city", "Oslo", "Bergen", strict=True)
 BIRDS = _tool("count_birds", "place", "shore", "field", description="Counts birds")
 _BARE = _tool("get_tide", "time", "noon", "night")
 _NO_PARAMETERS = {"type": "function", "function": {"name": "ring_bell"}}
-_NAMED = {"type": "function", "function": {"name": "count_birds"}}
+_NAMED = {"type": "function", "function": {"name": "get_weather"}}
 _UNKNOWN = {"type": "function", "function": {"name": "count_fish"}}
 _CALL_TEXT = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Oslo"}}\n</tool_call>'
 
@@ -48,9 +49,9 @@ DEFINITIONS: list[Kind] = [
     chat("tools-default", tools=[WEATHER]),
     chat("tools-auto", tools=[WEATHER, BIRDS], tool_choice="auto"),
     chat("tools-none", tools=[WEATHER], tool_choice="none"),
-    chat("tools-required", tools=[WEATHER], tool_choice="required", max_tokens=80),
-    chat("tools-required-of-two", tools=[WEATHER, BIRDS], tool_choice="required", max_tokens=80),
-    chat("tools-named", tools=[WEATHER, BIRDS], tool_choice=_NAMED, max_tokens=40),
+    chat("tools-required", tools=[_STRICT], tool_choice="required", max_tokens=80),
+    chat("tools-required-of-two", tools=[_STRICT, BIRDS], tool_choice="required", max_tokens=80),
+    chat("tools-named", tools=[_STRICT, BIRDS], tool_choice=_NAMED, max_tokens=40),
     chat("tools-choice-null", tools=[WEATHER], tool_choice=None),
     chat(
         "tools-auto-called",
@@ -69,12 +70,16 @@ DEFINITIONS: list[Kind] = [
     chat("tools-without-parameters", tools=[_NO_PARAMETERS]),
     chat("tools-with-a-null-description", tools=[_tool("a", "b", "c", description=None)]),
     chat("tools-with-more-fields", tools=[WEATHER | {"cache": True}]),
-    chat(
-        "tools-strict", tools=[_tool("get_weather", "city", "Oslo", strict=True)], max_tokens=40
-    ),
+    chat("tools-strict", tools=[_STRICT]),
     chat("tools-one-at-a-time", tools=[WEATHER, BIRDS], parallel_tool_calls=False),
     chat(
-        "tools-required-two-answers", tools=[BIRDS], tool_choice="required", max_tokens=60, n=2
+        "tools-required-two-answers",
+        tools=[_STRICT],
+        tool_choice="required",
+        max_tokens=60,
+        n=2,
+        temperature=0.5,
+        seed=9,
     ),
     chat("tools-null", tools=None),
     chat("tools-empty", 400, tools=[]),
@@ -92,9 +97,9 @@ HISTORIES: list[Kind] = [
     chat("tools-history-result-last", messages=history()[:3], tools=[WEATHER]),
     chat("tools-history-result-parts", messages=history(result=words("Rain", "all day"))),
     chat("tools-history-empty-arguments", messages=history(arguments="")),
-    chat("tools-history-arguments-null", messages=history(arguments=None)),
-    chat("tools-history-arguments-an-object", messages=history(arguments={"city": "Oslo"})),
-    chat("tools-history-arguments-broken", 400, messages=history(arguments='{"city": ')),
+    chat("tools-history-arguments-null", 400, messages=history(arguments=None)),
+    chat("tools-history-arguments-an-object", 400, messages=history(arguments={"city": "Oslo"})),
+    chat("tools-history-arguments-broken", messages=history(arguments='{"city": ')),
     chat(
         "tools-history-two-calls",
         messages=[
