@@ -36,7 +36,9 @@ MESSAGES: list[Kind] = [
     ),
     chat("chat-strings-as-parts", 400, messages=[said("user", ["Describe", "the harbour."])]),
     chat(
-        "chat-part-without-type", 400, messages=[said("user", [{"text": "Describe the harbour, please."}])]
+        "chat-part-without-type",
+        400,
+        messages=[said("user", [{"text": "Describe the harbour, please."}])],
     ),
     chat(
         "chat-part-of-unknown-type",
@@ -45,7 +47,11 @@ MESSAGES: list[Kind] = [
     ),
     chat(
         "chat-assistant-parts",
-        messages=[said("user", "Begin."), said("assistant", words("One", "two")), said("user", "Go")],
+        messages=[
+            said("user", "Begin."),
+            said("assistant", words("One", "two")),
+            said("user", "Go"),
+        ],
     ),
     chat("chat-developer", messages=[said("developer", "Be brief."), said("user", "Why?")]),
     chat("chat-unknown-role", messages=[said("narrator", "It was night.")]),
@@ -60,25 +66,34 @@ MESSAGES: list[Kind] = [
         messages=[said("user", "Hello"), said("assistant"), said("user", "Are you there?")],
     ),
     chat("chat-user-null", 400, messages=[said("user", None)]),
-    chat("chat-reasoning-in-history", messages=[
-        said("user", "Two and two?"),
-        said("assistant", "Four.", reasoning_content="Add them."),
-        said("user", "And three?"),
-    ]),
+    chat(
+        "chat-reasoning-in-history",
+        messages=[
+            said("user", "Two and two?"),
+            said("assistant", "Four.", reasoning_content="Add them."),
+            said("user", "And three?"),
+        ],
+    ),
     chat("chat-no-messages", 400, messages=[]),
     chat("chat-messages-missing", 400, messages=ABSENT),
     chat("chat-messages-a-text", 400, messages="Which words?"),
     chat("chat-message-without-role", 400, messages=[{"content": "Who speaks?"}]),
     chat("chat-content-a-number", 400, messages=[said("user", 7)]),
     chat("chat-unicode", messages=[said("user", "Blåbær, 鲸鱼 и «киты» 🐳‍🌊 — ﷽ e\u0301 \u0000")]),
-    chat("chat-image-for-a-text-model", 400, messages=[
-        said("user", [*words("What is this?"), {"type": "image_url", "image_url": {"url": _PNG}}])
-    ]),
+    chat(
+        "chat-image-for-a-text-model",
+        400,
+        messages=[
+            said(
+                "user", [*words("What is this?"), {"type": "image_url", "image_url": {"url": _PNG}}]
+            )
+        ],
+    ),
     chat("chat-prompt-over-context", 400, messages=[said("user", "harbour boats " * CONTEXT)]),
     chat("chat-prompt-near-context", messages=[said("user", "w" * (CONTEXT - 60))], max_tokens=8),
     chat("chat-twin-a", messages=[said("user", "The same question twice.")], max_tokens=20),
     chat("chat-twin-b", messages=[said("user", "The same question twice.")], max_tokens=20),
-]  # fmt: skip
+]
 
 _POEM = [said("user", "Begin a poem"), said("assistant", "The boats are")]
 
@@ -109,7 +124,9 @@ TEMPLATES: list[Kind] = [
     chat("chat-template-variable", chat_template_kwargs={"style": "dry"}),
     chat("chat-template-variable-unknown", chat_template_kwargs={"colour": "red"}),
     chat("chat-template-variables-a-list", 400, chat_template_kwargs=["dry"]),
-    chat("chat-own-template", 400, chat_template="{% for m in messages %}{{ m.content }}{% endfor %}"),
+    chat(
+        "chat-own-template", 400, chat_template="{% for m in messages %}{{ m.content }}{% endfor %}"
+    ),
     chat("chat-effort-low", reasoning_effort="low"),
     chat("chat-effort-none", reasoning_effort="none"),
     chat("chat-effort-unknown", 400, reasoning_effort="heroic"),
@@ -171,10 +188,12 @@ SAMPLING: list[Kind] = [
     chat("chat-stop-a-number", 400, stop=4),
     chat("chat-spaces-between", spaces_between_special_tokens=False),
     chat("chat-beam-search", n=2, use_beam_search=True),
-    chat("chat-repetition-detected", max_tokens=60, repetition_detection={
-        "max_pattern_size": 4, "min_pattern_size": 1, "min_count": 3
-    }),
-]  # fmt: skip
+    chat(
+        "chat-repetition-detected",
+        max_tokens=60,
+        repetition_detection={"max_pattern_size": 4, "min_pattern_size": 1, "min_count": 3},
+    ),
+]
 
 LENGTHS: list[Kind] = [
     chat("chat-max-missing", max_tokens=ABSENT, stop_token_ids=_MANY_TOKENS),
@@ -200,14 +219,16 @@ LOG_PROBABILITIES: list[Kind] = [
     chat("chat-logprobs-top-only", 400, top_logprobs=2),
     chat("chat-logprobs-top-too-many", 400, logprobs=True, top_logprobs=90),
     chat("chat-logprobs-top-a-text", 400, logprobs=True, top_logprobs="2"),
-    chat("chat-logprobs-as-token-ids", max_tokens=3, logprobs=True, return_tokens_as_token_ids=True),
+    chat(
+        "chat-logprobs-as-token-ids", max_tokens=3, logprobs=True, return_tokens_as_token_ids=True
+    ),
     chat("chat-logprobs-of-tokens", max_tokens=3, logprobs=True, logprob_token_ids=[300, 301]),
     chat("chat-prompt-logprobs", max_tokens=2, prompt_logprobs=1),
     chat("chat-prompt-logprobs-zero", max_tokens=2, prompt_logprobs=0),
     chat("chat-prompt-logprobs-negative", 400, prompt_logprobs=-3),
     chat("chat-token-ids-returned", max_tokens=3, return_token_ids=True),
     chat("chat-prompt-text-returned", max_tokens=3, return_prompt_text=True),
-]  # fmt: skip
+]
 
 
 def _schema(schema: object = ABSENT, **fields: object) -> dict[str, object]:
@@ -236,7 +257,7 @@ FORMATS: list[Kind] = [
     chat("chat-structured-unknown", 400, structured_outputs={"rhyme": True}),
     chat("chat-guided-choice", guided_choice=["harbour", "library"]),
     chat("chat-guided-json", guided_json=PERSON),
-]  # fmt: skip
+]
 
 OTHER_FIELDS: list[Kind] = [
     chat("chat-label", label="spam"),

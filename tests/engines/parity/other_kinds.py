@@ -3,7 +3,7 @@
 from typing import Any
 
 from tests.engines.parity.chat_kinds import PERSON
-from tests.engines.parity.kind import ABSENT, CHAT, CONTEXT, MODEL, Kind, chat, said, words
+from tests.engines.parity.kind import ABSENT, CHAT, CONTEXT, MODEL, Kind, Text, chat, said, words
 from tests.engines.parity.models import END, THINK_END, TURN_END
 from tests.engines.parity.tool_kinds import BIRDS, WEATHER, called, history
 
@@ -48,38 +48,51 @@ PARTS_KINDS: list[Kind] = [
         "mixed-contents", messages=[said("system", "Short."), said("user", words("Why", "now?"))]
     ),
     parts("developer", messages=[said("developer", "Be brief."), said("user", "Why?")]),
-    parts("assistant-null", messages=[said("user", "A"), said("assistant", None), said("user", "B")]),
+    parts(
+        "assistant-null", messages=[said("user", "A"), said("assistant", None), said("user", "B")]
+    ),
     parts("history", messages=history()),
     parts("history-result-parts", messages=history(result=words("Rain", "all day"))),
     parts("history-arguments-an-object", 400, messages=history(arguments={"city": "Oslo"})),
     parts("history-empty-arguments", messages=history(arguments="")),
     parts("history-with-tools", messages=history(), tools=[WEATHER], tool_choice="none"),
-    parts("history-two-calls", messages=[
-        said("user", "Both?"), said("assistant", "", tool_calls=[called(), called("count_birds")])
-    ]),
+    parts(
+        "history-two-calls",
+        messages=[
+            said("user", "Both?"),
+            said("assistant", "", tool_calls=[called(), called("count_birds")]),
+        ],
+    ),
     parts("tools-default", 400, tools=[WEATHER]),
     parts("tools-none", tools=[WEATHER, BIRDS], tool_choice="none"),
     parts("tools-required", 400, tools=[BIRDS], tool_choice="required"),
     parts("thought-ends", logit_bias={str(THINK_END): 60}, repetition_penalty=50.0),
     parts("thought-hidden", include_reasoning=False),
     parts("thinking-off", chat_template_kwargs={"enable_thinking": False}),
-    parts("thinking-off-schema", max_tokens=60, chat_template_kwargs={"enable_thinking": False},
-          response_format={"type": "json_schema", "json_schema": {"name": "p", "schema": PERSON}}),
-    parts("prefill", messages=[said("user", "Begin"), said("assistant", "The boats")],
-          add_generation_prompt=False, continue_final_message=True),
+    parts(
+        "thinking-off-schema",
+        max_tokens=60,
+        chat_template_kwargs={"enable_thinking": False},
+        response_format={"type": "json_schema", "json_schema": {"name": "p", "schema": PERSON}},
+    ),
+    parts(
+        "prefill",
+        messages=[said("user", "Begin"), said("assistant", "The boats")],
+        add_generation_prompt=False,
+        continue_final_message=True,
+    ),
     parts("own-template", chat_template="{% for m in messages %}{{ m.content }}{% endfor %}"),
     parts("adapter", model=ADAPTER),
     parts("adapter-unknown", 404, model="other-adapter"),
     parts("base-beside-adapter"),
     parts("over-context", 400, messages=[said("user", "boats " * 2 * CONTEXT)]),
-]  # fmt: skip
+]
 
 _EMBED, _SCORE, _RERANK = "/v1/embeddings", "/score", "/rerank"
 
 
-def _pooled(name: str, url: str, status: int = 200, **fields: Any) -> Kind:
-    body = {field: value for field, value in fields.items() if value is not ABSENT}
-    return Kind(f"pooled-{name}", {"model": MODEL} | body, url, status=status)
+def _pooled(name: str, url: str, status: int = 200, *, text: Text = "same", **fields: Any) -> Kind:
+    return Kind(f"pooled-{name}", {"model": MODEL} | fields, url, status=status, text=text)
 
 
 # The same weights used for pooling: embeddings, scores and ranks.
@@ -88,7 +101,8 @@ POOLED_KINDS: list[Kind] = [
     _pooled("list-of-one", _EMBED, input=["The harbour was quiet"]),
     _pooled("list-of-two", _EMBED, input=["The harbour", "A library"]),
     _pooled("tokens", _EMBED, input=[1, 300, 301, 302]),
-    _pooled("base64", _EMBED, input="The harbour was quiet", encoding_format="base64"),
+    # Bytes of numbers that are about the same.
+    _pooled("base64", _EMBED, text="any", input="The harbour was quiet", encoding_format="base64"),
     _pooled("dimensions", _EMBED, 400, input="The harbour was quiet", dimensions=16),
     _pooled("truncated", _EMBED, input="The harbour was quiet", truncate_prompt_tokens=4),
     _pooled("messages", _EMBED, messages=[said("user", "The harbour")]),

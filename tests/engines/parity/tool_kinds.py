@@ -89,7 +89,7 @@ DEFINITIONS: list[Kind] = [
     chat("tools-without-name", 400, tools=[{"type": "function", "function": {}}]),
     chat("tools-a-dictionary", 400, tools={"get_weather": WEATHER}),
     chat("tools-functions-of-old", functions=[WEATHER["function"]], function_call="auto"),
-]  # fmt: skip
+]
 
 HISTORIES: list[Kind] = [
     chat("tools-history", messages=history(), tools=[WEATHER]),
