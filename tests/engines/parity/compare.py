@@ -48,7 +48,9 @@ def _reason(line: dict[str, Any]) -> str:
     body = (line.get("response") or {}).get("body")
     for place in (line.get("error"), body):
         error = place.get("error", place) if isinstance(place, dict) else place
-        message = error.get("message") if isinstance(error, dict) else error
+        message = error
+        if isinstance(error, dict):
+            message = error.get("message") or error.get("detail")
         if message:
             return str(message)
     return ""

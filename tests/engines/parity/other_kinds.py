@@ -9,6 +9,7 @@ from tests.engines.parity.tool_kinds import BIRDS, WEATHER, called, history
 
 ADAPTER = "small-adapter"  # the name under which the server knows the LoRA adapter
 
+_RESPONSE = {"model": MODEL, "input": "Hello", "temperature": 0, "max_output_tokens": 8}
 _ASK = {"model": MODEL, "messages": [said("user", "Hello")], "temperature": 0, "max_tokens": 4}
 _FULL = "https://api.openai.com/v1/chat/completions"
 _AZURE = "https://mine.openai.azure.com/openai/deployments/small/chat/completions"
@@ -19,7 +20,7 @@ URL_KINDS: list[Kind] = [
     Kind("url-azure", _ASK, _AZURE, status=404, here=200),
     Kind("url-unknown", _ASK, "/v1/poems", status=404),
     Kind("url-without-version", _ASK, "/chat/completions", status=404),
-    Kind("url-responses", {"model": MODEL, "input": "Hello"}, "/v1/responses"),
+    Kind("url-responses", _RESPONSE, "/v1/responses"),
     Kind("url-embeddings", {"model": MODEL, "input": "Hello"}, "/v1/embeddings", status=400),
     Kind("url-score", {"model": MODEL, "text_1": "a", "text_2": "b"}, "/score", status=400),
     Kind("method-get", _ASK, method="GET"),

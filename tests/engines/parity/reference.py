@@ -11,6 +11,7 @@ request's ``custom_id``, the ``status``, the ``body`` and ``by``, the server tha
 
 import asyncio
 import json
+import os
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -23,13 +24,13 @@ async def answer_all(run: dict[str, Any]) -> None:
     """Start the engine of one run and write its answers."""
     import httpx
     from vllm.entrypoints.launchers.api_server.app_state import init_app_state
-    from vllm.entrypoints.launchers.api_server.entry import build_async_engine_client
     from vllm.entrypoints.launchers.app import build_app
     from vllm.entrypoints.launchers.run_batch import build_endpoint_registry
 
     arguments = _parse([*run["flags"], "--disable-log-stats"])
     lines = Path(run["lines"]).read_text(encoding="utf-8").splitlines()
-    async with build_async_engine_client(arguments) as engine:
+    engine = _start(arguments)
+    try:
         tasks = await engine.get_supported_tasks()
         registry = await build_endpoint_registry(engine, arguments)
         app = build_app(arguments, tasks, engine.model_config)
@@ -45,8 +46,25 @@ async def answer_all(run: dict[str, Any]) -> None:
                     return await _answer(line, registry, server)
 
             answers = await asyncio.gather(*map(answer, lines))
+    finally:
+        engine.shutdown()
     text = "".join(json.dumps(answer) + "\n" for answer in answers)
     Path(run["output"]).write_text(text, encoding="utf-8")
+
+
+def _start(arguments: Namespace) -> Any:
+    """The engine, as vLLM's `build_async_engine_client` starts it, but in a fork.
+
+    vLLM spawns it on a CPU, and the new process imports everything again.
+    """
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.usage.usage_lib import UsageContext
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    usage = UsageContext.OPENAI_BATCH_RUNNER
+    config = AsyncEngineArgs.from_cli_args(arguments).create_engine_config(usage_context=usage)
+    os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
+    return AsyncLLM.from_vllm_config(vllm_config=config, usage_context=usage)
 
 
 def _parse(flags: list[str]) -> Namespace:
