@@ -31,8 +31,8 @@ def differences(kind: Kind, reference: dict[str, Any], line: dict[str, Any]) -> 
     """
     wanted = reference["status"] if kind.here is None else kind.here
     status = status_of(line)
-    if status != wanted:
-        return [f"status {status} where {reference['by']} has {wanted}: {_reason(line)}"]
+    if status not in (wanted, reference.get("or_status")):
+        return [f"status {status}, not {wanted} as of the {reference['by']}: {_reason(line)}"]
     response = line.get("response") or {}
     if status != 200:
         return [] if _reason(line) else ["an error without a message"]

@@ -6,7 +6,8 @@ The file holds a list of runs: ``flags`` (command line of the API server), ``lin
 file) and ``output``. All runs share one process, so that vLLM is imported once. A line goes to the
 code of the batch runner; what that has no handler for (completions), and lines that would end its
 run because they fail validation, go to the API server's app in memory. Each output line has the
-request's ``custom_id``, the ``status``, the ``body`` and ``by``, the server that answered.
+request's ``custom_id``, the ``status``, the ``body`` and ``by``, the server that answered; where
+the batch runner refuses by itself, ``or_status`` is the status that the API server has.
 """
 
 import asyncio
@@ -97,14 +98,16 @@ async def _answer(line: str, registry: dict[str, Any], server: Any) -> dict[str,
     if handled is None:
         return await _served(read, server)
     answered = json.loads((await handled).model_dump_json())
-    response = answered["response"]
-    body = response["body"] if response["status_code"] == 200 else answered["error"]
-    return {
+    response, error = answered["response"], answered["error"]
+    line = {
         "custom_id": read["custom_id"],
         "status": response["status_code"],
-        "body": body,
+        "body": response["body"] if error is None else error,
         "by": "batch runner",
     }
+    if isinstance(error, str):  # its own words: it has no handler for such a model
+        line["or_status"] = (await _served(read, server))["status"]
+    return line
 
 
 async def _served(read: dict[str, Any], server: Any) -> dict[str, Any]:
