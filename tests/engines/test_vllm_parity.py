@@ -58,7 +58,8 @@ def answers(vllm: None, tmp_path_factory: pytest.TempPathFactory) -> Answers:
     with pytest.MonkeyPatch.context() as patch, (folder / "reference.log").open("w+") as log:
         for name, value in _FEWER_PROCESSES.items():
             patch.setenv(name, value)
-        command = [sys.executable, "-m", "tests.engines.parity.reference", folder / "runs.json"]
+        command = [sys.executable, "-m", "tests.engines.parity.reference"]
+        command.append(str(folder / "runs.json"))
         reference = subprocess.Popen(command, cwd=_ROOT, stdout=log, stderr=log)
         try:
             for served, each in zip(ENGINES, files, strict=True):

@@ -99,15 +99,15 @@ async def _answer(line: str, registry: dict[str, Any], server: Any) -> dict[str,
         return await _served(read, server)
     answered = json.loads((await handled).model_dump_json())
     response, error = answered["response"], answered["error"]
-    line = {
+    found = {
         "custom_id": read["custom_id"],
         "status": response["status_code"],
         "body": response["body"] if error is None else error,
         "by": "batch runner",
     }
     if isinstance(error, str):  # its own words: it has no handler for such a model
-        line["or_status"] = (await _served(read, server))["status"]
-    return line
+        found["or_status"] = (await _served(read, server))["status"]
+    return found
 
 
 async def _served(read: dict[str, Any], server: Any) -> dict[str, Any]:
