@@ -222,7 +222,6 @@ LOG_PROBABILITIES: list[Kind] = [
     chat(
         "chat-logprobs-as-token-ids", max_tokens=3, logprobs=True, return_tokens_as_token_ids=True
     ),
-    chat("chat-logprobs-of-tokens", max_tokens=3, logprobs=True, logprob_token_ids=[300, 301]),
     chat("chat-prompt-logprobs", max_tokens=2, prompt_logprobs=1),
     chat("chat-prompt-logprobs-zero", max_tokens=2, prompt_logprobs=0),
     chat("chat-prompt-logprobs-negative", 400, prompt_logprobs=-3),

@@ -6,8 +6,11 @@ from typing import Any
 
 from tests.engines.parity.kind import Kind
 
-# What no two answers share, and what a replay always fills in.
-_OWN = frozenset({"id", "created", "created_at", "completed_at", "request_id"})
+# What no two answers share (the fingerprint is one of the engine's arguments, and those name the
+# scheduler), and what a replay always fills in.
+_OWN = frozenset(
+    {"id", "created", "created_at", "completed_at", "request_id", "system_fingerprint"}
+)
 _FILLED_IN = frozenset({"prompt_tokens_details", "input_tokens_details"})
 # What depends on the tokens that were sampled.
 _SAMPLED = frozenset({"completion_tokens", "output_tokens", "total_tokens", "finish_reason"})

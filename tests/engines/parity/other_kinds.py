@@ -19,7 +19,7 @@ URL_KINDS: list[Kind] = [
     # The address of another service names the same endpoint.
     Kind("url-azure", _ASK, _AZURE, status=404, here=200),
     Kind("url-unknown", _ASK, "/v1/poems", status=404),
-    Kind("url-without-version", _ASK, "/chat/completions", status=404),
+    Kind("url-without-version", _ASK, "/chat/completions", status=404, here=200),
     Kind("url-responses", _RESPONSE, "/v1/responses"),
     Kind("url-embeddings", {"model": MODEL, "input": "Hello"}, "/v1/embeddings", status=400),
     Kind("url-score", {"model": MODEL, "text_1": "a", "text_2": "b"}, "/score", status=400),
@@ -69,6 +69,8 @@ PARTS_KINDS: list[Kind] = [
     parts("tools-required", 400, tools=[BIRDS], tool_choice="required"),
     parts("thought-ends", logit_bias={str(THINK_END): 60}, repetition_penalty=50.0),
     parts("thought-hidden", include_reasoning=False),
+    # Not beside other requests for log probabilities: vLLM 0.32 mixes them up in one step.
+    parts("logprobs-of-tokens", max_tokens=3, logprobs=True, logprob_token_ids=[300, 301]),
     parts("thinking-off", chat_template_kwargs={"enable_thinking": False}),
     parts(
         "thinking-off-schema",
