@@ -39,6 +39,8 @@ _PARTS = {
     "reasoning_parser": "deepseek_r1",
     "trust_request_chat_template": True,
     "enable_lora": True,
+    # On a CPU, vLLM 0.32 has requests without an adapter use the last place: it must stay empty.
+    "max_loras": 2,
     "lora_modules": f"{ADAPTER}={{model}}/adapter",
 }
 KV_TOKENS = 1024 * 32
