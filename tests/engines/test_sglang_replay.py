@@ -103,6 +103,23 @@ def test_sglang_admits_what_the_policy_says(
         assert choice["finish_reason"] == "length"
 
 
+def test_retracted_requests_come_back_first(
+    sglang: None, tiny_model: Path, tmp_path: Path, began: dict[type, list[int]]
+) -> None:
+    job = write_requests_file(tmp_path / "requests.jsonl", 60)
+    made = small_plan(job, policy="fcfs", kv_tokens=512, block_size=1)
+    output = tmp_path / "results.jsonl"
+    arguments = ARGUMENTS | {"max_total_tokens": 512}
+    replayed = replay(made, "sglang", output, model=str(tiny_model), engine_args=arguments)
+    assert_each_once(made, output)
+    simulated = replay(made).tally
+    assert replayed.tally.failed == 0
+    assert replayed.tally.output_tokens == simulated.output_tokens
+    assert replayed.tally.preemptions > 0
+    assert simulated.preemptions > 0
+    assert began[EngineProcess] == began[SimulatedEngine]
+
+
 def test_bodies_go_to_sglang_s_own_server_and_come_back(
     sglang: None, tiny_model: Path, tmp_path: Path
 ) -> None:
