@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from blendplan.engines.protocol import EngineRequest, Session
@@ -169,7 +170,8 @@ def test_a_request_whose_answers_never_fit_is_one_error(tmp_path: Path) -> None:
             values[0] = values[0].replace(b'"output_tokens": 4', b'"output_tokens": 9999')
         else:
             values[:3] = [9999] * 3
-        table = table.set_column(place, table.schema.field(name), [values])
+        kind = table.schema.field(name).type
+        table = table.set_column(place, table.schema.field(name), pa.array(values, kind))
     made = Plan(table, made.metadata)
     replayed = replay(made, output=tmp_path / "results.jsonl")
     assert (replayed.tally.finished, replayed.tally.failed) == (1, 1)
