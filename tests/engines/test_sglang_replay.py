@@ -120,6 +120,27 @@ def test_retracted_requests_come_back_first(
     assert began[EngineProcess] == began[SimulatedEngine]
 
 
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="each rank needs a core")
+def test_all_ranks_schedule_what_the_first_one_says(
+    sglang: None,
+    tiny_model: Path,
+    tmp_path: Path,
+    began: dict[type, list[int]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SGLANG_CPU_OMP_THREADS_BIND", "0|1")
+    job = write_requests_file(tmp_path / "requests.jsonl", 40)
+    made = small_plan(job, policy="blend", kv_tokens=1536)
+    output = tmp_path / "results.jsonl"
+    arguments = ARGUMENTS | {"tp_size": 2}
+    replayed = replay(made, "sglang", output, model=str(tiny_model), engine_args=arguments)
+    assert_each_once(made, output)
+    simulated = replay(made).tally
+    assert replayed.tally.failed == 0
+    assert replayed.tally.output_tokens == simulated.output_tokens
+    assert began[EngineProcess] == began[SimulatedEngine]
+
+
 def test_bodies_go_to_sglang_s_own_server_and_come_back(
     sglang: None, tiny_model: Path, tmp_path: Path
 ) -> None:
