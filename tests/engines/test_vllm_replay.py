@@ -170,11 +170,13 @@ def test_an_unknown_argument_is_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.filterwarnings("ignore")  # of vLLM, while it is imported
 def test_graph_sizes_reach_vllm(vllm: None, tiny_model: Path) -> None:
     launch = Launch(str(tiny_model), LIMITS, graphs={"vllm": GraphSizes([1, 5, 20], [1, 5])})
     assert server_arguments(launch, None).cudagraph_capture_sizes == [1, 5, 20]
 
 
+@pytest.mark.filterwarnings("ignore")  # of vLLM, while it is imported
 @pytest.mark.parametrize(
     "said",
     [
@@ -258,6 +260,7 @@ def _lines(path: Path) -> set[bytes]:
     return {line for line in whole.split(b"\n") if b'"custom_id"' in line}
 
 
+@pytest.mark.filterwarnings("ignore")  # of vLLM, while it is imported
 def test_flags_and_arguments_by_name_are_read_alike(vllm: None, tiny_model: Path) -> None:
     by_name = Launch(
         str(tiny_model),

@@ -18,7 +18,8 @@ URL_KINDS: list[Kind] = [
     Kind("url-full", _ASK, _FULL),
     # The address of another service names the same endpoint.
     Kind("url-azure", _ASK, _AZURE, status=404, here=200),
-    Kind("url-unknown", _ASK, "/v1/poems", status=404),
+    # Planning refuses it with the status of the batch runner.
+    Kind("url-unknown", _ASK, "/v1/poems", status=404, here=400),
     Kind("url-without-version", _ASK, "/chat/completions", status=404, here=200),
     Kind("url-responses", _RESPONSE, "/v1/responses"),
     Kind("url-embeddings", {"model": MODEL, "input": "Hello"}, "/v1/embeddings", status=400),
