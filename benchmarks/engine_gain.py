@@ -62,7 +62,6 @@ def main() -> None:
         write_job(at / "job.jsonl", asked.requests)
         maker = Path(__file__).parent.parent / "examples" / "tiny_model.py"
         subprocess.run([sys.executable, maker, at / "job.jsonl", "-o", at / "model"], check=True)
-        (at / "model" / "tokenizer.json").unlink()  # token ids in, token ids out
         requests = read_requests(at / "job.jsonl")
         plans = {
             name: plan(
