@@ -102,12 +102,11 @@ def test_plan_uses_what_others_registered(plan_file: Path) -> None:
     assert plan.column("output_tokens_p90").tolist() == (2 * prompts).tolist()
 
 
-def test_replay_runs_a_foreign_engine_in_a_process_of_its_own(site: Path, plan_file: Path) -> None:
+def test_replay_runs_a_foreign_engine(site: Path, plan_file: Path) -> None:
     output = plan_file.with_name("results.jsonl")
     told = answer(site, "replay", plan_file, "--engine", "echo", "-o", output)
     assert (told["engine"], told["finished"], told["failed"]) == ("echo", 30, 0)
     lines = [json.loads(line) for line in output.read_text().splitlines()]
-    assert {line["response"]["body"]["system_fingerprint"] for line in lines} == {"echo 1"}
     assert {line["response"]["body"]["choices"][0]["text"] for line in lines} == {"echo"}
 
 

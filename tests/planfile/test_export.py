@@ -106,21 +106,21 @@ def test_batch_lines_are_written_as_they_came(tmp_path: Path) -> None:
             },
         ),
         (
-            {"prompt": "hello", "n": 2, "temperature": 1},
+            {"prompt": "hello", "n": 2, "temperature": 1, "max_tokens": 9},
             {
                 "custom_id": "1",
                 "method": "POST",
                 "url": "/v1/completions",
-                "body": {"prompt": "hello", "n": 2, "temperature": 1},
+                "body": {"prompt": "hello", "n": 2, "temperature": 1, "max_tokens": 9},
             },
         ),
         (
-            {"id": "a", "custom_id": None, "prompt_token_ids": [5, 6], "prompt": "not read"},
+            {"id": "a", "prompt_token_ids": [5, 6], "prompt": "not read", "max_tokens": 9},
             {
                 "custom_id": "a",
                 "method": "POST",
                 "url": "/v1/completions",
-                "body": {"prompt": [5, 6]},
+                "body": {"prompt": [5, 6], "max_tokens": 9},
             },
         ),
         (

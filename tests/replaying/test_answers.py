@@ -215,3 +215,5 @@ def test_what_an_engine_is_asked(
     assert request.url == url
     assert json.loads(request.body) == sent
     assert request.answers == line.get("n", 1)
+    is_open = "body" not in line and not {"max_tokens", "output_tokens"} & line.keys()
+    assert (request.open_prompt_tokens >= 0) == is_open

@@ -118,10 +118,10 @@ def test_a_killed_engine_process_is_started_again(
     output = tmp_path / "results.jsonl"
     replayed = replay(made, "toy", output=output, progress=kill_at_a_third)
     assert replayed.tally.restarts == 1
+    assert len(processes) == 2
+    processes[0].log.unlink()  # kept, as it may say why
     assert_each_once(made, output)
     assert errors_of(output) == {}
-    assert len(processes) == 2
-    processes[0].log.unlink()
 
 
 def test_a_request_that_kills_engine_processes_fails_alone(

@@ -194,7 +194,6 @@ def test_logs_tell_what_happened(made: Plan, tmp_path: Path) -> None:
     [
         ({"engine": "vlm"}, "unknown engine 'vlm'; did you mean 'vllm'?"),
         ({"pdmux": True}, "spatial sharing is SGLang's"),
-        ({"engine": "sglang", "step_log": Path("steps.parquet")}, "drop --step-log"),
         ({"resume": True}, "only a run with a results file can be resumed"),
         ({"engine_args": {"block_size": 16}}, "takes no engine arguments"),
     ],

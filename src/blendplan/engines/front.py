@@ -39,12 +39,14 @@ class Front:
         capacity: limits of the engine.
         alive: whether the engine behind the application lives.
         defaults: fields for bodies that do not have them.
+        open_ended: fields of a completion that only the context limits, by its prompt length.
     """
 
     app: App
     capacity: Capacity
     alive: Callable[[], bool]
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    open_ended: Callable[[int], Mapping[str, Any]] = lambda prompt_tokens: {}
 
 
 StartFront = Callable[[], AbstractAsyncContextManager[Front]]
@@ -112,9 +114,11 @@ def _read(
 
 async def _answer(front: Front, request: EngineRequest) -> Answer:
     headers = {"x-request-id": REQUEST_ID.format(row=request.row)}
-    body = request.body
-    if front.defaults:
-        body = json.dumps({**front.defaults, **json.loads(body)}).encode()
+    body, more = request.body, dict(front.defaults)
+    if request.open_prompt_tokens >= 0:
+        more |= front.open_ended(request.open_prompt_tokens)
+    if more:
+        body = json.dumps({**more, **json.loads(body)}).encode()
     try:
         response = await post(front.app, request.url, body, headers)
     except Exception as error:

@@ -42,6 +42,8 @@ class EngineRequest:
         body: what is posted there, JSON.
         answers: sequences that it runs, ``n`` of them or more. They have the rows from ``row`` on.
         output_tokens: known output length of each, which the body asks for; -1 if unknown.
+        open_prompt_tokens: planned prompt length of a plain line that only the context limits,
+            where a server would stop a completion after a few tokens; -1 for all others.
     """
 
     row: int
@@ -49,6 +51,7 @@ class EngineRequest:
     body: bytes
     answers: int = 1
     output_tokens: int = -1
+    open_prompt_tokens: int = -1
 
 
 @dataclass(frozen=True)

@@ -224,6 +224,7 @@ def _body(sent: _Sent, prompt_tokens: int, model: str) -> bytes:
         "object": "chat.completion" if chat else "text_completion",
         "created": created(),
         "model": model,
+        "system_fingerprint": f"simulated by blendplan {__version__}",
         "choices": [
             {"index": index, **content, "logprobs": None, "finish_reason": "length"}
             for index in range(sent.request.answers)

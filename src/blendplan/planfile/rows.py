@@ -23,6 +23,7 @@ class Work:
         answer: which answer of its request each is, from 0; int32 [n].
         prompt_tokens: prompt length, an estimate where ``prompt_token_ids`` is null; int32 [n].
         output_tokens: known output length, -1 where it is not known; int32 [n].
+        max_tokens: cap on the output length, -1 where there is none; int32 [n].
         prompt_token_ids: Arrow list<int32> [n], null where lengths are estimates, and for all
             answers of a request but the first.
         bodies: each request's own JSON, Arrow binary [n], null where it had none, and for all
@@ -34,6 +35,7 @@ class Work:
     answer: NDArray[np.int32]
     prompt_tokens: NDArray[np.int32]
     output_tokens: NDArray[np.int32]
+    max_tokens: NDArray[np.int32]
     prompt_token_ids: pa.ChunkedArray
     bodies: pa.ChunkedArray
 
@@ -80,6 +82,7 @@ def work_of_requests(requests: Requests) -> Work:
         answer=answer,
         prompt_tokens=requests.prompt_tokens_of(rows),
         output_tokens=requests.output_tokens[rows],
+        max_tokens=requests.max_tokens[rows],
         prompt_token_ids=prompts,
         bodies=bodies,
     )
@@ -95,6 +98,7 @@ def work_of(plan: Plan) -> Work:
         answer=plan.column("answer"),
         prompt_tokens=plan.column("prompt_tokens"),
         output_tokens=known.to_numpy(),
+        max_tokens=table.column("max_tokens").fill_null(-1).to_numpy(),
         prompt_token_ids=table.column("prompt_token_ids"),
         bodies=table.column("body"),
     )

@@ -12,6 +12,8 @@ from blendplan.printable import show
 from blendplan.requests.endpoints import path_of
 from blendplan.requests.record import MOST_TOKENS, BadRecordError, parse_line
 
+_CAPS = ("max_tokens", "max_completion_tokens")
+
 
 def asked(rows: Work, row: int) -> EngineRequest:
     """The request in one row of a plan, as its server gets it: the body as it came.
@@ -31,18 +33,25 @@ def asked(rows: Work, row: int) -> EngineRequest:
     fields = parse_line(line) if line else {}
     given, answers = rows.prompt_token_ids[row], len(rows.rows_of(row))
     prompt = given.values.to_numpy() if given.is_valid else None
-    url, body = request_in(fields, prompt, answers=answers, stated=line is not None)
+    cap = None if rows.max_tokens[row] < 0 else int(rows.max_tokens[row])
+    url, body = request_in(fields, prompt, answers=answers, max_tokens=cap, stated=line is not None)
     known = max(0, int(rows.output_tokens[row]))
     if line is not None:
         # That of the row is cut to the context.
         stated = _stated(fields) or _stated(body)
         known = min(stated, known or stated)
     if known > 0:
-        cap = {"max_completion_tokens": known} if "max_completion_tokens" in body else {}
-        body = {"ignore_eos": True, **body, "max_tokens": known, **cap}
-    posted = {name: value for name, value in body.items() if name != "output_tokens"}
+        same = {"max_completion_tokens": known} if "max_completion_tokens" in body else {}
+        body = {"ignore_eos": True, **body, "max_tokens": known, **same}
+    is_open = fields.get("body") is None and body.get("messages") is None
+    is_open &= all(body.get(name) is None for name in _CAPS)
     return EngineRequest(
-        row, _path(url), json.dumps(posted).encode(), answers, known if known > 0 else -1
+        row,
+        _path(url),
+        json.dumps({name: body[name] for name in body if name != "output_tokens"}).encode(),
+        answers,
+        known if known > 0 else -1,
+        int(rows.prompt_tokens[row]) if is_open else -1,
     )
 
 

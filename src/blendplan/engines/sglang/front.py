@@ -81,12 +81,20 @@ async def sglang_front(launch: Launch, folder: Path | None) -> AsyncIterator[Fro
         async with http_server.lifespan(app):
             info = await http_server.server_info()
             await manager.freeze_gc()
+            capacity = _capacity(info, scheduler_info, __version__)
+
+            def open_ended(prompt_tokens: int) -> dict[str, int]:
+                """SGLang knows no open end; an estimated prompt may be longer than planned."""
+                room = capacity.context_tokens - prompt_tokens - prompt_tokens // 8 - 1
+                return {"max_tokens": max(1, room)}
+
             yield Front(
                 app,
-                _capacity(info, scheduler_info, __version__),
+                capacity,
                 lambda: len(multiprocessing.active_children()) == processes,
                 # Without a tokenizer there is no text to answer with.
                 {"return_token_ids": True} if server_args.skip_tokenizer_init else {},
+                open_ended,
             )
     finally:
         engine.shutdown()

@@ -58,7 +58,10 @@ async def vllm_front(launch: Launch, folder: Path | None) -> AsyncIterator[Front
         )
         # Without a tokenizer there is no text to answer with.
         defaults = {"return_token_ids": True} if args.skip_tokenizer_init else {}
-        yield Front(app, capacity, lambda: not client.errored, defaults)
+        open_ended = {"max_tokens": None}
+        yield Front(
+            app, capacity, lambda: not client.errored, defaults, lambda prompt_tokens: open_ended
+        )
 
 
 def _front(launch: Launch, folder: Path | None) -> StartFront:
