@@ -99,16 +99,20 @@ def faulty(plan: Plan, session: Session, **fault: Any) -> FaultyEngine:
 class ToyServer:
     """A server with a scheduler that asks a plan's policy, as real ones are built.
 
-    Every sequence runs for three steps of a millisecond, eight at a time.
+    Every sequence runs for three steps, eight at a time.
 
     Args:
         admission: the policy; None where requests run as they come.
         poison: rows that kill its process when they have begun.
+        step_s: seconds that a step takes.
     """
 
-    def __init__(self, admission: PlannedAdmission | None, poison: frozenset[int]) -> None:
+    def __init__(
+        self, admission: PlannedAdmission | None, poison: frozenset[int], step_s: float
+    ) -> None:
         self._admission = admission
         self._poison = poison
+        self._step_s = step_s
         self._left: dict[int, int] = {}
         self._done: dict[int, asyncio.Future[None]] = {}
 
@@ -152,33 +156,40 @@ class ToyServer:
                     admission.ended(Ended(row, 0, 0), 3)
                     self._done.pop(row).set_result(None)
             admission.flush()
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(self._step_s)
 
 
 @asynccontextmanager
 async def toy_front(
-    limits: EngineLimits, poison: frozenset[int], folder: Path | None
+    limits: EngineLimits, poison: frozenset[int], step_s: float, folder: Path | None
 ) -> AsyncIterator[Front]:
     """A toy server, which prints a word as engines do."""
     print("hello", flush=True)
     admission = None if folder is None else admission_of(SchedulerOptions(folder), limits)
-    server = ToyServer(admission, poison)
+    server = ToyServer(admission, poison, step_s)
     stepping = None if folder is None else asyncio.create_task(server.schedule())
     yield Front(server.app, Capacity(limits, limits.kv_tokens, [], "toy 1"), lambda: True)
     if stepping is not None:
         stepping.cancel()
 
 
-def _toy_front(limits: EngineLimits, poison: frozenset[int], folder: Path | None) -> StartFront:
-    return partial(toy_front, limits, poison, folder)
+def _toy_front(
+    limits: EngineLimits, poison: frozenset[int], step_s: float, folder: Path | None
+) -> StartFront:
+    return partial(toy_front, limits, poison, step_s, folder)
 
 
 def toy_process(
-    plan: Plan | None, launch: Launch, session: Session, *, poison: frozenset[int] = frozenset()
+    plan: Plan | None,
+    launch: Launch,
+    session: Session,
+    *,
+    poison: frozenset[int] = frozenset(),
+    step_s: float = 0.001,
 ) -> EngineProcess:
     """A toy server in a process of its own, as `EngineKind.start`."""
     limits = launch.limits or EngineLimits(kv_tokens=100_000)
-    return EngineProcess(partial(_toy_front, limits, poison), plan, session, log=launch.log)
+    return EngineProcess(partial(_toy_front, limits, poison, step_s), plan, session, log=launch.log)
 
 
 # A row of the registry for tests to put there; with another start where they need one.

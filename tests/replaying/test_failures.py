@@ -106,7 +106,7 @@ def test_a_killed_engine_process_is_started_again(
     processes: list[EngineProcess] = []
 
     def start(plan: Plan | None, launch: Launch, session: Session) -> EngineProcess:
-        processes.append(toy_process(plan, launch, session))
+        processes.append(toy_process(plan, launch, session, step_s=0.05))
         return processes[-1]
 
     def kill_at_a_third(tally: Tally) -> None:
