@@ -9,7 +9,7 @@ from blendplan.kernels.kernel import kernel
 from blendplan.policy.state_machine import Transitions
 from blendplan.simulator.kv_cache import KvCache, used_tokens
 from blendplan.simulator.series import Series
-from blendplan.simulator.steps import Engine, admit, begin, may_admit, price, sample, serve
+from blendplan.simulator.steps import Engine, admit, begin, leave, may_admit, price, sample, serve
 
 RunSteps = Callable[[Engine, KvCache, Any, StepTable, Series, int], bool]
 
@@ -23,6 +23,13 @@ def step_loop(policy: Transitions) -> RunSteps:
     nothing: the caller turns that into an error.
     """
     begin_step, next_request, admitted, preempted, finished, shares = policy
+
+    @kernel
+    def say_who_left(engine: Engine, cache: KvCache, state: Any) -> int:
+        left = leave(engine, cache)
+        for place in range(left):
+            finished(state, engine.done[place])
+        return left
 
     @kernel
     def take_step(
@@ -49,12 +56,14 @@ def step_loop(policy: Transitions) -> RunSteps:
                 engine.share_tokens[request, 0] = round(compute_tokens)
                 engine.share_tokens[request, 1] = round(memory_tokens)
 
+        left = say_who_left(engine, cache, state) if engine.async_scheduling else 0
         if not price(engine, cache, table, series):
-            # Everybody was preempted to make room for nobody, or nobody may enter an idle engine.
-            return step.lost > 0
-        sample(engine, cache)
-        for place in range(step.done):
-            finished(state, engine.done[place])
+            # Everybody was done, or was preempted to make room for nobody, or nobody may enter an
+            # idle engine.
+            return left + step.victims > 0
+        sample(engine)
+        if not engine.async_scheduling:
+            say_who_left(engine, cache, state)
         return True
 
     @kernel
