@@ -4,7 +4,8 @@
 
 writes FOLDER/NAME.json for each workload: what was asked, and per step the tokens scheduled, the
 requests admitted (with their cached tokens), preempted, running and waiting, and the free blocks.
-Imports nothing of blendplan: what it writes is vLLM's own.
+A workload ``async-NAME`` is NAME with asynchronous scheduling, with the steps in it that computed
+nothing. Imports nothing of blendplan: what it writes is vLLM's own.
 """
 
 import json
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+ASYNC = "async-"
 BLOCK_SIZE = 32  # the smallest that vLLM's CPU attention takes
 
 
@@ -147,7 +149,7 @@ def workload(name: str) -> Recorded:
     return named[name]() if name in named else mixed(int(name.removeprefix("mixed")))
 
 
-def record(model: str, run: Recorded) -> dict[str, Any]:
+def record(model: str, run: Recorded, *, async_scheduling: bool = False) -> dict[str, Any]:
     """Run one workload and answer everything that happened."""
     from vllm import EngineArgs, SamplingParams
     from vllm.v1.engine.llm_engine import LLMEngine
@@ -163,18 +165,19 @@ def record(model: str, run: Recorded) -> dict[str, Any]:
         max_model_len=run.max_model_len,
         max_num_seqs=run.max_num_seqs,
         max_num_batched_tokens=run.max_num_batched_tokens,
-        async_scheduling=False,
+        async_scheduling=async_scheduling,
         disable_log_stats=True,
         seed=0,
     )
     engine = LLMEngine.from_engine_args(arguments)
+    assert engine.vllm_config.scheduler_config.async_scheduling is async_scheduling
     scheduler = engine.engine_core.engine_core.scheduler
     steps: list[dict[str, Any]] = []
     schedule = scheduler.schedule
 
     def watched(*args: Any, **kwargs: Any) -> Any:
         output = schedule(*args, **kwargs)
-        if output.num_scheduled_tokens:
+        if output.num_scheduled_tokens or async_scheduling:
             steps.append(_step(scheduler, output))
         return output
 
@@ -205,6 +208,7 @@ def record(model: str, run: Recorded) -> dict[str, Any]:
                     }
     engine.engine_core.shutdown()
     return {
+        "async_scheduling": async_scheduling,
         "block_size": BLOCK_SIZE,
         "usable_blocks": run.blocks - 1,
         "max_num_batched_tokens": run.max_num_batched_tokens,
@@ -271,7 +275,8 @@ def main() -> None:
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     model, folder, *names = sys.argv[1:]
     for name in names:
-        recorded = record(model, workload(name))
+        plain = name.removeprefix(ASYNC)
+        recorded = record(model, workload(plain), async_scheduling=plain != name)
         (Path(folder) / f"{name}.json").write_text(json.dumps({"name": name, **recorded}))
 
 

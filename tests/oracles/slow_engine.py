@@ -254,9 +254,10 @@ class SlowEngine:
         if step.scheduled:
             self.steps.append(step)
         self.preemptions += len(step.preempted)
-        last, self.under_way = self.under_way, [
-            request for request, _ in step.scheduled if self._is_whole(request)
-        ]
+        last, self.under_way = (
+            self.under_way,
+            [request for request, _ in step.scheduled if self._is_whole(request)],
+        )
         for request in self.under_way:
             self.placeholders[request] += 1
         self._take_output(last if self.async_scheduling else self.under_way)

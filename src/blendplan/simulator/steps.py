@@ -401,7 +401,7 @@ def sample(engine: Engine) -> None:
 
 @kernel
 def leave(engine: Engine, cache: KvCache) -> int:
-    """Those that are done give up their seats and blocks; how many there were in ``engine.done``."""
+    """Those that are done give up seats and blocks; how many there were in ``engine.done``."""
     now, step = engine.now[0], engine.step[0]
     done = step.done
     if done > 0:
