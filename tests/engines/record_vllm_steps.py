@@ -152,6 +152,7 @@ def workload(name: str) -> Recorded:
 def record(model: str, run: Recorded, *, async_scheduling: bool = False) -> dict[str, Any]:
     """Run one workload and answer everything that happened."""
     from vllm import EngineArgs, SamplingParams
+    from vllm.v1.core.sched.async_scheduler import AsyncScheduler
     from vllm.v1.engine.llm_engine import LLMEngine
 
     arguments = EngineArgs(
@@ -165,13 +166,21 @@ def record(model: str, run: Recorded, *, async_scheduling: bool = False) -> dict
         max_model_len=run.max_model_len,
         max_num_seqs=run.max_num_seqs,
         max_num_batched_tokens=run.max_num_batched_tokens,
-        async_scheduling=async_scheduling,
+        async_scheduling=False,
         disable_log_stats=True,
         seed=0,
     )
-    engine = LLMEngine.from_engine_args(arguments)
-    assert engine.vllm_config.scheduler_config.async_scheduling is async_scheduling
-    scheduler = engine.engine_core.engine_core.scheduler
+    config = arguments.create_engine_config()
+    engine = LLMEngine(
+        config,
+        executor_class=_executor(async_scheduling),
+        log_stats=False,
+        multiprocess_mode=False,
+    )
+    core = engine.engine_core.engine_core
+    assert isinstance(core.scheduler, AsyncScheduler) is async_scheduling
+    assert (core.batch_queue is not None) is async_scheduling
+    scheduler = core.scheduler
     steps: list[dict[str, Any]] = []
     schedule = scheduler.schedule
 
@@ -219,6 +228,22 @@ def record(model: str, run: Recorded, *, async_scheduling: bool = False) -> dict
         "steps": steps,
         "finished": [ends[row] for row in range(sum(numbers))],
     }
+
+
+def _executor(async_scheduling: bool) -> Any:
+    """What runs the model, for an engine that schedules one way or the other.
+
+    vLLM never schedules asynchronously on a CPU (vllm/platforms/cpu.py). So the model runs as it
+    does there, and what comes up after it, the scheduler and the engine's loop, is asynchronous.
+    """
+    from vllm.v1.executor.uniproc_executor import UniProcExecutor
+
+    class Executor(UniProcExecutor):  # type: ignore[misc]
+        def _init_executor(self) -> None:
+            super()._init_executor()
+            self.vllm_config.scheduler_config.async_scheduling = async_scheduling
+
+    return Executor
 
 
 def _step(scheduler: Any, output: Any) -> dict[str, Any]:

@@ -96,7 +96,8 @@ class Engine(NamedTuple):
             attention, ``sampling`` the requests that get a token; ``victims``, how many requests
             lost their blocks in it, and ``lost``, those of them that wait again; ``done``, how many
             have finished and have not left; ``time_s``; one record.
-        done: the requests that finished last; int64 [max_num_seqs].
+        done, done_places: the requests that finished last, and their places in ``running`` then,
+            ascending; int64 [max_num_seqs].
         admission: requests in the order of their first admission; int64 [n].
         admission_step, start_s, finish_s: per request; int64 [n], float64 [n], float64 [n].
         cached_tokens: prompt tokens hit at the first admission; int32 [n].
@@ -120,6 +121,7 @@ class Engine(NamedTuple):
     now: NDArray[np.void]
     step: NDArray[np.void]
     done: NDArray[np.int64]
+    done_places: NDArray[np.int64]
     admission: NDArray[np.int64]
     admission_step: NDArray[np.int64]
     start_s: NDArray[np.float64]
@@ -150,6 +152,7 @@ def idle_engine(
         now=scalars(NOW),
         step=scalars(STEP),
         done=np.zeros(limits.max_num_seqs, dtype=np.int64),
+        done_places=np.zeros(limits.max_num_seqs, dtype=np.int64),
         admission=np.zeros(n, dtype=np.int64),
         admission_step=np.zeros(n, dtype=np.int64),
         start_s=np.zeros(n, dtype=np.float64),
@@ -396,6 +399,7 @@ def sample(engine: Engine) -> None:
             if _is_done(engine, request):
                 engine.finish_s[request] = now.clock_s
                 engine.done[step.done] = request
+                engine.done_places[step.done] = place
                 step.done += 1
 
 
@@ -403,17 +407,19 @@ def sample(engine: Engine) -> None:
 def leave(engine: Engine, cache: KvCache) -> int:
     """Those that are done give up seats and blocks; how many there were in ``engine.done``."""
     now, step = engine.now[0], engine.step[0]
-    done = step.done
-    if done > 0:
-        kept = 0
-        for place in range(now.running):
-            request = engine.running[place]
-            if _is_done(engine, request):
-                release(cache, request, engine.computed[request])
-            else:
-                engine.running[kept] = request
-                kept += 1
-        now.running = kept
-        now.finished += done
-        step.done = 0
+    done, running, gone = step.done, now.running, 0
+    for number in range(done):
+        place = engine.done_places[number]
+        if place >= running:
+            # It lost its blocks already. Nobody was admitted since, so places still hold.
+            break
+        request = engine.done[number]
+        release(cache, request, engine.computed[request])
+        gone += 1
+        end = engine.done_places[number + 1] if number + 1 < done else running
+        for kept in range(place + 1, min(end, running)):
+            engine.running[kept - gone] = engine.running[kept]
+    now.running = running - gone
+    now.finished += done
+    step.done = 0
     return done
