@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-WORKLOADS = (
+SYNCHRONOUS = (
     *("no_pressure", "sharing", "pressure", "chunked", "many", "answers", "many_answers"),
     *(f"mixed{seed}" for seed in range(100, 106)),
 )
+WORKLOADS = (*SYNCHRONOUS, *(f"async-{name}" for name in SYNCHRONOUS))
 
 
 @pytest.fixture(scope="module")

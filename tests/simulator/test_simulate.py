@@ -157,8 +157,8 @@ def run_side_by_side(slow: SlowEngine, fast: FastEngine) -> None:
     seconds = [now.clock_s, now.compute_s, now.memory_s]
     assert seconds == pytest.approx([clock_s, compute_s, memory_s], rel=1e-12)
     rows = range(len(slow.prompts))
-    assert engine.start_s.tolist() == pytest.approx([starts[row] for row in rows], rel=1e-12)
-    assert engine.finish_s.tolist() == pytest.approx([finishes[row] for row in rows], rel=1e-12)
+    assert engine.span_s[:, 0].tolist() == pytest.approx([starts[row] for row in rows], rel=1e-12)
+    assert engine.span_s[:, 1].tolist() == pytest.approx([finishes[row] for row in rows], rel=1e-12)
     for mixed, steps in ((True, engine.mixed_steps), (False, engine.decode_steps)):
         sizes = [
             step.prefill_tokens + step.decodes

@@ -126,14 +126,14 @@ class SimulatedEngine:
             self._preemptions[row] += 1
             admission.preempted(int(row))
         self._admit()
-        if engine.async_scheduling:
+        if now.async_scheduling:
             # The output of the step before this one is here, before this one takes its time.
             self._take_output()
         if steps.price(engine, cache, self._table, self._series):
-            steps.sample(engine)
+            steps.sample(engine, cache)
             self._taken = self._work() if self._log_steps else None
             self._has_output = True
-        if not engine.async_scheduling:
+        if not now.async_scheduling:
             self._take_output()
 
     def _take_output(self) -> None:
@@ -142,8 +142,9 @@ class SimulatedEngine:
             return
         self._has_output = False
         engine, admission = self._engine, self._admission
-        left = steps.leave(engine, self._cache)
-        admission.did_step(1, float(engine.now[0].clock_s))
+        now = engine.now[0]
+        left = steps.leave(engine, self._cache) if now.async_scheduling else engine.step[0].done
+        admission.did_step(1, float(now.clock_s))
         if self._taken is not None:
             admission.worked(self._after(self._taken))
         for row in engine.done[:left].tolist():

@@ -25,13 +25,6 @@ def step_loop(policy: Transitions) -> RunSteps:
     begin_step, next_request, admitted, preempted, finished, shares = policy
 
     @kernel
-    def say_who_left(engine: Engine, cache: KvCache, state: Any) -> int:
-        left = leave(engine, cache)
-        for place in range(left):
-            finished(state, engine.done[place])
-        return left
-
-    @kernel
     def take_step(
         engine: Engine, cache: KvCache, state: Any, table: StepTable, series: Series
     ) -> bool:
@@ -56,14 +49,19 @@ def step_loop(policy: Transitions) -> RunSteps:
                 engine.share_tokens[request, 0] = round(compute_tokens)
                 engine.share_tokens[request, 1] = round(memory_tokens)
 
-        left = say_who_left(engine, cache, state) if engine.async_scheduling else 0
+        left = 0
+        if now.async_scheduling:
+            left = leave(engine, cache)
+            for place in range(left):
+                finished(state, engine.done[place])
         if not price(engine, cache, table, series):
             # Everybody was done, or was preempted to make room for nobody, or nobody may enter an
             # idle engine.
             return left + step.victims > 0
-        sample(engine)
-        if not engine.async_scheduling:
-            say_who_left(engine, cache, state)
+        sample(engine, cache)
+        if not now.async_scheduling:
+            for place in range(step.done):
+                finished(state, engine.done[place])
         return True
 
     @kernel

@@ -184,8 +184,8 @@ def simulate_run(
     return SimulatedRun(
         admission=engine.admission,
         admission_step=engine.admission_step,
-        start_s=engine.start_s,
-        finish_s=engine.finish_s,
+        start_s=engine.span_s[:, 0].copy(),
+        finish_s=engine.span_s[:, 1].copy(),
         cached_tokens=engine.cached_tokens,
         side=policy.side,
         share_tokens=engine.share_tokens,

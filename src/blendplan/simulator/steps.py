@@ -19,10 +19,9 @@ Nothing here asks a policy: whoever runs the steps calls
     serve           then `lost` are the requests that were preempted
     may_admit, admit, as long as there is a request to try
     price           the time of the step, and its place in the series
-    sample          then `done` are the requests that finished
-    leave           they make room
+    sample          then `done` are the requests that finished and made room
 
-With asynchronous scheduling, they make room in the next step before its price.
+With asynchronous scheduling, they make room in the next step, by `leave` before `price`.
 """
 
 from typing import NamedTuple
@@ -47,6 +46,7 @@ from blendplan.simulator.series import Series, record
 
 NOW = np.dtype(
     [
+        ("async_scheduling", "i8"),
         ("running", "i8"),
         ("waiting_again", "i8"),
         ("admitted", "i8"),
@@ -82,24 +82,25 @@ class Engine(NamedTuple):
     """State of the engine, and what it writes down, over n requests.
 
     Attributes:
-        max_num_seqs, max_num_batched_tokens, async_scheduling: as of `EngineLimits`.
+        max_num_seqs, max_num_batched_tokens: limits.
         prompt_tokens, output_tokens: int32 [n].
         running: requests in the order of their admission; int64 [max_num_seqs].
         waiting_again: preempted requests, the next to be admitted last; int64 [n].
         computed, generated: tokens in the cache and tokens sampled, per request; int32 [n].
         generated_before: of those, the ones sampled before its present admission; int32 [n].
-        now: numbers of requests ``running``, ``waiting_again``, ``admitted`` once, and ``finished``
-            and gone; ``steps`` and ``preemptions``; ``prefill_tokens`` computed, again after a
-            preemption included; ``clock_s``, and the sums of compute and memory time; one record.
+        now: whether there is ``async_scheduling``; numbers of requests ``running``,
+            ``waiting_again``, ``admitted`` once, and ``finished`` and gone; ``steps`` and
+            ``preemptions``; ``prefill_tokens`` computed, again after a preemption included;
+            ``clock_s``, and the sums of compute and memory time; one record.
         step: of the step at hand the prefill tokens allowed, what is left of them and of all
             tokens, and what it computes: ``prefill_pairs`` are (query, key) pairs of causal
             attention, ``sampling`` the requests that get a token; ``victims``, how many requests
             lost their blocks in it, and ``lost``, those of them that wait again; ``done``, how many
-            have finished and have not left; ``time_s``; one record.
-        done, done_places: the requests that finished last, and their places in ``running`` then,
-            ascending; int64 [max_num_seqs].
+            requests have finished; ``time_s``; one record.
+        done: the requests that finished last; int64 [max_num_seqs].
         admission: requests in the order of their first admission; int64 [n].
-        admission_step, start_s, finish_s: per request; int64 [n], float64 [n], float64 [n].
+        admission_step: of the first admission; int64 [n].
+        span_s: first admission and end, per request; float64 [n, 2].
         cached_tokens: prompt tokens hit at the first admission; int32 [n].
         share_tokens: memory partition in force then, compute and memory side; int64 [n, 2].
         prefill_budget: prefill tokens allowed in that step; int32 [n].
@@ -110,7 +111,6 @@ class Engine(NamedTuple):
 
     max_num_seqs: int
     max_num_batched_tokens: int
-    async_scheduling: bool
     prompt_tokens: NDArray[np.int32]
     output_tokens: NDArray[np.int32]
     running: NDArray[np.int64]
@@ -121,11 +121,9 @@ class Engine(NamedTuple):
     now: NDArray[np.void]
     step: NDArray[np.void]
     done: NDArray[np.int64]
-    done_places: NDArray[np.int64]
     admission: NDArray[np.int64]
     admission_step: NDArray[np.int64]
-    start_s: NDArray[np.float64]
-    finish_s: NDArray[np.float64]
+    span_s: NDArray[np.float64]
     cached_tokens: NDArray[np.int32]
     share_tokens: NDArray[np.int64]
     prefill_budget: NDArray[np.int32]
@@ -141,7 +139,6 @@ def idle_engine(
     return Engine(
         max_num_seqs=limits.max_num_seqs,
         max_num_batched_tokens=limits.max_num_batched_tokens,
-        async_scheduling=limits.async_scheduling,
         prompt_tokens=np.ascontiguousarray(prompt_tokens, dtype=np.int32),
         output_tokens=np.ascontiguousarray(output_tokens, dtype=np.int32),
         running=np.zeros(limits.max_num_seqs, dtype=np.int64),
@@ -149,14 +146,12 @@ def idle_engine(
         computed=np.zeros(n, dtype=np.int32),
         generated=np.zeros(n, dtype=np.int32),
         generated_before=np.zeros(n, dtype=np.int32),
-        now=scalars(NOW),
+        now=scalars(NOW, async_scheduling=int(limits.async_scheduling)),
         step=scalars(STEP),
         done=np.zeros(limits.max_num_seqs, dtype=np.int64),
-        done_places=np.zeros(limits.max_num_seqs, dtype=np.int64),
         admission=np.zeros(n, dtype=np.int64),
         admission_step=np.zeros(n, dtype=np.int64),
-        start_s=np.zeros(n, dtype=np.float64),
-        finish_s=np.zeros(n, dtype=np.float64),
+        span_s=np.zeros((n, 2), dtype=np.float64),
         cached_tokens=np.zeros(n, dtype=np.int32),
         share_tokens=np.zeros((n, 2), dtype=np.int64),
         prefill_budget=np.zeros(n, dtype=np.int32),
@@ -184,7 +179,7 @@ def generated_tokens(engine: Engine) -> NDArray[np.int32]:
     With asynchronous scheduling, what the last step samples is not among them; int32 [n].
     """
     generated: NDArray[np.int32] = engine.generated.copy()
-    if engine.async_scheduling:
+    if engine.now[0].async_scheduling:
         running = engine.running[: engine.now[0].running]
         generated[running] -= generated[running] > engine.generated_before[running]
     return generated
@@ -199,6 +194,8 @@ def begin(engine: Engine, prefill_budget: int) -> None:
     have.
     """
     now, step = engine.now[0], engine.step[0]
+    if not now.async_scheduling:
+        step.done = 0
     left_over = step.done
     if now.running > 0:
         # Only the last can be in the middle of its prompt: that used up what its step had left.
@@ -290,7 +287,8 @@ def _preempt_last(engine: Engine, cache: KvCache) -> int:
     now.running -= 1
     victim = engine.running[now.running]
     computed = engine.computed[victim]
-    if engine.async_scheduling and engine.generated[victim] > engine.generated_before[victim] + 1:
+    sampled = engine.generated[victim] - engine.generated_before[victim]
+    if now.async_scheduling and sampled > 1:
         # Its newest token came after its blocks were last hashed.
         computed -= 1
     release(cache, victim, computed)
@@ -340,7 +338,7 @@ def admit(engine: Engine, cache: KvCache, request: int) -> bool:
     engine.admission[now.admitted] = request
     now.admitted += 1
     engine.admission_step[request] = now.steps
-    engine.start_s[request] = now.clock_s
+    engine.span_s[request, 0] = now.clock_s
     engine.cached_tokens[request] = before
     engine.prefill_budget[request] = step.prefill_budget
     return True
@@ -386,40 +384,45 @@ def price(engine: Engine, cache: KvCache, table: StepTable, series: Series) -> b
 
 
 @kernel
-def sample(engine: Engine) -> None:
-    """Every request whose known tokens are all computed gets its next one.
+def sample(engine: Engine, cache: KvCache) -> None:
+    """Every request whose known tokens are all computed gets its next one; the done ones leave.
 
-    For some it is the last: they are the first ``step.done`` of ``engine.done``.
+    They are the first ``step.done`` of ``engine.done``. With asynchronous scheduling they stay.
     """
     now, step = engine.now[0], engine.step[0]
-    for place in range(now.running):
+    running, kept = now.running, 0
+    for place in range(running):
         request = engine.running[place]
         if engine.computed[request] == known_tokens(engine, request):
-            engine.generated[request] += 1
-            if _is_done(engine, request):
-                engine.finish_s[request] = now.clock_s
+            generated = engine.generated[request] + 1
+            engine.generated[request] = generated
+            if generated == engine.output_tokens[request]:
+                engine.span_s[request, 1] = now.clock_s
                 engine.done[step.done] = request
-                engine.done_places[step.done] = place
                 step.done += 1
+                if not now.async_scheduling:
+                    release(cache, request, engine.computed[request])
+                    now.finished += 1
+                    continue
+        engine.running[kept] = request
+        kept += 1
+    now.running = kept
 
 
 @kernel
 def leave(engine: Engine, cache: KvCache) -> int:
-    """Those that are done give up seats and blocks; how many there were in ``engine.done``."""
+    """Those that were done before this step leave; how many there are in ``engine.done``."""
     now, step = engine.now[0], engine.step[0]
-    done, running, gone = step.done, now.running, 0
-    for number in range(done):
-        place = engine.done_places[number]
-        if place >= running:
-            # It lost its blocks already. Nobody was admitted since, so places still hold.
-            break
-        request = engine.done[number]
-        release(cache, request, engine.computed[request])
-        gone += 1
-        end = engine.done_places[number + 1] if number + 1 < done else running
-        for kept in range(place + 1, min(end, running)):
-            engine.running[kept - gone] = engine.running[kept]
-    now.running = running - gone
-    now.finished += done
-    step.done = 0
+    done, running, kept = step.done, now.running, 0
+    if done > 0:
+        for place in range(running):
+            request = engine.running[place]
+            if _is_done(engine, request):
+                release(cache, request, engine.computed[request])
+            else:
+                engine.running[kept] = request
+                kept += 1
+        now.running = kept
+        now.finished += done
+        step.done = 0
     return done
