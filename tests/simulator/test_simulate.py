@@ -1,7 +1,7 @@
 """The simulated engine: step by step beside the slow one, and what holds for every run."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -232,6 +232,24 @@ def test_what_holds_for_every_run(job: Job, data: st.DataObject) -> None:
     )
     assert 0 < bound.makespan_s <= run.makespan_s * (1 + 1e-12)
     assert bound.steps <= run.steps
+
+
+@given(jobs(), st.sampled_from(OVERLAPS))
+@settings(max_examples=50, deadline=None)
+def test_asynchronous_scheduling_changes_nothing_where_nobody_waits(
+    job: Job, overlap: float
+) -> None:
+    prompts, outputs = sum(map(len, job.prompts)), sum(job.outputs)
+    block = job.engine.block_size
+    roomy = EngineLimits((prompts + outputs + len(job.outputs)) * block, 10, prompts + 10, block)
+    runs = [
+        replace(job, engine=replace(roomy, async_scheduling=asynchronous)).run(overlap=overlap)
+        for asynchronous in (False, True)
+    ]
+    assert runs[0].preemptions == 0
+    for name, value in vars(runs[0]).items():
+        if name != "series":
+            assert np.array_equal(value, getattr(runs[1], name)), name
 
 
 @pytest.mark.parametrize("output_tokens", [1, 511, 512, 513, 1024, 1025, 5000])
