@@ -80,11 +80,12 @@ def test_plan_format_names_every_column_and_every_key(folder: Path) -> None:
     answer("plan", "requests.jsonl", "--gpu", "a100-80g", "-o", "plan.arrow")
     columns, _, rest = PLAN_FORMAT.partition("## Metadata")
     metadata_table = rest.partition("## Guarantees")[0]
-    assert _first_cells(columns) == SCHEMA.names
+    assert _first_cells(columns) == [*SCHEMA.names, "rejected"]
     schema = pa.ipc.open_file("plan.arrow").schema
     keys = json.loads(schema.metadata[METADATA_KEY])
-    # Only plans of requests with several answers say how many sequences there are.
-    assert sorted(_first_cells(metadata_table)) == sorted([*keys, "sequences"])
+    # What only some plans say: how many sequences there are, what was left out, for which engine.
+    sometimes = ["sequences", "rejected", "serving"]
+    assert sorted(_first_cells(metadata_table)) == sorted([*keys, *sometimes])
 
 
 def _first_cells(text: str) -> list[str]:

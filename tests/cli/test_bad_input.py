@@ -48,7 +48,7 @@ REQUEST_FILES: dict[str, tuple[bytes, list[str]]] = {
     "huge token id": (_lines(_request(prompt_token_ids=[2**40])), ["line 1", str(2**40)]),
     "fractional token id": (_lines(_request(prompt_token_ids=[1.5])), ["line 1", "1.5"]),
     "token ids as text": (_lines(_request(prompt_token_ids="abc")), ["line 1"]),
-    "longer than the KV cache": (_lines(_request(output_tokens=900_000)), ["KV cache", "900000"]),
+    "longer than the context": (_lines(_request(output_tokens=900_000)), ["131,072", "900,000"]),
     "deep nesting": (_lines("[" * 100_000), ["line 1"]),
 }  # fmt: skip
 

@@ -42,6 +42,8 @@ def vllm() -> None:
     need("vllm")
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
     os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+    # The engine's process runs the model itself; on a CPU, vLLM starts one more otherwise.
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     os.environ.update(_SMALL_AND_ALONE)
 
 

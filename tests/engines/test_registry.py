@@ -34,7 +34,6 @@ def test_only_the_simulated_engine_needs_neither_results_nor_a_model() -> None:
     [
         ("sim", {"pdmux": True}, "spatial sharing is SGLang's, not that of 'sim'; drop --pdmux"),
         ("vllm", {"pdmux": True}, "spatial sharing is SGLang's, not that of 'vllm'; drop --pdmux"),
-        ("sglang", {"log_steps": True}, "SGLang does not tell what its steps compute; drop --step"),
         ("sim", {"arguments": {"seed": 1}}, "the simulated engine takes no engine arguments"),
     ],
 )
@@ -47,9 +46,14 @@ def test_what_an_engine_cannot_do_is_refused(
 
 
 def test_what_an_engine_can_do_is_not() -> None:
-    for engine, option in (("sglang", "pdmux"), ("vllm", "log_steps"), ("sim", "log_steps")):
+    for engine, option in (
+        ("sglang", "pdmux"),
+        ("sglang", "log_steps"),
+        ("vllm", "log_steps"),
+        ("sim", "log_steps"),
+    ):
         given = {"pdmux": False, "log_steps": False, option: True}
-        check_options(engine, ENGINES.get(engine), arguments={}, **given)
+        check_options(engine, ENGINES.get(engine), arguments={}, flags=(), **given)
 
 
 def test_looking_at_the_engines_imports_nothing_heavy() -> None:

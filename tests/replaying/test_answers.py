@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from blendplan.engines.protocol import EngineRequest, Session
@@ -163,10 +164,15 @@ def test_a_request_whose_answers_never_fit_is_one_error(tmp_path: Path) -> None:
     job.write_text("".join(json.dumps(line) + "\n" for line in lines))
     made = small_plan(job, policy="fcfs")
     table = made.table
-    place = table.column_names.index("body")
-    bodies = table.column("body").to_pylist()
-    bodies[0] = bodies[0].replace(b'"output_tokens": 4', b'"output_tokens": 9999')
-    made = Plan(table.set_column(place, table.schema.field("body"), [bodies]), made.metadata)
+    for name in ("body", "output_tokens_known"):
+        place, values = table.column_names.index(name), table.column(name).to_pylist()
+        if name == "body":
+            values[0] = values[0].replace(b'"output_tokens": 4', b'"output_tokens": 9999')
+        else:
+            values[:3] = [9999] * 3
+        kind = table.schema.field(name).type
+        table = table.set_column(place, table.schema.field(name), pa.array(values, kind))
+    made = Plan(table, made.metadata)
     replayed = replay(made, output=tmp_path / "results.jsonl")
     assert (replayed.tally.finished, replayed.tally.failed) == (1, 1)
     found = {line["custom_id"]: line["error"] for line in lines_of(tmp_path / "results.jsonl")}
@@ -209,12 +215,3 @@ def test_what_an_engine_is_asked(
     assert request.url == url
     assert json.loads(request.body) == sent
     assert request.answers == line.get("n", 1)
-
-
-def test_best_of_runs_more_than_it_shows(tmp_path: Path) -> None:
-    job = tmp_path / "requests.jsonl"
-    line = {"prompt": "best", "output_tokens": 10, "n": 2, "best_of": 5}
-    job.write_text(json.dumps(line) + "\n")
-    replay(small_plan(job, policy="fcfs"), output=tmp_path / "results.jsonl")
-    [result] = lines_of(tmp_path / "results.jsonl")
-    assert result["response"]["body"]["usage"]["completion_tokens"] == 50

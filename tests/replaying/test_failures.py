@@ -105,7 +105,7 @@ def test_a_killed_engine_process_is_started_again(
 ) -> None:
     processes: list[EngineProcess] = []
 
-    def start(plan: Plan, launch: Launch, session: Session) -> EngineProcess:
+    def start(plan: Plan | None, launch: Launch, session: Session) -> EngineProcess:
         processes.append(toy_process(plan, launch, session))
         return processes[-1]
 

@@ -166,7 +166,7 @@ def in_real_time(plan: Plan, session: Session, stepped: Callable[[], None]) -> S
         stepped()
         return begin(used, generated, waits=False)
 
-    admission.begin_step = begin_step  # type: ignore[method-assign]
+    admission.begin_step = begin_step  # type: ignore[method-assign,assignment]
     return engine
 
 

@@ -22,7 +22,7 @@ LINES: list[dict[str, Any]] = [
     {"prompt": "float", "n": 4.0},
     {"custom_id": "x", "n": 9, "body": {"prompt": "inner", "n": 2}},
 ]
-EXPECTED = [1, 3, 1, 5, 4, 2]
+EXPECTED = [1, 3, 1, 2, 4, 2]
 
 
 @pytest.mark.parametrize("without_floats", [False, True])

@@ -139,8 +139,8 @@ def test_special_tokens_and_cuts(folder: Path) -> None:
     said = [text_of(requests.prompt(row).tolist(), model) for row in range(5)]
     assert said[:2] == ["<s><s>hi", "<s>hi"]
     assert said[2].startswith("<s><s>")
-    assert said[3:] == ["th", "<s>n"]
-    assert "2 requests begin with the beginning-of-text token twice" in requests.remarks[0]
+    assert said[3:] == ["<s>h", "<s>n"]
+    assert "2 requests with the beginning-of-text token twice" in requests.remarks[0]
 
 
 def test_fingerprint(folder: Path) -> None:

@@ -33,7 +33,6 @@ LIMITS: dict[Any, Any] = {
     "max_tokens": COUNT,
     "max_completion_tokens": COUNT,
     "n": ANSWERS,
-    "best_of": ANSWERS,
 }
 SAMPLING: dict[Any, Any] = {
     "temperature": st.floats(0, 2),

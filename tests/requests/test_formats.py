@@ -60,7 +60,7 @@ def test_prompts_without_output(tmp_path: Path) -> None:
     assert texts(requests)[4:6] == ["northeastnorthwest", "northupnorthdown"]
     assert requests.prompt(3).tolist() == [5, 6, 7]
     said = "\n".join(requests.remarks)
-    assert "6 requests embed, score or rank" in said
+    assert "6 requests for embeddings, scores or rankings" in said
     assert "3 requests with several texts" in said
     assert '1 request with "max_tokens" 0' in said
 

@@ -64,7 +64,7 @@ def test_sizes() -> None:
     assert image_size(bytes(100)) is None
 
 
-# Counted with the processors of transformers 5.19.
+# By the rules of the processors in transformers 5.19.
 @pytest.mark.parametrize(
     ("model_type", "config", "size", "tokens"),
     [

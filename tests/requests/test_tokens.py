@@ -194,6 +194,7 @@ def test_damaged_folders(model: Path) -> None:
     config.write_bytes(b"\xff")
     with pytest.raises(BlendplanError, match="cannot be read"):
         read(model, CHAT)
+    config.write_text("{}")
     (model / "tokenizer.json").write_text("{}")
     with pytest.raises(BlendplanError, match=r"tokenizer\.json is not a tokenizer"):
         read(model, CHAT)

@@ -10,6 +10,7 @@ RANGES: Mapping[str, tuple[int, int]] = {
     "kv_tokens": (1, 10**12),  # a hundred times the memory of any machine
     "max_num_seqs": (1, 1 << 16),  # a price is worked out for each
     "max_num_batched_tokens": (1, 1 << 20),  # a price is worked out for each
+    "max_model_len": (1, 1 << 30),  # a hundred times the longest context of any model
     "block_size": (1, 1 << 16),  # longer than any prompt worth sharing in blocks
     "seed": (0, (1 << 63) - 1),  # as Arrow and numpy store it
     "effort": (0, 2),

@@ -69,7 +69,8 @@ def command(
         from blendplan.planning.compare import compare
         from blendplan.planning.describe import describe
 
-        requests = job.read(progress)
+        read = job.read(progress)
+        requests = read.requests
         result = compare(requests, policies=policies, progress=progress.report, **job.options)
         compile_s = clock.seconds
         if html is not None or png is not None:
@@ -79,7 +80,7 @@ def command(
         name: describe(result.prepared, result.target, name, outcome.prediction)
         for name, outcome in result.outcomes.items()
     }
-    for note in job.notes(requests, described[policies[0]]):
+    for note in job.notes(read, described[policies[0]]):
         answer.remark(note)
 
     from blendplan.report.summary import comparison

@@ -1,13 +1,16 @@
 """`Job`: the requests of a planning command and what they are planned for."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
 
 from blendplan.cli.destination import check_destinations
 from blendplan.cli.options import MACHINE, planning_options
+from blendplan.errors import BlendplanError
 
 if TYPE_CHECKING:
     from blendplan.cli.progress import Progress
@@ -27,6 +30,8 @@ class Job:
         rejects: where ``skip`` writes what it leaves out.
         options: keyword arguments.
         prompt_column: the field or column that holds the prompts, None for the usual ones.
+        engine: the engine that will run the requests, None where that is open.
+        engine_args: its own arguments.
     """
 
     path: Path
@@ -34,6 +39,8 @@ class Job:
     rejects: Path
     options: dict[str, Any]
     prompt_column: str | None = None
+    engine: str | None = None
+    engine_args: Mapping[str, Any] = field(default_factory=dict)
 
     def check(self, *outputs: Path | None) -> None:
         """Raise now what would otherwise be found wrong after a long file was read.
@@ -57,8 +64,12 @@ class Job:
 
         return machine(**{name: self.options[name] for name in MACHINE})
 
-    def read(self, progress: "Progress") -> "Requests":
-        """All good requests."""
+    def read(self, progress: "Progress") -> "JobRequests":
+        """All requests that can run.
+
+        Raises:
+            BlendplanError: with ``fail``, one is bad, or the engine would refuse some.
+        """
         from blendplan.requests.read import read_requests
 
         progress.stage(f"reading {self.path.name}")
@@ -71,20 +82,64 @@ class Job:
             progress=progress.advance,
             prompt_column=self.prompt_column,
         )
+        remarks: list[str] = []
+        serving = None
+        if self.engine is not None:
+            progress.stage(f"asking what {self.engine} would refuse")
+            requests, remarks, serving = self._screened(requests, self.engine)
+        if self.on_error == "skip":
+            requests = self._without_too_long(requests)
+        return JobRequests(requests, remarks, serving)
+
+    def _without_too_long(self, requests: "Requests") -> "Requests":
+        from blendplan.requests.context import over_context, within_context
+        from blendplan.requests.fitting import over_kv_cache
+        from blendplan.requests.rejected import leave_out
+
+        longest, kv_tokens = self.target.max_model_len, self.target.limits.kv_tokens
+        requests = leave_out(requests, over_context(requests, longest), self.rejects)
+        requests = within_context(requests, longest)
+        return leave_out(requests, over_kv_cache(requests, kv_tokens), self.rejects)
+
+    def _screened(
+        self, requests: "Requests", engine: str
+    ) -> tuple["Requests", list[str], dict[str, Any]]:
+        """Requests that the engine's server takes, remarks, and what the plan says of it."""
+        from blendplan.engines.screening.screen import counted, screen
+        from blendplan.engines.screening.server import server_of
+        from blendplan.requests.rejected import leave_out
+
+        target, arguments = self.target, dict(self.engine_args)
+        server, names = server_of(
+            self.options["model"],
+            target.max_model_len,
+            target.limits.max_num_seqs,
+            target.model.vocab,
+            arguments,
+        )
+        found = screen(requests, engine, server, model=self.options["model"], names=names)
+        serving = {"engine": engine, "arguments": arguments, "checked_by": found.checked_by}
+        if not found.refusals:
+            return found.requests, found.remarks, serving
+        what = (
+            f"{found.checked_by} refuses {len(found.refusals):,} of {len(requests):,} requests: "
+            f"{counted(requests, found.refusals)}"
+        )
         if self.on_error == "fail":
-            return requests
-        from blendplan.requests.fitting import leave_out_too_long
+            raise BlendplanError(f"{self.path}: {what}; --on-error skip leaves such requests out")
+        if len(found.refusals) == len(requests):
+            raise BlendplanError(f"{self.path}: {what}; none is left to plan")
+        taken = leave_out(found.requests, found.refusals, self.rejects)
+        return taken, [what, *found.remarks], serving
 
-        return leave_out_too_long(requests, self.target.limits.kv_tokens, self.rejects)
-
-    def notes(self, requests: "Requests", metadata: dict[str, Any]) -> list[str]:
+    def notes(self, read: "JobRequests", metadata: dict[str, Any]) -> list[str]:
         """What the user should know of the input, one line each."""
-        notes = []
-        if requests.rejected:
+        notes = list(read.remarks)
+        if read.requests.rejected:
             notes.append(
-                f"left out {requests.rejected} bad or too long requests, see {self.rejects}"
+                f"left out {read.requests.rejected} bad or too long requests, see {self.rejects}"
             )
-        notes.extend(requests.remarks)
+        notes.extend(read.requests.remarks)
         if metadata["cost_model"]["note"]:
             notes.append(metadata["cost_model"]["note"])
         if metadata["lengths"]["note"]:
@@ -95,6 +150,20 @@ class Job:
                 "--model DIR with a tokenizer counts them"
             )
         return notes
+
+
+class JobRequests(NamedTuple):
+    """What was read for a job.
+
+    Attributes:
+        requests: all that can run.
+        remarks: what the engine makes of them, a line each.
+        serving: the engine that they were checked for, as the plan says it; None without one.
+    """
+
+    requests: "Requests"
+    remarks: list[str]
+    serving: dict[str, Any] | None
 
 
 def planning(function: Callable[..., None]) -> Callable[..., None]:
@@ -108,12 +177,15 @@ def planning(function: Callable[..., None]) -> Callable[..., None]:
         on_error: str,
         rejects: Path | None,
         prompt_column: str | None,
+        engine: str | None,
+        engine_args: dict[str, Any],
         **options: Any,
     ) -> None:
+        if engine_args and engine is None:
+            raise click.UsageError("--engine-arg needs --engine NAME")
         planned = {name: options.pop(name) for name in (*MACHINE, *_HOW)}
         rejects = rejects or requests_file.with_name(f"{requests_file.name}.rejects.jsonl")
-        function(
-            *args, job=Job(requests_file, on_error, rejects, planned, prompt_column), **options
-        )
+        job = Job(requests_file, on_error, rejects, planned, prompt_column, engine, engine_args)
+        function(*args, job=job, **options)
 
     return command

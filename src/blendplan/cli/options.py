@@ -16,6 +16,9 @@ from blendplan.errors import BlendplanError
 from blendplan.hardware.engine_limits import LIMITS, EngineLimits
 from blendplan.lengths.registry import AUTO, length_methods, predictor_of
 
+SERVERS = ("vllm", "sglang")
+"""Engines whose servers' treatment of requests is known before they are started."""
+
 KV_DTYPES = ("auto", "bf16", "fp16", "fp8")
 
 # Options that describe the machine; the keyword arguments of `blendplan.cost.machine.machine`.
@@ -26,6 +29,7 @@ MACHINE = (
     "overlap",
     "cost",
     *LIMITS,
+    "max_model_len",
     "gpu_memory_utilization",
     "kv_dtype",
 )
@@ -65,6 +69,25 @@ no_replan = click.option(
     default=True,
     help="Do not learn output lengths while the requests run.",
 )
+
+
+def _engine_args(
+    ctx: click.Context, param: click.Parameter, words: tuple[str, ...]
+) -> dict[str, Any]:
+    """``KEY=VALUE`` words as a dictionary; a value that is not JSON is taken as text."""
+    arguments: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not name.isidentifier() or not equals:
+            raise click.BadParameter(f"{word!r} is not KEY=VALUE", ctx, param)
+        try:
+            arguments[name] = json.loads(value)
+        except ValueError:
+            arguments[name] = value
+        except RecursionError:
+            raise click.BadParameter(f"{name} is nested too deeply", ctx, param) from None
+    return arguments
+
 
 _PLANNING = (
     click.argument("requests_file", metavar="REQUESTS", type=FILE),
@@ -130,6 +153,22 @@ _PLANNING = (
         "earlier runs.",
     ),
     click.option(
+        "--engine",
+        type=Name("engine", SERVERS),
+        metavar="NAME",
+        help=f"Engine that will run the requests, {' or '.join(SERVERS)}: says which of them its "
+        "server would refuse, and why.",
+    ),
+    click.option(
+        "--engine-arg",
+        "engine_args",
+        multiple=True,
+        callback=_engine_args,
+        metavar="KEY=VALUE",
+        help="Argument that this engine will be started with, as for replay. May be given several "
+        "times.",
+    ),
+    click.option(
         "--on-error",
         default="fail",
         show_default=True,
@@ -187,6 +226,12 @@ _PLANNING = (
         "and replay on vLLM so.",
     ),
     click.option(
+        "--max-model-len",
+        type=within("max_model_len"),
+        metavar="N",
+        help="Longest context, prompt and output together.  [default: the model's]",
+    ),
+    click.option(
         "--gpu-memory-utilization",
         default=0.9,
         show_default=True,
@@ -235,24 +280,6 @@ def planning_options(function: Callable[..., None]) -> Callable[..., None]:
     for option in reversed(_PLANNING):
         function = option(function)
     return function
-
-
-def _engine_args(
-    ctx: click.Context, param: click.Parameter, words: tuple[str, ...]
-) -> dict[str, Any]:
-    """``KEY=VALUE`` words as a dictionary; a value that is not JSON is taken as text."""
-    arguments: dict[str, Any] = {}
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not name.isidentifier() or not equals:
-            raise click.BadParameter(f"{word!r} is not KEY=VALUE", ctx, param)
-        try:
-            arguments[name] = json.loads(value)
-        except ValueError:
-            arguments[name] = value
-        except RecursionError:
-            raise click.BadParameter(f"{name} is nested too deeply", ctx, param) from None
-    return arguments
 
 
 _RUNNING = (

@@ -83,11 +83,13 @@ def _plan(job: Job, policy: str, output: Path, answer: Answer) -> None:
         job.check(output)
         from blendplan.planning.planner import plan
 
-        requests = job.read(progress)
+        read = job.read(progress)
+        requests = read.requests
         planned = plan(requests, policy=policy, progress=progress.report, **job.options)
+        planned = planned.served_by(read.serving)
         progress.stage(f"writing {output.name}")
         planned.write(output)
-    for note in job.notes(requests, planned.metadata):
+    for note in job.notes(read, planned.metadata):
         answer.remark(note)
 
     from blendplan.report.quantities import estimated
@@ -118,7 +120,7 @@ def _sample(job: Job, sample_out: Path, fraction: float, answer: Answer) -> None
         from blendplan.requests.write import write_requests
         from blendplan.tree.build import build_tree
 
-        requests = job.read(progress)
+        requests = job.read(progress).requests
         progress.stage("choosing the sample")
         tree = build_tree(requests)
         strata = strata_of(requests, tree)

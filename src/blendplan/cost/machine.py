@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from blendplan.checks.arguments import flag, keywords, number, one_of, text, whole
 from blendplan.cost.protocol import CostModel, step_table
@@ -30,6 +31,7 @@ class Machine:
         costs: what requests and steps cost.
         limits: limits of the engine.
         table: price of a step within these limits.
+        max_model_len: longest context that the engine takes, prompt and output together.
         kv_dtype: data type of the KV cache as it was asked for; ``model`` has it.
     """
 
@@ -39,7 +41,13 @@ class Machine:
     costs: CostModel
     limits: EngineLimits
     table: StepTable
+    max_model_len: int
     kv_dtype: str = "auto"
+
+    def room_for_output(self, prompt_tokens: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Longest output beside each prompt: what KV cache and context leave; int64 [n]."""
+        room: NDArray[np.int64] = self.limits.room_for_output(prompt_tokens)
+        return np.minimum(room, self.max_model_len - prompt_tokens)
 
 
 def machine(
@@ -54,6 +62,7 @@ def machine(
     max_num_batched_tokens: int = EngineLimits.max_num_batched_tokens,
     block_size: int = EngineLimits.block_size,
     async_scheduling: bool = EngineLimits.async_scheduling,
+    max_model_len: int | None = None,
     gpu_memory_utilization: float = 0.9,
     kv_dtype: str = "auto",
 ) -> Machine:
@@ -66,6 +75,7 @@ def machine(
             overlap of compute and memory.
         cost: name of the cost model; see `COST_MODELS`.
         kv_tokens: capacity of the KV cache; worked out from the memory of the GPU without it.
+        max_model_len: longest context, prompt and output together; the model's without it.
         max_num_seqs, max_num_batched_tokens, block_size, async_scheduling,
             gpu_memory_utilization, kv_dtype: engine limits, by vLLM's names.
 
@@ -87,6 +97,8 @@ def machine(
     gpu = gpu if isinstance(gpu, GpuSpec) else gpu_spec(gpu)
     model = model if isinstance(model, ModelSpec) else model_spec(model)
     model = replace(model, kv_bits=kv_bits(model, kv_dtype))
+    longest = model.max_context_tokens if max_model_len is None else max_model_len
+    longest = whole("max_model_len", longest)
     if kv_tokens is None:
         kv_tokens = kv_capacity_tokens(
             model,
@@ -113,7 +125,7 @@ def machine(
             "the cost model datasheet"
         ) from error
     _check_prices(table, gpu)
-    return Machine(gpu, model, tp, costs, limits, table, kv_dtype)
+    return Machine(gpu, model, tp, costs, limits, table, longest, kv_dtype)
 
 
 def _check_prices(table: StepTable, gpu: GpuSpec) -> None:

@@ -101,6 +101,7 @@ def launch_of(
         limits=limits,
         tp=int(plan.metadata["tp"]),
         kv_dtype=engine.get("kv_dtype", "auto"),
+        context_tokens=plan.max_model_len,
         graphs=graphs_in(engine),
     )
 

@@ -1,11 +1,43 @@
-"""`PromptCheck`: whether prompts are as long as the plan has them."""
+"""Whether the engine makes the tokens of the requests that the plan was made for."""
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+from blendplan.errors import BlendplanError
 from blendplan.planfile.plan import Plan
+from blendplan.requests.fingerprint import tokenizer_fingerprint
 
-# Requests after which the two are compared.
+# Requests after which lengths are compared.
 _ENOUGH = 100
+
+
+def check_tokenizer(plan: Plan, folder: Path | None, remark: Callable[[str], None]) -> None:
+    """Compare the tokenizer that a plan was made with and that of an engine's model.
+
+    Args:
+        plan: which says so where it had one.
+        folder: with the engine's tokenizer; None where it is nowhere on this machine.
+        remark: called where only chat templates differ.
+
+    Raises:
+        BlendplanError: token ids mean something else to the engine.
+    """
+    planned: dict[str, Any] | None = plan.metadata.get("tokenizer")
+    found = None if folder is None or planned is None else tokenizer_fingerprint(folder)
+    if planned is None or found is None:
+        return
+    if planned["vocabulary_sha256"] != found.vocabulary_sha256:
+        sizes = f"{planned['vocabulary_size']:,} tokens, that of {folder} {found.vocabulary_size:,}"
+        raise BlendplanError(
+            f"the plan was made with another tokenizer than the engine's: its vocabulary has "
+            f"{sizes}, or other ones; plan with --model {folder}"
+        )
+    if planned["chat_template_sha256"] != found.chat_template_sha256:
+        remark(
+            f"the chat template in {folder} is not the one that the plan was made with: prompts "
+            "made of messages may have other lengths"
+        )
 
 
 class PromptCheck:
@@ -37,7 +69,7 @@ class PromptCheck:
             hint = (
                 "the plan estimated them; plan with --model DIR to count them"
                 if self._estimated
-                else "the engine has another tokenizer or chat template than the plan"
+                else "the engine has another chat template than the plan, or adds other tokens"
             )
             self._remark(
                 f"{self._differ} of the first {self._seen} prompts are not as long as planned, "

@@ -8,13 +8,15 @@ here crosses the boundary of a process, so it is plain data.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Protocol
 
 from blendplan.hardware.engine_limits import EngineLimits
-from blendplan.simulator.cuda_graphs import GraphSizes
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from blendplan.simulator.cuda_graphs import GraphSizes
 
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -184,9 +186,9 @@ class Session:
         replan: whether output lengths are learned as requests end.
     """
 
-    left: NDArray[np.int64]
-    requests: NDArray[np.int64]
-    ended: NDArray[np.int32]
+    left: "NDArray[np.int64]"
+    requests: "NDArray[np.int64]"
+    ended: "NDArray[np.int32]"
     first: tuple[int, ...] = ()
     alone: tuple[int, ...] = ()
     replan: bool = True
@@ -202,6 +204,7 @@ class Launch:
             cache is the engine's to find out; its `Capacity` tells.
         tp: tensor-parallel degree.
         kv_dtype: element type of the KV cache, ``auto`` for the model's.
+        context_tokens: longest context to allow, None for the model's own.
         graphs: CUDA graphs to capture, by engine; an engine that is not named chooses itself.
         arguments: further engine arguments by the engine's own names; they win over the others.
         flags: the engine's own command line, after everything else.
@@ -214,7 +217,8 @@ class Launch:
     limits: EngineLimits | None = None
     tp: int = 1
     kv_dtype: str = "auto"
-    graphs: Mapping[str, GraphSizes] = field(default_factory=dict)
+    context_tokens: int | None = None
+    graphs: "Mapping[str, GraphSizes]" = field(default_factory=dict)
     arguments: dict[str, Any] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
     pdmux: bool = False

@@ -43,6 +43,7 @@ class SimulatedEngine:
             lengths that it says, unless a request knows its own.
         limits: limits of the engine.
         table: price of a step.
+        max_model_len: longest context that it takes; what the KV cache holds without it.
         log_steps: report the work of each step.
     """
 
@@ -54,14 +55,17 @@ class SimulatedEngine:
         limits: EngineLimits,
         table: StepTable,
         *,
+        max_model_len: int | None = None,
         log_steps: bool = False,
     ) -> None:
+        held = limits.kv_blocks * limits.block_size + 1
         self.capacity = Capacity(
             limits=limits,
-            context_tokens=limits.kv_blocks * limits.block_size + 1,
+            context_tokens=held if max_model_len is None else min(held, max_model_len),
             graph_sizes=[],
             version=f"simulated by blendplan {__version__}",
         )
+        self._max_model_len = held if max_model_len is None else max_model_len
         self._table = table
         self._log_steps = log_steps
         self._answer = plan.column("answer")
@@ -90,7 +94,8 @@ class SimulatedEngine:
         for request in requests:
             rows = range(request.row, request.row + request.answers)
             if request.output_tokens > 0:
-                self._engine.output_tokens[rows.start : rows.stop] = request.output_tokens
+                known = min(request.output_tokens, self._room(request.row))
+                self._engine.output_tokens[rows.start : rows.stop] = known
             if all(map(self._ever_fits, rows)):
                 self._sent[request.row] = _Sent(request, len(rows))
                 for row in rows:
@@ -170,6 +175,10 @@ class SimulatedEngine:
             if row < 0 or not steps.admit(engine, cache, row):
                 return
             self._admission.began(row)
+
+    def _room(self, row: int) -> int:
+        """Longest output that the context leaves a prompt; engines cut what is asked for to it."""
+        return max(1, self._max_model_len - int(self._engine.prompt_tokens[row]))
 
     def _ever_fits(self, row: int) -> bool:
         total = int(self._engine.prompt_tokens[row]) + int(self._engine.output_tokens[row])

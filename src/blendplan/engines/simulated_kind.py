@@ -22,7 +22,13 @@ def simulated_engine(
 
     target = machine_of(plan)
     return SimulatedEngine(
-        plan, session, workload_of(plan), target.limits, target.table, log_steps=log_steps
+        plan,
+        session,
+        workload_of(plan),
+        target.limits,
+        target.table,
+        max_model_len=target.max_model_len,
+        log_steps=log_steps,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from blendplan.checks.json_files import parse_json_object, read_text
 from blendplan.errors import BlendplanError
+from blendplan.hardware.context import context_tokens
 from blendplan.hardware.model import ModelSpec
 from blendplan.printable import show
 
@@ -62,10 +63,21 @@ def read_config(path: Path) -> ModelSpec:
     hint = "give a catalogue name or a folder with config.json"
     values = parse_json_object(read_text(path, where, hint), where)
     name = path.parent.name if path.name == "config.json" and path.parent.name else path.stem
-    return _model(name, values, where)
+    return _model(name, values, where, _tokenizer_config(path.parent))
 
 
-def _model(name: str, values: dict[str, Any], where: str) -> ModelSpec:
+def _tokenizer_config(folder: Path) -> dict[str, Any]:
+    """What stands beside the config; nothing where it is missing or cannot be read."""
+    path = folder / "tokenizer_config.json"
+    try:
+        return parse_json_object(read_text(path, str(path), ""), str(path))
+    except BlendplanError:  # whoever needs the tokenizer says what is wrong with it
+        return {}
+
+
+def _model(
+    name: str, values: dict[str, Any], where: str, tokenizer: Mapping[str, Any]
+) -> ModelSpec:
     text = values.get("text_config")
     if isinstance(text, dict):  # multimodal: the language model is a part
         outer = {key: values[key] for key in ("quantization_config",) if key in values}
@@ -93,9 +105,7 @@ def _model(name: str, values: dict[str, Any], where: str) -> ModelSpec:
         head_dim=head_dim,
         intermediate=intermediate,
         vocab=config.count("vocab_size"),
-        max_context_tokens=config.count(
-            "max_position_embeddings", "n_positions", "max_seq_len", default=131072
-        ),
+        max_context_tokens=context_tokens(values, tokenizer),
         tied_embeddings=config.flag("tie_word_embeddings", _ties(values)),
         gated_mlp=str(values.get("model_type")) not in _UNGATED,
         experts=experts,

@@ -11,19 +11,28 @@ from numpy.typing import NDArray
 
 from blendplan.errors import BlendplanError
 from blendplan.planfile.columns import numbers
+from blendplan.planfile.rejected import check_rejected
 from blendplan.planfile.well_formed import (
     check_column_values,
     check_metadata,
     check_step_sizes,
     none_of,
 )
+from blendplan.requests.rejects import NO_REJECTS
 
 
-def column_digest(table: pa.Table) -> str:
-    """SHA-256 over the content of all columns, whatever the record batches they come in."""
+def column_digest(table: pa.Table, rejected: pa.Table = NO_REJECTS) -> str:
+    """SHA-256 over the content of all columns, whatever the record batches they come in.
+
+    Args:
+        table: rows of a plan.
+        rejected: the requests that it leaves out; where there are none, the digest is as without.
+    """
     digest = hashlib.sha256()
-    for name in table.column_names:
-        column = table.column(name)
+    columns = [(name, table.column(name)) for name in table.column_names]
+    if rejected.num_rows:
+        columns += [(f"rejected.{name}", rejected.column(name)) for name in rejected.column_names]
+    for name, column in columns:
         digest.update(f"{name}:{column.type}:{len(column)}\0".encode())
         for chunk in column.chunks:
             _update(digest, "validity", chunk)
@@ -65,17 +74,22 @@ def _update(digest: "hashlib._Hash", part: str, chunk: pa.Array) -> None:
         digest.update(np.ascontiguousarray(chunk.to_numpy(zero_copy_only=False)).data)
 
 
-def check_columns(table: pa.Table, metadata: dict[str, Any]) -> list[str]:
+def check_columns(
+    table: pa.Table, metadata: dict[str, Any], rejected: pa.Table = NO_REJECTS
+) -> list[str]:
     """Check a plan's columns and metadata; returns what was checked, one line each.
 
     Raises:
         BlendplanError: the first thing that is wrong, with the row and the values seen.
     """
     try:
-        checked = [_check_digests(table, metadata)]
+        checked = [_check_digests(table, metadata, rejected)]
         _check_metadata(metadata)
         checked += _check_relations(table, metadata)
         _check_form(table, metadata)
+        check_rejected(rejected, table, metadata)
+        if rejected.num_rows:
+            checked.append(f"{rejected.num_rows} rejected requests, none of them planned")
         for number, part in enumerate(metadata.get("parts", [])):
             rows = np.flatnonzero(numbers(table, "replica") == number)
             _check_relations(table.slice(rows[0], len(rows)), part)
@@ -144,12 +158,12 @@ def _check_relations(table: pa.Table, metadata: dict[str, Any]) -> list[str]:
         raise BlendplanError(f"columns and metadata cannot be compared ({error})") from None
 
 
-def _check_digests(table: pa.Table, metadata: dict[str, Any]) -> str:
+def _check_digests(table: pa.Table, metadata: dict[str, Any], rejected: pa.Table) -> str:
     if "columns_sha256" not in metadata:
         return "plan in memory, no checksums yet"
     if metadata["metadata_sha256"] != metadata_digest(metadata):
         raise BlendplanError("the metadata do not match their checksum, the file was altered")
-    if metadata["columns_sha256"] != column_digest(table):
+    if metadata["columns_sha256"] != column_digest(table, rejected):
         raise BlendplanError("the columns do not match their checksum, the file was altered")
     return "checksums of columns and metadata"
 

@@ -80,7 +80,7 @@ def parse_metadata(path: Path, text: bytes, schema: pa.Schema) -> dict[str, Any]
         )
     if not {"columns_sha256", "metadata_sha256"} <= metadata.keys():
         raise _damaged(path)
-    if not schema.remove_metadata().equals(SCHEMA):
+    if not schema.equals(SCHEMA):
         missing = [name for name in SCHEMA.names if name not in schema.names]
         what = f"lacks column {missing[0]!r}" if missing else "has columns of other types"
         raise BlendplanError(f"plan {path} {what}; make it again with `blendplan plan`")

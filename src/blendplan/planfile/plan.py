@@ -2,8 +2,8 @@
 
 import json
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from blendplan.checks.arguments import instance, whole, whole_numbers
 from blendplan.checks.arguments import path as argument_path
+from blendplan.checks.ranges import RANGES
 from blendplan.errors import BlendplanError
 from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.planfile.check import check_columns, column_digest, metadata_digest
@@ -20,14 +21,15 @@ from blendplan.planfile.columns import (
     FORMAT_VERSION,
     METADATA_KEY,
     ROWS_PER_BATCH,
-    SCHEMA,
     numbers,
     parse_metadata,
     sides_of,
     unreadable,
 )
+from blendplan.planfile.rejected import described, with_column, without_column
 from blendplan.planfile.revive import in_file_order, plan_policy
 from blendplan.policy.live import LivePolicy
+from blendplan.requests.rejects import NO_REJECTS
 from blendplan.whole_file import replacing
 
 _MAGIC_BYTES = 8  # before the first schema of an Arrow file
@@ -40,10 +42,14 @@ class Plan:
     Attributes:
         table: one row per sequence in admission order; the columns of `SCHEMA`.
         metadata: what the plan was made for and what it predicts; JSON values.
+        rejected: requests of the file that are in no row, since they are bad or can never run: rows
+            of `REJECTED`, with the columns ``source_row``, ``request_id``, ``status``, ``code`` and
+            ``message``, in the order of the file. Of several replicas, the first has them.
     """
 
     table: pa.Table
     metadata: dict[str, Any]
+    rejected: pa.Table = field(default_factory=lambda: NO_REJECTS)
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -52,6 +58,12 @@ class Plan:
     def limits(self) -> EngineLimits:
         """Limits of the engine that the plan was made for."""
         return EngineLimits.from_metadata(self.metadata["engine"])
+
+    @property
+    def max_model_len(self) -> int:
+        """Longest context of that engine; of a plan that names none, as long as any may be."""
+        longest = RANGES["max_model_len"][1]
+        return int(self.metadata["engine"].get("max_model_len", longest))
 
     @property
     def requests(self) -> int:
@@ -95,7 +107,35 @@ class Plan:
         rows = np.flatnonzero(self.column("replica") == replica)
         series: dict[str, list[float]] = {name: [] for name in self.metadata["series"]}
         table = self.table.slice(rows[0], len(rows)) if len(rows) else self.table.slice(0, 0)
-        return Plan(table, {**parts[replica], "series": series})
+        rejected = NO_REJECTS if replica else self.rejected
+        return Plan(table, {**parts[replica], "series": series}, rejected)
+
+    def rejecting(self, rejected: pa.Table) -> "Plan":
+        """The same plan, saying also which requests of the file it leaves out.
+
+        Args:
+            rejected: rows of `REJECTED`, in the order of the file.
+        """
+        said = described(rejected)
+        metadata = {**self.metadata, **said}
+        if "parts" in metadata:
+            first, *others = metadata["parts"]
+            metadata["parts"] = [{**first, **said}, *others]
+        return Plan(self.table, metadata, rejected)
+
+    def served_by(self, serving: Mapping[str, Any] | None) -> "Plan":
+        """The same plan, saying also for which engine's server its requests were checked.
+
+        Args:
+            serving: JSON values: ``engine``, its ``arguments``, and ``checked_by``; None for none.
+        """
+        if serving is None:
+            return self
+        said = {"serving": dict(serving)}
+        metadata = {**self.metadata, **said}
+        if "parts" in metadata:
+            metadata["parts"] = [{**part, **said} for part in metadata["parts"]]
+        return Plan(self.table, metadata, self.rejected)
 
     def refuse_parts(self) -> None:
         """Refuse the plan of several replicas, where one engine is meant.
@@ -145,18 +185,20 @@ class Plan:
         Raises:
             BlendplanError: the path cannot be written.
         """
-        described = {**self.metadata, "columns_sha256": column_digest(self.table)}
-        described["metadata_sha256"] = metadata_digest(described)
-        described["format_version"] = FORMAT_VERSION
-        text = json.dumps(described, sort_keys=True, allow_nan=False)
-        schema = SCHEMA.with_metadata({METADATA_KEY: text.encode()})
+        digest = column_digest(self.table, self.rejected)
+        metadata = {**self.metadata, "columns_sha256": digest}
+        metadata["metadata_sha256"] = metadata_digest(metadata)
+        metadata["format_version"] = FORMAT_VERSION
+        text = json.dumps(metadata, sort_keys=True, allow_nan=False)
+        table = with_column(self.table, self.rejected)
+        schema = table.schema.with_metadata({METADATA_KEY: text.encode()})
         options = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=1))
         with (
             replacing(argument_path("path", path)) as temporary,
             pa.OSFile(str(temporary), "wb") as sink,
             pa.ipc.new_file(sink, schema, options=options) as writer,
         ):
-            for batch in self.table.to_batches(max_chunksize=ROWS_PER_BATCH):
+            for batch in table.to_batches(max_chunksize=ROWS_PER_BATCH):
                 writer.write_batch(batch)
 
     @classmethod
@@ -193,7 +235,8 @@ class Plan:
                 f"{path} is an Arrow file but not a plan: it has no {METADATA_KEY.decode()!r} "
                 f"metadata; make one with `blendplan plan`"
             )
-        return cls(table.replace_schema_metadata(None), parse_metadata(path, text, schema))
+        rows, rejected = without_column(table.replace_schema_metadata(None))
+        return cls(rows, parse_metadata(path, text, rows.schema), rejected)
 
     def verify(self, path: Path | None = None) -> list[str]:
         """Check the plan against itself; returns what was checked, one line each.
@@ -205,7 +248,7 @@ class Plan:
             BlendplanError: the first thing that is wrong.
         """
         try:
-            return check_columns(self.table, self.metadata)
+            return check_columns(self.table, self.metadata, self.rejected)
         except BlendplanError as error:
             raise BlendplanError(f"{path}: {error}" if path else str(error)) from None
 

@@ -127,6 +127,7 @@ def machine_of(plan: Plan) -> Machine:
         overlap=float(plan.metadata["overlap"]),
         cost=plan.metadata["cost_model"]["name"],
         **plan.limits.as_metadata(),
+        max_model_len=plan.max_model_len,
         kv_dtype=plan.metadata["engine"]["kv_dtype"],
     )
 

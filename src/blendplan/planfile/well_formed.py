@@ -249,6 +249,13 @@ def check_metadata(metadata: Mapping[str, Any], *, whole_plan: bool = True) -> N
     flag("engine.async_scheduling", metadata["engine"].get("async_scheduling", False))
     if metadata.get("tokenizer") is not None:
         _check_tokenizer(metadata["tokenizer"])
+    if "max_model_len" in metadata["engine"]:
+        _limited("engine.max_model_len", metadata["engine"]["max_model_len"])
+    if "serving" in metadata:
+        serving = _mapping("serving", metadata["serving"])
+        for key in ("engine", "checked_by"):
+            text(f"serving.{key}", serving.get(key))
+        _mapping("serving.arguments", serving.get("arguments"))
     _check_blend(metadata)
     _check_total(metadata)
     parts = metadata.get("parts", [])

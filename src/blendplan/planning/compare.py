@@ -26,6 +26,7 @@ from blendplan.planning.verdict import Circumstances, Verdict, verdict
 from blendplan.policy.registry import POLICIES
 from blendplan.printable import show
 from blendplan.requests.columns import Requests
+from blendplan.requests.context import within_context
 from blendplan.simulator.simulate import SimulatedRun
 from blendplan.simulator.workload import Workload
 
@@ -113,6 +114,7 @@ def compare(
     policies = _checked_names(policies)
     check_engine_arguments("compare", engine)
     target = machine(gpu, model, **engine)
+    requests = within_context(requests, target.max_model_len)
     started = time.perf_counter()
     seen = requests if lengths in (AUTO, "known") else _without_known_lengths(requests)
     prepared = prepare(

@@ -47,6 +47,7 @@ def describe(
         },
         "engine": {
             **target.limits.as_metadata(),
+            "max_model_len": target.max_model_len,
             "kv_dtype": target.kv_dtype,
             "enable_prefix_caching": True,
             **sizes.as_metadata(),

@@ -67,7 +67,7 @@ def plan(
         progress=progress,
     )
     if options.replicas != 1:
-        return plan_replicas(
+        parts = plan_replicas(
             prepared,
             target,
             policy,
@@ -78,6 +78,7 @@ def plan(
             replan=options.replan,
             progress=progress,
         )
+        return parts.rejecting(requests.rejects)
     prediction = run_policy(
         prepared,
         target,
@@ -87,8 +88,8 @@ def plan(
         replan=options.replan,
         progress=progress,
     )
-    return assemble_plan(
-        requests,
+    made = assemble_plan(
+        prepared.requests,
         prepared.sequences,
         prediction.run,
         lengths=prepared.lengths,
@@ -96,3 +97,4 @@ def plan(
         limits=target.limits,
         metadata=describe(prepared, target, policy, prediction),
     )
+    return made.rejecting(requests.rejects)

@@ -16,6 +16,7 @@ from blendplan.lengths.predicted import Lengths
 from blendplan.planning.bound import LeastPrefill, least_prefill
 from blendplan.policy.known import PolicyInput, step_prices
 from blendplan.requests.columns import Requests
+from blendplan.requests.context import check_context, within_context
 from blendplan.requests.fitting import check_fits
 from blendplan.requests.sequences import Sequences, sequences_of
 from blendplan.simulator.workload import Workload
@@ -91,6 +92,8 @@ def prepare(
     if n == 0:
         source = requests.source or "the request set"
         raise BlendplanError(f"{source} holds no requests; give at least one to plan")
+    check_context(requests, target.max_model_len)
+    requests = within_context(requests, target.max_model_len)
     check_fits(requests, target.limits.kv_tokens)
     sequences = sequences_of(requests)
     report("prefix tree", 0, n)
@@ -99,8 +102,8 @@ def prepare(
     predicted = lengths
     if not isinstance(predicted, Lengths):
         predicted = predict_lengths(requests, request_tree, predicted)
-    # No longer than what the KV cache has room for after the prompt.
-    room = target.limits.room_for_output(requests.prompt_tokens.astype(np.int64))
+    # No longer than what KV cache and context have room for after the prompt.
+    room = target.room_for_output(requests.prompt_tokens.astype(np.int64))
     predicted = predicted.within(0.0, np.maximum(1, room))
     tree = repeat_requests(request_tree, sequences)
     request = sequences.request

@@ -9,10 +9,8 @@ from blendplan.engines.protocol import EngineRequest
 from blendplan.planfile.batch_lines import request_in
 from blendplan.planfile.rows import Work
 from blendplan.printable import show
+from blendplan.requests.endpoints import path_of
 from blendplan.requests.record import MOST_TOKENS, BadRecordError, parse_line
-
-# The longer ones first: one is the end of another.
-_ENDPOINTS = ("/chat/completions", "/completions", "/embeddings", "/responses")
 
 
 def asked(rows: Work, row: int) -> EngineRequest:
@@ -23,8 +21,8 @@ def asked(rows: Work, row: int) -> EngineRequest:
 
     Args:
         rows: the requests of the plan.
-        row: row of the first answer of the one to run. A known output length in its body wins over
-            that of its row.
+        row: row of the first answer of the one to run. Of the known output lengths
+            in its body and of its row, the shorter one counts.
 
     Raises:
         BadRecordError: there is neither a prompt nor a body with one.
@@ -34,7 +32,11 @@ def asked(rows: Work, row: int) -> EngineRequest:
     given, answers = rows.prompt_token_ids[row], len(rows.rows_of(row))
     prompt = given.values.to_numpy() if given.is_valid else None
     url, body = request_in(fields, prompt, answers=answers, stated=line is not None)
-    known = _stated(fields) or _stated(body) or int(rows.output_tokens[row])
+    known = max(0, int(rows.output_tokens[row]))
+    if line is not None:
+        # That of the row is cut to the context.
+        stated = _stated(fields) or _stated(body)
+        known = min(stated, known or stated)
     if known > 0:
         cap = {"max_completion_tokens": known} if "max_completion_tokens" in body else {}
         body = {"ignore_eos": True, **body, "max_tokens": known, **cap}
@@ -46,9 +48,10 @@ def asked(rows: Work, row: int) -> EngineRequest:
 
 def _path(url: str) -> str:
     """Path on the engine's server; hosts and deployments of other services are left out."""
-    path = urlsplit(url).path
-    known = next((one for one in _ENDPOINTS if path.endswith(one)), None)
-    return f"/v1{known}" if known else f"/{path.lstrip('/')}"
+    try:
+        return path_of(url)
+    except ValueError:
+        return f"/{urlsplit(url).path.lstrip('/')}"
 
 
 def _stated(fields: Mapping[str, Any]) -> int:

@@ -17,6 +17,7 @@ from blendplan.planfile.check import column_digest
 from blendplan.planfile.plan import Plan
 from blendplan.planfile.rows import Work, work_of, work_of_requests
 from blendplan.requests.columns import Requests
+from blendplan.requests.rejects import NO_REJECTS
 from blendplan.requests.sequences import sequences_of
 from blendplan.tree.build import build_tree
 
@@ -31,6 +32,7 @@ class Job:
         predicted: totals that are predicted, by the names of a plan's metadata; empty for none.
         planned: ``start_s``, ``finish_s`` and ``output_tokens_mean`` of each row, for the request
             log; None where nothing was planned.
+        rejected: requests that planning left out, rows of `REJECTED`.
         limits: those that were planned for; None where the engine's own are taken.
         order: rows in the order to send them, where no policy inside the engine says otherwise;
             int64 [n].
@@ -41,6 +43,7 @@ class Job:
     digest: str
     predicted: Mapping[str, Any]
     planned: pa.Table | None
+    rejected: pa.Table
     limits: EngineLimits | None
     order: NDArray[np.int64]
     start: Callable[[Launch, Session], Engine]
@@ -54,6 +57,7 @@ def job_of_plan(plan: Plan, kind: EngineKind) -> Job:
         digest=str(plan.metadata.get("columns_sha256") or column_digest(plan.table)),
         predicted={**plan.metadata["predicted"], "prefix_sharing": sharing},
         planned=plan.table.select(["start_s", "finish_s", "output_tokens_mean"]),
+        rejected=plan.rejected,
         limits=plan.limits,
         order=np.arange(len(plan)),
         start=partial(kind.start, plan),
@@ -71,6 +75,7 @@ def job_of_requests(requests: Requests, kind: EngineKind) -> Job:
         digest=digest.hexdigest(),
         predicted={},
         planned=None,
+        rejected=NO_REJECTS,
         limits=None,
         order=sequences_of(requests).of(build_tree(requests).order),
         start=partial(kind.start, None),

@@ -177,8 +177,8 @@ class ReplayLoop:
             else:
                 refused.append(answer)
                 self._tell_refusal(answer)
-        # Some requests are answered without a word to the engine's scheduler, good ones too.
-        unseen = [one.row for one in good + refused if one.row not in self._began]
+        # Some are answered without the engine's scheduler, or with fewer sequences than planned.
+        unseen = [one.row for one in good + refused if self._missing(one.row)]
         self._write(good)
         for answer in refused:
             self._leave(answer.row)
@@ -187,6 +187,10 @@ class ReplayLoop:
         if unseen:
             self._engine.pass_over(unseen)
         return again
+
+    def _missing(self, row: int) -> bool:
+        """Whether the scheduler has not told of all sequences of a request."""
+        return len(self._ended.get(row, ())) < len(self._work.rows_of(row))
 
     def _tell_refusal(self, answer: Answer) -> None:
         """Say what a server refuses, once for each status: often it is the same for all."""

@@ -207,6 +207,11 @@ def run_job(
             writer.check_answers(already)
         if journal is not None:
             _open_journal(journal, writer, tally, resume=resume, remark=remark)
+        if job.rejected.num_rows:
+            remark(
+                f"planning left out {job.rejected.num_rows} requests of the file; they get their "
+                "error lines at the end"
+            )
         if already is not None:
             taken = writer.adopt(already)
             tally.already_done += taken

@@ -1,10 +1,12 @@
 """`ResultsWriter`: from what an engine answers to lines on disk, once per request."""
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from blendplan.engines.protocol import Answer
@@ -15,6 +17,7 @@ from blendplan.replaying import result_lines as results
 from blendplan.replaying.job import Job
 from blendplan.replaying.journal import Journal, is_header
 from blendplan.requests.batch_output import failed, length_of, output_lines
+from blendplan.requests.record import stated_id
 
 
 class ResultsWriter:
@@ -34,6 +37,7 @@ class ResultsWriter:
         self.done = np.zeros(len(self._work), dtype=bool)
         self.output_tokens = np.zeros(len(self._work), dtype=np.int32)
         self._planned = job.planned
+        self._rejected = job.rejected
         self._journal = journal
         self._offsets = np.full(len(self._work), -1, dtype=np.int64)
 
@@ -48,8 +52,8 @@ class ResultsWriter:
         if self._journal is None:
             return 0
         superfluous = False
-        for offset, row, line in self._journal.resume(_RowFinder(self._work).of):
-            if failed(line) or self.done[row]:
+        for offset, row, line in self._journal.resume(_RowFinder(self._work, self._rejected).of):
+            if row >= len(self._work) or failed(line) or self.done[row]:
                 superfluous = True
             else:
                 self._mark(row)
@@ -67,10 +71,12 @@ class ResultsWriter:
         Raises:
             BlendplanError: it does not.
         """
-        rows = _RowFinder(self._work)
+        rows = _RowFinder(self._work, self._rejected)
         answers = errors = 0
         for number, line in output_lines(output):
             row = rows.of(line)
+            if row >= len(self._work):
+                continue
             if row < 0 or self.done[row]:
                 raise BlendplanError(
                     f"{output}, line {number}: request {show(line.get('custom_id'))} is not in "
@@ -141,7 +147,7 @@ class ResultsWriter:
         """Write the error line of a request that no server answered."""
         line = results.error_line(
             source_row=int(self._work.source_row[row]),
-            custom_id=self._work.request_id(row),
+            custom_id=self._name(row),
             code=code,
             message=message,
         )
@@ -154,10 +160,14 @@ class ResultsWriter:
     def _line(self, answer: Answer) -> bytes:
         return results.answer_line(
             source_row=int(self._work.source_row[answer.row]),
-            custom_id=self._work.request_id(answer.row),
+            custom_id=self._name(answer.row),
             status=answer.status,
             body=answer.body,
         )
+
+    def _name(self, row: int) -> str | int:
+        """The id of a request as it came: plans keep numbers as text."""
+        return stated_id(self._work.request_id(row), self._work.bodies[row].as_py())
 
     def planned(self, row: int) -> dict[str, Any]:
         """Which request it is, and what was planned for it, for the request log."""
@@ -176,11 +186,17 @@ class ResultsWriter:
         }
 
     def complete(self) -> None:
-        """Every request has its line: give the results file its final form."""
-        if self._journal is not None:
-            firsts = self._work.firsts
-            order = firsts[np.argsort(self._work.source_row[firsts])]
-            self._journal.complete(map(int, self._offsets[order]))
+        """Every request has its line: give the results file its final form.
+
+        Requests that planning left out get theirs now.
+        """
+        if self._journal is None:
+            return
+        rejected = self._journal.append([_rejected_line(one) for one in self._rejected.to_pylist()])
+        firsts = self._work.firsts
+        places = np.append(self._work.source_row[firsts], self._rejected.column("source_row"))
+        offsets = np.append(self._offsets[firsts], np.array(rejected, dtype=np.int64))
+        self._journal.complete(map(int, offsets[np.argsort(places, kind="stable")]))
 
     def close(self) -> None:
         """Let go of the journal; it stays for the next session if there is anything in it."""
@@ -212,14 +228,31 @@ class ResultsWriter:
         return self._work.firsts[self.done[self._work.firsts]]
 
 
+def _rejected_line(rejected: Mapping[str, Any]) -> bytes:
+    """The line of a request that planning left out, as a server would have refused it."""
+    error = {"code": rejected["code"], "message": rejected["message"]}
+    return results.answer_line(
+        source_row=rejected["source_row"],
+        custom_id=rejected["request_id"],
+        status=rejected["status"],
+        body=json.dumps({"error": error}, ensure_ascii=False).encode(errors="replace"),
+    )
+
+
 _LAST_ROW = (1 << 63) - 1  # that a plan can name
 
 
 class _RowFinder:
-    """Rows of a plan by what its result lines say of themselves."""
+    """Rows of a plan by what its result lines say of themselves.
 
-    def __init__(self, work: Work) -> None:
+    Args:
+        work: n sequences.
+        rejected: requests that planning left out; they have the rows from n on.
+    """
+
+    def __init__(self, work: Work, rejected: pa.Table) -> None:
         self._work = work
+        self._rejected = set(rejected.column("source_row").to_pylist())
         self._rows = work.firsts[np.argsort(work.source_row[work.firsts])]
         self._source_rows = work.source_row[self._rows]
 
@@ -228,6 +261,8 @@ class _RowFinder:
         source_row = results.source_row(line)
         if not 0 <= source_row <= _LAST_ROW:
             return -1
+        if source_row in self._rejected:
+            return len(self._work)
         place = int(np.searchsorted(self._source_rows, source_row))
         if place == len(self._source_rows) or self._source_rows[place] != source_row:
             return -1

@@ -139,7 +139,7 @@ def _of_one(body: Mapping[str, Any], total: int) -> int:
     choices = body.get("choices")
     if not isinstance(choices, list) or len(choices) < 2:
         return total
-    # Where choices hold their tokens, these tell; usage may count more, as with "best_of".
+    # Where choices hold their tokens, these tell; usage may count more.
     own = [choice.get("token_ids") for choice in choices if isinstance(choice, dict)]
     lists = [tokens for tokens in own if isinstance(tokens, list) and tokens]
     if len(lists) == len(choices):

@@ -1,6 +1,6 @@
 """`Requests`: a request set as columns."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from blendplan.offsets import offsets_of
 from blendplan.requests.fingerprint import TokenizerFingerprint
+from blendplan.requests.rejects import NO_REJECTS
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Requests:
             estimate, so that an engine must be given text instead.
         source: the file that was read, None for requests made in memory.
         sha256: hexadecimal digest of that file's bytes, empty for requests made in memory.
-        rejected: lines or rows of it that were left out as bad, or because they never fit.
+        rejects: lines or rows of it that were left out as bad, or because they never run; rows of
+            `REJECTED`.
         answers: how many answers each request asks for, at least 1; int32 [n]. None where every
             request asks for one.
         remarks: what a reader should know of the file, one line each.
@@ -46,13 +48,18 @@ class Requests:
     estimated_tokens: bool = False
     source: Path | None = None
     sha256: str = ""
-    rejected: int = 0
+    rejects: pa.Table = field(default_factory=lambda: NO_REJECTS)
     answers: NDArray[np.int32] | None = None
     remarks: tuple[str, ...] = ()
     tokenizer: TokenizerFingerprint | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    @property
+    def rejected(self) -> int:
+        """How many requests of the file were left out."""
+        return int(self.rejects.num_rows)
 
     @property
     def prompt_tokens(self) -> NDArray[np.int32]:
@@ -101,7 +108,7 @@ def select(requests: Requests, rows: NDArray[np.int64]) -> Requests:
         estimated_tokens=requests.estimated_tokens,
         source=requests.source,
         sha256=requests.sha256,
-        rejected=requests.rejected,
+        rejects=requests.rejects,
         answers=several(None if requests.answers is None else requests.answers[rows]),
         remarks=requests.remarks,
         tokenizer=requests.tokenizer,

@@ -95,6 +95,17 @@ def endpoint_of(url: object) -> str:
     raise ValueError(f'"url" is {show(url)}; only {PLANNED} can be planned')
 
 
+def path_of(url: object) -> str:
+    """The path on an engine's own server for an address, whatever stands before it.
+
+    Raises:
+        ValueError: as `endpoint_of`.
+    """
+    endpoint = endpoint_of(url)
+    ending = next(path for path, known in _ENDPOINT_OF_PATH.items() if known == endpoint)
+    return f"/v1{ending}"
+
+
 def is_known(name: str, *, in_body: bool) -> bool:
     """Whether any endpoint knows a field, or a line has it around its body."""
     return name in _PARAMETERS if in_body else name in _AROUND

@@ -1,15 +1,11 @@
 """Requests that no engine of a given size can ever run."""
 
-import json
-from dataclasses import replace
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 
 from blendplan.errors import BlendplanError
-from blendplan.requests.columns import Requests, select
-from blendplan.whole_file import replacing
+from blendplan.requests.columns import Requests
+from blendplan.requests.rejected import KV_CACHE, Refusal, where
 
 
 def too_long(requests: Requests, kv_tokens: int) -> NDArray[np.int64]:
@@ -29,40 +25,28 @@ def check_fits(requests: Requests, kv_tokens: int) -> None:
     if not len(rows):
         return
     sizes = requests.prompt_tokens[rows].astype(np.int64) + requests.output_tokens[rows]
+    worst = int(rows[np.argmax(sizes)])
     others = {1: "", 2: ", nor can one other"}.get(len(rows), f", nor can {len(rows) - 1} others")
     raise BlendplanError(
-        f"{_where(requests, int(rows[np.argmax(sizes)]))} can never fit the KV cache of "
+        f"{where(requests, worst)}: {_long(requests, worst)} can never fit the KV cache of "
         f"{kv_tokens} tokens{others}; --on-error skip leaves such requests out, --tp, --kv-dtype "
         "or another GPU make the cache larger"
     )
 
 
-def leave_out_too_long(requests: Requests, kv_tokens: int, rejects: Path) -> Requests:
-    """The requests that fit; the others are added to a rejects file, with the reason."""
-    rows = too_long(requests, kv_tokens)
-    if not len(rows):
-        return requests
-    before = rejects.read_bytes() if rejects.exists() else b""
-    with replacing(rejects) as temporary, temporary.open("wb") as file:
-        file.write(before)
-        for row in rows.tolist():
-            reason = f"{_where(requests, row)} can never fit the KV cache of {kv_tokens} tokens"
-            entry: dict[str, object] = {"line": int(requests.source_row[row]) + 1}
-            entry |= {"reason": reason, "id": requests.ids[row].as_py()}
-            if requests.bodies is not None and requests.bodies[row].is_valid:
-                entry["original"] = requests.bodies[row].as_py().decode("utf-8")
-            file.write(json.dumps(entry, ensure_ascii=False).encode("utf-8") + b"\n")
-    keep = np.ones(len(requests), dtype=np.bool_)
-    keep[rows] = False
-    fitting = select(requests, np.flatnonzero(keep))
-    return replace(fitting, rejected=requests.rejected + len(rows))
+def over_kv_cache(requests: Requests, kv_tokens: int) -> list[Refusal]:
+    """The same as refusals, with the reasons."""
+    return [
+        Refusal(
+            row,
+            f"{_long(requests, row)} can never fit the KV cache of {kv_tokens} tokens",
+            KV_CACHE,
+        )
+        for row in too_long(requests, kv_tokens).tolist()
+    ]
 
 
-def _where(requests: Requests, row: int) -> str:
-    source = requests.source or "the request set"
+def _long(requests: Requests, row: int) -> str:
     output = int(requests.output_tokens[row])
     length = f"{int(requests.prompt_tokens[row])} prompt tokens"
-    if output > 0:
-        length += f" and {output} output tokens"
-    line = int(requests.source_row[row]) + 1
-    return f"{source}, line {line} (id {requests.ids[row].as_py()!r}): {length}"
+    return f"{length} and {output} output tokens" if output > 0 else length

@@ -39,7 +39,6 @@ _BODY = {
     "max_completion_tokens": pa.int64(),
     "output_tokens": pa.int64(),
     "n": pa.int64(),
-    "best_of": pa.int64(),
     "tools": _NOTHING,
     "response_format": pa.struct({"type": pa.string(), "json_schema": pa.struct({})}),
 }
@@ -78,7 +77,7 @@ def block_of_columns(
         _all_within(column, 1, MOST_TOKENS) for column in counts
     ):
         return None
-    if not all(_all_within(fields[name], 1, MOST_ANSWERS) for name in ("n", "best_of")):
+    if not _all_within(fields["n"], 1, MOST_ANSWERS):
         return None
     if _any(fields["response_format"]) and _lacks_schema(fields["response_format"]):
         return None
@@ -109,11 +108,9 @@ def _lacks_schema(formats: pa.Array) -> bool:
 
 def _answers(fields: dict[str, pa.Array]) -> NDArray[np.int32] | None:
     """Answers that each request asks for, None where all ask for one; int32 [k]."""
-    stated = [fields[name] for name in ("n", "best_of") if _any(fields[name])]
-    if not stated:
+    if not _any(fields["n"]):
         return None
-    numbers = [column.fill_null(1).to_numpy().astype(np.int32) for column in stated]
-    return several(np.maximum.reduce(numbers))
+    return several(fields["n"].fill_null(1).to_numpy().astype(np.int32))
 
 
 def _prompts(fields: dict[str, pa.Array], url: pa.Array) -> Prompts | None:

@@ -208,8 +208,8 @@ def _part(part: Any) -> dict[str, Any] | None:
 
 
 def _joined(parts: list[Any], placeholders: Mapping[str, str]) -> str:
-    """Parts as one text, a line each; media stand in front of it."""
-    text = content_text(parts)
+    """Parts as one text, a line each without empty ones; media stand in front of it."""
+    text = content_text([part for part in parts if part_kind(part) != "text" or part_text(part)])
     kinds = [part_kind(part) for part in parts]
     stand_ins = [placeholders[kind] for kind in kinds if kind is not None and kind in placeholders]
     for written in set(stand_ins):
@@ -240,7 +240,10 @@ def _add_assistant(turn: Message, message: Message) -> None:
 
 
 def _call(call: dict[str, Any]) -> dict[str, Any]:
-    """A tool call whose arguments are an object, as templates iterate over them."""
+    """A tool call whose arguments are an object, as templates iterate over them.
+
+    Its fields come in the order in which servers print them.
+    """
     arguments = call["function"].get("arguments")
     if isinstance(arguments, str) and arguments:
         try:
@@ -249,7 +252,16 @@ def _call(call: dict[str, Any]) -> dict[str, Any]:
             arguments = None
     if not isinstance(arguments, dict):
         arguments = {}
-    return {**call, "function": {**call["function"], "arguments": arguments}}
+    called = {**call["function"], "arguments": arguments}
+    return _first(("id", "function", "type"), {**call, "function": _first(_CALLED, called)})
+
+
+_CALLED = ("arguments", "name")
+
+
+def _first(names: tuple[str, ...], fields: dict[str, Any]) -> dict[str, Any]:
+    """The same fields, those named in front."""
+    return {name: fields[name] for name in names if name in fields} | fields
 
 
 def with_system_for_developer(turns: list[Message]) -> list[Message]:

@@ -89,7 +89,7 @@ def read_requests(
             raise BlendplanError(f"{source.name} holds no request; give at least one")
     return replace(
         requests,
-        rejected=reject.rejected,
+        rejects=reject.columns(),
         remarks=seen.lines(),
         tokenizer=None if directory is None else tokenizer_fingerprint(directory),
     )

@@ -32,7 +32,7 @@ class Record(NamedTuple):
 
     `max_tokens` and `output_tokens` are -1 where the request does not state them; of several
     answers, both are of each. A request that ends with its prefill has the cap 1. `answers` is how
-    many sequences the request runs: its `n`, or `best_of` where that is more. `body` is where the
+    many sequences the request runs: its `n`. `body` is where the
     sampling parameters are: the inner body of a batch line, else the line itself. `prompt_tokens`
     is the length of the prompt where the request states it, else -1.
     """
@@ -166,12 +166,12 @@ def _read_cap(body: Mapping[str, Any], endpoint: str) -> int:
 
 
 def read_answers(body: Mapping[str, Any]) -> int:
-    """How many sequences a request runs: its "n", or "best_of" where that is more, else 1.
+    """How many sequences a request runs: its "n", else 1; servers pass over "best_of".
 
     Raises:
         BadRecordError: one of them is no whole number from 1 to `MOST_ANSWERS`.
     """
-    return max(1, *(read_count(body, key, MOST_ANSWERS) for key in ("n", "best_of")))
+    return max(1, read_count(body, "n", MOST_ANSWERS))
 
 
 def compact_json(value: Any) -> str:

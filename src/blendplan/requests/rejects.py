@@ -1,14 +1,39 @@
-"""The file of rejected requests: nothing that was left out of a plan is lost."""
+"""The file of rejected requests, and their columns: nothing that was left out of a plan is lost."""
 
 import base64
 import json
+import re
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+import pyarrow as pa
+
 from blendplan.errors import BlendplanError
 from blendplan.whole_file import replacing
+
+REJECTED = pa.schema(
+    [
+        ("source_row", pa.int64()),
+        ("request_id", pa.string()),
+        ("status", pa.int32()),
+        ("code", pa.string()),
+        ("message", pa.string()),
+    ]
+)
+"""Columns of requests that were left out: the row in the file, from 0; the id, the number of the
+line (from 1) where it states none; the HTTP status with which an engine's server refuses such a
+request; the reason as one word; and in words."""
+
+NO_REJECTS: pa.Table = REJECTED.empty_table()
+
+_INVALID = "invalid_request"
+_BAD_REQUEST = 400
+# Looked for where a line is no JSON, so that its error carries the id that the user knows.
+_ID = re.compile(rb'"(?:custom_id|id)"\s*:\s*("(?:[^"\\]|\\.)*"|-?\d{1,18})')
 
 
 class Failing:
@@ -23,9 +48,13 @@ class Failing:
     def __call__(self, row: int, reason: str, original: bytes) -> None:
         raise BlendplanError(f"{self._source}, {self._unit} {row + 1}: {reason}")
 
+    def columns(self) -> pa.Table:
+        """No rows of `REJECTED`."""
+        return NO_REJECTS
+
 
 class Rejecting:
-    """Writes each bad line or row with the reason as a JSON line.
+    """Writes each bad line or row with the reason as a JSON line, and keeps its columns.
 
     The keys are ``line`` or ``row`` (from 1), ``reason``, and ``original``, or
     ``original_base64`` where the line is not UTF-8.
@@ -35,6 +64,9 @@ class Rejecting:
         self._file = file
         self._unit = unit
         self.rejected = 0
+        self._rows = array("q")
+        self._ids: list[str] = []
+        self._reasons: list[str] = []
 
     def __call__(self, row: int, reason: str, original: bytes) -> None:
         entry: dict[str, object] = {self._unit: row + 1, "reason": reason}
@@ -44,6 +76,22 @@ class Rejecting:
             entry["original_base64"] = base64.b64encode(original).decode("ascii")
         self._file.write(json.dumps(entry, ensure_ascii=False).encode("utf-8") + b"\n")
         self.rejected += 1
+        self._rows.append(row)
+        self._ids.append(_id_of(original) or str(row + 1))
+        self._reasons.append(reason)
+
+    def columns(self) -> pa.Table:
+        """What was rejected, in the order of the file; rows of `REJECTED`."""
+        rows = np.array(self._rows, dtype=np.int64)
+        columns = [
+            pa.array(rows),
+            pa.array(self._ids, pa.string()),
+            pa.array(np.full(len(rows), _BAD_REQUEST, dtype=np.int32)),
+            pa.array([_INVALID] * len(rows), pa.string()),
+            pa.array(self._reasons, pa.string()),
+        ]
+        order = pa.array(np.argsort(rows, kind="stable"))
+        return pa.table(columns, schema=REJECTED).take(order).combine_chunks()
 
 
 @contextmanager
@@ -54,3 +102,19 @@ def rejecting(path: Path, unit: str) -> Iterator[Rejecting]:
     """
     with replacing(path) as temporary, temporary.open("wb") as file:
         yield Rejecting(file, unit)
+
+
+def _id_of(original: bytes) -> str | None:
+    """The id that a bad line states, as far as that can be told."""
+    try:
+        fields = json.loads(original)
+        found = fields.get("custom_id", fields.get("id")) if isinstance(fields, dict) else None
+    except (ValueError, RecursionError):  # no JSON, or no UTF-8
+        match = _ID.search(original)
+        try:
+            found = None if match is None else json.loads(match[1])
+        except ValueError:
+            found = None
+    if isinstance(found, str):
+        return found.encode("utf-8", "replace").decode("utf-8") or None
+    return str(found) if type(found) is int and abs(found) < 10**18 else None

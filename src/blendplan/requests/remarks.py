@@ -18,13 +18,13 @@ MEDIA_STATED = "media by stated prompt_tokens"
 
 _TEXTS = {
     WITHOUT_OUTPUT: (
-        "{n} embed, score or rank; they are planned as prompts of one output token, which takes "
+        "{n} for embeddings, scores or rankings; planned with one output token each, which takes "
         "no step of its own"
     ),
     PREFILL_ONLY: '{n} with "max_tokens" 0; planned with one output token, which takes no step',
     SEVERAL_TEXTS: "{n} with several texts; the texts of a line are planned as one prompt",
     DOUBLED_BOS: (
-        "{n} begin with the beginning-of-text token twice: the prompt has it and the tokenizer "
+        "{n} with the beginning-of-text token twice: the prompt has it and the tokenizer "
         'adds it; "add_special_tokens": false leaves it out'
     ),
     DEVELOPER: (

@@ -25,7 +25,7 @@ from blendplan.requests.tables import OpenTable, reading
 _ID_COLUMNS = ("custom_id", "id")
 _CAP_COLUMNS = ("max_completion_tokens", "max_tokens")
 _COUNT_COLUMNS = (*_CAP_COLUMNS, "output_tokens")
-_ANSWER_COLUMNS = ("n", "best_of")
+_ANSWER_COLUMNS = ("n",)
 _NOT_SAMPLING = ("prompt_token_ids", "output_tokens", *_ID_COLUMNS)
 # Columns that hold JSON; many tables have it as text.
 _JSON_COLUMNS = frozenset(

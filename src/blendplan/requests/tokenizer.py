@@ -1,6 +1,7 @@
 """`Tokenizer`: text and messages to token ids with the model's own tokenizer and chat template."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,10 @@ class Tokenizer:
             texts = tuple(PreparedText(utf8(text, "the prompt"), added) for text in record.texts)
             if len(texts) == 1 and keep is None:
                 return Prepared(texts, exact=True)
-            return Prepared(texts, exact=True, join=lambda ids: _cut(np.concatenate(ids), keep))
+            around = self._special_tokens if added else np.empty(0, np.int32)
+            return Prepared(
+                texts, exact=True, join=lambda ids: _cut(np.concatenate(ids), keep, around)
+            )
         media = self._media.of(record)
         if not self._templates:
             plain = (utf8(text, "the prompt") for text in pieces(record))
@@ -65,9 +69,15 @@ class Tokenizer:
         allowed = [self._ids_of(self._media.stand_ins(medium.kind)) for medium in media.media]
 
         def join(ids: Sequence[TokenIds]) -> TokenIds:
-            return _cut(in_place(ids[0], media, allowed) if media else ids[0], keep)
+            around = self._special_tokens if texts[0].add_special_tokens else np.empty(0, np.int32)
+            return _cut(in_place(ids[0], media, allowed) if media else ids[0], keep, around)
 
         return Prepared(texts, exact=True, join=join)
+
+    @cached_property
+    def _special_tokens(self) -> TokenIds:
+        """What the tokenizer puts around a text."""
+        return self._encoder.encode([""], add_special_tokens=True)[0]
 
     def encode(self, texts: Sequence[PreparedText]) -> tuple[TokenIds, NDArray[np.int64]]:
         """Token ids, with the tokenizer's special tokens where the text lacks them."""
@@ -105,16 +115,26 @@ class Tokenizer:
         return [one for one in ids if one is not None]
 
 
-def _kept_tokens(record: Record) -> tuple[int, bool] | None:
-    """How many tokens of the prompt the server keeps, and whether the last ones; None for all."""
+def _kept_tokens(record: Record) -> tuple[int, object] | None:
+    """How many tokens of the prompt the server keeps, and the side it cuts; None for all."""
     value = record.body.get("truncate_prompt_tokens")
     if value is None or value == -1:  # cut to the model's context, which no prompt may exceed
         return None
     count = read_count(record.body, "truncate_prompt_tokens")
-    return count, record.body.get("truncation_side") != "right"
+    return count, record.body.get("truncation_side")
 
 
-def _cut(ids: TokenIds, keep: tuple[int, bool] | None) -> TokenIds:
+def _cut(ids: TokenIds, keep: tuple[int, object] | None, around: TokenIds) -> TokenIds:
+    """The tokens that are kept: the last ones, where no side is stated.
+
+    Then the tokenizer itself cuts, which keeps its special tokens `around` the text.
+    """
     if keep is None or keep[0] >= len(ids):
         return ids
-    return ids[-keep[0] :] if keep[1] else ids[: keep[0]]
+    count, side = keep
+    if side is not None:
+        return ids[:count] if side == "right" else ids[-count:]
+    front = 0
+    while front < len(around) and ids[front] == around[front]:
+        front += 1
+    return np.delete(ids, slice(front, front + len(ids) - count))

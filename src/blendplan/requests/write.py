@@ -111,7 +111,7 @@ def _sampling(requests: Requests, index: int) -> dict[str, Any]:
     fields = inner if isinstance(inner, dict) else fields
     sampling = {key: value for key, value in fields.items() if key not in _NOT_SAMPLING}
     answers = 1 if requests.answers is None else int(requests.answers[index])
-    if answers > 1 and sampling.get("best_of") is None:
+    if answers > 1:
         sampling["n"] = answers
     cap = int(requests.max_tokens[index])
     if cap >= 0 and sampling.get("max_completion_tokens") is None:

@@ -1,59 +1,44 @@
-"""From blendplan's words to SGLang's: engine arguments and what one request asks for."""
+"""How SGLang is started for a plan: its own command line, as a user would write it."""
 
+import argparse
 import json
+from collections.abc import Iterable
 from typing import Any
 
-from blendplan.engines.protocol import EngineRequest, Launch
-from blendplan.engines.words import (
-    check_argument_names,
-    ends_only_at_cap,
-    generation_cap,
-    unsupported,
-)
+from blendplan.engines.protocol import Launch
 from blendplan.errors import BlendplanError
+from blendplan.names import did_you_mean
 
-# Sampling parameters by SGLang's name, where it differs from the one that requests use.
-_NAMES = {
-    "n": "n",
-    "temperature": "temperature",
-    "top_p": "top_p",
-    "top_k": "top_k",
-    "min_p": "min_p",
-    "presence_penalty": "presence_penalty",
-    "frequency_penalty": "frequency_penalty",
-    "repetition_penalty": "repetition_penalty",
-    "seed": "sampling_seed",
-    "stop": "stop",
-    "stop_token_ids": "stop_token_ids",
-    "min_tokens": "min_new_tokens",
-    "logit_bias": "logit_bias",
-    "skip_special_tokens": "skip_special_tokens",
-    "spaces_between_special_tokens": "spaces_between_special_tokens",
-    "include_stop_str_in_output": "no_stop_trim",
-}
-_TRANSLATED = frozenset(
-    [
-        *("max_tokens", "max_completion_tokens", "ignore_eos"),
-        *("logprobs", "top_logprobs", "response_format"),
-    ]
-)
 _KV_DTYPES = {"bf16": "bf16", "fp16": "auto", "fp8": "fp8_e4m3"}
+# What enable_pdmux requires (sglang/srt/arg_groups).
+_SPATIAL = {
+    "enable_pdmux": True,
+    "chunked_prefill_size": -1,
+    "disable_overlap_schedule": True,
+    "enable_mixed_chunk": False,
+}
+# What a scheduler that follows a plan cannot do without.
+_PLANNED = {
+    "schedule_policy": "fcfs",
+    "dp_size": 1,
+    "pp_size": 1,
+    "tokenizer_worker_num": 1,
+    "disaggregation_mode": "null",
+    "use_ray": False,
+    "enable_pd_role_switch": False,
+}
 
 
-def engine_arguments(launch: Launch, known: type[Any]) -> dict[str, Any]:
-    """Arguments of ``known``, which is SGLang's `ServerArgs`; the user's own win.
-
-    Raises:
-        BlendplanError: the user names one that does not exist, or one that spatial sharing
-            excludes.
-    """
+def own_arguments(launch: Launch) -> dict[str, Any]:
+    """What a plan asks of SGLang, by the names of its arguments."""
     arguments: dict[str, Any] = {
         "model_path": launch.model,
         "schedule_policy": "fcfs",
         # Prefill and decode in one batch: without it they take turns and nothing blends.
         "enable_mixed_chunk": True,
+        "enable_cache_report": True,
         "tp_size": launch.tp,
-        "load_snapshot_publish_interval": 1,
+        "log_level": "warning",
     }
     if launch.limits is not None:
         arguments["max_running_requests"] = launch.limits.max_num_seqs
@@ -64,86 +49,99 @@ def engine_arguments(launch: Launch, known: type[Any]) -> dict[str, Any]:
     if launch.lacks_tokenizer():
         arguments["skip_tokenizer_init"] = True
     graphs = launch.graphs.get("sglang")
-    if graphs is not None and not any("cuda_graph" in name for name in launch.arguments):
+    if graphs is not None and not _says_graphs(launch):
         arguments["cuda_graph_bs_decode"] = graphs.decode
         if not launch.pdmux:
             arguments["cuda_graph_bs_prefill"] = graphs.mixed
     if launch.pdmux:
         arguments |= _SPATIAL
-        for name, value in _SPATIAL.items():
-            if launch.arguments.get(name, value) != value:
-                raise BlendplanError(
-                    f"spatial sharing of prefill and decode needs {name}={json.dumps(value)}, not "
-                    f"{json.dumps(launch.arguments[name])}; drop that --engine-arg or --pdmux"
-                )
-    check_argument_names("SGLang", launch.arguments, known)
-    return arguments | launch.arguments
-
-
-# What enable_pdmux requires (sglang/srt/server_args.py).
-_SPATIAL = {
-    "enable_pdmux": True,
-    "chunked_prefill_size": -1,
-    "disable_overlap_schedule": True,
-    "enable_mixed_chunk": False,
-}
-
-
-def generate_arguments(
-    request: EngineRequest, tokenizer: Any, context_tokens: int
-) -> dict[str, Any]:
-    """Arguments of `sglang.Engine.async_generate`.
-
-    Args:
-        request: what is asked.
-        tokenizer: the model's, None when the engine has none.
-        context_tokens: most tokens of a request.
-
-    Raises:
-        UnsupportedParameterError: the request has a parameter that is not known here.
-        ValueError: the prompt is text and there is no tokenizer.
-    """
-    given = request.parameters
-    foreign = [name for name in given if name not in _NAMES.keys() | _TRANSLATED]
-    if foreign:
-        raise unsupported("SGLang", foreign)
-    tokens = request.prompt_token_ids
-    if tokens is None:
-        tokens = _encode(request, tokenizer)
-    room = max(1, context_tokens - len(tokens))
-    cap = generation_cap(request)
-    sampling = {_NAMES[name]: given[name] for name in _NAMES.keys() & given.keys()}
-    sampling["max_new_tokens"] = room if cap is None else min(cap, room)
-    sampling["ignore_eos"] = ends_only_at_cap(request)
-    sampling |= _structure(given.get("response_format"))
-    arguments: dict[str, Any] = {"input_ids": tokens, "sampling_params": sampling}
-    if given.get("logprobs"):
-        asked_for = given.get("top_logprobs", 0) if given["logprobs"] is True else given["logprobs"]
-        arguments |= {"return_logprob": True, "top_logprobs_num": int(asked_for)}
     return arguments
 
 
-def _encode(request: EngineRequest, tokenizer: Any) -> list[int]:
-    if tokenizer is None:
-        raise ValueError("the prompt is text and the engine has no tokenizer")
-    if request.messages is None:
-        return list(tokenizer.encode(request.text))
-    text = tokenizer.apply_chat_template(
-        request.messages, tools=request.tools, add_generation_prompt=True, tokenize=False
+def server_arguments(launch: Launch, *, planned: bool) -> Any:
+    """SGLang's `ServerArgs`; what the user gives wins.
+
+    Args:
+        launch: how to start it.
+        planned: whether its scheduler follows a plan.
+
+    Raises:
+        BlendplanError: the user names one that does not exist, or that a plan or spatial sharing
+            excludes.
+    """
+    from sglang.srt.server_args import ServerArgs
+
+    parser = _Parser()
+    ServerArgs.add_cli_args(parser)
+    given = vars(parser.parse_args(["--model-path", launch.model, *launch.flags]))
+    names = list(ServerArgs.__struct_fields__)
+    arguments = {name: value for name, value in given.items() if name in names}
+    flags = parser.mentioned(launch.flags)
+    own = own_arguments(launch)
+    arguments |= {name: value for name, value in own.items() if name not in flags}
+    for name, value in launch.arguments.items():
+        if name not in names:
+            hint = did_you_mean(name, names) or "see sglang serve --help"
+            raise BlendplanError(f"SGLang has no engine argument {name!r}; {hint}")
+        arguments[name] = value
+    # It ends with a request over the network, to a server that is not there.
+    arguments["skip_server_warmup"] = False
+    if launch.pdmux:
+        _keep_spatial_sharing(arguments)
+    if planned:
+        _keep_one_scheduler(arguments)
+    try:
+        server_args = ServerArgs(**arguments)
+        server_args.resolve_once()
+    except (AssertionError, TypeError, ValueError) as error:
+        raise BlendplanError(
+            f"SGLang refuses its arguments: {' '.join(str(error).split()) or type(error).__name__}"
+        ) from None
+    return server_args
+
+
+def _keep_one_scheduler(arguments: dict[str, Any]) -> None:
+    """Whatever the user gave, one scheduler follows the plan."""
+    for name, needed in _PLANNED.items():
+        if name in arguments and (arguments[name] or needed) != needed:
+            raise BlendplanError(
+                f"a replay needs {name}={json.dumps(needed)}, not {json.dumps(arguments[name])}; "
+                "leave it out" + ("" if "size" not in name else ", or plan with --replicas")
+            )
+
+
+def _keep_spatial_sharing(arguments: dict[str, Any]) -> None:
+    """Whatever the user gave, prefill and decode share the GPU."""
+    for name, needed in _SPATIAL.items():
+        if arguments[name] != needed:
+            raise BlendplanError(
+                f"spatial sharing of prefill and decode needs {name}={json.dumps(needed)}, not "
+                f"{json.dumps(arguments[name])}; drop that argument or --pdmux"
+            )
+
+
+def _says_graphs(launch: Launch) -> bool:
+    """Whether the user says which CUDA graphs to capture."""
+    return any(
+        "cuda_graph" in word.replace("-", "_") for word in [*launch.arguments, *launch.flags]
     )
-    # The template writes the special tokens itself.
-    return list(tokenizer.encode(text, add_special_tokens=False))
 
 
-def _structure(response_format: Any) -> dict[str, Any]:
-    """SGLang's words for OpenAI's ``response_format``."""
-    if response_format is None:
-        return {}
-    kind = response_format.get("type") if isinstance(response_format, dict) else None
-    if kind == "text":
-        return {}
-    if kind == "json_object":
-        return {"json_schema": '{"type": "object"}'}
-    if kind == "json_schema":
-        return {"json_schema": json.dumps(response_format["json_schema"]["schema"])}
-    raise ValueError(f"response_format of type {kind!r} is not known")
+class _Parser(argparse.ArgumentParser):
+    """SGLang's command line, with errors instead of an exit."""
+
+    def __init__(self) -> None:
+        super().__init__(prog="sglang serve", add_help=False)
+
+    def error(self, message: str) -> Any:
+        raise BlendplanError(
+            f"SGLang does not understand what stands after --: {' '.join(message.split())}; "
+            "see sglang serve --help"
+        )
+
+    def mentioned(self, flags: Iterable[str]) -> set[str]:
+        """The arguments that a user's flags set."""
+        words = {flag.split("=")[0] for flag in flags if flag.startswith("-")}
+        return {
+            action.dest for action in self._actions if words.intersection(action.option_strings)
+        }

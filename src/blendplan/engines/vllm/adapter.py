@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from blendplan.engines.front import Front, StartFront
 from blendplan.engines.kind import EngineKind
-from blendplan.engines.process import EngineProcess
 from blendplan.engines.protocol import Capacity, Launch, Session
 from blendplan.engines.vllm.arguments import server_arguments
 from blendplan.engines.words import not_importable
 from blendplan.hardware.engine_limits import EngineLimits
 
 if TYPE_CHECKING:
+    from blendplan.engines.process import EngineProcess
     from blendplan.planfile.plan import Plan
 
 
@@ -66,7 +66,9 @@ def _front(launch: Launch, folder: Path | None) -> StartFront:
     return partial(vllm_front, launch, folder)
 
 
-def _start(plan: "Plan | None", launch: Launch, session: Session) -> EngineProcess:
+def _start(plan: "Plan | None", launch: Launch, session: Session) -> "EngineProcess":
+    from blendplan.engines.process import EngineProcess  # not to list engines
+
     return EngineProcess(partial(_front, launch), plan, session, log=launch.log)
 
 

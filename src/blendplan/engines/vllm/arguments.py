@@ -33,6 +33,8 @@ def own_arguments(launch: Launch, folder: Path | None) -> dict[str, Any]:
         # Without it, the plan leaves the choice to vLLM, which schedules asynchronously if it can.
         if launch.limits.async_scheduling:
             arguments["async_scheduling"] = True
+    if launch.context_tokens is not None:
+        arguments["max_model_len"] = launch.context_tokens
     if launch.kv_dtype != "auto":
         arguments["kv_cache_dtype"] = _KV_DTYPES.get(launch.kv_dtype, launch.kv_dtype)
     if launch.lacks_tokenizer():

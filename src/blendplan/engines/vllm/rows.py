@@ -8,14 +8,11 @@ The sequences of a request with several answers are ``<answer>_<name>``
 """
 
 import re
-from collections import deque
-from hashlib import blake2b
 
-import numpy as np
-from numpy.typing import ArrayLike
 from vllm.v1.request import Request
 
 from blendplan.engines.front import REQUEST_ID
+from blendplan.engines.plan_requests import PlanRequests
 from blendplan.engines.planned import PlannedAdmission
 
 _NAME = re.compile(r"(?:(?P<answer>\d+)_)?(?P<name>.*?)(?:-[0-9a-f]{8})?", re.DOTALL)
@@ -37,12 +34,9 @@ class Rows:
         self._admission = admission
         self._replayed = replayed
         self._rows: dict[str, int] = {}
-        self._by_id: dict[str, int] = {}
-        self._by_prompt: dict[bytes, deque[int]] = {}
+        self._requests = None if replayed else PlanRequests(admission.plan)
         self._parents: dict[str, int] = {}
         self.taken: set[int] = set()
-        if not replayed:
-            self._learn_the_plan()
 
     def of(self, request: Request) -> int:
         """The row of a request, which is new to the policy the first time."""
@@ -69,47 +63,28 @@ class Rows:
         named = _NAME.fullmatch(request.request_id)
         assert named is not None
         answer, name = int(named["answer"] or 0), named["name"]
-        if self._replayed:
+        if self._requests is None:
             ours = _OURS.fullmatch(name)
             return -1 if ours is None or int(ours[2] or 0) else self._sequence(int(ours[1]), answer)
-        for known in (name, _PREFIX.sub("", name, count=1)):
-            for spelled in (known, _PROMPT.sub("", known)):
-                if spelled in self._by_id:
-                    return self._sequence(self._by_id[spelled], answer)
-        return self._of_prompt(request, answer)
+        names = [name, _PREFIX.sub("", name, count=1)]
+        first = self._requests.by_id(names + [_PROMPT.sub("", known) for known in names])
+        return self._of_prompt(request, answer) if first < 0 else self._sequence(first, answer)
 
     def _of_prompt(self, request: Request, answer: int) -> int:
+        assert self._requests is not None
         if request.prompt_token_ids is None:
             return -1
         # The answers of a request are named after it, and the first one comes first.
         parent = request.request_id.split("_", 1)[-1]
         if answer > 0:
             return self._sequence(self._parents[parent], answer) if parent in self._parents else -1
-        rows = self._by_prompt.get(_key(request.prompt_token_ids))
-        if not rows:
-            return -1
-        first = rows.popleft()
-        if len(self._admission.rows_of(first)) > 1:
-            self._parents[parent] = first
+        first = self._requests.by_prompt(request.prompt_token_ids)
+        if first >= 0:
+            self._requests.came(request.prompt_token_ids)
+            if len(self._admission.rows_of(first)) > 1:
+                self._parents[parent] = first
         return first
 
     def _sequence(self, first: int, answer: int) -> int:
         rows = self._admission.rows_of(first)
         return first + answer if answer < len(rows) else -1
-
-    def _learn_the_plan(self) -> None:
-        table = self._admission.plan.table
-        firsts = np.flatnonzero(self._admission.plan.column("answer") == 0)
-        ids = table.column("request_id").take(firsts).to_pylist()
-        self._by_id = dict(zip(ids, firsts.tolist(), strict=True))
-        prompts = table.column("prompt_token_ids")
-        for first in firsts.tolist():
-            tokens = prompts[first]
-            if tokens.is_valid:
-                key = _key(tokens.values.to_numpy())
-                self._by_prompt.setdefault(key, deque()).append(first)
-
-
-def _key(tokens: ArrayLike) -> bytes:
-    """What tells prompts apart, in 16 bytes."""
-    return blake2b(np.asarray(tokens, dtype=np.int32).tobytes(), digest_size=16).digest()

@@ -16,7 +16,9 @@ from vllm.v1.request import Request
 
 from blendplan.engines.link import admission_of
 from blendplan.engines.options import SchedulerOptions
+from blendplan.engines.prompt_check import check_tokenizer
 from blendplan.engines.protocol import Ended
+from blendplan.engines.tokenizer_files import tokenizer_folder
 from blendplan.engines.vllm.queue import PlannedQueue
 from blendplan.engines.vllm.rows import Rows
 from blendplan.engines.vllm.watch import StepWatch
@@ -47,6 +49,10 @@ class PlannedScheduler(AsyncScheduler):  # type: ignore[misc]
             block_size=self._tokens_per_block,
         )
         self._admission = admission_of(options, limits)
+        model = self.vllm_config.model_config
+        if not model.skip_tokenizer_init:
+            folder = tokenizer_folder(model.tokenizer, model.tokenizer_revision)
+            check_tokenizer(self._admission.plan, folder, self._admission.remark)
         self._rows = Rows(self._admission, replayed=options.path.is_dir())
         self._watch = StepWatch(self) if options.log_steps else None
         self._generated = np.zeros(len(self._admission.plan), dtype=np.int32)
@@ -97,8 +103,7 @@ class PlannedScheduler(AsyncScheduler):  # type: ignore[misc]
         result = super().update_from_output(scheduler_output, *args, **kwargs)
         if self._watch is not None and scheduler_output.total_num_scheduled_tokens:
             self._admission.worked(self._watch.ended())
-        if not self.has_unfinished_requests():
-            self._admission.flush()
+        self._admission.flush()
         return result
 
     @property
