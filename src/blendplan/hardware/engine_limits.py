@@ -59,7 +59,7 @@ class EngineLimits:
         """The limits in the ``engine`` object of a plan's metadata, which holds more than these."""
         return cls(**{name: engine[name] for name in LIMITS if name in engine})
 
-    def as_metadata(self) -> dict[str, int]:
+    def as_metadata(self) -> dict[str, Any]:
         """The same as JSON values, by their names here."""
         return asdict(self)
 
