@@ -4,7 +4,8 @@
 
 writes FOLDER/NAME.json for each workload: what was asked, and per step the tokens scheduled, the
 requests admitted (with their cached tokens), preempted, running and waiting, and the free blocks.
-Imports nothing of blendplan: what it writes is vLLM's own.
+A workload ``async-NAME`` is NAME with asynchronous scheduling, with the steps in it that computed
+nothing. Imports nothing of blendplan: what it writes is vLLM's own.
 """
 
 import json
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+ASYNC = "async-"
 BLOCK_SIZE = 32  # the smallest that vLLM's CPU attention takes
 
 
@@ -147,9 +149,10 @@ def workload(name: str) -> Recorded:
     return named[name]() if name in named else mixed(int(name.removeprefix("mixed")))
 
 
-def record(model: str, run: Recorded) -> dict[str, Any]:
+def record(model: str, run: Recorded, *, async_scheduling: bool = False) -> dict[str, Any]:
     """Run one workload and answer everything that happened."""
     from vllm import EngineArgs, SamplingParams
+    from vllm.v1.core.sched.async_scheduler import AsyncScheduler
     from vllm.v1.engine.llm_engine import LLMEngine
 
     arguments = EngineArgs(
@@ -167,14 +170,23 @@ def record(model: str, run: Recorded) -> dict[str, Any]:
         disable_log_stats=True,
         seed=0,
     )
-    engine = LLMEngine.from_engine_args(arguments)
-    scheduler = engine.engine_core.engine_core.scheduler
+    config = arguments.create_engine_config()
+    engine = LLMEngine(
+        config,
+        executor_class=_executor(async_scheduling),
+        log_stats=False,
+        multiprocess_mode=False,
+    )
+    core = engine.engine_core.engine_core
+    assert isinstance(core.scheduler, AsyncScheduler) is async_scheduling
+    assert (core.batch_queue is not None) is async_scheduling
+    scheduler = core.scheduler
     steps: list[dict[str, Any]] = []
     schedule = scheduler.schedule
 
     def watched(*args: Any, **kwargs: Any) -> Any:
         output = schedule(*args, **kwargs)
-        if output.num_scheduled_tokens:
+        if output.num_scheduled_tokens or async_scheduling:
             steps.append(_step(scheduler, output))
         return output
 
@@ -205,6 +217,7 @@ def record(model: str, run: Recorded) -> dict[str, Any]:
                     }
     engine.engine_core.shutdown()
     return {
+        "async_scheduling": async_scheduling,
         "block_size": BLOCK_SIZE,
         "usable_blocks": run.blocks - 1,
         "max_num_batched_tokens": run.max_num_batched_tokens,
@@ -215,6 +228,22 @@ def record(model: str, run: Recorded) -> dict[str, Any]:
         "steps": steps,
         "finished": [ends[row] for row in range(sum(numbers))],
     }
+
+
+def _executor(async_scheduling: bool) -> Any:
+    """What runs the model, for an engine that schedules one way or the other.
+
+    vLLM never schedules asynchronously on a CPU (vllm/platforms/cpu.py). So the model runs as it
+    does there, and what comes up after it, the scheduler and the engine's loop, is asynchronous.
+    """
+    from vllm.v1.executor.uniproc_executor import UniProcExecutor
+
+    class Executor(UniProcExecutor):  # type: ignore[misc]
+        def _init_executor(self) -> None:
+            super()._init_executor()
+            self.vllm_config.scheduler_config.async_scheduling = async_scheduling
+
+    return Executor
 
 
 def _step(scheduler: Any, output: Any) -> dict[str, Any]:
@@ -271,7 +300,8 @@ def main() -> None:
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     model, folder, *names = sys.argv[1:]
     for name in names:
-        recorded = record(model, workload(name))
+        plain = name.removeprefix(ASYNC)
+        recorded = record(model, workload(plain), async_scheduling=plain != name)
         (Path(folder) / f"{name}.json").write_text(json.dumps({"name": name, **recorded}))
 
 

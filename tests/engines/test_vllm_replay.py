@@ -86,6 +86,38 @@ def test_vllm_does_what_was_planned(
         assert row["submitted_s"] < row["finished_s"]
 
 
+@pytest.mark.parametrize("policy", ["fcfs", "blend"])
+def test_steps_are_the_planned_ones_with_asynchronous_scheduling(
+    vllm: None, tiny_model: Path, tmp_path: Path, policy: str
+) -> None:
+    job = write_requests_file(tmp_path / "requests.jsonl", 60)
+    made = small_plan(job, policy=policy, kv_tokens=24 * 32, block_size=32, async_scheduling=True)
+    logs = [tmp_path / "vllm.parquet", tmp_path / "simulated.parquet"]
+    executor = "tests.engines.async_executor.AsyncScheduled"
+    arguments = {"num_gpu_blocks_override": 25, "distributed_executor_backend": executor}
+    arguments["max_model_len"] = 768
+    output = tmp_path / "results.jsonl"
+    replayed = run(made, tiny_model, output=output, step_log=logs[0], engine_args=arguments)
+    assert_each_once(made, output)
+    simulated = replay(made, step_log=logs[1]).tally
+    assert simulated.preemptions > 0
+    assert replayed.tally.preemptions == simulated.preemptions
+    assert replayed.tally.steps == simulated.steps == made.metadata["predicted"]["steps"]
+    same = ["prefill_tokens", "decode_tokens", "kv_tokens_read", "sequences", "prefill_pairs"]
+    same += ["kv_tokens_used", "running"]
+    steps, planned = (pq.read_table(log).select(same) for log in logs)
+    assert steps.equals(planned)
+
+
+def test_a_plan_for_asynchronous_scheduling_asks_for_it(vllm: None, tiny_model: Path) -> None:
+    limits = replace(LIMITS, async_scheduling=True)
+    asked = server_arguments(Launch(str(tiny_model), limits), None)
+    assert asked.async_scheduling is True
+    users = Launch(str(tiny_model), limits, arguments={"async_scheduling": False})
+    assert server_arguments(users, None).async_scheduling is False
+    assert server_arguments(Launch(str(tiny_model), LIMITS), None).async_scheduling is None
+
+
 @pytest.mark.parametrize("policy", ["dfs"])
 def test_several_answers_share_their_prompt_as_planned(
     vllm: None, tiny_model: Path, tmp_path: Path, policy: str

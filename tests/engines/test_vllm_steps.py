@@ -1,6 +1,7 @@
 """The simulated engine against the real vLLM, run here and now, step by step.
 
-The tests are those of `tests.test_engine_steps`, which has recordings of an earlier run.
+The comparisons are those of `tests.simulator.test_vllm_recordings`, which has recordings of an
+earlier run.
 """
 
 import json
@@ -11,10 +12,13 @@ from typing import Any
 
 import pytest
 
-WORKLOADS = (
+from tests.simulator import test_vllm_recordings as earlier
+
+SYNCHRONOUS = (
     *("no_pressure", "sharing", "pressure", "chunked", "many", "answers", "many_answers"),
     *(f"mixed{seed}" for seed in range(100, 106)),
 )
+WORKLOADS = (*SYNCHRONOUS, *(f"async-{name}" for name in SYNCHRONOUS))
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +39,14 @@ def recordings(
 def recorded(request: pytest.FixtureRequest, recordings: dict[str, Any]) -> Any:
     """One of them."""
     return recordings[request.param]
+
+
+def test_the_slow_engine_takes_the_steps(recorded: dict[str, Any]) -> None:
+    earlier.test_slow_engine_takes_the_recorded_steps(recorded)
+
+
+def test_the_simulated_engine_takes_the_steps(recorded: dict[str, Any]) -> None:
+    earlier.test_simulated_engine_takes_the_recorded_steps(recorded)
 
 
 def test_the_recorded_runs_are_hard_enough(recordings: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from blendplan.errors import BlendplanError
-from blendplan.hardware.engine_limits import LIMITS, EngineLimits
+from blendplan.hardware.engine_limits import LIMITS, NUMBERS, EngineLimits
 
 
 def test_metadata_hold_all_limits_among_other_things() -> None:
@@ -11,12 +11,20 @@ def test_metadata_hold_all_limits_among_other_things() -> None:
     stored = limits.as_metadata()
     assert tuple(stored) == LIMITS
     assert EngineLimits.from_metadata({**stored, "kv_dtype": "fp8"}) == limits
+    # Plans that were made before there was the choice are for synchronous scheduling.
+    del stored["async_scheduling"]
+    assert EngineLimits.from_metadata(stored) == limits
 
 
-@pytest.mark.parametrize("name", LIMITS)
+def test_scheduling_is_asynchronous_or_not() -> None:
+    with pytest.raises(BlendplanError, match="async_scheduling is 1; give True or False"):
+        EngineLimits(4096, async_scheduling=1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", NUMBERS)
 def test_every_limit_is_at_least_one(name: str) -> None:
     with pytest.raises(BlendplanError, match=f"{name} is 0; it must be at least 1"):
-        EngineLimits(**{**EngineLimits(64).as_metadata(), name: 0})
+        EngineLimits(**{"kv_tokens": 64, name: 0})  # type: ignore[arg-type]
 
 
 def test_the_cache_holds_a_block() -> None:

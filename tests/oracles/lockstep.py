@@ -15,7 +15,7 @@ from blendplan.requests.columns import Requests
 from blendplan.simulator.kv_cache import cached_blocks, empty_cache
 from blendplan.simulator.loop import step_loop
 from blendplan.simulator.series import empty_series
-from blendplan.simulator.steps import idle_engine
+from blendplan.simulator.steps import generated_tokens, idle_engine
 from blendplan.simulator.workload import Workload
 from blendplan.tree.blocks import block_chains
 from blendplan.tree.build import build_tree
@@ -145,12 +145,14 @@ def assert_same_state(fast: FastEngine, slow: SlowEngine) -> None:
     engine = fast.engine
     assert fast.running == slow.running
     assert fast.waiting_again == list(slow.waiting_again)
-    assert engine.generated.tolist() == slow.generated
+    sampled = [sum(tokens) for tokens in zip(slow.generated, slow.placeholders, strict=True)]
+    assert engine.generated.tolist() == sampled
+    assert generated_tokens(engine).tolist() == slow.generated
     assert engine.computed.tolist() == slow.computed
     assert fast.free_blocks == slow.pool.free()
     assert fast.count("finished") == slow.finished
     assert fast.count("steps") == len(slow.steps)
-    assert fast.count("preemptions") == sum(len(step.preempted) for step in slow.steps)
+    assert fast.count("preemptions") == slow.preemptions
     assert fast.count("prefill_tokens") == sum(step.prefill_tokens for step in slow.steps)
     admitted = list(slow.cached_tokens)
     assert engine.admission[: fast.count("admitted")].tolist() == admitted

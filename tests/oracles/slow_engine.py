@@ -2,7 +2,10 @@
 
 The scheduling and caching rules of vLLM 0.32 (vllm/v1/core) with real block objects: a block is an
 integer, its content is the tuple of all tokens up to its end, and every block that holds a content
-is kept. Checked step by step against recordings of the real engine in ``test_engine_steps.py``.
+is kept. Checked step by step against recordings of the real engine in ``test_vllm_recordings.py``.
+
+With asynchronous scheduling, the output of a step is taken in after the next one was scheduled: a
+token that is under way is a placeholder until then.
 """
 
 from collections import OrderedDict, deque
@@ -47,11 +50,15 @@ class InputOrder:
 
 @dataclass
 class Step:
-    """What one step did; requests in the order in which they were served."""
+    """What one step did; requests in the order in which they were served.
+
+    Those ``spent`` lost their blocks when their last token was under way.
+    """
 
     scheduled: list[tuple[int, int]] = field(default_factory=list)
     admitted: list[tuple[int, int]] = field(default_factory=list)
     preempted: list[int] = field(default_factory=list)
+    spent: list[int] = field(default_factory=list)
     running: list[int] = field(default_factory=list)
     free_blocks: int = 0
     prefill_tokens: int = 0
@@ -122,6 +129,7 @@ class SlowEngine:
         max_num_batched_tokens: int,
         max_num_seqs: int,
         policy: SlowPolicy | None = None,
+        async_scheduling: bool = False,
     ) -> None:
         n = len(prompts)
         self.prompts = [tuple(map(int, prompt)) for prompt in prompts]
@@ -132,12 +140,16 @@ class SlowEngine:
         self.policy = policy or InputOrder(n, max_num_batched_tokens)
         self.blocks = blocks
         self.pool = BlockPool(blocks)
+        self.async_scheduling = async_scheduling
         self.generated = [0] * n
+        self.placeholders = [0] * n
+        self.under_way: list[int] = []
         self.computed = [0] * n
         self.held: list[list[int]] = [[] for _ in range(n)]
         self.running: list[int] = []
         self.waiting_again: deque[int] = deque()
         self.finished = 0
+        self.preemptions = 0
         self.cached_tokens: dict[int, int] = {}
         self.steps: list[Step] = []
 
@@ -149,6 +161,10 @@ class SlowEngine:
     def known(self, request: int) -> int:
         return len(self.prompts[request]) + self.generated[request]
 
+    def last_is_under_way(self, request: int) -> bool:
+        generated = self.generated[request] + self.placeholders[request]
+        return self.placeholders[request] > 0 and generated == self.output_tokens[request]
+
     def content(self, request: int, block: int) -> Hashable:
         prompt = self.prompts[request]
         end = (block + 1) * self.block_size
@@ -157,19 +173,24 @@ class SlowEngine:
     def blocks_for(self, tokens: int) -> int:
         return -(-tokens // self.block_size)
 
-    def step(self) -> None:
+    def step(self) -> Step:
         step = Step()
         tokens_left = self.max_num_batched_tokens
         used_tokens = float(self.block_size * (self.blocks - self.pool.free()))
         budget = self.policy.begin_step(len(self.running), used_tokens)
         in_prefill = sum(not self._decodes(request) for request in self.running)
         assert in_prefill <= 1
-        prefill_left = min(budget + in_prefill, tokens_left)
+        skipped = sum(map(self.last_is_under_way, self.running))
+        prefill_left = min(budget + in_prefill + skipped, tokens_left)
         position = 0
+        no_room = False
         while position < len(self.running) and tokens_left > 0:
             request = self.running[position]
+            if self.last_is_under_way(request):
+                position += 1
+                continue
             before = self.computed[request]
-            new = self.known(request) - before
+            new = self.known(request) + self.placeholders[request] - before
             decoding = self._decodes(request)
             new = min(new, tokens_left) if decoding else min(new, tokens_left, prefill_left)
             if new == 0:
@@ -177,13 +198,17 @@ class SlowEngine:
                 continue
             need = max(0, self.blocks_for(before + new) - len(self.held[request]))
             while need > self.pool.free():
+                no_room = True
                 victim = self.running.pop()
                 self.pool.release(self.held[victim])
                 self.held[victim] = []
                 self.computed[victim] = 0
-                self.waiting_again.appendleft(victim)
-                self.policy.preempted(victim)
-                step.preempted.append(victim)
+                if self.last_is_under_way(victim):
+                    step.spent.append(victim)
+                else:
+                    self.waiting_again.appendleft(victim)
+                    self.policy.preempted(victim)
+                    step.preempted.append(victim)
                 if victim == request:
                     break
             if request in step.preempted:
@@ -193,7 +218,7 @@ class SlowEngine:
             prefill_left -= 0 if decoding else new
             position += 1
         while (
-            not step.preempted
+            not no_room
             and tokens_left > 0
             and prefill_left > 0
             and len(self.running) < self.max_num_seqs
@@ -228,10 +253,20 @@ class SlowEngine:
         step.free_blocks = self.pool.free()
         if step.scheduled:
             self.steps.append(step)
-        self._sample(step)
+        self.preemptions += len(step.preempted)
+        last, self.under_way = (
+            self.under_way,
+            [request for request, _ in step.scheduled if self._is_whole(request)],
+        )
+        for request in self.under_way:
+            self.placeholders[request] += 1
+        self._take_output(last if self.async_scheduling else self.under_way)
+        return step
 
     def _decodes(self, request: int) -> bool:
-        return self.known(request) - self.computed[request] == 1 and self.generated[request] > 0
+        under_way = self.placeholders[request]
+        left = self.known(request) + under_way - self.computed[request]
+        return left == 1 and self.generated[request] + under_way > 0
 
     def _hits(self, request: int) -> list[int]:
         hits = []
@@ -246,24 +281,33 @@ class SlowEngine:
         held = self.held[request]
         while len(held) < self.blocks_for(before + new):
             held.append(self.pool.take())
-        for block in range((before + new) // self.block_size):
+        for block in range(min(before + new, self.known(request)) // self.block_size):
             self.pool.fill(held[block], self.content(request, block))
         self.computed[request] = before + new
         step.scheduled.append((request, new))
-        step.sampling += before + new == self.known(request)
+        step.sampling += self._is_whole(request)
         if decoding:
             step.decodes += 1
-            step.kv_tokens += self.known(request)
+            step.kv_tokens += before + new
         else:
             step.prefill_tokens += new
             step.prefill_pairs += sum(before + i + 1 for i in range(new))
 
-    def _sample(self, step: Step) -> None:
-        for request, _ in step.scheduled:
-            if self.computed[request] == self.known(request):
-                self.generated[request] += 1
-                if self.generated[request] == self.output_tokens[request]:
-                    self.pool.release(self.held[request])
+    def _is_whole(self, request: int) -> bool:
+        return self.computed[request] == self.known(request) + self.placeholders[request]
+
+    def _take_output(self, sampled: Sequence[int]) -> None:
+        for request in sampled:
+            self.placeholders[request] -= 1
+            self.generated[request] += 1
+            held = self.held[request]
+            if held:
+                cached = self.computed[request] - self.placeholders[request]
+                for block in range(cached // self.block_size):
+                    self.pool.fill(held[block], self.content(request, block))
+            if self.generated[request] == self.output_tokens[request]:
+                if request in self.running:
+                    self.pool.release(held)
                     self.running.remove(request)
-                    self.finished += 1
-                    self.policy.finished(request)
+                self.finished += 1
+                self.policy.finished(request)

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -375,7 +376,7 @@ def test_unknown_policy(name: str, hint: str) -> None:
         ({"kv_tokens": 64, "block_size": 0}, "block_size is 0"),
     ],
 )
-def test_impossible_settings(wrong: dict[str, int], line: str) -> None:
+def test_impossible_settings(wrong: dict[str, Any], line: str) -> None:
     with pytest.raises(BlendplanError, match=line):
         EngineLimits(**wrong)
 

@@ -17,8 +17,9 @@ from tests.planfile.test_rerun import job
     known=st.booleans(),
     kv_tokens=st.integers(700, 4_000),
     answers=st.sampled_from([1, 4]),
+    async_scheduling=st.booleans(),
 )
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_no_step_differs(
     tmp_path_factory: pytest.TempPathFactory,
     policy: str,
@@ -27,6 +28,7 @@ def test_no_step_differs(
     known: bool,
     kv_tokens: int,
     answers: int,
+    async_scheduling: bool,
 ) -> None:
     folder = tmp_path_factory.mktemp("exact")
     plan = blendplan.plan(
@@ -37,6 +39,7 @@ def test_no_step_differs(
         max_num_seqs=24,
         max_num_batched_tokens=256,
         overlap=2.0,
+        async_scheduling=async_scheduling,
     )
     done = blendplan.replay(
         plan,

@@ -219,6 +219,13 @@ _PLANNING = (
         help="Tokens in one block of the KV cache.",
     ),
     click.option(
+        "--async-scheduling/--no-async-scheduling",
+        default=EngineLimits.async_scheduling,
+        show_default=True,
+        help="Plan for an engine that schedules a step before the output of the last one is there, "
+        "and replay on vLLM so.",
+    ),
+    click.option(
         "--max-model-len",
         type=within("max_model_len"),
         metavar="N",

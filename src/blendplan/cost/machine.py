@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blendplan.checks.arguments import keywords, number, one_of, text, whole
+from blendplan.checks.arguments import flag, keywords, number, one_of, text, whole
 from blendplan.cost.protocol import CostModel, step_table
 from blendplan.cost.registry import COST_MODELS, cost_model
 from blendplan.cost.step import StepTable
@@ -61,6 +61,7 @@ def machine(
     max_num_seqs: int = EngineLimits.max_num_seqs,
     max_num_batched_tokens: int = EngineLimits.max_num_batched_tokens,
     block_size: int = EngineLimits.block_size,
+    async_scheduling: bool = EngineLimits.async_scheduling,
     max_model_len: int | None = None,
     gpu_memory_utilization: float = 0.9,
     kv_dtype: str = "auto",
@@ -75,8 +76,8 @@ def machine(
         cost: name of the cost model; see `COST_MODELS`.
         kv_tokens: capacity of the KV cache; worked out from the memory of the GPU without it.
         max_model_len: longest context, prompt and output together; the model's without it.
-        max_num_seqs, max_num_batched_tokens, block_size, gpu_memory_utilization, kv_dtype:
-            engine limits, by vLLM's names.
+        max_num_seqs, max_num_batched_tokens, block_size, async_scheduling,
+            gpu_memory_utilization, kv_dtype: engine limits, by vLLM's names.
 
     Raises:
         BlendplanError: an unknown name, a number out of its range (see `RANGES`), or a model that
@@ -88,6 +89,7 @@ def machine(
     max_num_seqs = whole("max_num_seqs", max_num_seqs)
     max_num_batched_tokens = whole("max_num_batched_tokens", max_num_batched_tokens)
     block_size = whole("block_size", block_size)
+    async_scheduling = flag("async_scheduling", async_scheduling)
     gpu_memory_utilization = number(
         "gpu_memory_utilization", gpu_memory_utilization, 0.0, 1.0, above_least=True
     )
@@ -108,7 +110,9 @@ def machine(
             kv_dtype=kv_dtype,
             block_size=block_size,
         )
-    limits = EngineLimits(kv_tokens, max_num_seqs, max_num_batched_tokens, block_size)
+    limits = EngineLimits(
+        kv_tokens, max_num_seqs, max_num_batched_tokens, block_size, async_scheduling
+    )
     try:
         costs = cost_model(cost, model, gpu, tp)
         table = step_table(costs, limits, overlap)

@@ -8,7 +8,7 @@ would: so a replay of a plan takes exactly the planned steps.
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,6 +83,8 @@ class SimulatedEngine:
             chains.count,
         )
         self._series = empty_series()
+        self._has_output = False
+        self._taken: StepWork | None = None
         self._admission = PlannedAdmission(plan, limits, session=session, tell=self._tell)
         self._sent: dict[int, _Sent] = {}
         self._preemptions = np.zeros(len(plan), dtype=np.int32)
@@ -129,19 +131,33 @@ class SimulatedEngine:
             self._preemptions[row] += 1
             admission.preempted(int(row))
         self._admit()
-        taken = int(steps.price(engine, cache, self._table, self._series))
-        if taken:
+        if now.async_scheduling:
+            # The output of the step before this one is here, before this one takes its time.
+            self._take_output()
+        if steps.price(engine, cache, self._table, self._series):
             steps.sample(engine, cache)
-            admission.did_step(taken, float(now.clock_s))
-            if self._log_steps:
-                admission.worked(self._work())
-        for row in engine.done[: step.done].tolist():
+            self._taken = self._work() if self._log_steps else None
+            self._has_output = True
+        if not now.async_scheduling:
+            self._take_output()
+
+    def _take_output(self) -> None:
+        """What the last step computed is there: it is told, and those that are done leave."""
+        if not self._has_output:
+            return
+        self._has_output = False
+        engine, admission = self._engine, self._admission
+        now = engine.now[0]
+        left = steps.leave(engine, self._cache) if now.async_scheduling else engine.step[0].done
+        admission.did_step(1, float(now.clock_s))
+        if self._taken is not None:
+            admission.worked(self._after(self._taken))
+        for row in engine.done[:left].tolist():
             self._end(row)
 
     def generated_tokens(self) -> NDArray[np.int32]:
         """Output tokens of each row so far; int32 [n]."""
-        generated: NDArray[np.int32] = self._engine.generated.copy()
-        return generated
+        return steps.generated_tokens(self._engine)
 
     def close(self) -> None:
         """Nothing to stop."""
@@ -169,7 +185,8 @@ class SimulatedEngine:
         return total <= self.capacity.context_tokens
 
     def _work(self) -> StepWork:
-        step, now = self._engine.step[0], self._engine.now[0]
+        """What the step at hand computes."""
+        step = self._engine.step[0]
         return StepWork(
             prefill_tokens=int(step.prefill_tokens),
             prefill_sequences=int(step.prefill_sequences),
@@ -177,6 +194,16 @@ class SimulatedEngine:
             decode_tokens=int(step.decode_sequences),
             kv_tokens_read=int(step.kv_tokens_read),
             time_s=float(step.time_s),
+            kv_tokens_used=0,
+            running=0,
+            waiting=0,
+        )
+
+    def _after(self, work: StepWork) -> StepWork:
+        """The same with what the engine holds now."""
+        now = self._engine.now[0]
+        return replace(
+            work,
             kv_tokens_used=int(used_tokens(self._cache)),
             running=int(now.running),
             waiting=int(now.waiting_again) + self._admission.held,

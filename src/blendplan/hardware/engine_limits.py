@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from blendplan.checks.arguments import whole
+from blendplan.checks.arguments import flag, whole
 from blendplan.errors import BlendplanError
 
 
@@ -17,6 +17,8 @@ class EngineLimits:
         max_num_seqs: most requests that may run at once.
         max_num_batched_tokens: most tokens that one step may compute.
         block_size: tokens in one block of the KV cache.
+        async_scheduling: whether a step is scheduled before the output of the one before it is
+            there; see `blendplan.simulator.steps`.
 
     Raises:
         BlendplanError: a limit is out of `blendplan.checks.ranges.RANGES`, or no block fits.
@@ -26,9 +28,11 @@ class EngineLimits:
     max_num_seqs: int = 1024
     max_num_batched_tokens: int = 2048
     block_size: int = 16
+    async_scheduling: bool = False
 
     def __post_init__(self) -> None:
-        for name in LIMITS:
+        flag("async_scheduling", self.async_scheduling)
+        for name in NUMBERS:
             value = getattr(self, name)
             if type(value) is int and value < 1:
                 raise BlendplanError(f"{name} is {value}; it must be at least 1")
@@ -53,12 +57,14 @@ class EngineLimits:
     @classmethod
     def from_metadata(cls, engine: Mapping[str, Any]) -> "EngineLimits":
         """The limits in the ``engine`` object of a plan's metadata, which holds more than these."""
-        return cls(**{name: engine[name] for name in LIMITS})
+        return cls(**{name: engine[name] for name in LIMITS if name in engine})
 
-    def as_metadata(self) -> dict[str, int]:
+    def as_metadata(self) -> dict[str, Any]:
         """The same as JSON values, by their names here."""
         return asdict(self)
 
 
 LIMITS = tuple(item.name for item in fields(EngineLimits))
 """Names of all limits, those of the keyword arguments of `machine` too."""
+NUMBERS = tuple(name for name in LIMITS if name != "async_scheduling")
+"""Names of those that are numbers."""

@@ -245,6 +245,8 @@ def check_metadata(metadata: Mapping[str, Any], *, whole_plan: bool = True) -> N
         check(path, _value(metadata, path))
     if "sequences" in metadata:
         whole("sequences", metadata["sequences"], metadata["requests"], _MOST)
+    # Plans that were made before there was such a choice have none.
+    flag("engine.async_scheduling", metadata["engine"].get("async_scheduling", False))
     if metadata.get("tokenizer") is not None:
         _check_tokenizer(metadata["tokenizer"])
     if "max_model_len" in metadata["engine"]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -295,12 +295,17 @@ def _compare(planned: EngineLimits, actual: EngineLimits, remark: Remark) -> Non
             f"the plan was made for a KV cache of {planned.kv_tokens:,} tokens, the engine has "
             f"{actual.kv_tokens:,}: the memory partition follows the engine"
         )
-    same_blocks = replace(actual, kv_tokens=planned.kv_tokens, block_size=planned.block_size)
-    if same_blocks != planned:
+    seats = planned.max_num_seqs, planned.max_num_batched_tokens
+    if seats != (actual.max_num_seqs, actual.max_num_batched_tokens):
         remark(
             f"the plan was made for {planned.max_num_seqs} sequences and "
             f"{planned.max_num_batched_tokens} tokens a step, the engine takes "
             f"{actual.max_num_seqs} and {actual.max_num_batched_tokens}"
+        )
+    if planned.async_scheduling and not actual.async_scheduling:
+        remark(
+            "the plan was made for vLLM's asynchronous scheduling, which the engine does not have: "
+            "some of its steps are not the plan's"
         )
 
 

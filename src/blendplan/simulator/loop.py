@@ -9,7 +9,7 @@ from blendplan.kernels.kernel import kernel
 from blendplan.policy.state_machine import Transitions
 from blendplan.simulator.kv_cache import KvCache, used_tokens
 from blendplan.simulator.series import Series
-from blendplan.simulator.steps import Engine, admit, begin, may_admit, price, sample, serve
+from blendplan.simulator.steps import Engine, admit, begin, leave, may_admit, price, sample, serve
 
 RunSteps = Callable[[Engine, KvCache, Any, StepTable, Series, int], bool]
 
@@ -49,12 +49,19 @@ def step_loop(policy: Transitions) -> RunSteps:
                 engine.share_tokens[request, 0] = round(compute_tokens)
                 engine.share_tokens[request, 1] = round(memory_tokens)
 
+        left = 0
+        if now.async_scheduling:
+            left = leave(engine, cache)
+            for place in range(left):
+                finished(state, engine.done[place])
         if not price(engine, cache, table, series):
-            # Everybody was preempted to make room for nobody, or nobody may enter an idle engine.
-            return step.lost > 0
+            # Everybody was done, or was preempted to make room for nobody, or nobody may enter an
+            # idle engine.
+            return left + step.victims > 0
         sample(engine, cache)
-        for place in range(step.done):
-            finished(state, engine.done[place])
+        if not now.async_scheduling:
+            for place in range(step.done):
+                finished(state, engine.done[place])
         return True
 
     @kernel

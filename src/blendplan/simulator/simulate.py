@@ -14,7 +14,7 @@ from blendplan.policy.state_machine import Policy
 from blendplan.simulator.kv_cache import empty_cache
 from blendplan.simulator.loop import step_loop
 from blendplan.simulator.series import empty_series, means
-from blendplan.simulator.steps import Engine, idle_engine
+from blendplan.simulator.steps import Engine, generated_tokens, idle_engine
 from blendplan.simulator.workload import Workload
 
 Progress = Callable[[int, int], None]
@@ -122,10 +122,9 @@ def progress_of(engine: Engine) -> RunProgress:
     n = len(engine.prompt_tokens)
     admitted = np.zeros(n, dtype=np.bool_)
     admitted[engine.admission[: now.admitted]] = True
-    finished = engine.generated == engine.output_tokens
-    return RunProgress(
-        np.sort(engine.running[: now.running]), admitted, finished, engine.generated.copy()
-    )
+    generated = generated_tokens(engine)
+    finished = generated == engine.output_tokens
+    return RunProgress(np.sort(engine.running[: now.running]), admitted, finished, generated)
 
 
 def simulate_run(
@@ -165,17 +164,17 @@ def simulate_run(
     series = empty_series()
     run_steps = step_loop(policy.transitions)
     now = engine.now[0]
-    steps_before = -1
+    before = (-1, -1)
     while True:
         most_steps = _STEPS_PER_CALL if revise is None else revise_every
         if run_steps(engine, cache, policy.state, table, series, most_steps):
             break
-        if now.steps == steps_before:
+        if before == (now.steps, now.finished):
             raise BlendplanError(
                 f"policy {policy.name!r} admits none of the {len(workload) - now.finished} waiting "
                 f"requests to an idle engine; please report this with the request file"
             )
-        steps_before = int(now.steps)
+        before = (int(now.steps), int(now.finished))
         if revise is not None:
             revised = revise(policy, progress_of(engine))
             revise = None if revised is None else revise
@@ -185,8 +184,8 @@ def simulate_run(
     return SimulatedRun(
         admission=engine.admission,
         admission_step=engine.admission_step,
-        start_s=engine.start_s,
-        finish_s=engine.finish_s,
+        start_s=engine.span_s[:, 0].copy(),
+        finish_s=engine.span_s[:, 1].copy(),
         cached_tokens=engine.cached_tokens,
         side=policy.side,
         share_tokens=engine.share_tokens,

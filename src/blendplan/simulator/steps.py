@@ -1,11 +1,16 @@
 """One step of the simulated engine, in three parts: serve, admit, price.
 
-Rules of vllm/v1/core/sched/scheduler.py (0.32, fcfs, synchronous scheduling): a step serves the
-running requests first, in admission order, then admits; tokens per step and running requests are
-limited; a prompt is computed in chunks that fit what is left of the step; a request is admitted
-only when its whole prompt fits, its output is not reserved; when a running request needs a block
-and none is free, the one admitted last loses its blocks and waits at the front of the queue, and
-the step admits nobody.
+Rules of vllm/v1/core/sched/scheduler.py (0.32, fcfs): a step serves the running requests first, in
+admission order, then admits; tokens per step and running requests are limited; a prompt is computed
+in chunks that fit what is left of the step; a request is admitted only when its whole prompt fits,
+its output is not reserved; when a running request needs a block and none is free, the one admitted
+last loses its blocks and waits at the front of the queue, and the step admits nobody.
+
+With asynchronous scheduling a step is scheduled before the output of the one before it is there
+(async_scheduler.py, and `step_with_batch_queue` in vllm/v1/engine/core.py). A request whose last
+token is under way is not served again, for its length is known; it keeps its seat and its blocks
+until the next step is scheduled. It may be the one that loses its blocks: then it does not wait
+again, and still nobody is admitted.
 
 One thing is the policy's: a limit on the prefill tokens of a step, below the engine's own limit.
 Nothing here asks a policy: whoever runs the steps calls
@@ -14,7 +19,9 @@ Nothing here asks a policy: whoever runs the steps calls
     serve           then `lost` are the requests that were preempted
     may_admit, admit, as long as there is a request to try
     price           the time of the step, and its place in the series
-    sample          then `done` are the requests that finished
+    sample          then `done` are the requests that finished and made room
+
+With asynchronous scheduling, they make room in the next step, by `leave` before `price`.
 """
 
 from typing import NamedTuple
@@ -39,6 +46,7 @@ from blendplan.simulator.series import Series, record
 
 NOW = np.dtype(
     [
+        ("async_scheduling", "i8"),
         ("running", "i8"),
         ("waiting_again", "i8"),
         ("admitted", "i8"),
@@ -62,6 +70,7 @@ STEP = np.dtype(
         ("decode_sequences", "i8"),
         ("kv_tokens_read", "i8"),
         ("sampling", "i8"),
+        ("victims", "i8"),
         ("lost", "i8"),
         ("done", "i8"),
         ("time_s", "f8"),
@@ -78,16 +87,20 @@ class Engine(NamedTuple):
         running: requests in the order of their admission; int64 [max_num_seqs].
         waiting_again: preempted requests, the next to be admitted last; int64 [n].
         computed, generated: tokens in the cache and tokens sampled, per request; int32 [n].
-        now: numbers of requests ``running``, ``waiting_again``, ``admitted`` once and
-            ``finished``; ``steps`` and ``preemptions``; ``prefill_tokens`` computed, again after a
-            preemption included; ``clock_s``, and the sums of compute and memory time; one record.
+        generated_before: of those, the ones sampled before its present admission; int32 [n].
+        now: whether there is ``async_scheduling``; numbers of requests ``running``,
+            ``waiting_again``, ``admitted`` once, and ``finished`` and gone; ``steps`` and
+            ``preemptions``; ``prefill_tokens`` computed, again after a preemption included;
+            ``clock_s``, and the sums of compute and memory time; one record.
         step: of the step at hand the prefill tokens allowed, what is left of them and of all
             tokens, and what it computes: ``prefill_pairs`` are (query, key) pairs of causal
-            attention, ``sampling`` the requests that get a token; ``lost`` and ``done``, how many
-            requests were preempted in it and finished; ``time_s``; one record.
-        done: the requests that finished in this step; int64 [max_num_seqs].
+            attention, ``sampling`` the requests that get a token; ``victims``, how many requests
+            lost their blocks in it, and ``lost``, those of them that wait again; ``done``, how many
+            requests have finished; ``time_s``; one record.
+        done: the requests that finished last; int64 [max_num_seqs].
         admission: requests in the order of their first admission; int64 [n].
-        admission_step, start_s, finish_s: per request; int64 [n], float64 [n], float64 [n].
+        admission_step: of the first admission; int64 [n].
+        span_s: first admission and end, per request; float64 [n, 2].
         cached_tokens: prompt tokens hit at the first admission; int32 [n].
         share_tokens: memory partition in force then, compute and memory side; int64 [n, 2].
         prefill_budget: prefill tokens allowed in that step; int32 [n].
@@ -104,13 +117,13 @@ class Engine(NamedTuple):
     waiting_again: NDArray[np.int64]
     computed: NDArray[np.int32]
     generated: NDArray[np.int32]
+    generated_before: NDArray[np.int32]
     now: NDArray[np.void]
     step: NDArray[np.void]
     done: NDArray[np.int64]
     admission: NDArray[np.int64]
     admission_step: NDArray[np.int64]
-    start_s: NDArray[np.float64]
-    finish_s: NDArray[np.float64]
+    span_s: NDArray[np.float64]
     cached_tokens: NDArray[np.int32]
     share_tokens: NDArray[np.int64]
     prefill_budget: NDArray[np.int32]
@@ -132,13 +145,13 @@ def idle_engine(
         waiting_again=np.zeros(n, dtype=np.int64),
         computed=np.zeros(n, dtype=np.int32),
         generated=np.zeros(n, dtype=np.int32),
-        now=scalars(NOW),
+        generated_before=np.zeros(n, dtype=np.int32),
+        now=scalars(NOW, async_scheduling=int(limits.async_scheduling)),
         step=scalars(STEP),
         done=np.zeros(limits.max_num_seqs, dtype=np.int64),
         admission=np.zeros(n, dtype=np.int64),
         admission_step=np.zeros(n, dtype=np.int64),
-        start_s=np.zeros(n, dtype=np.float64),
-        finish_s=np.zeros(n, dtype=np.float64),
+        span_s=np.zeros((n, 2), dtype=np.float64),
         cached_tokens=np.zeros(n, dtype=np.int32),
         share_tokens=np.zeros((n, 2), dtype=np.int64),
         prefill_budget=np.zeros(n, dtype=np.int32),
@@ -160,19 +173,34 @@ def _decodes(engine: Engine, request: int) -> bool:
     return left == 1 and engine.generated[request] > 0
 
 
+def generated_tokens(engine: Engine) -> NDArray[np.int32]:
+    """Output tokens of each request, as far as a scheduler knows of them between two steps.
+
+    With asynchronous scheduling, what the last step samples is not among them; int32 [n].
+    """
+    generated: NDArray[np.int32] = engine.generated.copy()
+    if engine.now[0].async_scheduling:
+        running = engine.running[: engine.now[0].running]
+        generated[running] -= generated[running] > engine.generated_before[running]
+    return generated
+
+
 @kernel
 def begin(engine: Engine, prefill_budget: int) -> None:
     """Start a step that may compute so many prefill tokens, beside one of each running request.
 
-    A request whose prompt is not all computed leaves its token to prefill: a step that has enough
-    to do has exactly as many tokens as its policy meant it to have.
+    A request whose prompt is not all computed, or whose last token is under way, leaves its token
+    to prefill: a step that has enough to do has exactly as many tokens as its policy meant it to
+    have.
     """
     now, step = engine.now[0], engine.step[0]
-    left_over = 0
+    if not now.async_scheduling:
+        step.done = 0
+    left_over = step.done
     if now.running > 0:
         # Only the last can be in the middle of its prompt: that used up what its step had left.
         last = engine.running[now.running - 1]
-        left_over = int(not _decodes(engine, last))
+        left_over += int(not _decodes(engine, last))
     step.prefill_budget = prefill_budget
     step.tokens_left = engine.max_num_batched_tokens
     step.prefill_left = min(prefill_budget + left_over, engine.max_num_batched_tokens)
@@ -182,8 +210,8 @@ def begin(engine: Engine, prefill_budget: int) -> None:
     step.decode_sequences = 0
     step.kv_tokens_read = 0
     step.sampling = 0
+    step.victims = 0
     step.lost = 0
-    step.done = 0
 
 
 @kernel
@@ -195,10 +223,14 @@ def serve(engine: Engine, cache: KvCache) -> None:
     now, step = engine.now[0], engine.step[0]
     # Most requests decode: what that changes stays in local variables.
     tokens_left = step.tokens_left
+    some_are_done = step.done > 0
     decoding = kv_tokens_read = 0
     place = 0
     while place < now.running and tokens_left > 0:
         request = engine.running[place]
+        if some_are_done and _is_done(engine, request):
+            place += 1
+            continue
         before = engine.computed[request]
         new = known_tokens(engine, request) - before
         decodes = _decodes(engine, request)
@@ -244,12 +276,26 @@ def _prefill(engine: Engine, cache: KvCache, request: int, before: int, new: int
 
 
 @kernel
+def _is_done(engine: Engine, request: int) -> bool:
+    """Whether a request has its last token, or has it under way."""
+    return engine.generated[request] == engine.output_tokens[request]
+
+
+@kernel
 def _preempt_last(engine: Engine, cache: KvCache) -> int:
     now = engine.now[0]
     now.running -= 1
     victim = engine.running[now.running]
-    release(cache, victim, engine.computed[victim])
+    computed = engine.computed[victim]
+    sampled = engine.generated[victim] - engine.generated_before[victim]
+    if now.async_scheduling and sampled > 1:
+        # Its newest token came after its blocks were last hashed.
+        computed -= 1
+    release(cache, victim, computed)
     engine.computed[victim] = 0
+    engine.step[0].victims += 1
+    if _is_done(engine, victim):
+        return victim
     engine.waiting_again[now.waiting_again] = victim
     now.waiting_again += 1
     now.preemptions += 1
@@ -262,7 +308,7 @@ def may_admit(engine: Engine) -> bool:
     """Whether the step may admit another request, if its prompt fits the KV cache."""
     step = engine.step[0]
     return (
-        step.lost == 0
+        step.victims == 0
         and step.tokens_left > 0
         and step.prefill_left > 0
         and engine.now[0].running < engine.max_num_seqs
@@ -284,6 +330,7 @@ def admit(engine: Engine, cache: KvCache, request: int) -> bool:
     _prefill(engine, cache, request, before, new)
     step.tokens_left -= new
     engine.running[now.running] = request
+    engine.generated_before[request] = engine.generated[request]
     now.running += 1
     if now.waiting_again > 0 and engine.waiting_again[now.waiting_again - 1] == request:
         now.waiting_again -= 1
@@ -291,7 +338,7 @@ def admit(engine: Engine, cache: KvCache, request: int) -> bool:
     engine.admission[now.admitted] = request
     now.admitted += 1
     engine.admission_step[request] = now.steps
-    engine.start_s[request] = now.clock_s
+    engine.span_s[request, 0] = now.clock_s
     engine.cached_tokens[request] = before
     engine.prefill_budget[request] = step.prefill_budget
     return True
@@ -340,7 +387,7 @@ def price(engine: Engine, cache: KvCache, table: StepTable, series: Series) -> b
 def sample(engine: Engine, cache: KvCache) -> None:
     """Every request whose known tokens are all computed gets its next one; the done ones leave.
 
-    They are the first ``step.done`` of ``engine.done``.
+    They are the first ``step.done`` of ``engine.done``. With asynchronous scheduling they stay.
     """
     now, step = engine.now[0], engine.step[0]
     running, kept = now.running, 0
@@ -350,12 +397,32 @@ def sample(engine: Engine, cache: KvCache) -> None:
             generated = engine.generated[request] + 1
             engine.generated[request] = generated
             if generated == engine.output_tokens[request]:
-                release(cache, request, engine.computed[request])
-                engine.finish_s[request] = now.clock_s
-                now.finished += 1
+                engine.span_s[request, 1] = now.clock_s
                 engine.done[step.done] = request
                 step.done += 1
-                continue
+                if not now.async_scheduling:
+                    release(cache, request, engine.computed[request])
+                    now.finished += 1
+                    continue
         engine.running[kept] = request
         kept += 1
     now.running = kept
+
+
+@kernel
+def leave(engine: Engine, cache: KvCache) -> int:
+    """Those that were done before this step leave; how many there are in ``engine.done``."""
+    now, step = engine.now[0], engine.step[0]
+    done, running, kept = step.done, now.running, 0
+    if done > 0:
+        for place in range(running):
+            request = engine.running[place]
+            if _is_done(engine, request):
+                release(cache, request, engine.computed[request])
+            else:
+                engine.running[kept] = request
+                kept += 1
+        now.running = kept
+        now.finished += done
+        step.done = 0
+    return done

@@ -51,6 +51,7 @@ async def vllm_front(launch: Launch, folder: Path | None) -> AsyncIterator[Front
                 max_num_seqs=int(scheduler.max_num_active_seqs or scheduler.max_num_seqs),
                 max_num_batched_tokens=int(scheduler.max_num_batched_tokens),
                 block_size=block_size,
+                async_scheduling=bool(scheduler.async_scheduling),
             ),
             context_tokens=int(config.model_config.max_model_len),
             graph_sizes=list(config.compilation_config.cudagraph_capture_sizes or []),

@@ -30,6 +30,9 @@ def own_arguments(launch: Launch, folder: Path | None) -> dict[str, Any]:
     if launch.limits is not None:
         arguments["max_num_seqs"] = launch.limits.max_num_seqs
         arguments["max_num_batched_tokens"] = launch.limits.max_num_batched_tokens
+        # Without it, the plan leaves the choice to vLLM, which schedules asynchronously if it can.
+        if launch.limits.async_scheduling:
+            arguments["async_scheduling"] = True
     if launch.context_tokens is not None:
         arguments["max_model_len"] = launch.context_tokens
     if launch.kv_dtype != "auto":

@@ -61,6 +61,8 @@ class PlannedScheduler(AsyncScheduler):  # type: ignore[misc]
         # (vllm/v1/worker/cpu_model_runner.py): the meter must not cut any while there is one.
         self._spares_seeds = current_platform.is_cpu()
         self._seeded: set[str] = set()
+        # Those that lost their blocks when they needed them no more, which is no preemption.
+        self._spent: set[str] = set()
         self.waiting = PlannedQueue(self._admission, self._rows)
 
     def add_request(self, request: Request) -> None:
@@ -111,8 +113,12 @@ class PlannedScheduler(AsyncScheduler):  # type: ignore[misc]
         return int(used) * self._tokens_per_block
 
     def _preempt_request(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        spent = _last_token_is_under_way(request)
         super()._preempt_request(request, *args, **kwargs)
-        self._admission.preempted(self._rows.of(request))
+        if spent:
+            self._spent.add(request.request_id)
+        else:
+            self._admission.preempted(self._rows.of(request))
 
     def _free_request(self, request: Request, *args: Any, **kwargs: Any) -> Any:
         freed = super()._free_request(request, *args, **kwargs)
@@ -123,7 +129,9 @@ class PlannedScheduler(AsyncScheduler):  # type: ignore[misc]
             if row < len(self._generated):
                 self._generated[row] = tokens
             cached = self._cached.pop(row, 0)
-            self._admission.ended(Ended(row, cached, int(request.num_preemptions)), tokens)
+            preemptions = int(request.num_preemptions) - (request.request_id in self._spent)
+            self._admission.ended(Ended(row, cached, preemptions), tokens)
+        self._spent.discard(request.request_id)
         return freed
 
     def _generated_tokens(self) -> NDArray[np.int32]:
@@ -134,3 +142,10 @@ class PlannedScheduler(AsyncScheduler):  # type: ignore[misc]
             if row < len(generated):
                 generated[row] = request.num_output_tokens
         return generated
+
+
+def _last_token_is_under_way(request: Request) -> bool:
+    """Whether vLLM knows that a request needs no further step, as in its `schedule`."""
+    placeholders = int(request.num_output_placeholders)
+    sure = int(request.num_computed_tokens) + 2 - placeholders
+    return placeholders > 0 and sure >= int(request.num_prompt_tokens) + int(request.max_tokens)
