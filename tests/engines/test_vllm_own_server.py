@@ -145,7 +145,8 @@ def test_a_server_serves_strangers_and_does_not_wait_for_ever(
             time.sleep(0.2)
         last = [f"r{row}" for row in made.column("source_row")[-12:]]
         with ThreadPoolExecutor(13) as clients:
-            stranger = clients.submit(ask, "somebody", {**chat(0), "max_tokens": 2})
+            other = [{"role": "user", "content": "ten ten ten"}]
+            stranger = clients.submit(ask, "somebody", {**chat(0), "messages": other})
             # By their ids, although all have the prompt of the first.
             answers = list(clients.map(ask, last, [chat(0)] * 12))
         assert [*answers, stranger.result()] == [200] * 13
@@ -189,7 +190,7 @@ def test_asyncllm_follows_the_plan_by_prompts(
         text=True,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert json.loads(done.stdout.strip().splitlines()[-1]) == [4] * 60
+    assert json.dumps([4] * 60) in done.stdout.splitlines()
     assert rows_in(began) == list(range(60))
 
 
@@ -199,7 +200,7 @@ def test_asyncllm_follows_the_plan_by_prompts(
         ({}, "the scheduler follows a plan and was given none"),
         ({"blendplan": "no/such.arrow"}, "cannot read plan no/such.arrow"),
         ({"blendplan": "p", "blendplan_wait": 1}, "did you mean 'blendplan_wait_s'"),
-        ({"blendplan": "p", "blendplan_wait_s": "x"}, "blendplan_wait_s 'x'; give seconds"),
+        ({"blendplan": "p", "blendplan_wait_s": "x"}, 'blendplan_wait_s "x"; give seconds'),
     ],
 )
 def test_what_is_wrong_with_the_plan_is_one_line(
