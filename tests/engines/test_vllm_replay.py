@@ -109,6 +109,7 @@ def test_steps_are_the_planned_ones_with_asynchronous_scheduling(
     assert steps.equals(planned)
 
 
+@pytest.mark.filterwarnings("ignore")  # of vLLM, while it is imported
 def test_a_plan_for_asynchronous_scheduling_asks_for_it(vllm: None, tiny_model: Path) -> None:
     limits = replace(LIMITS, async_scheduling=True)
     asked = server_arguments(Launch(str(tiny_model), limits), None)
