@@ -327,3 +327,11 @@ def test_a_request_without_a_prompt_is_named(tmp_path: Path) -> None:
     with pytest.raises(BlendplanError, match=r'request "batch-0" of the plan: .*not a JSON object'):
         blendplan.export(Plan(broken, made.metadata), tmp_path / "x.jsonl")
     assert list(tmp_path.iterdir()) == [tmp_path / "job.jsonl"]
+
+
+def test_the_file_that_was_planned_is_not_replaced(tmp_path: Path) -> None:
+    job = write_lines(tmp_path / "job.jsonl", [{"prompt": "a", "max_tokens": 3}, {"prompt": "b"}])
+    made, before = small_plan(job, policy="fcfs"), job.read_bytes()
+    with pytest.raises(BlendplanError, match="the file that the plan was made from"):
+        blendplan.export(made, job)
+    assert job.read_bytes() == before

@@ -1,5 +1,6 @@
 """`export`: the requests of a plan in its order, as a batch file for any engine or service."""
 
+import hashlib
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -75,6 +76,8 @@ def export(
     target = argument_path("path", path)
     _refuse_table(target)
     paths = [target] if shards is None else shard_paths(target, shards)
+    for name in paths:
+        _keep_the_source(name, str(plan.metadata["request_file_sha256"]))
     cuts = np.linspace(0, len(firsts), len(paths) + 1).astype(np.int64)
     with ExitStack() as files:
         # All appear when the last is written.
@@ -85,6 +88,22 @@ def export(
                 for block in _blocks(plan, firsts[start:end], start, priority, model):
                     file.write(block)
     return paths
+
+
+def _keep_the_source(path: Path, sha256: str) -> None:
+    """The file that the plan was made from is not replaced: it has the input's order and lines.
+
+    Raises:
+        BlendplanError: it is at this path.
+    """
+    if not sha256 or not path.is_file():
+        return
+    with path.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() == sha256:
+            raise BlendplanError(
+                f"cannot write {path}: it is the file that the plan was made from; choose another "
+                "output path"
+            )
 
 
 def shard_paths(path: Path, shards: int) -> list[Path]:
