@@ -59,10 +59,12 @@ async def vllm_front(launch: Launch, folder: Path | None) -> AsyncIterator[Front
         )
         # Without a tokenizer there is no text to answer with.
         defaults = {"return_token_ids": True} if args.skip_tokenizer_init else {}
-        open_ended = {"max_tokens": None}
-        yield Front(
-            app, capacity, lambda: not client.errored, defaults, lambda prompt_tokens: open_ended
-        )
+
+        def open_ended(prompt_tokens: int) -> dict[str, int]:
+            """vLLM cuts what does not fit; only more than the context is refused."""
+            return {"max_tokens": max(1, capacity.context_tokens - prompt_tokens)}
+
+        yield Front(app, capacity, lambda: not client.errored, defaults, open_ended)
 
 
 def _front(launch: Launch, folder: Path | None) -> StartFront:
