@@ -118,7 +118,8 @@ class ReplayLoop:
                 except EngineDiedError as death:
                     if stopping:
                         break
-                    to_send = self._bury(death)
+                    self._bury(death)
+                    to_send = []
                     continue
                 to_send = self._take(report)
                 self._progress(self._tally)
@@ -257,7 +258,7 @@ class ReplayLoop:
         self._tally.failed += 1
         self._writer.write_error(row, code, message)
 
-    def _bury(self, death: EngineDiedError) -> list[EngineRequest]:
+    def _bury(self, death: EngineDiedError) -> None:
         """Start another engine after this one died; what ran on it failed once."""
         self._deaths_in_a_row += 1
         self._tally.restarts += 1
@@ -279,12 +280,11 @@ class ReplayLoop:
             )
         self._engine.close()
         if not self._tally.left:
-            return []
+            return
         try:
             self._engine = self._restart(first, alone)
         except EngineDiedError as error:
             raise BlendplanError(f"the engine died and cannot be started again: {error}") from None
-        return []
 
     def _now(self) -> float:
         """Seconds since the start of the session, on the engine's clock."""

@@ -11,7 +11,7 @@ from blendplan.engines.screening.bodies import COMPLETION, Body, body_of
 from blendplan.engines.screening.judging import Judge
 from blendplan.engines.screening.server import Server
 from blendplan.requests.columns import Requests
-from blendplan.requests.rejected import CONTEXT_LENGTH, Refusal, where
+from blendplan.requests.rejected import CONTEXT_LENGTH, Refusal
 
 _SHOWN = 3
 _ROWS_AT_ONCE = 1 << 14
@@ -113,11 +113,6 @@ def counted(requests: Requests, refusals: Sequence[Refusal]) -> str:
         word = "line" if len(found) == 1 else "lines"
         parts.append(f"{len(found):,} ({word} {places}): {found[0].message}")
     return "; ".join(parts)
-
-
-def first_place(requests: Requests, refusals: Sequence[Refusal]) -> str:
-    """Where the first of the refused requests stands."""
-    return where(requests, refusals[0].row)
 
 
 def _bodies(requests: Requests) -> Iterator[Body]:

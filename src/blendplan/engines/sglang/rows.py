@@ -83,10 +83,6 @@ class Rows:
         if self._replayed and not sequence.warm_up:
             self._taken.discard(sequence.row)
 
-    def comes_in_parts(self, first: int) -> bool:
-        """Whether the answers of a request are expected, its warm-up having come."""
-        return first in self._coming
-
     def _find(self, request: Any) -> tuple[int, bool]:
         """The row of the first answer, -1 for a stranger, and whether its prompt told."""
         named = (request.routing_key, request.rid)

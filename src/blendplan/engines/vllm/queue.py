@@ -14,9 +14,6 @@ from vllm.v1.request import Request, RequestStatus
 from blendplan.engines.planned import PlannedAdmission
 from blendplan.engines.vllm.rows import Rows
 
-# Requests that vLLM put back because they are not ready; beyond that no others are begun.
-_MOST_SKIPPED = 32
-
 
 class PlannedQueue(RequestQueue):  # type: ignore[misc]
     """Waiting requests of a scheduler.
