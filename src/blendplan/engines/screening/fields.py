@@ -44,6 +44,11 @@ def refused(message: str, code: str = INVALID_FIELD, status: int = 400) -> Verdi
     return Verdict(message, code, status)
 
 
+def refused_field(field: str, message: str, status: int = 400) -> Verdict:
+    """The refusal for what a field says; requests are counted by field."""
+    return refused(message, f"{INVALID_FIELD}:{field}", status)
+
+
 @dataclass(frozen=True)
 class Field:
     """What a field may hold; see the head of ``vllm.toml``."""
@@ -134,7 +139,7 @@ class FieldTable:
             field = known.get(name)
             wrong = None if field is None else field.wrong(value)
             if wrong is not None:
-                return refused(f'"{name}" is {wrong}', f"{INVALID_FIELD}:{name}")
+                return refused_field(name, f'"{name}" is {wrong}')
         return TAKEN
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from blendplan.engines.screening.bodies import CHAT, COMPLETION, Body
 from blendplan.engines.screening.fields import TAKEN, Verdict, as_flag, as_integer, as_number
-from blendplan.engines.screening.fields import refused as _refused
+from blendplan.engines.screening.fields import refused_field as refused
 from blendplan.engines.screening.server import Server
 from blendplan.printable import show
 
@@ -26,11 +26,6 @@ _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "ultra", "max")
 _MOST_EFFORT = 0.99
 _GREEDY_BELOW = 1e-6
 _GRAMMARS = ("regex", "ebnf")
-
-
-def refused(field: str, message: str) -> Verdict:
-    """The refusal for what a field says; requests are counted by field."""
-    return _refused(message, f"invalid_field:{field}")
 
 
 def judge_fields(body: Body, server: Server) -> Verdict:

@@ -10,7 +10,7 @@ from typing import Any
 
 from blendplan.engines.screening.bodies import CHAT, COMPLETION, Body
 from blendplan.engines.screening.fields import TAKEN, Verdict, as_flag, as_integer, as_number
-from blendplan.engines.screening.fields import refused as _refused
+from blendplan.engines.screening.fields import refused_field as refused
 from blendplan.engines.screening.server import Server
 from blendplan.printable import show
 
@@ -26,11 +26,6 @@ _NOT_TEXT = (
     "video_url",
 )
 _PARTS = ("text", "input_text", "output_text", "refusal", "thinking", "tool_reference", *_NOT_TEXT)
-
-
-def refused(field: str, message: str, status: int = 400) -> Verdict:
-    """The refusal for what a field says; requests are counted by field."""
-    return _refused(message, f"invalid_field:{field}", status)
 
 
 def judge_fields(body: Body, server: Server) -> Verdict:
