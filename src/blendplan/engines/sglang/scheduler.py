@@ -24,7 +24,8 @@ from blendplan.engines.sglang import options
 from blendplan.engines.sglang.rows import Rows
 from blendplan.engines.sglang.sequences import Sequences
 from blendplan.engines.sglang.turns import PlannedAdder, Turns
-from blendplan.engines.sglang.watch import StepWatch
+from blendplan.engines.sglang.watch import scheduled_work
+from blendplan.engines.step_clock import StepClock
 from blendplan.engines.tokenizer_files import tokenizer_folder
 from blendplan.errors import BlendplanError
 from blendplan.hardware.engine_limits import EngineLimits
@@ -80,7 +81,7 @@ class PlannedScheduler(Scheduler):  # type: ignore[misc]
         self._prefilling: deque[list[Any]] = deque()
         self._in_step = False
         self.output_streamer.before_output = self._report
-        self._watch = StepWatch(self) if given.log_steps and self._admission else None
+        self._clock = StepClock() if given.log_steps and self._admission else None
 
     @property
     def used_kv_tokens(self) -> int:
@@ -114,15 +115,18 @@ class PlannedScheduler(Scheduler):  # type: ignore[misc]
         if self._in_step:
             self._in_step = False
             self._admission.did_step(1)
-            if self._watch is not None:
-                self._admission.worked(self._watch.ended())
+            if self._clock is not None:
+                waiting = len(self.waiting_queue)
+                self._admission.worked(
+                    self._clock.ended(kv_tokens_used=self.used_kv_tokens, waiting=waiting)
+                )
         self._admission.flush()
 
     def get_next_batch_to_run(self, *args: Any, **kwargs: Any) -> Any:
         """As SGLang's."""
         plan = super().get_next_batch_to_run(*args, **kwargs)
-        if self._watch is not None and plan.batch_to_run is not None:
-            self._watch.scheduled(plan.batch_to_run, self._adder)
+        if self._clock is not None and plan.batch_to_run is not None:
+            self._clock.scheduled(scheduled_work(plan.batch_to_run, self._adder))
         return plan
 
     def send_abort_output(self, abort_req: Any, req: Any) -> None:

@@ -18,10 +18,11 @@ from blendplan.engines.link import admission_of
 from blendplan.engines.options import SchedulerOptions
 from blendplan.engines.prompt_check import check_tokenizer
 from blendplan.engines.protocol import Ended
+from blendplan.engines.step_clock import StepClock
 from blendplan.engines.tokenizer_files import tokenizer_folder
 from blendplan.engines.vllm.queue import PlannedQueue
 from blendplan.engines.vllm.rows import Rows
-from blendplan.engines.vllm.watch import StepWatch
+from blendplan.engines.vllm.watch import scheduled_work
 from blendplan.hardware.engine_limits import EngineLimits
 
 
@@ -54,7 +55,7 @@ class PlannedScheduler(AsyncScheduler):  # type: ignore[misc]
             folder = tokenizer_folder(model.tokenizer, model.tokenizer_revision)
             check_tokenizer(self._admission.plan, folder, self._admission.remark)
         self._rows = Rows(self._admission, replayed=options.path.is_dir())
-        self._watch = StepWatch(self) if options.log_steps else None
+        self._clock = StepClock() if options.log_steps else None
         self._generated = np.zeros(len(self._admission.plan), dtype=np.int32)
         self._cached: dict[int, int] = {}
         # On a CPU, a prompt that is cut in two cannot go on with a random generator of its own
@@ -93,16 +94,21 @@ class PlannedScheduler(AsyncScheduler):  # type: ignore[misc]
             self._cached[self._rows.of(self.requests[new.req_id])] = new.num_computed_tokens
         if output.total_num_scheduled_tokens:
             self._admission.did_step(1)
-            if self._watch is not None:
-                self._watch.scheduled(output)
+            if self._clock is not None:
+                self._clock.scheduled(scheduled_work(self, output))
         self._admission.flush()
         return output
 
     def update_from_output(self, scheduler_output: Any, *args: Any, **kwargs: Any) -> Any:
         """As vLLM's."""
         result = super().update_from_output(scheduler_output, *args, **kwargs)
-        if self._watch is not None and scheduler_output.total_num_scheduled_tokens:
-            self._admission.worked(self._watch.ended())
+        if self._clock is not None and scheduler_output.total_num_scheduled_tokens:
+            running, waiting = self.get_request_counts()
+            self._admission.worked(
+                self._clock.ended(
+                    kv_tokens_used=self.used_kv_tokens, running=running, waiting=waiting
+                )
+            )
         self._admission.flush()
         return result
 
