@@ -6,6 +6,7 @@ asynchronous scheduling stay vLLM's. Written for vLLM 0.32 (vllm/v1/core/sched/s
 async_scheduler.py).
 """
 
+import time
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,7 @@ class PlannedScheduler(AsyncScheduler):  # type: ignore[misc]
         self._clock = StepClock() if options.log_steps else None
         self._generated = np.zeros(len(self._admission.plan), dtype=np.int32)
         self._cached: dict[int, int] = {}
+        self._first_token_s: dict[str, float] = {}
         # On a CPU, a prompt that is cut in two cannot go on with a random generator of its own
         # (vllm/v1/worker/cpu_model_runner.py): the meter must not cut any while there is one.
         self._spares_seeds = current_platform.is_cpu()
@@ -136,9 +138,15 @@ class PlannedScheduler(AsyncScheduler):  # type: ignore[misc]
                 self._generated[row] = tokens
             cached = self._cached.pop(row, 0)
             preemptions = int(request.num_preemptions) - (request.request_id in self._spent)
-            self._admission.ended(Ended(row, cached, preemptions), tokens)
+            first_token_s = self._first_token_s.pop(request.request_id, None)
+            self._admission.ended(Ended(row, cached, preemptions, first_token_s), tokens)
         self._spent.discard(request.request_id)
         return freed
+
+    def _update_request_with_output(self, request: Request, *args: Any, **kwargs: Any) -> Any:
+        if not request.num_output_tokens:
+            self._first_token_s[request.request_id] = time.time() - request.arrival_time
+        return super()._update_request_with_output(request, *args, **kwargs)
 
     def _generated_tokens(self) -> NDArray[np.int32]:
         """Output tokens of each row of the plan so far; int32 [n]."""
