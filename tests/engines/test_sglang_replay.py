@@ -27,6 +27,7 @@ from blendplan.replaying.run import replay
 from blendplan.requests.fingerprint import tokenizer_fingerprint
 from blendplan.simulator.cuda_graphs import GraphSizes
 from tests.engines import recording_plugin
+from tests.engines.killing import assert_kills_lose_and_repeat_nothing
 from tests.engines.tiny import tiny_tokenizer
 from tests.replaying.replay_jobs import assert_each_once, lines_of, small_plan, write_requests_file
 
@@ -208,33 +209,7 @@ def test_a_killed_replay_loses_and_repeats_nothing(
 ) -> None:
     job = write_requests_file(tmp_path / "requests.jsonl", 60)
     made = small_plan(job, policy="blend", kv_tokens=1536)
-    made.write(tmp_path / "plan.arrow")
-    output = tmp_path / "results.jsonl"
-    journal = output.with_name("results.jsonl.journal")
-    words = [f"{name}={json.dumps(value)}" for name, value in ARGUMENTS.items()]
-    command = [sys.executable, "-m", "blendplan", "replay", str(tmp_path / "plan.arrow")]
-    command += ["--engine", "sglang", "--model", str(tiny_model), "-o", str(output), "--resume"]
-    command += [word for argument in words for word in ("--engine-arg", argument)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    while process.poll() is None and len(_answers(journal)) < 5:
-        time.sleep(0.002)
-    process.kill()
-    process.communicate()
-    written = _answers(journal) | _answers(output)
-    assert written
-    done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert (told["already_done"], told["finished"]) == (len(written), len(made) - len(written))
-    assert written <= _answers(output)
-    output.with_name("results.jsonl.engine.log").unlink(missing_ok=True)
-    assert_each_once(made, output)
-
-
-def _answers(path: Path) -> set[bytes]:
-    content = path.read_bytes() if path.exists() else b""
-    whole = content[: content.rfind(b"\n") + 1]
-    return {line for line in whole.split(b"\n") if b'"custom_id"' in line}
+    assert_kills_lose_and_repeat_nothing(made, "sglang", tiny_model, ARGUMENTS, tmp_path, [5])
 
 
 def test_a_server_of_the_user_s_own_follows_a_plan(

@@ -3,9 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +20,7 @@ from blendplan.planfile.plan import Plan
 from blendplan.replaying.run import replay
 from blendplan.replaying.tally import Tally
 from blendplan.simulator.cuda_graphs import GraphSizes
+from tests.engines.killing import assert_kills_lose_and_repeat_nothing
 from tests.engines.tiny import tiny_tokenizer
 from tests.replaying.replay_jobs import assert_each_once, lines_of, small_plan, write_requests_file
 
@@ -256,41 +254,9 @@ def test_a_killed_vllm_is_started_again(
 def test_a_killed_replay_loses_and_repeats_nothing(
     vllm: None, tiny_model: Path, made: Plan, tmp_path: Path
 ) -> None:
-    made.write(tmp_path / "plan.arrow")
-    output = tmp_path / "results.jsonl"
-    journal = output.with_name("results.jsonl.journal")
-    words = [f"{name}={json.dumps(value)}" for name, value in ARGUMENTS.items()]
-    command = [sys.executable, "-m", "blendplan", "replay", str(tmp_path / "plan.arrow")]
-    command += ["--engine", "vllm", "--model", str(tiny_model), "-o", str(output), "--resume"]
-    command += [word for argument in words for word in ("--engine-arg", argument)]
-    rng = np.random.default_rng(3)
-    written: set[bytes] = set()
-    for _ in range(KILLS):
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        before = len(written)
-        # Kill it somewhere between its first and its last answer.
-        wanted = before + int(rng.integers(1, 15))
-        while process.poll() is None and len(_lines(journal)) < wanted:
-            time.sleep(0.002)
-        process.kill()
-        process.communicate()
-        now = _lines(journal) | _lines(output)
-        assert written <= now
-        assert len(now) > before or len(now) == len(made)
-        written = now
-    done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert (told["already_done"], told["finished"]) == (len(written), len(made) - len(written))
-    assert written <= _lines(output)
-    output.with_name("results.jsonl.engine.log").unlink(missing_ok=True)
-    assert_each_once(made, output)
-
-
-def _lines(path: Path) -> set[bytes]:
-    content = path.read_bytes() if path.exists() else b""
-    whole = content[: content.rfind(b"\n") + 1]
-    return {line for line in whole.split(b"\n") if b'"custom_id"' in line}
+    # Somewhere between the first and the last answer.
+    kills = np.random.default_rng(3).integers(1, 15, KILLS).tolist()
+    assert_kills_lose_and_repeat_nothing(made, "vllm", tiny_model, ARGUMENTS, tmp_path, kills)
 
 
 @pytest.mark.filterwarnings("ignore")  # of vLLM, while it is imported
