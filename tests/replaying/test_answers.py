@@ -191,6 +191,11 @@ def test_a_request_whose_answers_never_fit_is_one_error(tmp_path: Path) -> None:
             {"ignore_eos": True, "prompt": "a", "max_tokens": 7, "odd": [1]},
         ),
         (
+            {"prompt": "a", "output_tokens": "7"},  # as planning reads it
+            "/v1/completions",
+            {"ignore_eos": True, "prompt": "a", "max_tokens": 7},
+        ),
+        (
             {"prompt": "a", "output_tokens": 7, "ignore_eos": False},
             "/v1/completions",
             {"ignore_eos": False, "prompt": "a", "max_tokens": 7},

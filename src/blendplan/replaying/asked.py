@@ -1,16 +1,13 @@
 """From a row of a plan to what an engine's server is asked."""
 
 import json
-from collections.abc import Mapping
-from typing import Any
 from urllib.parse import urlsplit
 
 from blendplan.engines.protocol import EngineRequest
 from blendplan.planfile.batch_lines import request_in
 from blendplan.planfile.rows import Work
-from blendplan.printable import show
 from blendplan.requests.endpoints import path_of
-from blendplan.requests.record import MOST_TOKENS, BadRecordError, parse_line
+from blendplan.requests.record import parse_line, stated_count
 
 _CAPS = ("max_tokens", "max_completion_tokens")
 
@@ -38,7 +35,7 @@ def asked(rows: Work, row: int) -> EngineRequest:
     known = max(0, int(rows.output_tokens[row]))
     if line is not None:
         # That of the row is cut to the context.
-        stated = _stated(fields) or _stated(body)
+        stated = max(0, stated_count(fields, body, "output_tokens"))
         known = min(stated, known or stated)
     if known > 0:
         same = {"max_completion_tokens": known} if "max_completion_tokens" in body else {}
@@ -61,14 +58,3 @@ def _path(url: str) -> str:
         return path_of(url)
     except ValueError:
         return f"/{urlsplit(url).path.lstrip('/')}"
-
-
-def _stated(fields: Mapping[str, Any]) -> int:
-    """The output length that a body states, 0 where it states none."""
-    value = fields.get("output_tokens")
-    if value is None:
-        return 0
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not 0 <= value <= MOST_TOKENS:
-        raise BadRecordError(f'"output_tokens" is {show(value)}; give a whole number')
-    return int(value)

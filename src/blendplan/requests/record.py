@@ -105,12 +105,8 @@ def read_record(fields: Mapping[str, Any]) -> Record:
             raise BadRecordError(str(error)) from None
     prompt, endpoint = read_prompt(body, asked)
     _check_format(body.get("response_format"))
-    output_tokens = read_count(fields, "output_tokens")
-    if output_tokens < 0:
-        output_tokens = read_count(body, "output_tokens")
-    prompt_tokens = read_count(fields, "prompt_tokens")
-    if prompt_tokens < 0:
-        prompt_tokens = read_count(body, "prompt_tokens")
+    output_tokens = stated_count(fields, body, "output_tokens")
+    prompt_tokens = stated_count(fields, body, "prompt_tokens")
     max_tokens = _read_cap(body, endpoint)
     answers = read_answers(body)
     if endpoint in WITHOUT_OUTPUT or max_tokens == 0:
@@ -240,6 +236,16 @@ def read_count(
             f'"{key}" is {show(value)}; give a whole number from {least} to {most} or leave it out'
         )
     return value
+
+
+def stated_count(fields: Mapping[str, Any], body: Mapping[str, Any], key: str) -> int:
+    """A count that stands beside the body or in it, -1 where it is not stated.
+
+    Raises:
+        BadRecordError: it is no count.
+    """
+    count = read_count(fields, key)
+    return read_count(body, key) if count < 0 else count
 
 
 def _refuse_constant(name: str) -> NoReturn:
