@@ -88,7 +88,6 @@ class PlannedAdmission:
         self._prompts = PromptCheck(plan, self.remark)
         self._told_s = 0.0
         self._told_idle = False
-        self._learned: dict[str, object] | None = None
         apart = [row for first in session.alone + session.first for row in self.rows_of(first)]
         self._make_policy(np.setdiff1d(session.left, np.array(apart, dtype=np.int64)))
         self._ask(session.alone + session.first)
@@ -298,10 +297,7 @@ class PlannedAdmission:
         with self._lock:
             report, self._report = self._report, Report()
             report.idle = not self._running and (self._stopping or not self._here)
-            if self._replanning is not None:
-                learned = self._replanning.as_dict()
-                if learned != self._learned:
-                    report.learned = self._learned = learned
+            report.learned = None if self._replanning is None else self._replanning.news()
             return report
 
     def _planned(self, row: int) -> bool:

@@ -47,11 +47,16 @@ class Replanning:
         self._ended = ended
         self._remark = remark
         self._steps = 0
+        self._told_revisions = -1
         self._over = False
         self._thread: _Learning | None = None
 
-    def as_dict(self) -> dict[str, Any]:
-        """What was learned, as JSON values; see `Reviser`."""
+    def news(self) -> dict[str, Any] | None:
+        """What was learned so far, as JSON values; None where it is as the last time."""
+        revisions = len(self._reviser.revisions)
+        if revisions == self._told_revisions:
+            return None
+        self._told_revisions = revisions
         return self._reviser.as_dict()
 
     def after_step(self, generated: Generated, *, waits: bool) -> None:
