@@ -9,6 +9,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from blendplan.requests.record import compact_json
+
 _ID = "batch_req_"
 
 
@@ -69,6 +71,5 @@ def _on_one_line(body: bytes) -> bytes:
 
 
 def _dump(value: Any) -> bytes:
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     # Half a surrogate pair can come out of a detokenizer; it has no UTF-8 form.
-    return text.encode("utf-8", errors="replace")
+    return compact_json(value).encode("utf-8", errors="replace")

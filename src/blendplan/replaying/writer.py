@@ -1,6 +1,5 @@
 """`ResultsWriter`: from what an engine answers to lines on disk, once per request."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from blendplan.replaying import result_lines as results
 from blendplan.replaying.job import Job
 from blendplan.replaying.journal import Journal, is_header
 from blendplan.requests.batch_output import failed, length_of, output_lines
-from blendplan.requests.record import stated_id
+from blendplan.requests.record import compact_json, stated_id
 
 
 class ResultsWriter:
@@ -235,7 +234,7 @@ def _rejected_line(rejected: Mapping[str, Any]) -> bytes:
         source_row=rejected["source_row"],
         custom_id=rejected["request_id"],
         status=rejected["status"],
-        body=json.dumps({"error": error}, ensure_ascii=False).encode(errors="replace"),
+        body=compact_json({"error": error}).encode(errors="replace"),
     )
 
 
