@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blendplan.cost.reach import (
@@ -47,6 +47,7 @@ def _seen(reach: Reach, kind: int, position: int) -> int:
 
 
 @given(KINDS, st.integers(0, 40), st.integers(0, 40))
+@settings(deadline=None)
 def test_sums_are_those_of_single_tokens(
     kinds: list[tuple[int, bool, float, float]], before: int, new: int
 ) -> None:
@@ -66,6 +67,7 @@ def test_sums_are_those_of_single_tokens(
 
 
 @given(KINDS, st.integers(0, 40), st.integers(1, 40))
+@settings(deadline=None)
 def test_reads_of_a_request_are_an_integral(
     kinds: list[tuple[int, bool, float, float]], prompt: int, output: int
 ) -> None:
@@ -109,8 +111,8 @@ def test_metadata_give_the_reach_back() -> None:
         ({"tokens": [1, 2]}, "as long as each other"),
         ({"tokens": []}, "as long as each other"),
         ({"chunked": [2]}, "reach.chunked is 2"),
-        ({"read_share": ["much"]}, "reach.read_share is 'much'"),
-        ({"pair_share": [float("nan")]}, "reach.pair_share is nan"),
+        ({"read_share": ["much"]}, 'reach.read_share is "much"'),
+        ({"pair_share": [float("nan")]}, "reach.pair_share is NaN"),
         ({"more": [1]}, "expected the columns tokens, chunked"),
     ],
 )

@@ -8,34 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from blendplan.cost.reach import ALL_TOKENS, Reach
+from blendplan.cost.reach import Reach
 from blendplan.cost.step import StepTable, step_times
 from blendplan.errors import BlendplanError
 from blendplan.planning.bound import least_prefill, makespan_bound
 from blendplan.policy.holding import GROWS_BY_ONE, Holding
 from blendplan.requests.columns import Requests
 from blendplan.tree.build import build_tree
-
-
-def _reach(*kinds: tuple[int, bool, float, float]) -> Reach:
-    """How far back kinds of layers look: tokens, whether a chunk, shares of pairs and of reads."""
-    tokens, chunked, pairs, reads = zip(*kinds, strict=True)
-    return Reach(np.array(tokens), np.array(chunked), np.array(pairs), np.array(reads))
-
-
-# What layers see, what a request holds for them, and the price of its states in each step.
-LAYERS = [
-    (ALL_TOKENS, GROWS_BY_ONE, 0.0),
-    (
-        _reach((0, False, 0.25, 0.5), (3, False, 0.75, 0.5)),
-        Holding(1.0, ((3.0, 1.0), (3.0, 1.0))),
-        0.0,
-    ),
-    (_reach((0, False, 0.5, 0.25), (4, True, 0.5, 0.75)), Holding(1.0, (), ((4.0, 2.0),)), 0.0),
-    (_reach((5, False, 1.0, 1.0)), Holding(0.0, ((5.0, 1.0),)), 0.0),
-    (ALL_TOKENS, Holding(1.0, (), (), 3.0), 0.3),
-    (_reach((1, False, 1.0, 1.0)), Holding(0.0, (), (), 2.0), 0.0),
-]
+from tests.oracles.layer_kinds import LAYERS, REACHES
 
 
 def _requests(prompts: list[list[int]]) -> Requests:
@@ -324,7 +304,7 @@ def test_least_prefill_counts_each_prefix_once() -> None:
 @given(
     st.lists(st.tuples(PROMPT, st.integers(1, 9)), min_size=1, max_size=6),
     st.integers(0, 60),
-    st.sampled_from([reach for reach, _, _ in LAYERS]),
+    st.sampled_from(REACHES),
 )
 def test_preemptions_take_out_the_largest_reads(
     requests: list[tuple[list[int], int]], preemptions: int, reach: Reach

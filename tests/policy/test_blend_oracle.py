@@ -9,14 +9,13 @@ from hypothesis import Phase, event, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from blendplan.cost.reach import ALL_TOKENS, Reach
 from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.lengths.predicted import OUTCOMES, log_normal_outcomes
 from blendplan.policy.blend.start import BlendOptions
-from blendplan.policy.holding import GROWS_BY_ONE, Holding
 from blendplan.policy.known import PolicyInput, StepPrices
 from blendplan.policy.progress import Progress
 from tests.oracles.blend_kernels import CompiledBlend
+from tests.oracles.layer_kinds import LAYERS, PLAIN
 from tests.oracles.slow_blend import SlowBlend
 from tests.oracles.slow_engine import SlowEngine
 
@@ -25,27 +24,6 @@ GRAIN = 64.0
 
 # No run of these workloads is near as long.
 MOST_STEPS = 20_000
-
-
-def _reach(*kinds: tuple[int, bool, float]) -> Reach:
-    """How far back kinds of layers look: tokens, whether those are a chunk, and share."""
-    tokens, chunked, share = zip(*kinds, strict=True)
-    shares = np.array(share)
-    return Reach(np.array(tokens, np.int64), np.array(chunked, np.bool_), shares, shares)
-
-
-# What layers see, what a request holds for them, and what its states cost. The first three are all
-# the same: most policies are of models whose layers keep and see everything.
-PLAIN = (ALL_TOKENS, GROWS_BY_ONE, 0.0)
-LAYERS = [
-    *[PLAIN] * 3,
-    (_reach((0, False, 0.25), (9, False, 0.75)), Holding(1.0, ((9.0, 1.0), (9.0, 1.0))), 0.0),
-    (_reach((0, False, 0.5), (8, True, 0.5)), Holding(1.0, (), ((8.0, 1.0),)), 0.0),
-    (_reach((7, False, 1.0)), Holding(0.0, ((7.0, 1.0),)), 0.0),
-    (ALL_TOKENS, Holding(1.0, (), (), 12.0), 20.0),
-    (_reach((1, False, 1.0)), Holding(0.0, (), (), 8.0), 0.0),
-    (_reach((0, False, 0.75), (16, False, 0.25)), Holding(2.0, ((16.0, 0.5),), (), 3.0), 2.5),
-]
 
 
 @dataclass(frozen=True)
@@ -107,7 +85,7 @@ def cases(draw: st.DrawFn, tight: bool) -> Case:
             efficient_tokens=draw(st.sampled_from([(), ([1, 9], [16, 16], [33, 40], [96, 300])])),
         ),
     )
-    reach, holding, state_reads = draw(st.sampled_from(LAYERS))
+    reach, holding, state_reads = draw(st.sampled_from([*LAYERS, PLAIN, PLAIN]))
     columns = replace(
         columns,
         reach=reach,
