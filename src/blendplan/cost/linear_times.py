@@ -1,5 +1,7 @@
 """Times of what every token of a step goes through: matrices, what is between them, all-reduce."""
 
+from collections import Counter
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -46,8 +48,10 @@ def elementwise_s(
     """A norm with its residual sum before every part of a layer, and what the parts have inside."""
     rate = ELEMENTWISE_BANDWIDTH_SHARE * gpu.bandwidth_bytes_per_s
     total_s = np.zeros_like(tokens)
+    alike: Counter[tuple[int, float]] = Counter()
     for layer, count in model.layer_counts.items():
-        launches, elements = _between(layer, model.hidden, tp)
+        alike[_between(layer, model.hidden, tp)] += count
+    for (launches, elements), count in alike.items():
         layer_s = launches * ELEMENTWISE_LAUNCH_S + 2.0 * elements * tokens / rate
         total_s += count * layer_s
     return total_s
