@@ -1,6 +1,8 @@
 """The simulated engine for the requests of a plan."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -109,9 +111,9 @@ def _unsure(plan: Plan) -> Unsure:
     return Unsure(features, Lengths(outcomes, p50, p90, known), caps)
 
 
-def gpu_of(plan: Plan) -> GpuSpec:
-    """The GPU that a plan was made for."""
-    name, profile = plan.metadata["gpu"], plan.metadata.get("gpu_profile")
+def gpu_of(metadata: Mapping[str, Any]) -> GpuSpec:
+    """The GPU that a plan was made for, by its metadata."""
+    name, profile = metadata["gpu"], metadata.get("gpu_profile")
     return gpu_from_text(profile, "the plan's GPU profile", name) if profile else gpu_spec(name)
 
 
@@ -119,7 +121,7 @@ def machine_of(plan: Plan) -> Machine:
     """The machine that a plan was made for."""
     shape = plan.metadata.get("model_shape")
     return machine(
-        gpu_of(plan),
+        gpu_of(plan.metadata),
         spec_from_table(ModelSpec, shape, "the plan's model_shape")
         if shape
         else plan.metadata["model"],
