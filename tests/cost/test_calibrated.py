@@ -15,6 +15,7 @@ from blendplan.cost.registry import cost_model
 from blendplan.errors import BlendplanError
 from blendplan.hardware.lookup import gpu_names, gpu_spec, model_names, model_spec
 from blendplan.hardware.model import linear_shapes
+from tests.cost.weight_bits import with_weight_bits
 
 LLAMA, A100 = model_spec("llama-3.1-8b"), gpu_spec("a100-80g")
 MEASURED = ("a100-80g", "h100-80g", "h200", "b200", "l40s")
@@ -84,10 +85,9 @@ def test_tensor_parallel_steps_are_faster_but_pay_for_communication() -> None:
 
 
 def test_quantised_weights_halve_small_steps() -> None:
-    from dataclasses import replace
 
     bf16 = calibrated_cost(LLAMA, gpu_spec("h100-80g")).step_table(2048, 8).linear_s
-    fp8_model = replace(LLAMA, weight_bits=8.0)
+    fp8_model = with_weight_bits(LLAMA, 8.0)
     fp8 = calibrated_cost(fp8_model, gpu_spec("h100-80g")).step_table(2048, 8).linear_s
     assert fp8[1] < 0.75 * bf16[1]
     assert fp8[2048] < 0.75 * bf16[2048], "fp8 units"

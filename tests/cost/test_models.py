@@ -18,7 +18,8 @@ from blendplan.cost.operators.gemm import GemmModel
 from blendplan.cost.operators.of_gpu import UNMEASURED_GEMM, UNMEASURED_PREFILL, operators
 from blendplan.cost.operators.prefill_attention import PrefillAttentionModel
 from blendplan.hardware.lookup import gpu_spec, model_spec
-from blendplan.hardware.model import linear_shapes
+from blendplan.hardware.model import ModelSpec, linear_shapes
+from tests.cost.weight_bits import with_weight_bits
 from tests.oracles.kernel_times import decode_s, gemm_s, prefill_s
 
 H200 = gpu_spec("h200")
@@ -65,14 +66,11 @@ def test_prefill_in_fp8_equals_the_plain_formula(
 @pytest.mark.parametrize("tokens", [1, 7, 64, 500, 2000])
 @pytest.mark.parametrize(
     "model",
-    [LLAMA, replace(LLAMA, weight_bits=8.0), MIXTRAL, QWEN_MOE, DEEPSEEK],
+    [LLAMA, with_weight_bits(LLAMA, 8.0), MIXTRAL, QWEN_MOE, DEEPSEEK],
     ids=["dense", "dense fp8", "mixtral", "qwen moe", "deepseek fp8"],
 )
-def test_linear_layers_are_the_sum_of_their_gemms(model: object, tokens: int) -> None:
+def test_linear_layers_are_the_sum_of_their_gemms(model: ModelSpec, tokens: int) -> None:
     """Each GEMM of each layer; experts as one GEMM over those that are hit."""
-    from blendplan.hardware.model import ModelSpec
-
-    assert isinstance(model, ModelSpec)
     used = operators(H200, weight_bits=model.weight_bits)
     want_s = 0.0
     for shape in linear_shapes(model):
@@ -83,14 +81,16 @@ def test_linear_layers_are_the_sum_of_their_gemms(model: object, tokens: int) ->
         call = (each, shape.n * hit, shape.k, float("inf"))
         bits = shape.weight_bits
         want_s += shape.layers * gemm_s(parameters, H200, *call, fp8=fp8, weight_bits=bits)
-    width = model.intermediate
-    if model.experts:
-        width = model.experts_per_token * model.expert_intermediate + model.shared_intermediate
-    heads = model.heads + model.kv_heads
-    elements = 8 * model.hidden + 2 * heads * model.head_dim + 3 * width
-    between_s = ELEMENTWISE_LAUNCHES * ELEMENTWISE_LAUNCH_S
-    between_s += 2 * elements * tokens / (ELEMENTWISE_BANDWIDTH_SHARE * H200.bandwidth_bytes_per_s)
-    want_s += model.layers * between_s
+    for layer in model.layers:
+        attention, part = layer.attention, layer.feed_forward
+        assert attention is not None
+        assert part is not None
+        width = part.width + part.experts_per_token * part.expert_width + part.shared_width
+        heads = attention.heads + attention.kv_heads
+        elements = 8 * model.hidden + 2 * heads * attention.key_dim + 3 * width
+        want_s += ELEMENTWISE_LAUNCHES * ELEMENTWISE_LAUNCH_S
+        rate = ELEMENTWISE_BANDWIDTH_SHARE * H200.bandwidth_bytes_per_s
+        want_s += 2 * elements * tokens / rate
     table = calibrated_cost(model, H200).step_table(2048, 4)
     assert table.linear_s[tokens] == pytest.approx(want_s, rel=1e-9)
 
@@ -118,17 +118,19 @@ def test_latent_attention_reads_one_vector_and_computes_for_all_heads(
     table = calibrated_cost(model, H200, tp).step_table(2048, 1024)
     read_s, sequence_s, step_s = table.decode_attention
     parameters = operators(H200, kv_bits=kv_bits).decode.parameters_
-    heads, width = model.heads // tp, model.kv_lora_rank + model.rope_head_dim
+    (attention,) = model.attentions
+    layers = model.layer_count
+    heads, width = attention.heads // tp, attention.latent + attention.rope_dim
     for batch, context in ((64, 4096), (256, 1024), (128, 8192)):
         # One KV head; half of a key and half of a value each, as both are the same vector.
         call = (batch, context, heads, 1, width // 2, int(kv_bits // 8))
-        kernel_s = model.layers * decode_s(parameters, H200, *call)
-        products = 2 * (width + model.kv_lora_rank) * heads * batch * context * model.layers
+        kernel_s = layers * decode_s(parameters, H200, *call)
+        products = 2 * (width + attention.latent) * heads * batch * context * layers
         matrix_s = products / (LATENT_FLOP_SHARE * H200.flop_per_s)
         want_s = (kernel_s**2 + matrix_s**2) ** 0.5
         price_s = read_s * batch * context + sequence_s * batch + step_s
         assert price_s == pytest.approx(want_s, rel=0.25)
-        kv_bytes = width * kv_bits / 8 * batch * context * model.layers
+        kv_bytes = width * kv_bits / 8 * batch * context * layers
         assert price_s > max(kv_bytes / H200.bandwidth_bytes_per_s, matrix_s)
 
 

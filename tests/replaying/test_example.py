@@ -37,4 +37,4 @@ def test_the_tiny_model_counts_the_tokens_of_its_text(tmp_path: Path) -> None:
     text, chat = read_requests(job, model_dir=tmp_path / "tiny").prompt_tokens.tolist()
     assert 4 <= text < len(question) / 2
     assert chat == text + 2  # <user> and <assistant>
-    assert model_spec(str(tmp_path / "tiny")).layers == 2
+    assert model_spec(str(tmp_path / "tiny")).layer_count == 2

@@ -26,18 +26,20 @@ def command(answer: Answer) -> None:
 
 
 def _model(spec: "ModelSpec") -> dict[str, Any]:
-    from dataclasses import asdict
+    from blendplan.hardware.model_json import model_as_json
 
-    if spec.latent_attention:
-        attention = "latent"
-    elif spec.kv_heads == spec.heads:
-        attention = "multi-head"
+    attention = next(iter(spec.attentions))
+    if attention.latent:
+        kind = "latent"
+    elif attention.kv_heads == attention.heads:
+        kind = "multi-head"
     else:
-        attention = f"grouped, {spec.heads}:{spec.kv_heads}"
-    return asdict(spec) | {
+        kind = f"grouped, {attention.heads}:{attention.kv_heads}"
+    return model_as_json(spec) | {
         "parameters": spec.parameters,
         "active_parameters": spec.active_parameters,
         "weight_bytes": spec.weight_bytes(),
         "kv_bytes_per_token": spec.kv_bytes_per_token(),
-        "attention": attention,
+        "layers": spec.layer_count,
+        "attention": kind,
     }

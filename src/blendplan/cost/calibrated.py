@@ -10,7 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from blendplan.cost.operators.of_gpu import Operators, operators
 from blendplan.cost.step import StepTable
 from blendplan.hardware.gpu import GpuSpec
-from blendplan.hardware.model import LinearShape, ModelSpec, kv_heads_per_gpu, linear_shapes
+from blendplan.hardware.layers import Attention
+from blendplan.hardware.linear_shapes import LinearShape, kv_heads_per_gpu
+from blendplan.hardware.model import ModelSpec, linear_shapes
 
 # What a step consists of; the last only where several GPUs share the model.
 WORDS = {
@@ -152,20 +154,28 @@ class CalibratedCost:
 
     def _elementwise_s(self, tokens: NDArray[np.float64]) -> NDArray[np.float64]:
         """Two norms with their residual sums, rotary embedding and activation of every layer."""
-        model = self.model
-        heads = (model.heads + kv_heads_per_gpu(model, self.tp)) * model.head_dim / self.tp
-        width = model.intermediate
-        if model.experts:
-            width = model.experts_per_token * model.expert_intermediate + model.shared_intermediate
-        elements = 8.0 * model.hidden + 2.0 * heads + 3.0 * width / self.tp
         rate = ELEMENTWISE_BANDWIDTH_SHARE * self.gpu.bandwidth_bytes_per_s
-        layer_s = ELEMENTWISE_LAUNCHES * ELEMENTWISE_LAUNCH_S + 2.0 * elements * tokens / rate
-        return model.layers * layer_s
+        total_s = np.zeros_like(tokens)
+        for layer, count in self.model.layer_counts.items():
+            heads, width, attention, part = 0.0, 0, layer.attention, layer.feed_forward
+            if attention is not None:
+                heads = attention.heads + kv_heads_per_gpu(attention, self.tp)
+                heads *= attention.key_dim / self.tp
+            if part is not None:
+                width = part.width + part.experts_per_token * part.expert_width + part.shared_width
+            elements = 8.0 * self.model.hidden + 2.0 * heads + 3.0 * width / self.tp
+            layer_s = ELEMENTWISE_LAUNCHES * ELEMENTWISE_LAUNCH_S + 2.0 * elements * tokens / rate
+            total_s += count * layer_s
+        return total_s
 
     def _all_reduce_s(self, tokens: NDArray[np.float64]) -> NDArray[np.float64]:
         """Two all-reduces of the hidden states per layer."""
         message_bytes = 2.0 * self.model.hidden * tokens
-        return 2.0 * self.model.layers * self._operators.all_reduce.predict(self.tp, message_bytes)
+        return (
+            2.0
+            * self.model.layer_count
+            * self._operators.all_reduce.predict(self.tp, message_bytes)
+        )
 
     def _prefill_prices(self) -> NDArray[np.float64]:
         """Seconds per pair, new token and step of prefill attention; float64 [3]."""
@@ -173,14 +183,16 @@ class CalibratedCost:
             grid.ravel().astype(np.float64)
             for grid in np.meshgrid(PREFILL_TOKENS, PREFILL_SEQUENCES, CACHED_TOKENS)
         )
-        model = self.model
         new = tokens / sequences
-        kv_heads, head_dim = kv_heads_per_gpu(model, self.tp), model.head_dim
-        if model.latent_attention:
-            kv_heads, head_dim = model.heads // self.tp, model.head_dim + model.rope_head_dim
-        time_s = model.layers * self._operators.prefill.predict(
-            sequences, new, cached, model.heads // self.tp, kv_heads, head_dim
-        )
+        time_s = np.zeros_like(new)
+        for attention, count in self.model.attentions.items():
+            heads = attention.heads // self.tp
+            kv_heads, head_dim = kv_heads_per_gpu(attention, self.tp), attention.key_dim
+            if attention.latent:
+                kv_heads, head_dim = heads, attention.key_dim + attention.rope_dim
+            time_s += count * self._operators.prefill.predict(
+                sequences, new, cached, heads, kv_heads, head_dim
+            )
         pairs = sequences * (new * cached + new * (new + 1.0) / 2.0)
         return _linear_prices(np.column_stack([pairs, tokens, np.ones_like(tokens)]), time_s)
 
@@ -193,25 +205,29 @@ class CalibratedCost:
         # Steps that an engine with a full KV cache runs; a nearly empty one costs its launches.
         wanted = (sequences * context >= LEAST_DECODE_KV_TOKENS) | (sequences == 1)
         sequences, context = sequences[wanted], context[wanted]
-        model = self.model
-        kv_heads, head_dim = kv_heads_per_gpu(model, self.tp), float(model.head_dim)
-        if model.latent_attention:
-            # Keys and values are one latent vector for all heads: half the bytes of two.
-            kv_heads, head_dim = 1, (model.kv_lora_rank + model.rope_head_dim) / 2.0
-        time_s = model.layers * self._operators.decode.predict(
-            sequences, context, model.heads // self.tp, kv_heads, head_dim
-        )
-        if model.latent_attention:
-            time_s = np.hypot(time_s, self._latent_flop_s(sequences * context))
+        time_s = np.zeros_like(context)
+        for attention, count in self.model.attentions.items():
+            kv_heads, head_dim = kv_heads_per_gpu(attention, self.tp), float(attention.key_dim)
+            if attention.latent:
+                # Keys and values are one latent vector for all heads: half the bytes of two.
+                kv_heads, head_dim = 1, (attention.latent + attention.rope_dim) / 2.0
+            of_kind_s = count * self._operators.decode.predict(
+                sequences, context, attention.heads // self.tp, kv_heads, head_dim
+            )
+            if attention.latent:
+                flop_s = count * self._latent_flop_s(attention, sequences * context)
+                of_kind_s = np.hypot(of_kind_s, flop_s)
+            time_s += of_kind_s
         terms = np.column_stack([sequences * context, sequences, np.ones_like(sequences)])
         return _linear_prices(terms, time_s)
 
-    def _latent_flop_s(self, kv_tokens: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Matrix products of latent decode attention, in which all heads read each KV token."""
-        model = self.model
-        per_token = 2.0 * (2.0 * model.kv_lora_rank + model.rope_head_dim) * model.heads / self.tp
+    def _latent_flop_s(
+        self, attention: Attention, kv_tokens: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Matrix products of a layer's latent attention; all heads read each KV token."""
+        per_token = 2.0 * (2.0 * attention.latent + attention.rope_dim) * attention.heads / self.tp
         rate = LATENT_FLOP_SHARE * self.gpu.flop_per_s
-        return model.layers * per_token * kv_tokens / rate
+        return per_token * kv_tokens / rate
 
 
 def calibrated_cost(model: ModelSpec, gpu: GpuSpec, tp: int = 1) -> CalibratedCost:

@@ -8,7 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from blendplan.cost.step import StepTable
 from blendplan.hardware.gpu import GpuSpec
-from blendplan.hardware.model import LinearShape, ModelSpec, linear_shapes
+from blendplan.hardware.linear_shapes import LinearShape
+from blendplan.hardware.model import ModelSpec, linear_shapes
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class DatasheetCost:
             return np.zeros_like(tokens)
         message = tokens * self.model.hidden * 2.0
         sent = 2.0 * (self.tp - 1) / self.tp * message
-        return 2.0 * self.model.layers * sent / self.gpu.link_bytes_per_s
+        return 2.0 * self.model.layer_count * sent / self.gpu.link_bytes_per_s
 
 
 def datasheet_cost(

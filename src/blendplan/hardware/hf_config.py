@@ -8,6 +8,7 @@ from typing import Any
 from blendplan.checks.json_files import parse_json_object, read_text
 from blendplan.errors import BlendplanError
 from blendplan.hardware.context import context_tokens
+from blendplan.hardware.layers import Attention, FeedForward, Layer
 from blendplan.hardware.model import ModelSpec
 from blendplan.printable import show
 
@@ -63,7 +64,7 @@ def read_config(path: Path) -> ModelSpec:
     hint = "give a catalogue name or a folder with config.json"
     values = parse_json_object(read_text(path, where, hint), where)
     name = path.parent.name if path.name == "config.json" and path.parent.name else path.stem
-    return _model(name, values, where, _tokenizer_config(path.parent))
+    return model_from_config(name, values, where, _tokenizer_config(path.parent))
 
 
 def _tokenizer_config(folder: Path) -> dict[str, Any]:
@@ -75,53 +76,85 @@ def _tokenizer_config(folder: Path) -> dict[str, Any]:
         return {}
 
 
-def _model(
-    name: str, values: dict[str, Any], where: str, tokenizer: Mapping[str, Any]
+def model_from_config(
+    name: str, values: Mapping[str, Any], where: str, tokenizer: Mapping[str, Any]
 ) -> ModelSpec:
+    """The model that the values of a ``config.json`` describe.
+
+    Args:
+        name: of the model.
+        values: of the file.
+        where: what errors call it.
+        tokenizer: ``tokenizer_config.json``; empty where there is none.
+
+    Raises:
+        BlendplanError: fields missing or of the wrong kind.
+    """
     text = values.get("text_config")
     if isinstance(text, dict):  # multimodal: the language model is a part
         outer = {key: values[key] for key in ("quantization_config",) if key in values}
         values = outer | text
     config = _Config(values, where)
     hidden = config.count("hidden_size", "n_embd", "d_model")
-    heads = config.count("num_attention_heads", "n_head")
-    if not heads or not hidden:
-        raise BlendplanError(f"{where}: hidden_size {hidden} with {heads} attention heads")
     layers = config.count("num_hidden_layers", "n_layer", "num_layers")
-    mla = config.count("kv_lora_rank", default=0) > 0
-    head_dim = config.count(
-        *(("qk_nope_head_dim",) if mla else ("head_dim",)), default=hidden // heads
-    )
-    experts = config.count("num_local_experts", "n_routed_experts", "num_experts", default=0)
-    intermediate = config.count("intermediate_size", "n_inner", "ffn_dim", default=4 * hidden)
-    expert_intermediate = config.count("moe_intermediate_size", default=intermediate)
     weight_bits, kv_bits = _bits(values, where)
+    attention = _attention(config, hidden, weight_bits)
+    dense, routed = _feed_forwards(config, hidden, weight_bits)
+    first = _dense_layers(config, layers) if routed else layers
+    of_dense, of_routed = Layer((attention,), dense), Layer((attention,), routed)
     return ModelSpec(
         name=name,
-        layers=layers,
         hidden=hidden,
-        heads=heads,
-        kv_heads=config.count("num_key_value_heads", "num_kv_heads", default=heads),
-        head_dim=head_dim,
-        intermediate=intermediate,
         vocab=config.count("vocab_size"),
         max_context_tokens=context_tokens(values, tokenizer),
+        layers=(of_dense,) * first + (of_routed,) * (layers - first),
         tied_embeddings=config.flag("tie_word_embeddings", _ties(values)),
-        gated_mlp=str(values.get("model_type")) not in _UNGATED,
+        kv_bits=kv_bits,
+        source=str(values.get("source") or where.removeprefix("model config ")),
+    )
+
+
+def _attention(config: _Config, hidden: int, weight_bits: float) -> Attention:
+    heads = config.count("num_attention_heads", "n_head")
+    if not heads or not hidden:
+        raise BlendplanError(f"{config.where}: hidden_size {hidden} with {heads} attention heads")
+    latent = config.count("kv_lora_rank", default=0)
+    key_dim = config.count(
+        *(("qk_nope_head_dim",) if latent else ("head_dim",)), default=hidden // heads
+    )
+    return Attention(
+        heads=heads,
+        kv_heads=config.count("num_key_value_heads", "num_kv_heads", default=heads),
+        key_dim=key_dim,
+        value_dim=config.count("v_head_dim", default=key_dim) if latent else key_dim,
+        latent=latent,
+        rope_dim=config.count("qk_rope_head_dim", default=0) if latent else 0,
+        query_latent=config.count("q_lora_rank", default=0) if latent else 0,
+        weight_bits=weight_bits,
+    )
+
+
+def _feed_forwards(
+    config: _Config, hidden: int, weight_bits: float
+) -> tuple[FeedForward, FeedForward | None]:
+    """That of dense layers, and that of layers with experts where there are any."""
+    width = config.count("intermediate_size", "n_inner", "ffn_dim", default=4 * hidden)
+    gated = str(config.values.get("model_type")) not in _UNGATED
+    dense = FeedForward(width, gated, weight_bits=weight_bits)
+    experts = config.count("num_local_experts", "n_routed_experts", "num_experts", default=0)
+    if not experts:
+        return dense, None
+    expert_width = config.count("moe_intermediate_size", default=width)
+    return dense, FeedForward(
+        gated=gated,
         experts=experts,
         experts_per_token=config.count(
             "num_experts_per_tok", "experts_per_token", default=min(experts, 2)
         ),
-        expert_intermediate=expert_intermediate if experts else 0,
-        shared_intermediate=_shared_width(config, expert_intermediate) if experts else 0,
-        dense_layers=_dense_layers(config, layers) if experts else 0,
-        q_lora_rank=config.count("q_lora_rank", default=0) if mla else 0,
-        kv_lora_rank=config.count("kv_lora_rank", default=0),
-        rope_head_dim=config.count("qk_rope_head_dim", default=0) if mla else 0,
-        value_head_dim=config.count("v_head_dim", default=head_dim) if mla else 0,
-        weight_bits=weight_bits,
-        kv_bits=kv_bits,
-        source=where.removeprefix("model config "),
+        expert_width=expert_width,
+        shared_width=_shared_width(config, expert_width),
+        expert_bits=weight_bits,
+        shared_bits=weight_bits,
     )
 
 

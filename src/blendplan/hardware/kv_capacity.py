@@ -3,7 +3,8 @@
 from blendplan.errors import BlendplanError
 from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.hardware.gpu import GpuSpec
-from blendplan.hardware.model import ModelSpec, kv_heads_per_gpu
+from blendplan.hardware.linear_shapes import kv_heads_per_gpu
+from blendplan.hardware.model import ModelSpec
 
 GIB = 2**30
 # Library handles and workspaces that engines find in use beside torch's own allocations; a
@@ -71,9 +72,20 @@ def activation_bytes(
     The larger of the widest layer (input, residual, the fused projection and its product, in
     bf16) and of sampling (logits in bf16, and as fp32 with a copy).
     """
-    heads = model.heads // tp
-    attention = (heads + 2 * kv_heads_per_gpu(model, tp)) * model.head_dim
-    width = max(model.intermediate, model.experts_per_token * model.expert_intermediate)
+    attention = max(
+        (
+            (part.heads // tp + 2 * kv_heads_per_gpu(part, tp)) * part.key_dim
+            for part in model.attentions
+        ),
+        default=0,
+    )
+    width = max(
+        (
+            max(part.width, part.experts_per_token * part.expert_width)
+            for part in model.feed_forwards
+        ),
+        default=0,
+    )
     layer = 2 * max_num_batched_tokens * (3 * model.hidden + max(3 * width // tp, 2 * attention))
     sampling = max_num_seqs * model.vocab * (2 + 4 + 4)
     return float(max(layer, sampling))
@@ -91,7 +103,7 @@ def _what_fits(
     model: ModelSpec, gpu: GpuSpec, tp: int, offered: float, tokens: int, sequences: int
 ) -> str:
     degree = 2 * tp
-    while degree <= 8 and model.heads % degree == 0:
+    while degree <= 8 and all(part.heads % degree == 0 for part in model.attentions):
         if _used_bytes(model, degree, tokens, sequences) < 0.9 * offered:
             return f"use --tp {degree} or a GPU with more memory"
         degree *= 2

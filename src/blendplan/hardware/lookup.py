@@ -93,12 +93,12 @@ def model_spec(name: str | Path) -> ModelSpec:
     """
     if not isinstance(name, str | Path):
         raise BlendplanError(f"model is {show(name)}; give a name, or a folder with config.json")
+    from blendplan.hardware.hf_config import model_from_config, read_config
+
     path = Path(name)
     if len(str(name)) > LONGEST_PATH:
         raise BlendplanError(f"model is {show(str(name))}; no name is as long as that")
     if isinstance(name, Path) or _is_folder(path) or path.suffix == ".json":
-        from blendplan.hardware.hf_config import read_config
-
         return read_config(path)
     entry = entry_named("models", str(name))
     if entry is None:
@@ -106,8 +106,7 @@ def model_spec(name: str | Path) -> ModelSpec:
             f"{unknown('model', str(name), model_names())} (`blendplan models` lists all, and a "
             "folder with config.json works too)"
         )
-    table = {"name": entry, **catalogue("models")[entry]}
-    return spec_from_table(ModelSpec, table, f"model {entry}")
+    return model_from_config(entry, catalogue("models")[entry], f"model {entry}", {})
 
 
 def _is_folder(path: Path) -> bool:

@@ -1,118 +1,101 @@
 """`ModelSpec`: the shape of a language model, and the counts that follow from it."""
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 from blendplan.errors import BlendplanError
+from blendplan.hardware.layers import Attention, FeedForward, Layer, State, check_layer
+from blendplan.hardware.linear_shapes import LinearShape, kv_heads_per_gpu, layer_shapes
 
 KV_BITS = {"bf16": 16.0, "fp16": 16.0, "bfloat16": 16.0, "float16": 16.0, "fp8": 8.0}
 
 
 @dataclass(frozen=True)
-class LinearShape:
-    """One matrix multiplication [m, k] x [k, n] on one GPU, as often as the model has it.
-
-    Attributes:
-        name: ``qkv``, ``o``, ``gate_up``, ``down``, ... as engines fuse them.
-        n, k: output and input features on one GPU.
-        layers: layers that have it.
-        experts: copies of it in one layer; 1 for what every token goes through.
-        experts_per_token: how many of the copies one token goes through.
-        weight_bits: bits per weight.
-    """
-
-    name: str
-    n: int
-    k: int
-    layers: int
-    experts: int = 1
-    experts_per_token: int = 1
-    weight_bits: float = 16.0
-
-    @property
-    def parameters(self) -> int:
-        """Weights held, over all layers and experts."""
-        return self.n * self.k * self.layers * self.experts
-
-    @property
-    def active_parameters(self) -> int:
-        """Weights that one token is multiplied with."""
-        return self.n * self.k * self.layers * self.experts_per_token
-
-    @property
-    def weight_bytes(self) -> float:
-        """Bytes of all weights held."""
-        return self.parameters * self.weight_bits / 8
-
-
-@dataclass(frozen=True)
 class ModelSpec:
-    """Shape of a decoder-only transformer, in the words of Hugging Face's ``config.json``.
+    """Shape of a decoder-only language model.
 
     Attributes:
         name: catalogue name, or the folder's name.
-        layers, hidden, heads, kv_heads, head_dim, intermediate, vocab: the usual shape;
-            ``intermediate`` is that of dense layers.
+        hidden: width of the residual stream.
+        vocab: rows of the embedding.
         max_context_tokens: longest context the model takes.
+        layers: of the decoder, in order; equal layers are the same object.
         tied_embeddings: the output head is the embedding matrix.
-        gated_mlp: gate, up and down matrices (SwiGLU); False for two matrices.
-        experts, experts_per_token, expert_intermediate, shared_intermediate: mixture of experts;
-            ``shared_intermediate`` is the summed width of the experts every token visits.
-        dense_layers: layers with a dense MLP in a mixture of experts.
-        q_lora_rank, kv_lora_rank, rope_head_dim, value_head_dim: multi-head latent attention;
-            there, ``head_dim`` is the part of a query head without rotary embedding.
-        weight_bits: bits per weight of linear layers, scales included. Embedding and output head
-            stay at 16.
+        other_parameters: of no layer and no matrix: the last norm, and what stands before layers.
+        head_bits: bits per weight of the output head; the embedding stays at 16.
         kv_bits: bits per element of the KV cache.
         source: where the numbers come from.
+        remarks: what was assumed, and what is not modelled, a sentence each.
     """
 
     name: str
-    layers: int
     hidden: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    intermediate: int
     vocab: int
     max_context_tokens: int
+    layers: tuple[Layer, ...]
     tied_embeddings: bool = False
-    gated_mlp: bool = True
-    experts: int = 0
-    experts_per_token: int = 0
-    expert_intermediate: int = 0
-    shared_intermediate: int = 0
-    dense_layers: int = 0
-    q_lora_rank: int = 0
-    kv_lora_rank: int = 0
-    rope_head_dim: int = 0
-    value_head_dim: int = 0
-    weight_bits: float = 16.0
+    other_parameters: int = 0
+    head_bits: float = 16.0
     kv_bits: float = 16.0
     source: str = ""
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        positive = ("layers", "hidden", "heads", "kv_heads", "head_dim", "vocab")
-        for name in (*positive, "max_context_tokens", "weight_bits", "kv_bits"):
+        for name in ("hidden", "vocab", "max_context_tokens", "head_bits", "kv_bits"):
             if not 0 < getattr(self, name) < 1e9:
                 raise BlendplanError(
                     f"model {self.name}: {name} is {getattr(self, name)}; it must be positive"
                 )
-        if self.heads % self.kv_heads:
-            raise BlendplanError(
-                f"model {self.name}: {self.heads} heads are no multiple of {self.kv_heads} KV heads"
-            )
-        if self.experts and not 0 < self.experts_per_token <= self.experts:
-            raise BlendplanError(
-                f"model {self.name}: {self.experts_per_token} experts per token out of "
-                f"{self.experts} make no sense"
-            )
-        if not self.experts and self.intermediate <= 0:
-            raise BlendplanError(f"model {self.name}: intermediate is {self.intermediate}")
+        if not self.layers:
+            raise BlendplanError(f"model {self.name} has no layers")
+        for layer in self.layer_counts:
+            check_layer(layer, f"model {self.name}")
+
+    @cached_property
+    def layer_counts(self) -> dict[Layer, int]:
+        """How often each kind of layer is there, in order of first appearance."""
+        return dict(Counter(self.layers))
 
     @property
-    def latent_attention(self) -> bool:
-        """Whether it has multi-head latent attention (MLA)."""
-        return self.kv_lora_rank > 0
+    def layer_count(self) -> int:
+        """Layers of the decoder."""
+        return len(self.layers)
+
+    @cached_property
+    def attentions(self) -> dict[Attention, int]:
+        """How many layers have each kind of attention."""
+        found: Counter[Attention] = Counter()
+        for layer, count in self.layer_counts.items():
+            if layer.attention is not None:
+                found[layer.attention] += count
+        return dict(found)
+
+    @cached_property
+    def states(self) -> dict[State, int]:
+        """How many layers have each kind of recurrent state."""
+        found: Counter[State] = Counter()
+        for layer, count in self.layer_counts.items():
+            if layer.state is not None:
+                found[layer.state] += count
+        return dict(found)
+
+    @cached_property
+    def feed_forwards(self) -> dict[FeedForward, int]:
+        """How many layers have each kind of feed-forward."""
+        found: Counter[FeedForward] = Counter()
+        for layer, count in self.layer_counts.items():
+            if layer.feed_forward is not None:
+                found[layer.feed_forward] += count
+        return dict(found)
+
+    @cached_property
+    def weight_bits(self) -> float:
+        """Bits per weight of most of what a token is multiplied with, the head left out."""
+        by_bits: Counter[float] = Counter()
+        for shape in linear_shapes(self):
+            by_bits[shape.weight_bits] += shape.active_parameters
+        return max(by_bits, key=lambda bits: (by_bits[bits], bits))
 
     @property
     def head_parameters(self) -> int:
@@ -126,41 +109,55 @@ class ModelSpec:
 
     @property
     def parameters(self) -> int:
-        """All weights. Norms and biases, under 0.02 % of any known model, are left out."""
+        """All weights."""
         linear = sum(shape.parameters for shape in linear_shapes(self))
-        return linear + self.head_parameters + self.embedding_parameters
+        return linear + self.head_parameters + self.embedding_parameters + self._others
 
     @property
     def active_parameters(self) -> int:
         """Weights used per token: those of the experts it visits, embedding and head included."""
         linear = sum(shape.active_parameters for shape in linear_shapes(self))
-        return linear + self.head_parameters + self.embedding_parameters
+        return linear + self.head_parameters + self.embedding_parameters + self._others
+
+    @cached_property
+    def _others(self) -> int:
+        """Weights that are no matrices: norms, biases, convolutions."""
+        within = sum(
+            count
+            * (
+                layer.other_parameters
+                + sum(mixer.other_parameters for mixer in layer.mixers)
+                + (layer.feed_forward.other_parameters if layer.feed_forward else 0)
+            )
+            for layer, count in self.layer_counts.items()
+        )
+        return self.other_parameters + within
 
     def attention_flop_per_pair(self, tp: int = 1) -> float:
         """FLOP of attention per (query, key) token pair on one GPU, over all layers."""
-        if self.latent_attention:
-            per_head = 2 * (self.head_dim + self.rope_head_dim + self.value_head_dim)
-        else:
-            per_head = 4 * self.head_dim
-        return per_head * self.heads / tp * self.layers
+        flop = 0.0
+        for attention, count in self.attentions.items():
+            rope_dim = attention.rope_dim if attention.latent else 0
+            per_head = 2 * (attention.key_dim + rope_dim + attention.value_dim)
+            flop += per_head * attention.heads / tp * count
+        return flop
 
     def kv_bytes_per_token(self, tp: int = 1, kv_dtype: str = "auto") -> float:
-        """KV-cache bytes of one token on one GPU, over all layers.
+        """KV-cache bytes of one token on one GPU, over all layers that keep it.
 
         Latent attention keeps one vector for all heads, on every GPU; with more GPUs than KV
         heads, the heads are replicated.
         """
-        bits = kv_bits(self, kv_dtype)
-        if self.latent_attention:
-            elements = self.kv_lora_rank + self.rope_head_dim
-        else:
-            elements = 2 * kv_heads_per_gpu(self, tp) * self.head_dim
-        return elements * self.layers * bits / 8
+        elements = sum(
+            kept_elements(attention, tp) * count for attention, count in self.attentions.items()
+        )
+        return elements * kv_bits(self, kv_dtype) / 8
 
     def weight_bytes(self, tp: int = 1) -> float:
         """Bytes of weights on one GPU."""
         linear = sum(shape.weight_bytes for shape in linear_shapes(self, tp))
-        return linear + 2 * (self.head_parameters + self.embedding_parameters) / tp
+        head = self.head_parameters * self.head_bits / 8 / tp
+        return linear + head + 2 * self.embedding_parameters / tp + 2 * self._others
 
 
 def kv_bits(model: ModelSpec, kv_dtype: str) -> float:
@@ -174,9 +171,14 @@ def kv_bits(model: ModelSpec, kv_dtype: str) -> float:
     return KV_BITS[kv_dtype]
 
 
-def kv_heads_per_gpu(model: ModelSpec, tp: int) -> int:
-    """KV heads on one GPU of a tensor-parallel group; at least one."""
-    return max(1, model.kv_heads // tp)
+def kept_elements(attention: Attention, tp: int = 1) -> int:
+    """Elements that one GPU keeps of a token of the history in one layer."""
+    if attention.shares_kv:
+        return 0
+    if attention.latent:
+        return attention.latent + attention.rope_dim
+    per_head = attention.key_dim + (0 if attention.kept_once else attention.value_dim)
+    return kv_heads_per_gpu(attention, tp) * per_head
 
 
 def linear_shapes(model: ModelSpec, tp: int = 1) -> list[LinearShape]:
@@ -188,59 +190,23 @@ def linear_shapes(model: ModelSpec, tp: int = 1) -> list[LinearShape]:
         BlendplanError: tp does not divide the model.
     """
     _check_tp(model, tp)
-    heads, layers, hidden, bits = model.heads // tp, model.layers, model.hidden, model.weight_bits
-
-    def shape(
-        name: str, n: int, k: int, count: int, experts: int = 1, used: int = 1
-    ) -> LinearShape:
-        return LinearShape(name, n, k, count, experts, used, bits)
-
-    if model.latent_attention:
-        query_dim = model.head_dim + model.rope_head_dim
-        latent = model.kv_lora_rank + model.rope_head_dim
-        if model.q_lora_rank:
-            shapes = [
-                shape("qkv_a", model.q_lora_rank + latent, hidden, layers),
-                shape("q_b", heads * query_dim, model.q_lora_rank, layers),
-            ]
-        else:
-            shapes = [
-                shape("q", heads * query_dim, hidden, layers),
-                shape("kv_a", latent, hidden, layers),
-            ]
-        width = model.head_dim + model.value_head_dim
-        shapes.append(shape("kv_b", heads * width, model.kv_lora_rank, layers))
-        shapes.append(shape("o", hidden, heads * model.value_head_dim, layers))
-    else:
-        kv_heads = kv_heads_per_gpu(model, tp)
-        shapes = [
-            shape("qkv", (heads + 2 * kv_heads) * model.head_dim, hidden, layers),
-            shape("o", hidden, heads * model.head_dim, layers),
-        ]
-    into = 2 if model.gated_mlp else 1
-    dense_layers = model.dense_layers if model.experts else layers
-    if dense_layers:
-        width = model.intermediate // tp
-        shapes.append(shape("gate_up", into * width, hidden, dense_layers))
-        shapes.append(shape("down", hidden, width, dense_layers))
-    if model.experts:
-        routed = layers - dense_layers
-        experts, used = model.experts, model.experts_per_token
-        shapes.append(LinearShape("router", experts, hidden, routed))
-        if model.shared_intermediate:
-            width = model.shared_intermediate // tp
-            shapes.append(shape("shared_gate_up", into * width, hidden, routed))
-            shapes.append(shape("shared_down", hidden, width, routed))
-        width = model.expert_intermediate // tp
-        shapes.append(shape("expert_gate_up", into * width, hidden, routed, experts, used))
-        shapes.append(shape("expert_down", hidden, width, routed, experts, used))
-    return shapes
+    layers: Counter[LinearShape] = Counter()
+    for layer, count in model.layer_counts.items():
+        for shape in layer_shapes(layer, model.hidden, tp):
+            layers[shape] += count
+    return [replace(shape, layers=count) for shape, count in layers.items()]
 
 
 def _check_tp(model: ModelSpec, tp: int) -> None:
-    if tp < 1 or model.heads % tp:
-        fits = [str(degree) for degree in (1, 2, 4, 8, 16) if model.heads % degree == 0]
-        raise BlendplanError(
-            f"tensor parallel degree {tp} does not divide the {model.heads} heads of "
-            f"{model.name}; use --tp {', '.join(fits)}"
-        )
+    heads = sorted({mixer.heads for layer in model.layer_counts for mixer in layer.mixers})
+    for number in heads:
+        if tp < 1 or number % tp:
+            fits = [
+                str(degree)
+                for degree in (1, 2, 4, 8, 16)
+                if all(count % degree == 0 for count in heads)
+            ]
+            raise BlendplanError(
+                f"tensor parallel degree {tp} does not divide the {number} heads of "
+                f"{model.name}; use --tp {', '.join(fits)}"
+            )

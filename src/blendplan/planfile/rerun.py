@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from blendplan.checks.arguments import instance
 from blendplan.cost.machine import Machine, machine
 from blendplan.errors import BlendplanError
-from blendplan.hardware.catalogue import spec_from_table
 from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.hardware.gpu import GpuSpec
 from blendplan.hardware.lookup import gpu_from_text, gpu_spec
-from blendplan.hardware.model import ModelSpec
+from blendplan.hardware.model_json import model_from_json
 from blendplan.lengths.features import request_features
 from blendplan.lengths.plausible import numbers_of, plausible_outputs
 from blendplan.lengths.predicted import Lengths
@@ -122,9 +121,7 @@ def machine_of(plan: Plan) -> Machine:
     shape = plan.metadata.get("model_shape")
     return machine(
         gpu_of(plan.metadata),
-        spec_from_table(ModelSpec, shape, "the plan's model_shape")
-        if shape
-        else plan.metadata["model"],
+        model_from_json(shape, "the plan's model_shape") if shape else plan.metadata["model"],
         tp=plan.metadata["tp"],
         overlap=float(plan.metadata["overlap"]),
         cost=plan.metadata["cost_model"]["name"],

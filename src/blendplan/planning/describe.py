@@ -1,6 +1,5 @@
 """`describe`: all that a plan says of itself besides its rows."""
 
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -8,6 +7,7 @@ from numpy.typing import NDArray
 
 from blendplan.cost.machine import Machine
 from blendplan.hardware.lookup import model_names
+from blendplan.hardware.model_json import model_as_json
 from blendplan.hardware.profile import catalogued, profile_text
 from blendplan.planning.prepare import Prepared
 from blendplan.planning.run_policy import Prediction
@@ -37,7 +37,7 @@ def describe(
         "gpu": target.gpu.name,
         "gpu_profile": None if catalogued(target.gpu) else profile_text(target.gpu),
         "model": target.model.name,
-        "model_shape": None if target.model.name in model_names() else asdict(target.model),
+        "model_shape": None if target.model.name in model_names() else model_as_json(target.model),
         "tp": target.tp,
         "overlap": _json_number(target.table.overlap),
         "cost_model": {
