@@ -72,7 +72,7 @@ class SimulatedEngine:
         self._model = str(plan.metadata["model"])
         self._report = Report()
         self._engine = steps.idle_engine(
-            workload.prompt_tokens, workload.output_tokens.copy(), limits
+            workload.prompt_tokens, workload.output_tokens.copy(), limits, table.reach
         )
         chains = workload.chains
         self._cache = empty_cache(
@@ -192,7 +192,7 @@ class SimulatedEngine:
             prefill_sequences=int(step.prefill_sequences),
             prefill_pairs=float(step.prefill_pairs),
             decode_tokens=int(step.decode_sequences),
-            kv_tokens_read=int(step.kv_tokens_read),
+            kv_tokens_read=round(step.kv_tokens_read),
             time_s=float(step.time_s),
             kv_tokens_used=0,
             running=0,

@@ -12,8 +12,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from blendplan.cost.reach import ALL_TOKENS, Reach, reach_from_metadata
 from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.planfile.columns import numbers, outcomes_of
+from blendplan.policy.holding import GROWS_BY_ONE, Holding, holding_from_metadata
 from blendplan.policy.known import PolicyInput, StepPrices
 from blendplan.policy.make import make_policy
 from blendplan.policy.state_machine import Policy
@@ -70,4 +72,18 @@ def known_of(table: pa.Table, metadata: Mapping[str, Any], rows: NDArray[np.int6
         root_density=float(metadata["density"]),
         prices=StepPrices(**metadata["step_prices"]),
         request=None if first.all() else np.cumsum(first) - 1,
+        reach=reach_of(metadata),
+        holding=holding_of(metadata),
     )
+
+
+def reach_of(metadata: Mapping[str, Any]) -> Reach:
+    """How far back the attention of a plan's model looks; all tokens where it does not say."""
+    stated = metadata.get("reach")
+    return ALL_TOKENS if stated is None else reach_from_metadata(stated, "reach")
+
+
+def holding_of(metadata: Mapping[str, Any]) -> Holding:
+    """What a request of a plan holds of the KV cache; what it has read where it does not say."""
+    stated = metadata.get("holding")
+    return GROWS_BY_ONE if stated is None else holding_from_metadata(stated, "holding")

@@ -10,11 +10,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from blendplan.cost.reach import ALL_TOKENS, Reach
 from blendplan.engines.kind import EngineKind
 from blendplan.engines.protocol import Engine, Launch, Session
 from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.planfile.check import column_digest
 from blendplan.planfile.plan import Plan
+from blendplan.planfile.revive import reach_of
 from blendplan.planfile.rows import Work, work_of, work_of_requests
 from blendplan.requests.columns import Requests
 from blendplan.requests.rejects import NO_REJECTS
@@ -37,6 +39,7 @@ class Job:
         order: rows in the order to send them, where no policy inside the engine says otherwise;
             int64 [n].
         start: starts the engine for what is left.
+        reach: how far back the model's attention looks, by which a step log counts.
     """
 
     rows: Work
@@ -47,6 +50,7 @@ class Job:
     limits: EngineLimits | None
     order: NDArray[np.int64]
     start: Callable[[Launch, Session], Engine]
+    reach: Reach = ALL_TOKENS
 
 
 def job_of_plan(plan: Plan, kind: EngineKind) -> Job:
@@ -61,6 +65,7 @@ def job_of_plan(plan: Plan, kind: EngineKind) -> Job:
         limits=plan.limits,
         order=np.arange(len(plan)),
         start=partial(kind.start, plan),
+        reach=reach_of(plan.metadata),
     )
 
 

@@ -1,5 +1,6 @@
 """Step log and request log: Parquet files that grow as the run goes."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,11 +9,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from blendplan.cost.calibration.from_steps import REACH
+from blendplan.cost.reach import Reach, reach_as_metadata, sees_all
 from blendplan.replaying.own_files import refuse_link
 from blendplan.whole_file import replacing
 
 # The columns up to time_s are what `blendplan calibrate` reads.
-STEP_LOG = pa.schema(
+_STEP_LOG = pa.schema(
     [
         ("prefill_tokens", pa.int32()),
         ("decode_tokens", pa.int32()),
@@ -46,6 +49,16 @@ REQUEST_LOG = pa.schema(
     ]
 )
 _ROWS_AT_ONCE = 8192
+
+
+def step_log_of(reach: Reach) -> pa.Schema:
+    """Columns of a step log that counts pairs and tokens read by a reach, which stands beside them.
+
+    Nothing stands there where every token of a context counts.
+    """
+    if sees_all(reach):
+        return _STEP_LOG
+    return _STEP_LOG.with_metadata({REACH: json.dumps(reach_as_metadata(reach))})
 
 
 class Log:

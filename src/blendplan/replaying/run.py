@@ -16,7 +16,7 @@ from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.planfile.plan import Plan
 from blendplan.replaying.job import Job, job_of_plan
 from blendplan.replaying.journal import Journal, Order
-from blendplan.replaying.logs import REQUEST_LOG, STEP_LOG, open_log
+from blendplan.replaying.logs import REQUEST_LOG, open_log, step_log_of
 from blendplan.replaying.loop import ReplayLoop, session_of
 from blendplan.replaying.stop import Stop
 from blendplan.replaying.tally import Tally
@@ -237,7 +237,7 @@ def run_job(
         _check_version(name, capacity, remark)
         if job.limits is not None:
             _compare(job.limits, capacity.limits, remark)
-        steps = open_things.enter_context(open_log(step_log, STEP_LOG))
+        steps = open_things.enter_context(open_log(step_log, step_log_of(job.reach)))
         requests = open_things.enter_context(open_log(request_log, REQUEST_LOG))
         loop = ReplayLoop(
             job.rows,

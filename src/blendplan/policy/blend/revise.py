@@ -26,6 +26,7 @@ _KEPT = (
     "weighed",
     "running",
     "running_offset",
+    "running_level",
     "credit_tokens",
     "reads_running",
 )
@@ -69,6 +70,8 @@ def revise(policy: Policy, known: PolicyInput, progress: Progress, limits: Engin
         compute_order=compute_order,
         memory_order=memory_order,
         memory_side=memory_side,
+        # What has been added up for a request is taken back as it was.
+        level_reads=np.where(waits, whole.level_reads, old.level_reads),
         output_tokens=np.maximum(known.output_tokens, np.where(waits, 0.0, elapsed)),
         started=old.started,
         generated=old.generated,
