@@ -270,7 +270,9 @@ class PlannedAdmission:
                     self._alone.remove(first)
             self._asked[[*move.give, *move.take]] = False
             apart = {*move.first, *move.alone}
-            taken = [row for first in move.take if first not in apart for row in self.rows_of(first)]
+            taken = [
+                row for first in move.take if first not in apart for row in self.rows_of(first)
+            ]
             self._regroup(move.give, taken)
             self._alone.extend(move.alone)
             self._ask(move.alone + move.first)

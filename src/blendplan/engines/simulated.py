@@ -118,7 +118,8 @@ class SimulatedEngine:
     def move(self, move: Move) -> None:
         """Run other requests from now on."""
         now = self._engine.now[0]
-        now.clock_s = max(float(now.clock_s), move.clock_s)
+        if not now.running and not now.waiting_again:
+            now.clock_s = max(float(now.clock_s), move.clock_s)
         self._admission.move(move)
 
     def stop(self) -> None:
