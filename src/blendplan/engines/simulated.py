@@ -21,6 +21,7 @@ from blendplan.engines.protocol import (
     Capacity,
     Ended,
     EngineRequest,
+    Move,
     Report,
     Session,
     StepWork,
@@ -74,6 +75,7 @@ class SimulatedEngine:
         self._engine = steps.idle_engine(
             workload.prompt_tokens, workload.output_tokens.copy(), limits, table.reach
         )
+        self._engine.now[0].clock_s = session.clock_s
         chains = workload.chains
         self._cache = empty_cache(
             limits.kv_blocks,
@@ -112,6 +114,13 @@ class SimulatedEngine:
     def pass_over(self, rows: Sequence[int]) -> None:
         """Wait no longer for requests."""
         self._admission.pass_over(rows)
+
+    def move(self, move: Move) -> None:
+        """Run other requests from now on."""
+        now = self._engine.now[0]
+        if not now.running and not now.waiting_again:
+            now.clock_s = max(float(now.clock_s), move.clock_s)
+        self._admission.move(move)
 
     def stop(self) -> None:
         """Begin nothing more."""

@@ -3,21 +3,26 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from blendplan.checks.arguments import dictionary, flag, function, instance, one_of, text, whole
 from blendplan.checks.arguments import path as argument_path
 from blendplan.engines.launch import Remark, check_options, launch_of, model_to_load
-from blendplan.engines.protocol import Capacity, Engine, EngineDiedError, Launch
+from blendplan.engines.protocol import Capacity, EngineDiedError, Launch
 from blendplan.engines.registry import ENGINES
 from blendplan.errors import BlendplanError
 from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.planfile.plan import Plan
+from blendplan.replaying.balance import divide
+from blendplan.replaying.fleet import Fleet, LocalFleet
+from blendplan.replaying.intake import Intake
 from blendplan.replaying.job import Job, job_of_plan
 from blendplan.replaying.journal import Journal, Order
 from blendplan.replaying.logs import REQUEST_LOG, open_log, step_log_of
 from blendplan.replaying.loop import ReplayLoop, session_of
+from blendplan.replaying.shares import Shares
 from blendplan.replaying.stop import Stop
 from blendplan.replaying.tally import Tally
 from blendplan.replaying.writer import ResultsWriter
@@ -38,6 +43,7 @@ class Replayed:
             where nothing was planned.
         replan: what was learned of output lengths in this session and when, see `Reviser`; None
             where nothing was to be learned.
+        replicas: of several, what each did, see `Station.as_dict`; empty for one engine.
     """
 
     engine: str
@@ -46,6 +52,7 @@ class Replayed:
     capacity: Capacity | None
     planned: dict[str, Any]
     replan: dict[str, Any] | None = None
+    replicas: tuple[dict[str, Any], ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The run as JSON values, by the names that plans use."""
@@ -68,7 +75,23 @@ class Replayed:
             "kv_tokens": None if self.capacity is None else self.capacity.limits.kv_tokens,
             "predicted": self.planned,
             "replan": self.replan,
+            "replicas": list(self.replicas),
         }
+
+
+@dataclass(frozen=True)
+class Cast:
+    """The engines of a run.
+
+    Attributes:
+        fleet: makes them, when the run begins.
+        most: how many there may be.
+        at_first: how many are expected at the beginning.
+    """
+
+    fleet: Callable[[], Fleet]
+    most: int = 1
+    at_first: int = 1
 
 
 def replay(
@@ -122,6 +145,7 @@ def replay(
         KeyboardInterrupt: a second Ctrl-C, or SIGTERM; the run can be resumed.
     """
     instance("plan", plan, Plan, "give what plan() or Plan.read() returns")
+    plan.refuse_parts()
     kind = ENGINES.get(text("engine", engine, "give the name of an engine"))
     path, already, step_log, request_log = (
         None if value is None else argument_path(name, value)
@@ -179,14 +203,16 @@ def run_job(
     request_log: Path | None = None,
     remark: Remark = lambda line: None,
     progress: Callable[[Tally], None] = lambda tally: None,
+    cast: Cast | None = None,
 ) -> Replayed:
-    """Run the requests of a job on an engine and write their results.
+    """Run the requests of a job on an engine, or on several, and write their results.
 
     Args:
         job: what to run.
         name: of the engine.
         path: results file, None for none.
         launch: how to start the engine.
+        cast: the engines, where there is not just one on this machine.
         order, resume, retries, already, replan, step_log, request_log, remark, progress: as of
             `replay`.
 
@@ -225,37 +251,93 @@ def run_job(
             launch.log.unlink(missing_ok=True)  # an earlier session's
         stop = open_things.enter_context(Stop(lambda: remark(_stopping(path))))
 
-        def start(first: Sequence[int] = (), alone: Sequence[int] = ()) -> Engine:
-            return job.start(launch, session_of(job, writer, first, alone, replan=replan))
-
+        steps = open_things.enter_context(open_log(step_log, step_log_of(job.reach)))
+        requests = open_things.enter_context(open_log(request_log, REQUEST_LOG))
+        if cast is None:
+            cast = Cast(lambda: LocalFleet(lambda replica, session: job.start(0, launch, session)))
+        started = _Started(name, job.limits, remark)
+        loop = ReplayLoop(
+            cast.fleet(),
+            _shares(job, writer, cast),
+            partial(session_of, job, writer, replan),
+            Intake(
+                job.rows,
+                writer,
+                tally,
+                retries=retries,
+                steps=steps,
+                requests=requests,
+                remark=remark,
+            ),
+            tally,
+            stop,
+            remark=remark,
+            started=started.check,
+            progress=progress,
+        )
         try:
-            engine = start()
+            loop.run()
         except EngineDiedError as error:
             where = "" if Path(launch.model).is_dir() else f" ({launch.model!r} is no folder here)"
             raise BlendplanError(f"{name} did not start{where}: {error}") from None
-        capacity = engine.capacity
-        _check_version(name, capacity, remark)
-        if job.limits is not None:
-            _compare(job.limits, capacity.limits, remark)
-        steps = open_things.enter_context(open_log(step_log, step_log_of(job.reach)))
-        requests = open_things.enter_context(open_log(request_log, REQUEST_LOG))
-        loop = ReplayLoop(
-            job.rows,
-            engine,
-            start,
-            writer,
-            tally,
-            stop,
-            retries=retries,
-            steps=steps,
-            requests=requests,
-            remark=remark,
-            progress=progress,
-        )
-        loop.run()
         if not tally.left:
             writer.complete()
-    return Replayed(name, tally, tally.left > 0, capacity, tally.predicted, loop.learned)
+    several = len(loop.stations) > 1
+    return Replayed(
+        name,
+        tally,
+        tally.left > 0,
+        started.capacity,
+        tally.predicted,
+        None if several else loop.stations[0].learned,
+        tuple(station.as_dict() for station in loop.stations) if several else (),
+    )
+
+
+def _shares(job: Job, writer: ResultsWriter, cast: Cast) -> Shares:
+    """Who runs what of what is left."""
+    several = cast.most > 1 and job.parts is not None
+    parts = job.parts() if several and job.parts is not None else None
+    shares = Shares.divided(job.rows, parts, writer.done, cast.most)
+    if several:
+        divide(shares, cast.at_first)
+    return shares
+
+
+class _Started:
+    """What is to be said of engines when they have started.
+
+    Args:
+        name: of the engine.
+        planned: limits that were planned for; None where the engine's own are taken.
+        remark: called with what differs.
+
+    Attributes:
+        capacity: of the first one; None while none has started.
+    """
+
+    def __init__(self, name: str, planned: EngineLimits | None, remark: Remark) -> None:
+        self.capacity: Capacity | None = None
+        self._name = name
+        self._planned = planned
+        self._remark = remark
+
+    def check(self, replica: int, capacity: Capacity) -> None:
+        """Look at an engine that has started.
+
+        Raises:
+            BlendplanError: it is of another version than the others.
+        """
+        if self.capacity is None:
+            self.capacity = capacity
+            _check_version(self._name, capacity, self._remark)
+            if self._planned is not None:
+                _compare(self._planned, capacity.limits, self._remark)
+        elif capacity.version != self.capacity.version:
+            raise BlendplanError(
+                f"replica {replica} runs {capacity.version}, others {self.capacity.version}: "
+                "install the same version on all nodes"
+            )
 
 
 def _open_journal(
