@@ -351,7 +351,7 @@ def test_one_request() -> None:
     prefill_s += 0.0013 * 210 + 0.017 * 20 + 3 * 0.19 + float(table.head_s[1])
     decode_s = 3 * float(table.linear_s[1] + table.head_s[1])
     assert run.compute_s == pytest.approx(prefill_s + decode_s)
-    assert run.memory_s == pytest.approx(0.0071 * (21 + 22 + 23) + 3 * (0.023 + 0.37))
+    assert run.memory_s == pytest.approx(0.0071 * (21 + 22 + 23) + 3 * (0.023 + 0.031 + 0.37))
     assert run.makespan_s == pytest.approx(run.compute_s + run.memory_s + 6 * 0.05)
     assert run.throughput_tokens_per_s == pytest.approx(24 / run.makespan_s)
 

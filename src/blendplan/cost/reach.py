@@ -39,6 +39,8 @@ class Reach(NamedTuple):
 
 ALL_TOKENS = Reach(np.zeros(1, np.int64), np.zeros(1, np.bool_), np.ones(1), np.ones(1))
 """Every layer looks at every earlier token."""
+OWN_TOKEN = Reach(np.ones(1, np.int64), np.zeros(1, np.bool_), np.ones(1), np.ones(1))
+"""No layer looks at any but the token at hand: a model of states alone, each read as one token."""
 
 
 @kernel
