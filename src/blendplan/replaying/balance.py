@@ -62,7 +62,8 @@ class Balance:
             hungry_only: whether only those take that have nothing waiting.
             kept: places of requests that stay where they are unless that is absent.
         """
-        shares, made = self._shares, []
+        shares = self._shares
+        made: list[Transfer] = []
         slow = self._slowness(busy_s)
         rest: set[int] = set()
         while True:

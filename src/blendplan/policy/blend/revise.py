@@ -54,7 +54,8 @@ def revise(
         return policy  # A plain queue does not look at lengths.
     if kept is not None:
         old = old._replace(
-            **{name: carried(getattr(old, name), kept) for name in ("started", "generated")},
+            started=carried(old.started, kept),
+            generated=carried(old.generated, kept),
             memory_side=carried(old.memory_side, kept),
         )
         policy = replace(policy, side=carried(policy.side, kept))
