@@ -401,17 +401,22 @@ class PlannedAdmission:
         if self._policy is None:
             self._make_policy(np.array(taken, dtype=np.int64))
             return
-        # These the policy would only pass over.
-        gone = {row for row in self._past | self._out_of_turn if self._planned(row)}
-        gone.update(row for first in given for row in self.rows_of(first))
-        rows = regrouped_rows(self.plan, self._policy, gone, taken)
+        begun = self._past | self._out_of_turn
+        requests = {row - int(self._answer[row]) for row in begun if self._planned(row)}
+        gone = {row for first in given for row in self.rows_of(first)}
+        for first in requests:
+            rows = self.rows_of(first)
+            # The policy would only pass over all of them.
+            if all(row in begun or not self._planned(row) for row in rows):
+                gone.update(rows)
+        left = regrouped_rows(self.plan, self._policy, gone, taken)
         self._past -= gone
-        if not len(rows):
+        if not len(left):
             self._policy = self._replanning = None
             return
-        left = regroup(self.plan, self._policy, self._replanning, rows)
-        self._past.update(row for row in left if row not in self._running)
-        self._out_of_turn.update(row for row in left if row in self._running)
+        outside = regroup(self.plan, self._policy, self._replanning, left)
+        self._past.update(row for row in outside if row not in self._running)
+        self._out_of_turn.update(row for row in outside if row in self._running)
 
     def _ask_ahead(self) -> None:
         """Ask for what the policy will want soon."""

@@ -218,6 +218,21 @@ class Move:
     alone: tuple[int, ...] = ()
     clock_s: float = 0.0
 
+    @property
+    def rows(self) -> set[int]:
+        """All rows that it speaks of."""
+        return {*self.give, *self.take}
+
+    def and_also(self, other: "Move") -> "Move":
+        """This and another move of other requests at once."""
+        return Move(
+            self.give + other.give,
+            self.take + other.take,
+            self.first + other.first,
+            self.alone + other.alone,
+            max(self.clock_s, other.clock_s),
+        )
+
 
 @dataclass(frozen=True)
 class Launch:

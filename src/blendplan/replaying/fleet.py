@@ -5,7 +5,7 @@ engine; on a cluster it is a call of an actor, many of which are under way at on
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -28,38 +28,25 @@ class Turn:
 
     Attributes:
         passed: rows, of first answers, that it waits for no longer.
-        move: which requests are no longer its own, and which are from now on.
+        moves: which requests are no longer its own, and which are from now on.
         stop: whether it begins nothing more.
         requests: that it asked for.
     """
 
     passed: list[int] = field(default_factory=list)
-    move: Move | None = None
+    moves: list[Move] = field(default_factory=list)
     stop: bool = False
     requests: list[EngineRequest] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.passed or self.move or self.stop or self.requests)
+        return bool(self.passed or self.moves or self.stop or self.requests)
 
     def add_move(self, move: Move) -> None:
-        """Move these too; one that comes and goes within a turn does neither."""
-        if self.move is None:
-            self.move = move
-            return
-        before = self.move
-        gone, come = set(move.give), set(move.take)
-        back = {row for row in before.give if row in come}
-        self.move = Move(
-            give=tuple(
-                row
-                for row in before.give + move.give
-                if row not in back and row not in set(before.take)
-            ),
-            take=tuple(row for row in before.take + move.take if row not in gone | back),
-            first=tuple(row for row in before.first + move.first if row not in gone),
-            alone=tuple(row for row in before.alone + move.alone if row not in gone),
-            clock_s=max(before.clock_s, move.clock_s),
-        )
+        """Move these too, after those before; a request may come and go and come again."""
+        if not self.moves or not self.moves[-1].rows.isdisjoint(move.rows):
+            self.moves.append(move)
+        else:
+            self.moves[-1] = self.moves[-1].and_also(move)
 
 
 def take_turn(engine: Engine, turn: Turn) -> Report:
@@ -70,8 +57,8 @@ def take_turn(engine: Engine, turn: Turn) -> Report:
     """
     if turn.passed:
         engine.pass_over(turn.passed)
-    if turn.move is not None:
-        engine.move(turn.move)
+    for move in turn.moves:
+        engine.move(move)
     if turn.stop:
         engine.stop()
     return engine.serve(turn.requests)
@@ -100,8 +87,26 @@ class Fleet(Protocol):
             BlendplanError: an engine refuses to start.
         """
 
+    def absent(self) -> Collection[int]:
+        """Replicas without a machine, for which none will be there soon."""
+
     def close(self) -> None:
         """Stop all engines and free what they hold."""
+
+
+@dataclass(frozen=True)
+class Cast:
+    """The engines of a run.
+
+    Attributes:
+        fleet: makes them, when the run begins.
+        most: how many there may be.
+        at_first: how many are expected at the beginning.
+    """
+
+    fleet: Callable[[], Fleet]
+    most: int = 1
+    at_first: int = 1
 
 
 class LocalFleet:
@@ -129,8 +134,8 @@ class LocalFleet:
     def begin_turn(self, replica: int, turn: Turn) -> None:
         """Begin a turn."""
         self._turns[replica] = turn
-        if turn.move is not None:
-            self._clock_s[replica] = max(self._clock_s[replica], turn.move.clock_s)
+        taken_s = max((move.clock_s for move in turn.moves), default=0.0)
+        self._clock_s[replica] = max(self._clock_s[replica], taken_s)
 
     def wait(self) -> Event | None:
         """The next start or turn."""
@@ -159,6 +164,10 @@ class LocalFleet:
         self._engines[replica] = engine
         self._clock_s[replica] = session.clock_s
         return Event(replica, engine.capacity)
+
+    def absent(self) -> Collection[int]:
+        """None is: this machine is there."""
+        return ()
 
     def close(self) -> None:
         """Stop all engines."""

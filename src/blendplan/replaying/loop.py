@@ -5,7 +5,6 @@ engine is about to want, tries again what failed, starts an engine again that di
 between the replicas of a run, and writes. It does not know which engine it drives, nor where.
 """
 
-import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -25,8 +24,6 @@ from blendplan.replaying.writer import ResultsWriter
 
 # Deaths without a single finished request in between, after which an engine is hopeless.
 _MOST_DEATHS_IN_A_ROW = 8
-# Seconds after which a replica that has no engine yet is counted out, until it has one.
-PATIENCE_S = 60.0
 
 SessionOf = Callable[[NDArray[np.int64] | None, Sequence[int], Sequence[int], float], Session]
 
@@ -104,7 +101,6 @@ class ReplayLoop:
                 if len(self.stations) > 1 and not self._stopping:
                     self._even_out()
                 self._begin_turns()
-                self._progress(self._tally)
         finally:
             for station in self.stations:
                 station.works(self._clock_s, self._waited_s)
@@ -116,6 +112,7 @@ class ReplayLoop:
             self._bury(station, what)
         elif isinstance(what, Report):
             self._take(station, what)
+            self._progress(self._tally)
         else:
             self._intake.begin()
             station.capacity = what
@@ -176,8 +173,8 @@ class ReplayLoop:
             return
         if look:
             self._looked_s = self._clock_s
-        now = time.monotonic()
-        absent = np.array([now - one.asked_s > PATIENCE_S for one in self.stations]) & ~up
+        absent = np.array([one.given_up for one in self.stations])
+        absent[list(self._fleet.absent())] = True
         busy_s = np.array([station.busy_s for station in self.stations])
         kept = self._shares.places(self._intake.failed)
         for transfer in self._balance.even_out(up, absent, busy_s, hungry_only=not look, kept=kept):
@@ -229,7 +226,6 @@ class ReplayLoop:
     def _give_up(self, station: Station, why: str, death: EngineDiedError | None = None) -> None:
         """Do without a replica, unless it is the last."""
         station.given_up = True
-        station.asked_s = -np.inf
         if all(one.given_up for one in self.stations):
             raise death or BlendplanError(why)
         self._remark(f"replica {station.replica} is given up: {why}; the others take its requests")
@@ -237,7 +233,6 @@ class ReplayLoop:
     def _ask_for_engine(self, station: Station) -> None:
         """Have the engine of a replica started, for what is left to it."""
         replica = station.replica
-        station.asked_s = time.monotonic()
         station.turn = Turn(stop=self._stopping)
         failed = [row for row in self._intake.failed if self._shares.owns(replica, row)]
         first, alone = self._intake.failed_of(failed)

@@ -13,16 +13,19 @@ from blendplan.engines.launch import Remark, check_options, launch_of, model_to_
 from blendplan.engines.protocol import Capacity, EngineDiedError, Launch
 from blendplan.engines.registry import ENGINES
 from blendplan.errors import BlendplanError
-from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.planfile.plan import Plan
 from blendplan.replaying.balance import divide
-from blendplan.replaying.fleet import Fleet, LocalFleet
+from blendplan.replaying.cluster.cast import cluster_cast
+from blendplan.replaying.cluster.connect import connected
+from blendplan.replaying.cluster.options import Cluster
+from blendplan.replaying.fleet import Cast, LocalFleet
 from blendplan.replaying.intake import Intake
 from blendplan.replaying.job import Job, job_of_plan
 from blendplan.replaying.journal import Journal, Order
 from blendplan.replaying.logs import REQUEST_LOG, open_log, step_log_of
 from blendplan.replaying.loop import ReplayLoop, session_of
 from blendplan.replaying.shares import Shares
+from blendplan.replaying.started import Started
 from blendplan.replaying.stop import Stop
 from blendplan.replaying.tally import Tally
 from blendplan.replaying.writer import ResultsWriter
@@ -79,21 +82,6 @@ class Replayed:
         }
 
 
-@dataclass(frozen=True)
-class Cast:
-    """The engines of a run.
-
-    Attributes:
-        fleet: makes them, when the run begins.
-        most: how many there may be.
-        at_first: how many are expected at the beginning.
-    """
-
-    fleet: Callable[[], Fleet]
-    most: int = 1
-    at_first: int = 1
-
-
 def replay(
     plan: Plan,
     engine: str = "sim",
@@ -110,10 +98,11 @@ def replay(
     replan: bool = True,
     step_log: Path | None = None,
     request_log: Path | None = None,
+    ray: Cluster | str | None = None,
     remark: Remark = lambda line: None,
     progress: Callable[[Tally], None] = lambda tally: None,
 ) -> Replayed:
-    """Run a plan's requests on an engine and write their results.
+    """Run a plan's requests on an engine, or on several of a Ray cluster, and write their results.
 
     Every request gets exactly one line in the results file, an answer or an error. A run that is
     cut short, by whatever, leaves a journal beside it and goes on with ``resume``.
@@ -136,6 +125,8 @@ def replay(
         replan: whether output lengths are learned from the requests that end, and what waits is
             arranged anew, where the plan says so.
         step_log, request_log: Parquet files for what each step computed and each request took.
+        ray: run all replicas of the plan on a Ray cluster: ``auto``, ``local``, an address, or a
+            `Cluster` that says more; without it, one engine here.
         remark: called with a line on anything that the user should know.
         progress: called after each step with the state of the run.
 
@@ -145,7 +136,9 @@ def replay(
         KeyboardInterrupt: a second Ctrl-C, or SIGTERM; the run can be resumed.
     """
     instance("plan", plan, Plan, "give what plan() or Plan.read() returns")
-    plan.refuse_parts()
+    cluster = None if ray is None else Cluster.of(ray)
+    if cluster is None:
+        plan.refuse_parts()
     kind = ENGINES.get(text("engine", engine, "give the name of an engine"))
     path, already, step_log, request_log = (
         None if value is None else argument_path(name, value)
@@ -169,13 +162,15 @@ def replay(
     if not len(plan):
         raise BlendplanError("the plan holds no requests; there is nothing to replay")
     model = model_to_load(plan, engine, kind, model, remark)
-    return run_job(
+    launch = launch_of(
+        plan, model, arguments, flags=flags, pdmux=pdmux, log_steps=log_steps, output=path
+    )
+    run = partial(
+        run_job,
         job_of_plan(plan, kind),
         engine,
         path,
-        launch_of(
-            plan, model, arguments, flags=flags, pdmux=pdmux, log_steps=log_steps, output=path
-        ),
+        launch,
         order=order,
         resume=resume,
         retries=retries,
@@ -186,6 +181,10 @@ def replay(
         remark=remark,
         progress=progress,
     )
+    if cluster is None:
+        return run()
+    with connected(cluster) as module:
+        return run(cast=cluster_cast(module, cluster, plan, kind, launch, remark))
 
 
 def run_job(
@@ -255,7 +254,7 @@ def run_job(
         requests = open_things.enter_context(open_log(request_log, REQUEST_LOG))
         if cast is None:
             cast = Cast(lambda: LocalFleet(lambda replica, session: job.start(0, launch, session)))
-        started = _Started(name, job.limits, remark)
+        started = Started(name, job.limits, remark)
         loop = ReplayLoop(
             cast.fleet(),
             _shares(job, writer, cast),
@@ -304,42 +303,6 @@ def _shares(job: Job, writer: ResultsWriter, cast: Cast) -> Shares:
     return shares
 
 
-class _Started:
-    """What is to be said of engines when they have started.
-
-    Args:
-        name: of the engine.
-        planned: limits that were planned for; None where the engine's own are taken.
-        remark: called with what differs.
-
-    Attributes:
-        capacity: of the first one; None while none has started.
-    """
-
-    def __init__(self, name: str, planned: EngineLimits | None, remark: Remark) -> None:
-        self.capacity: Capacity | None = None
-        self._name = name
-        self._planned = planned
-        self._remark = remark
-
-    def check(self, replica: int, capacity: Capacity) -> None:
-        """Look at an engine that has started.
-
-        Raises:
-            BlendplanError: it is of another version than the others.
-        """
-        if self.capacity is None:
-            self.capacity = capacity
-            _check_version(self._name, capacity, self._remark)
-            if self._planned is not None:
-                _compare(self._planned, capacity.limits, self._remark)
-        elif capacity.version != self.capacity.version:
-            raise BlendplanError(
-                f"replica {replica} runs {capacity.version}, others {self.capacity.version}: "
-                "install the same version on all nodes"
-            )
-
-
 def _open_journal(
     journal: Journal, writer: ResultsWriter, tally: Tally, *, resume: bool, remark: Remark
 ) -> None:
@@ -358,37 +321,6 @@ def _open_journal(
         remark(f"{journal.output} is complete: nothing to resume")
     else:
         journal.begin()
-
-
-def _check_version(name: str, capacity: Capacity, remark: Remark) -> None:
-    """Remark on a version of the engine that nobody has tried."""
-    tested = ENGINES.get(name).tested
-    if tested and capacity.version.split("+")[0] not in tested:
-        remark(
-            f"this is {capacity.version}, and blendplan was tested with {' and '.join(tested)}: "
-            "the order of admission may not be the plan's"
-        )
-
-
-def _compare(planned: EngineLimits, actual: EngineLimits, remark: Remark) -> None:
-    """Remark on limits of the started engine that are not the plan's; its own are kept to."""
-    if planned.kv_blocks * planned.block_size != actual.kv_blocks * actual.block_size:
-        remark(
-            f"the plan was made for a KV cache of {planned.kv_tokens:,} tokens, the engine has "
-            f"{actual.kv_tokens:,}: the memory partition follows the engine"
-        )
-    seats = planned.max_num_seqs, planned.max_num_batched_tokens
-    if seats != (actual.max_num_seqs, actual.max_num_batched_tokens):
-        remark(
-            f"the plan was made for {planned.max_num_seqs} sequences and "
-            f"{planned.max_num_batched_tokens} tokens a step, the engine takes "
-            f"{actual.max_num_seqs} and {actual.max_num_batched_tokens}"
-        )
-    if planned.async_scheduling and not actual.async_scheduling:
-        remark(
-            "the plan was made for vLLM's asynchronous scheduling, which the engine does not have: "
-            "some of its steps are not the plan's"
-        )
 
 
 def _stopping(output: Path | None) -> str:

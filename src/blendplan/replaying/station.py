@@ -22,7 +22,6 @@ class Station:
         idle_s: seconds that it had none while it had an engine.
         kept_waiting_s: of those, the ones in which another replica had requests that waited.
         deaths: deaths of its engines; ``deaths_in_a_row`` without a finished request in between.
-        asked_s: when an engine was asked for last, in real seconds.
         given_up: whether no engine is started for it any more.
         finished, moved_in, moved_out: requests.
         learned: what was learned of output lengths.
@@ -40,7 +39,6 @@ class Station:
     kept_waiting_s: float = 0.0
     deaths: int = 0
     deaths_in_a_row: int = 0
-    asked_s: float = 0.0
     given_up: bool = False
     finished: int = 0
     moved_in: int = 0
