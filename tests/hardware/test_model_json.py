@@ -38,7 +38,7 @@ def test_round_trip(model: ModelSpec) -> None:
         ({"layer_kinds": 3}, "3 is not a list"),
         ({"layer_kinds": [{"mixers": [3]}]}, "3 is not an object"),
         ({"layer_kinds": [{"mixers": [{"kind": "x"}]}]}, "conv_elements is missing"),
-        ({"hidden": "wide"}, "hidden is 'wide'; expected int"),
+        ({"hidden": "wide"}, "hidden is .wide.; expected int"),
         ({"remarks": [3]}, "remarks is no list of texts"),
         ({"colour": 3}, "unknown field 'colour'"),
     ],

@@ -20,6 +20,19 @@ from blendplan.policy.known import PolicyInput, StepPrices
 from blendplan.policy.make import make_policy
 from blendplan.policy.state_machine import Policy
 
+# Columns that tell what the planner knew of a request.
+_KNOWN = [
+    "answer",
+    "prompt_tokens",
+    "new_prompt_tokens",
+    "output_tokens_mean",
+    "output_tokens_outcomes",
+    "density",
+    "family",
+    "depth_first",
+    "by_density",
+]
+
 
 def in_file_order(table: pa.Table, rows: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
     """Rows of a plan, all or some of them, in the order of the request file; int64 [m].
@@ -54,9 +67,10 @@ def plan_policy(
 def known_of(table: pa.Table, metadata: Mapping[str, Any], rows: NDArray[np.int64]) -> PolicyInput:
     """What the planner knew of the requests in these rows; m of them."""
 
+    table = table.select(_KNOWN).take(pa.array(rows))
+
     def column(name: str) -> NDArray[Any]:
-        values: NDArray[Any] = numbers(table, name)[rows]
-        return values
+        return numbers(table, name)
 
     # Where rows are left out, families are renumbered.
     _, family = np.unique(column("family"), return_inverse=True)
@@ -67,7 +81,7 @@ def known_of(table: pa.Table, metadata: Mapping[str, Any], rows: NDArray[np.int6
         by_density=np.argsort(column("by_density")),
         prompt_tokens=column("prompt_tokens").astype(np.float64),
         new_prompt_tokens=column("new_prompt_tokens"),
-        outcomes=outcomes_of(table)[rows],
+        outcomes=outcomes_of(table),
         density=column("density"),
         root_density=float(metadata["density"]),
         prices=StepPrices(**metadata["step_prices"]),

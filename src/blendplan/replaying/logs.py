@@ -27,6 +27,7 @@ _STEP_LOG = pa.schema(
         ("kv_tokens_used", pa.int64()),
         ("running", pa.int32()),
         ("waiting", pa.int32()),
+        ("replica", pa.int32()),
     ]
 )
 # A prompt counts once; what was cached, generated and planned is that of all answers together.
@@ -43,6 +44,7 @@ REQUEST_LOG = pa.schema(
         ("answers", pa.int32()),
         ("preemptions", pa.int32()),
         ("attempts", pa.int32()),
+        ("replica", pa.int32()),
         ("planned_start_s", pa.float64()),
         ("planned_finish_s", pa.float64()),
         ("planned_output_tokens", pa.float32()),
