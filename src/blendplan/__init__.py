@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from blendplan.errors import BlendplanError as BlendplanError
     from blendplan.hardware.engine_limits import EngineLimits as EngineLimits
     from blendplan.planfile.export import export as export
+    from blendplan.planfile.opened import open_plan as open_plan
     from blendplan.planfile.plan import Plan as Plan
     from blendplan.planfile.rerun import simulate as simulate
     from blendplan.planning.compare import Comparison as Comparison
@@ -35,6 +36,7 @@ _HOMES = {
     "Requests": "blendplan.requests.columns",
     "compare": "blendplan.planning.compare",
     "export": "blendplan.planfile.export",
+    "open_plan": "blendplan.planfile.opened",
     "plan": "blendplan.planning.planner",
     "read_requests": "blendplan.requests.read",
     "replay": "blendplan.replaying.run",

@@ -50,7 +50,7 @@ def _true_time_s(steps: dict[str, Any]) -> NDArray[np.float64]:
 
 
 def _log(steps: dict[str, Any], time_s: NDArray[np.float64]) -> StepLog:
-    columns = {name: np.asarray(column, np.float64) for name, column in steps.items()}
+    columns: dict[str, Any] = {n: np.asarray(c, np.float64) for n, c in steps.items()}
     return StepLog(**columns, time_s=time_s)
 
 

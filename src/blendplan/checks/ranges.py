@@ -15,6 +15,8 @@ RANGES: Mapping[str, tuple[int, int]] = {
     "seed": (0, (1 << 63) - 1),  # as Arrow and numpy store it
     "effort": (0, 2),
     "replica": (0, 4095),
+    "replicas_max": (1, 4096),
+    "gpus_per_replica": (0, 1024),
     "shards": (1, 99_999),  # whose numbers have five digits
     "retries": (0, 1000),  # a request that fails so often will not succeed
 }

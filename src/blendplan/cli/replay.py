@@ -1,7 +1,7 @@
 """``blendplan replay``: run a plan on an engine."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -13,10 +13,6 @@ from blendplan.cli.outcome import resumable, showing, tell_outcome
 from blendplan.cli.progress import Progress
 from blendplan.cli.ranges import within
 from blendplan.engines.registry import ENGINES
-from blendplan.errors import BlendplanError
-
-if TYPE_CHECKING:
-    from blendplan.planfile.plan import Plan
 
 
 @click.command("replay")
@@ -59,13 +55,10 @@ def command(plan_file: Path, replica: int | None, answer: Answer, **options: Any
         inputs=[plan_file, options["already"]],
     )
     with Progress(quiet=answer.quiet) as progress, compilation_clock(progress.line) as clock:
-        from blendplan.planfile.plan import Plan
+        from blendplan.planfile.opened import open_plan, the_part
         from blendplan.replaying.run import replay
 
-        whole = Plan.read(plan_file)
-        # An altered prompt would be paid for.
-        whole.verify(plan_file)
-        plan = _part(whole, replica)
+        plan = the_part(open_plan(plan_file), replica, "run each")
         progress.stage(f"starting {engine}")
         with resumable(output):
             replayed = replay(
@@ -73,12 +66,3 @@ def command(plan_file: Path, replica: int | None, answer: Answer, **options: Any
             )
 
     tell_outcome(answer, replayed, output, clock.seconds)
-
-
-def _part(plan: "Plan", replica: int | None) -> "Plan":
-    replicas = len(plan.metadata.get("parts", [plan]))
-    if replica is None and replicas > 1:
-        raise BlendplanError(
-            f"the plan is for {replicas} replicas; run each with --replica 0 to {replicas - 1}"
-        )
-    return plan.part(replica or 0)

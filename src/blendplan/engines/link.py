@@ -1,7 +1,8 @@
 """The line between a replay and a plan's policy inside the engine's scheduler process.
 
 The replay listens at a socket in a folder of its own; the scheduler, a process that the engine
-starts, calls there. It is told its `Session` and then, now and then, what to pass over; it reports.
+starts, calls there. It is told its `Session` and then, now and then, what to pass over and which
+requests are its own from now on; it reports.
 """
 
 import contextlib
@@ -19,7 +20,7 @@ from blendplan.planfile.plan import Plan
 
 # Names in the folder.
 PLAN, SOCKET = "plan.arrow", "scheduler"
-PASS_OVER, STOP = "pass over", "stop"
+PASS_OVER, MOVE, STOP = "pass over", "move", "stop"
 
 
 def listen(folder: Path) -> socket.socket:
@@ -64,9 +65,11 @@ class Reporter:
     def _listen(self, admission: PlannedAdmission) -> None:
         with contextlib.suppress(EOFError, OSError):
             while True:
-                word, rows = pickle.loads(self._line.recv_bytes())
+                word, what = pickle.loads(self._line.recv_bytes())
                 if word == PASS_OVER:
-                    admission.pass_over(rows)
+                    admission.pass_over(what)
+                elif word == MOVE:
+                    admission.move(what)
                 elif word == STOP:
                     admission.stop()
 

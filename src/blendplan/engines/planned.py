@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blendplan.engines.prompt_check import PromptCheck
-from blendplan.engines.protocol import Ended, Report, Session, StepWork
+from blendplan.engines.protocol import Ended, Move, Report, Session, StepWork
+from blendplan.engines.regrouping import regroup, regrouped_rows
 from blendplan.engines.replanning import Replanning
 from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.planfile.plan import Plan
@@ -31,6 +32,8 @@ from blendplan.policy.live import WAITING, LivePolicy
 WAIT_S = 1.0
 # Rows of each queue of the policy that are sent ahead, at least.
 _AHEAD = 256
+# Of a plan that several engines share, no more than one part in so many, nor less than so many.
+_PARTS_AHEAD, _LEAST_AHEAD = 32, 8
 _REPORT_EVERY_S = 0.1
 
 
@@ -67,7 +70,7 @@ class PlannedAdmission:
         if session is None:
             none = np.zeros(len(plan), dtype=np.int32)
             session = Session(np.arange(len(plan)), self._firsts, none)
-        self._replan = session.replan
+        self._session = session
         self._lengths = session.ended.copy()
         self._alone = deque(session.alone)
         self._asked = np.zeros(len(plan), dtype=bool)
@@ -79,6 +82,7 @@ class PlannedAdmission:
         self._out_of_turn: set[int] = set()
         self._running: set[int] = set()
         self._begun_since_asked = 0
+        self._ahead = _AHEAD
         self._began_anything = False
         self._stopping = False
         self._waiting_since: float | None = None
@@ -257,6 +261,23 @@ class PlannedAdmission:
                 self._ask_ahead()
             self.flush()
 
+    def move(self, move: Move) -> None:
+        """Run other requests from now on; those that wait are arranged anew."""
+        with self._lock:
+            for first in move.give:
+                self._missing.discard(first)
+                if first in self._alone:
+                    self._alone.remove(first)
+            self._asked[[*move.give, *move.take]] = False
+            apart = {*move.first, *move.alone}
+            taken = [
+                row for first in move.take if first not in apart for row in self.rows_of(first)
+            ]
+            self._regroup(move.give, taken)
+            self._alone.extend(move.alone)
+            self._ask(move.alone + move.first)
+            self._ask_ahead()
+
     def stop(self) -> None:
         """Begin nothing more."""
         with self._lock:
@@ -363,20 +384,49 @@ class PlannedAdmission:
         """The policy over rows that are left, and what learns for it."""
         self._policy: LivePolicy | None = None
         self._replanning: Replanning | None = None
-        self._ahead = max(_AHEAD, self.limits.max_num_seqs)
         if not len(left):
             return
         self._policy = self.plan.live_policy(self.limits, left=left)
-        reviser = reviser_of(self.plan, self.limits, left, self._lengths) if self._replan else None
+        if not self._session.replan:
+            return
+        shared = self._session.shared
+        reviser = reviser_of(self.plan, self.limits, left, self._lengths, shared=shared)
         if reviser is not None:
             self._replanning = Replanning(
                 self._policy, reviser, every_steps(self.plan), self._lengths, self.remark
             )
 
+    def _regroup(self, given: Sequence[int], taken: list[int]) -> None:
+        """The policy without some requests, and with other rows."""
+        if self._policy is None:
+            self._make_policy(np.array(taken, dtype=np.int64))
+            return
+        begun = self._past | self._out_of_turn
+        requests = {row - int(self._answer[row]) for row in begun if self._planned(row)}
+        gone = {row for first in given for row in self.rows_of(first)}
+        for first in requests:
+            rows = self.rows_of(first)
+            # The policy would only pass over all of them.
+            if all(row in begun or not self._planned(row) for row in rows):
+                gone.update(rows)
+        left = regrouped_rows(self.plan, self._policy, gone, taken)
+        self._past -= gone
+        if not len(left):
+            self._policy = self._replanning = None
+            return
+        outside = regroup(self.plan, self._policy, self._replanning, left)
+        self._past.update(row for row in outside if row not in self._running)
+        self._out_of_turn.update(row for row in outside if row in self._running)
+
     def _ask_ahead(self) -> None:
         """Ask for what the policy will want soon."""
         self._begun_since_asked = 0
         if self._tell is not None and self._policy is not None:
+            self._ahead = max(_AHEAD, self.limits.max_num_seqs)
+            if self._session.shared:
+                # What has been sent cannot go to another engine.
+                part = self._policy.waiting // _PARTS_AHEAD
+                self._ahead = min(self._ahead, max(_LEAST_AHEAD, part))
             self._ask((self._policy.upcoming(self._ahead)).tolist())
 
     def _ask(self, rows: Iterable[int]) -> None:

@@ -24,6 +24,7 @@ from blendplan.engines.protocol import (
     Capacity,
     EngineDiedError,
     EngineRequest,
+    Move,
     Report,
     Session,
 )
@@ -171,6 +172,11 @@ class EngineProcess:
             self._report.wanted.extend(self._window.next())
         self._tell(link.PASS_OVER, list(rows))
 
+    def move(self, move: Move) -> None:
+        """Run other requests from now on, where a policy in the engine arranges them."""
+        assert self._window is None, "requests in a fixed order belong to one engine"
+        self._tell(link.MOVE, move)
+
     def stop(self) -> None:
         """Begin nothing more."""
         if self._window is not None:
@@ -186,10 +192,10 @@ class EngineProcess:
             with contextlib.suppress(OSError):  # it is dead, which its other end will tell
                 self._pipe.send_bytes(pickle.dumps(requests))
 
-    def _tell(self, word: str, rows: list[int]) -> None:
+    def _tell(self, word: str, what: object) -> None:
         if self._line is not None:
             with contextlib.suppress(OSError):
-                self._line.send_bytes(pickle.dumps((word, rows)))
+                self._line.send_bytes(pickle.dumps((word, what)))
 
     def _receive(self, timeout_s: float) -> bool:
         """Take up one message of each process that has sent one; whether there was any."""

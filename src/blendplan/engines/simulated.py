@@ -21,6 +21,7 @@ from blendplan.engines.protocol import (
     Capacity,
     Ended,
     EngineRequest,
+    Move,
     Report,
     Session,
     StepWork,
@@ -72,8 +73,9 @@ class SimulatedEngine:
         self._model = str(plan.metadata["model"])
         self._report = Report()
         self._engine = steps.idle_engine(
-            workload.prompt_tokens, workload.output_tokens.copy(), limits
+            workload.prompt_tokens, workload.output_tokens.copy(), limits, table.reach
         )
+        self._engine.now[0].clock_s = self._told_s = session.clock_s
         chains = workload.chains
         self._cache = empty_cache(
             limits.kv_blocks,
@@ -107,11 +109,20 @@ class SimulatedEngine:
             self._step()
         self._report.add(self._admission.take_report())
         report, self._report = self._report, Report()
+        if report.clock_s is None:
+            report.clock_s = self._told_s
         return report
 
     def pass_over(self, rows: Sequence[int]) -> None:
         """Wait no longer for requests."""
         self._admission.pass_over(rows)
+
+    def move(self, move: Move) -> None:
+        """Run other requests from now on."""
+        now = self._engine.now[0]
+        if not now.running and not now.waiting_again:
+            now.clock_s = self._told_s = max(float(now.clock_s), move.clock_s)
+        self._admission.move(move)
 
     def stop(self) -> None:
         """Begin nothing more."""
@@ -149,7 +160,8 @@ class SimulatedEngine:
         engine, admission = self._engine, self._admission
         now = engine.now[0]
         left = steps.leave(engine, self._cache) if now.async_scheduling else engine.step[0].done
-        admission.did_step(1, float(now.clock_s))
+        self._told_s = float(now.clock_s)
+        admission.did_step(1, self._told_s)
         if self._taken is not None:
             admission.worked(self._after(self._taken))
         for row in engine.done[:left].tolist():
@@ -192,7 +204,7 @@ class SimulatedEngine:
             prefill_sequences=int(step.prefill_sequences),
             prefill_pairs=float(step.prefill_pairs),
             decode_tokens=int(step.decode_sequences),
-            kv_tokens_read=int(step.kv_tokens_read),
+            kv_tokens_read=round(step.kv_tokens_read),
             time_s=float(step.time_s),
             kv_tokens_used=0,
             running=0,

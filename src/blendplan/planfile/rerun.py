@@ -1,6 +1,8 @@
 """The simulated engine for the requests of a plan."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -69,6 +71,8 @@ def reviser_of(
     limits: EngineLimits,
     left: NDArray[np.int64] | None = None,
     generated: NDArray[np.int32] | None = None,
+    *,
+    shared: bool = False,
 ) -> Reviser | None:
     """What learns output lengths in a run of the plan, as at planning; None where nothing does.
 
@@ -77,18 +81,21 @@ def reviser_of(
         limits: of the engine.
         left: rows of the policy's requests; all without it; int64 [m].
         generated: output length of the rows that have ended already, 0 of the others; int32 [n].
+        shared: whether other engines run the other rows, of which nothing is learned then.
     """
     if plan.metadata["replan"] is None:
         return None
-    rows = in_file_order(plan.table)
+    ended = np.zeros(len(plan), dtype=np.int32) if generated is None else generated
+    job = np.union1d(left, np.flatnonzero(ended)) if shared and left is not None else None
+    rows = in_file_order(plan.table, job)
     earlier = None
-    known = known_of(plan.table, plan.metadata, rows)
+    mine = rows
     if left is not None:
-        place = np.argsort(rows)
-        left = in_file_order(plan.table, left)
-        known = known_of(plan.table, plan.metadata, left)
-        ended = np.zeros(len(plan), dtype=np.int32) if generated is None else generated
-        earlier = Earlier(place[left], ended[rows])
+        place = np.empty(len(plan), dtype=np.int64)
+        place[rows] = np.arange(len(rows))
+        mine = in_file_order(plan.table, left)
+        earlier = Earlier(place[mine], ended[rows])
+    known = known_of(plan.table, plan.metadata, mine)
     return Reviser(known, _unsure(Plan(plan.table.take(rows), plan.metadata)), limits, earlier)
 
 
@@ -108,9 +115,9 @@ def _unsure(plan: Plan) -> Unsure:
     return Unsure(features, Lengths(outcomes, p50, p90, known), caps)
 
 
-def gpu_of(plan: Plan) -> GpuSpec:
-    """The GPU that a plan was made for."""
-    name, profile = plan.metadata["gpu"], plan.metadata.get("gpu_profile")
+def gpu_of(metadata: Mapping[str, Any]) -> GpuSpec:
+    """The GPU that a plan was made for, by its metadata."""
+    name, profile = metadata["gpu"], metadata.get("gpu_profile")
     return gpu_from_text(profile, "the plan's GPU profile", name) if profile else gpu_spec(name)
 
 
@@ -118,7 +125,7 @@ def machine_of(plan: Plan) -> Machine:
     """The machine that a plan was made for."""
     shape = plan.metadata.get("model_shape")
     return machine(
-        gpu_of(plan),
+        gpu_of(plan.metadata),
         model_from_json(shape, "the plan's model_shape") if shape else plan.metadata["model"],
         tp=plan.metadata["tp"],
         overlap=float(plan.metadata["overlap"]),

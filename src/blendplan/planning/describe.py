@@ -6,11 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blendplan.cost.machine import Machine
+from blendplan.cost.reach import reach_as_metadata, sees_all
 from blendplan.hardware.lookup import model_names
 from blendplan.hardware.model_json import model_as_json
 from blendplan.hardware.profile import catalogued, profile_text
 from blendplan.planning.prepare import Prepared
 from blendplan.planning.run_policy import Prediction
+from blendplan.policy.holding import GROWS_BY_ONE
+from blendplan.policy.known import PolicyInput
 from blendplan.simulator.cuda_graphs import StepSizes
 from blendplan.simulator.engine_graphs import ENGINE_GRAPHS
 
@@ -34,6 +37,7 @@ def describe(
         "seed": prepared.seed,
         "replan": prediction.replan,
         "step_prices": prepared.expected.prices._asdict(),
+        **_layers(prepared.expected),
         "gpu": target.gpu.name,
         "gpu_profile": None if catalogued(target.gpu) else profile_text(target.gpu),
         "model": target.model.name,
@@ -81,6 +85,19 @@ def describe(
         "request_file_sha256": requests.sha256,
         "tokenizer": None if requests.tokenizer is None else requests.tokenizer.as_metadata(),
     }
+
+
+def _layers(known: PolicyInput) -> dict[str, Any]:
+    """How far back attention looks, and what of the KV cache a request holds, where layers differ.
+
+    Nothing where every layer looks at every token and keeps it.
+    """
+    said: dict[str, Any] = {}
+    if not sees_all(known.reach):
+        said["reach"] = reach_as_metadata(known.reach)
+    if known.holding != GROWS_BY_ONE:
+        said["holding"] = known.holding.as_metadata()
+    return said
 
 
 def _numbers(steps: NDArray[np.int64]) -> dict[int, int]:

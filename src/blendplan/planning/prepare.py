@@ -135,6 +135,7 @@ def prepare(
         root_density=float(root.density[0]),
         prices=step_prices(target.table),
         request=request,
+        reach=target.table.reach,
     )
     workload = Workload(
         prompt_tokens,
@@ -148,7 +149,7 @@ def prepare(
         tree,
         predicted,
         expected,
-        least_prefill(tree),
+        least_prefill(tree, target.table.reach),
         optimal_sharing(tree),
         workload,
         seed,

@@ -7,6 +7,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from blendplan.cost.machine import Machine
+from blendplan.cost.reach import pairs_of
 from blendplan.planfile.assemble import assemble_plan
 from blendplan.planfile.plan import Plan
 from blendplan.planning.bound import Bound, LeastPrefill, makespan_bound
@@ -146,17 +147,20 @@ def _bound(prepared: Prepared, target: Machine, preemptions: int, replicas: int)
         output_tokens=workload.output_tokens,
         prefill=prepared.prefill,
         kv_capacity_tokens=kv_tokens,
+        holding=prepared.expected.holding,
         preemptions=preemptions,
     )
     longest = int(np.argmax(workload.output_tokens))
     prompt = int(workload.prompt_tokens[longest])
+    last_pairs = pairs_of(target.table.reach, prompt - 1, 1)
     alone = makespan_bound(
         target.table,
         prompt_tokens=[prompt],
         output_tokens=workload.output_tokens[longest : longest + 1],
         # The rest of its prompt may be another request's.
-        prefill=LeastPrefill(1, float(prompt), np.zeros(1, np.int64)),
+        prefill=LeastPrefill(1, last_pairs, np.zeros(1, np.int64)),
         kv_capacity_tokens=kv_tokens,
+        holding=prepared.expected.holding,
         preemptions=preemptions,
     )
     shared = Bound(

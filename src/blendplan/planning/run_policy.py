@@ -88,6 +88,7 @@ def run_policy(
         output_tokens=workload.output_tokens,
         prefill=prepared.prefill,
         kv_capacity_tokens=target.limits.kv_tokens,
+        holding=prepared.expected.holding,
         preemptions=run.preemptions,
     )
     told = None if reviser is None else {"every_steps": every_steps} | reviser.as_dict()
@@ -112,5 +113,6 @@ def _least_steps(prepared: Prepared, target: Machine) -> int:
         output_tokens=outputs,
         prefill=prepared.prefill,
         kv_capacity_tokens=target.limits.kv_tokens,
+        holding=prepared.expected.holding,
     )
     return bound.steps

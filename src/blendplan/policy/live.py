@@ -55,7 +55,8 @@ class LivePolicy:
         # The policy knows a request by its place among those that are left.
         self._place = np.full(len(prompts), -1, dtype=np.int64)
         self._place[self._left] = np.arange(len(self._left))
-        self._new_tokens = (prompts - np.asarray(cached_tokens, dtype=np.int64))[self._left]
+        self._all_new_tokens = prompts - np.asarray(cached_tokens, dtype=np.int64)
+        self._new_tokens = self._all_new_tokens[self._left]
         self._chosen = np.empty(limits.max_num_seqs, dtype=np.int64)
         self._status = np.full(len(prompts), DONE, dtype=np.int8)
         self._status[self._left] = WAITING
@@ -239,9 +240,66 @@ class LivePolicy:
             progress: of the run, as of now.
         """
         if self._policy.revise is not None:
-            self._policy = self._policy.revise(self._policy, known, progress, self.limits)
-            self._state = self._policy.state
-            self._transitions = self._policy.transitions
+            self._follow(self._policy.revise(self._policy, known, progress, self.limits))
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """Rows of the policy's m requests; int64 [m]."""
+        return self._left
+
+    @property
+    def waiting(self) -> int:
+        """Requests that have not been admitted."""
+        return self._unadmitted
+
+    @property
+    def looks_at_lengths(self) -> bool:
+        """Whether it goes over to what is learned of output lengths."""
+        return self._policy.revise is not None
+
+    def numbers(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The policy's own numbers of some rows, -1 of those that it does not know; int64."""
+        return self._place[rows]
+
+    def regroup(
+        self, rows: NDArray[np.int64], known: PolicyInput, fresh: Callable[[], Policy]
+    ) -> list[int]:
+        """Go on with other requests: those that wait are arranged anew.
+
+        Args:
+            rows: of its m requests from now on, all that are on the engine among them; int64 [m].
+                Those that it did not know wait.
+            known: what is known of them by now.
+            fresh: makes a policy over them in its first state.
+
+        Returns:
+            rows that have begun and wait for the policy all the same: it looks at no lengths, so
+            it comes to them in its order.
+        """
+        kept = self._place[rows]
+        given_up = np.setdiff1d(self._left, rows, assume_unique=True)
+        self._unadmitted -= int(np.count_nonzero(self._status[given_up] == WAITING))
+        self._unadmitted += int(np.count_nonzero(kept < 0))
+        self._status[given_up] = DONE
+        self._status[rows[kept < 0]] = WAITING
+        self._left = rows
+        self._place[given_up] = -1
+        self._place[rows] = np.arange(len(rows))
+        self._new_tokens = self._all_new_tokens[rows]
+        outside: list[int] = []
+        if self._policy.revise is None:
+            outside = rows[self._status[rows] != WAITING].tolist()
+            self._status[outside] = WAITING
+            self._unadmitted += len(outside)
+            self._running = self._preempted = 0
+            self._follow(fresh())
+        else:
+            progress = self.progress(self.elapsed_steps())
+            self._follow(self._policy.revise(self._policy, known, progress, self.limits, kept))
+        return outside
+
+    def _follow(self, policy: Policy) -> None:
+        self._policy, self._state, self._transitions = policy, policy.state, policy.transitions
 
     def _enter(self, row: int) -> None:
         self._status[row] = RUNNING
@@ -270,6 +328,10 @@ class LivePolicy:
     def status(self, row: int) -> int:
         """Whether a row is WAITING, RUNNING, PREEMPTED or DONE."""
         return int(self._status[row])
+
+    def status_of(self, rows: NDArray[np.int64]) -> NDArray[np.int8]:
+        """The same of many rows; int8."""
+        return self._status[rows]
 
     def shares(self) -> tuple[int, int]:
         """The memory partition in force: KV tokens of the compute and of the memory side."""

@@ -153,7 +153,7 @@ def simulate_run(
     """
     workload.check_fits(limits)
     chains = workload.chains
-    engine = idle_engine(workload.prompt_tokens, workload.output_tokens, limits)
+    engine = idle_engine(workload.prompt_tokens, workload.output_tokens, limits, table.reach)
     cache = empty_cache(
         limits.kv_blocks,
         limits.block_size,

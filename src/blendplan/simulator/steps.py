@@ -29,6 +29,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from blendplan.cost.reach import ALL_TOKENS, Reach, pairs_of, sees_all, tokens_read
 from blendplan.cost.step import StepTable, step_times
 from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.kernels.kernel import kernel
@@ -68,7 +69,7 @@ STEP = np.dtype(
         ("prefill_pairs", "f8"),
         ("prefill_sequences", "i8"),
         ("decode_sequences", "i8"),
-        ("kv_tokens_read", "i8"),
+        ("kv_tokens_read", "f8"),
         ("sampling", "i8"),
         ("victims", "i8"),
         ("lost", "i8"),
@@ -83,6 +84,7 @@ class Engine(NamedTuple):
 
     Attributes:
         max_num_seqs, max_num_batched_tokens: limits.
+        reach: how far back attention looks.
         prompt_tokens, output_tokens: int32 [n].
         running: requests in the order of their admission; int64 [max_num_seqs].
         waiting_again: preempted requests, the next to be admitted last; int64 [n].
@@ -94,9 +96,10 @@ class Engine(NamedTuple):
             ``clock_s``, and the sums of compute and memory time; one record.
         step: of the step at hand the prefill tokens allowed, what is left of them and of all
             tokens, and what it computes: ``prefill_pairs`` are (query, key) pairs of causal
-            attention, ``sampling`` the requests that get a token; ``victims``, how many requests
-            lost their blocks in it, and ``lost``, those of them that wait again; ``done``, how many
-            requests have finished; ``time_s``; one record.
+            attention and ``kv_tokens_read`` what decodes read, both by ``reach``; ``sampling`` the
+            requests that get a token; ``victims``, how many requests lost their blocks in it, and
+            ``lost``, those of them that wait again; ``done``, how many requests have finished;
+            ``time_s``; one record.
         done: the requests that finished last; int64 [max_num_seqs].
         admission: requests in the order of their first admission; int64 [n].
         admission_step: of the first admission; int64 [n].
@@ -111,6 +114,7 @@ class Engine(NamedTuple):
 
     max_num_seqs: int
     max_num_batched_tokens: int
+    reach: Reach
     prompt_tokens: NDArray[np.int32]
     output_tokens: NDArray[np.int32]
     running: NDArray[np.int64]
@@ -132,13 +136,17 @@ class Engine(NamedTuple):
 
 
 def idle_engine(
-    prompt_tokens: NDArray[np.int32], output_tokens: NDArray[np.int32], limits: EngineLimits
+    prompt_tokens: NDArray[np.int32],
+    output_tokens: NDArray[np.int32],
+    limits: EngineLimits,
+    reach: Reach = ALL_TOKENS,
 ) -> Engine:
-    """An engine that has not started."""
+    """An engine that has not started; its steps are priced by tables of that reach."""
     n = len(prompt_tokens)
     return Engine(
         max_num_seqs=limits.max_num_seqs,
         max_num_batched_tokens=limits.max_num_batched_tokens,
+        reach=reach,
         prompt_tokens=np.ascontiguousarray(prompt_tokens, dtype=np.int32),
         output_tokens=np.ascontiguousarray(output_tokens, dtype=np.int32),
         running=np.zeros(limits.max_num_seqs, dtype=np.int64),
@@ -208,7 +216,7 @@ def begin(engine: Engine, prefill_budget: int) -> None:
     step.prefill_pairs = 0.0
     step.prefill_sequences = 0
     step.decode_sequences = 0
-    step.kv_tokens_read = 0
+    step.kv_tokens_read = 0.0
     step.sampling = 0
     step.victims = 0
     step.lost = 0
@@ -224,7 +232,9 @@ def serve(engine: Engine, cache: KvCache) -> None:
     # Most requests decode: what that changes stays in local variables.
     tokens_left = step.tokens_left
     some_are_done = step.done > 0
-    decoding = kv_tokens_read = 0
+    all_tokens = sees_all(engine.reach)
+    decoding = context_tokens = 0
+    read_in_part = 0.0
     place = 0
     while place < now.running and tokens_left > 0:
         request = engine.running[place]
@@ -249,7 +259,10 @@ def serve(engine: Engine, cache: KvCache) -> None:
             allocate(cache, request, blocks)
         if decodes:
             decoding += 1
-            kv_tokens_read += before + new
+            if all_tokens:
+                context_tokens += before + new
+            else:
+                read_in_part += tokens_read(engine.reach, before + new)
             engine.computed[request] = before + new
         else:
             _prefill(engine, cache, request, before, new)
@@ -257,7 +270,7 @@ def serve(engine: Engine, cache: KvCache) -> None:
         place += 1
     step.tokens_left = tokens_left
     step.decode_sequences = decoding
-    step.kv_tokens_read = kv_tokens_read
+    step.kv_tokens_read = context_tokens + read_in_part
     step.sampling += decoding
 
 
@@ -270,7 +283,7 @@ def _prefill(engine: Engine, cache: KvCache, request: int, before: int, new: int
     step.prefill_left -= new
     step.prefill_tokens += new
     step.prefill_sequences += 1
-    step.prefill_pairs += new * float(before) + new * (new + 1) / 2
+    step.prefill_pairs += pairs_of(engine.reach, before, new)
     if before + new == known_tokens(engine, request):
         step.sampling += 1
 
@@ -355,7 +368,7 @@ def price(engine: Engine, cache: KvCache, table: StepTable, series: Series) -> b
         step.prefill_tokens,
         step.prefill_pairs,
         step.decode_sequences,
-        float(step.kv_tokens_read),
+        step.kv_tokens_read,
         step.sampling,
     )
     step.time_s = step_s
