@@ -1,0 +1,327 @@
+"""The softmax attention of a layer."""
+
+from dataclasses import dataclass, replace
+
+from blendplan.errors import BlendplanError
+from blendplan.hardware.hf_config.families import Family
+from blendplan.hardware.hf_config.fields import Config
+from blendplan.hardware.hf_config.layer_kinds import sliding_window
+from blendplan.hardware.layers import Attention, Projection
+
+HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
+KV_HEADS = (
+    "num_key_value_heads",
+    "num_kv_heads",
+    "n_head_kv",
+    "num_attention_groups",
+    "num_query_groups",
+    "multi_query_group_num",
+)
+HEAD_DIM = ("head_dim", "attention_head_dim", "kv_channels", "head_size")
+BIAS = ("attention_bias", "qkv_bias", "use_qkv_bias", "attn_bias", "use_bias", "enable_bias")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a layer is, and of what kind.
+
+    Attributes:
+        layer: number of the layer, from 0.
+        layers: of the decoder.
+        kind: from `layer_kinds`.
+        hidden: width of the residual stream.
+        bits: bits per weight of its mixers.
+        before: layers of the same kind before it.
+    """
+
+    layer: int
+    layers: int
+    kind: str
+    hidden: int
+    bits: float
+    before: int = 0
+
+
+def attention_of(config: Config, family: Family, place: Place) -> Attention:
+    """The attention of a layer that has one."""
+    heads = _heads(config, place)
+    if config.count("compress_ratios", default=0, layer=place.layer) or config.says("o_lora_rank"):
+        found = _compressed(config, place, heads)
+    elif config.count("kv_lora_rank", default=0, layer=place.layer):
+        found = _latent(config, family, place, heads)
+    else:
+        found = _by_heads(config, family, place, heads)
+    window = sliding_window(config) if "sliding" in place.kind else 0
+    chunk = config.count("attention_chunk_size", default=0) if place.kind == "chunked" else 0
+    found = replace(found, window=window or found.window, chunk=chunk)
+    return replace(found, shares_kv=shares_kv(config, place.layer, place.layers))
+
+
+def _heads(config: Config, place: Place) -> int:
+    sliding = "sliding" in place.kind
+    other = config.part("attention_other_setting") if sliding else None
+    if other is not None:
+        return other.count(HEADS)
+    names = ("num_attention_heads_per_layer",)
+    if config.says(names):
+        return config.count(names, layer=place.layer)
+    swa = ("swa_num_attention_heads", "num_sliding_attention_heads")
+    if sliding and config.says(swa):
+        return config.count(swa, layer=place.layer)
+    heads = config.count(HEADS, layer=place.layer)
+    if not heads:
+        raise BlendplanError(f"{config.where}: {HEADS[0]} is 0 in a layer with attention")
+    return heads
+
+
+def _by_heads(config: Config, family: Family, place: Place, heads: int) -> Attention:
+    """Keys and values of each KV head are kept."""
+    layer, sliding = place.layer, "sliding" in place.kind
+    key_dim = config.count(HEAD_DIM, default=max(1, place.hidden // heads), layer=layer)
+    value_dim = config.count("v_head_dim", default=key_dim, layer=layer)
+    kv_heads = _kv_heads(config, place, heads)
+    shared_values = False
+    if sliding and config.says(("swa_head_dim", "swa_num_key_value_heads")):  # MiMo-V2
+        key_dim = config.count("swa_head_dim", default=key_dim, layer=layer)
+        value_dim = config.count("swa_v_head_dim", default=value_dim, layer=layer)
+        kv_heads = config.count("swa_num_key_value_heads", default=kv_heads, layer=layer)
+    if place.kind == "full" and config.value("global_head_dim") is not None:  # Gemma 4
+        key_dim = value_dim = config.count("global_head_dim", default=key_dim)
+    if place.kind == "full" and config.flag("attention_k_eq_v", False):
+        shared_values = True
+        kv_heads = config.count("num_global_key_value_heads", default=kv_heads)
+    other = config.part("attention_other_setting") if sliding else None
+    if other is not None:  # Step
+        kv_heads = other.count(KV_HEADS, default=kv_heads)
+        key_dim = value_dim = other.count(HEAD_DIM, default=key_dim)
+    projections, top_k, index = _block_sparse(config, place)
+    wide = heads * key_dim + (1 if shared_values else 2) * kv_heads * key_dim
+    return Attention(
+        heads=heads,
+        kv_heads=kv_heads,
+        key_dim=key_dim,
+        value_dim=value_dim,
+        top_k=top_k,
+        indexer_heads=index[0],
+        indexer_dim=index[1],
+        selection_block=index[2],
+        keys_are_values=shared_values,
+        projections=projections + _gate(config, family, place, heads, value_dim),
+        other_parameters=_small(config, family, heads, kv_heads, key_dim, wide),
+        weight_bits=place.bits,
+    )
+
+
+def _kv_heads(config: Config, place: Place, heads: int) -> int:
+    falcon = config.word("model_type") in ("falcon", "refinedweb", "refinedwebmodel")
+    grouped = config.flag("new_decoder_architecture", False)
+    if falcon and config.flag("multi_query", True) and not grouped:
+        return 1
+    if config.flag("multi_query_attention", False) or config.says("multi_query_group_num"):
+        return config.count("multi_query_group_num", default=1)
+    if config.word("model_type") == "gpt_bigcode" and config.flag("multi_query", True):
+        return 1
+    inner = config.part("attn_config")  # DBRX, MPT
+    if inner is not None:
+        return inner.count(("kv_n_heads",), default=heads)
+    return config.count(KV_HEADS, default=heads, layer=place.layer) or _no_kv_heads(config)
+
+
+def _no_kv_heads(config: Config) -> int:
+    raise BlendplanError(f"{config.where}: kv_heads is 0; expected at least 1 KV head")
+
+
+def _small(
+    config: Config, family: Family, heads: int, kv_heads: int, key_dim: int, wide: int
+) -> int:
+    """Biases and norms of queries and keys."""
+    count = 0
+    if family.qkv_bias or config.flag(BIAS, False):
+        count += wide
+    if config.flag(("attention_bias", "attention_out_bias"), False) and not family.qkv_bias:
+        count += heads * key_dim // max(1, heads)
+    if family.qk_norm == "head" or config.flag(("use_qk_norm", "qk_layernorm"), False):
+        count += 2 * key_dim
+    elif family.qk_norm == "heads":
+        count += (heads + kv_heads) * key_dim
+    return count
+
+
+def _gate(
+    config: Config, family: Family, place: Place, heads: int, value_dim: int
+) -> tuple[Projection, ...]:
+    """A gate on the output of attention."""
+    gate = family.output_gate
+    if config.flag("attn_output_gate", gate == "query") and gate in ("", "query"):
+        gate = "query"
+    for name in ("use_head_wise_attn_gate", "attention_output_gate", "mla_use_output_gate"):
+        if config.flag(name, False):
+            gate = "head" if "head" in name else "query"
+    gating = config.word("gating")  # Laguna: true, or what has a gate of its own
+    if gating:
+        gate = "query" if "element" in gating else "head"
+    if not gate or (gate == "query" and not config.flag("attn_output_gate", True)):
+        return ()
+    width = heads if gate == "head" else heads * value_dim
+    return (Projection("gate", width, place.hidden, "n", place.bits),)
+
+
+def _latent(config: Config, family: Family, place: Place, heads: int) -> Attention:
+    """One latent vector is kept for all heads (multi-head latent attention)."""
+    latent = config.count("kv_lora_rank", layer=place.layer)
+    rope = config.count("qk_rope_head_dim", default=0)
+    key_dim = config.count("qk_nope_head_dim", default=config.count(HEAD_DIM, 128))
+    value_dim = config.count("v_head_dim", default=key_dim)
+    queries = config.count("q_lora_rank", default=0)
+    projections, top_k, index = _indexer(config, place, queries or place.hidden)
+    return Attention(
+        heads=heads,
+        kv_heads=config.count(KV_HEADS, default=heads),
+        key_dim=key_dim,
+        value_dim=value_dim,
+        latent=latent,
+        rope_dim=rope,
+        query_latent=queries,
+        top_k=top_k,
+        indexer_heads=index[0],
+        indexer_dim=index[1],
+        projections=projections + _gate(config, family, place, heads, value_dim),
+        other_parameters=latent + queries,
+        weight_bits=place.bits,
+    )
+
+
+def chooses(config: Config, layer: int) -> bool:
+    """Whether a layer has an indexer of its own, or takes the choice of an earlier one."""
+    types = config.items("indexer_types")
+    if types is not None and layer < len(types):
+        return bool(types[layer] != "shared")
+    frequency = config.count("index_topk_freq", default=1)
+    offset = config.count("index_skip_topk_offset", default=0)
+    behind = layer - max(offset - 1, 0)
+    return not (frequency > 1 and behind > 0 and behind % frequency)
+
+
+_Index = tuple[int, int, int]  # heads, width of a key, tokens chosen together
+
+
+def _indexer(
+    config: Config, place: Place, queries: int
+) -> tuple[tuple[Projection, ...], int, _Index]:
+    """What chooses the tokens that latent attention reads (DeepSeek V3.2, GLM-5)."""
+    top_k = config.count("index_topk", default=0)
+    if not top_k or not config.flag("use_dsa", True):
+        return (), 0, (0, 0, 1)
+    if not chooses(config, place.layer):
+        return (), top_k, (0, 0, 1)
+    heads = config.count("index_n_heads", default=0)
+    dim = config.count("index_head_dim", default=0)
+    return (
+        (
+            Projection("indexer_q", heads * dim, queries, "", place.bits),
+            Projection("indexer_k", dim, place.hidden, "", place.bits),
+            Projection("indexer_weights", heads, place.hidden, ""),
+        ),
+        top_k,
+        (heads, dim, 1),
+    )
+
+
+def _block_sparse(config: Config, place: Place) -> tuple[tuple[Projection, ...], int, _Index]:
+    """Blocks of the history that an index chooses (MiniMax-M3)."""
+    types = config.items("layer_types")
+    if types is not None and types[place.layer] == "minimax_m3_sparse":
+        return _blocks(config, place, config, "index")
+    inner = config.part("sparse_attention_config")
+    if inner is None or not inner.flag("use_sparse_attention", True):
+        return (), 0, (0, 0, 1)
+    if not inner.count("sparse_attention_freq", default=1, layer=place.layer):
+        return (), 0, (0, 0, 1)
+    inner.read.update(("sparse_disable_index_value", "sparse_score_type"))
+    return _blocks(config, place, inner, "sparse")
+
+
+def _blocks(
+    config: Config, place: Place, inner: Config, prefix: str
+) -> tuple[tuple[Projection, ...], int, _Index]:
+    names = ("num_index_heads", "index_dim", "topk_blocks", "local_block")
+    if prefix == "index":
+        names = ("n_heads", "head_dim", "topk_blocks", "local_blocks")
+    heads, dim, blocks, local = (inner.count(f"{prefix}_{name}", default=0) for name in names)
+    local += inner.count("sparse_init_block", default=0)
+    block = inner.count(f"{prefix}_block_size", default=128)
+    projections = (
+        Projection("indexer_q", heads * dim, place.hidden, "", place.bits),
+        Projection("indexer_k", dim, place.hidden, "", place.bits),
+    )
+    return projections, block * (blocks + local), (heads, dim, block)
+
+
+def _compressed(config: Config, place: Place, heads: int) -> Attention:
+    """A window, and before it one vector for several tokens (DeepSeek V4)."""
+    dim = config.count("head_dim")
+    queries = config.count("q_lora_rank")
+    rank, groups = config.count("o_lora_rank"), config.count("o_groups")
+    ratio = _ratio(config, place)
+    bits = place.bits
+    projections = [
+        Projection("qkv_a", queries + dim, place.hidden, "", bits),
+        Projection("q_b", heads * dim, queries, "n", bits),
+        Projection("o_a", groups * rank, heads * dim // groups, "n", bits),
+        Projection("o_b", place.hidden, groups * rank, "k", bits),
+    ]
+    index: _Index = (0, 0, 1)
+    top_k = 0
+    if ratio:
+        overlap = 2 if ratio <= 4 else 1  # keys and values of two neighbouring spans are mixed
+        projections.append(Projection("compressor", 2 * overlap * dim, place.hidden, ""))
+        if ratio <= 4:
+            top_k = config.count("index_topk", default=0)
+            index = config.count("index_n_heads", 0), config.count("index_head_dim", 0), 1
+            width = index[0] * index[1]
+            projections += [
+                Projection("indexer_q", width, queries, "", bits),
+                Projection("indexer_weights", index[0], place.hidden, ""),
+                Projection("indexer_compressor", 4 * index[1], place.hidden, ""),
+            ]
+    config.read.update(("compress_rope_theta", "num_key_value_heads"))
+    return Attention(
+        heads=heads,
+        kv_heads=1,
+        key_dim=dim,
+        value_dim=dim,
+        window=config.count("sliding_window", default=0),
+        top_k=top_k,
+        indexer_heads=index[0],
+        indexer_dim=index[1],
+        compression=ratio,
+        kept_once=True,
+        projections=tuple(projections),
+        usual_projections=False,
+        other_parameters=queries + dim + heads,
+        weight_bits=bits,
+    )
+
+
+def _ratio(config: Config, place: Place) -> int:
+    """Tokens of the history that become one."""
+    rates, types = config.part("compress_rates"), config.items("layer_types")
+    if rates is not None and types is not None:
+        return rates.count(str(types[place.layer]), default=0)
+    return config.count("compress_ratios", default=0, layer=place.layer)
+
+
+def shares_kv(config: Config, layer: int, layers: int) -> bool:
+    """Whether the layer reads keys and values that an earlier one keeps."""
+    shared = config.count("num_kv_shared_layers", default=0)  # Gemma 3n and 4
+    if shared:
+        return layer >= layers - shared
+    factor = config.count("cla_share_factor", default=0)  # Hunyuan
+    if factor > 1 and config.flag("use_cla", False):
+        return layer % factor > 0
+    groups = config.items("kv_reuse_group")  # Hymba: lists of layers; the first of each keeps
+    if groups is not None:
+        return any(isinstance(group, list) and layer in group[1:] for group in groups)
+    if config.count("mb_per_layer", default=0):  # Phi-4-flash: one layer keeps for the second half
+        return layer > layers // 2 + 1
+    return False
