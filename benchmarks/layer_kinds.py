@@ -3,8 +3,8 @@
     pip download --no-deps aiconfigurator-core==0.12.0 && unzip aiconfigurator_core-*.whl
     python benchmarks/layer_kinds.py --data aiconfigurator_core/systems/data [--json]
 
-The tables are of vLLM 0.24 and SGLang 0.5.14 (Apache-2.0, Copyright (c) 2025-2026 NVIDIA CORPORATION
-& AFFILIATES). Rows are split in halves by a fixed seed: the stated constants of windows and states
+The tables are of vLLM 0.24 and SGLang 0.5.14 (Apache-2.0, Copyright (c) 2025-2026 NVIDIA
+CORPORATION & AFFILIATES). Rows are split in halves by a fixed seed: the stated constants of windows and states
 were chosen on the first half, errors of both are printed. Latent attention, indexers and experts
 have no constant that was chosen on these tables.
 """
@@ -48,9 +48,7 @@ class Found(NamedTuple):
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--data", type=Path, required=True, help="folder with a folder for each GPU"
-    )
+    parser.add_argument("--data", type=Path, required=True, help="a folder for each GPU in it")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     rows = []
@@ -149,9 +147,8 @@ def states(folder: Path, gpu: GpuSpec) -> Iterator[Found]:
         for call in calls[scan].keys() & calls[convolution].keys():
             _, batch, length, k_heads, v_heads = call
             width = (2 * k_heads + v_heads) * 128
-            state = State(
-                "gated_delta", int(3 * width), int(v_heads * 128**2), int(v_heads), 16, 32
-            )
+            heads = int(v_heads)
+            state = State("gated_delta", int(3 * width), heads * 128**2, heads, 16, 32)
             layer = recurrence_of(state)
             if phase == "generation":
                 each_s, any_s = decode_s(gpu, layer)

@@ -85,8 +85,8 @@ class GpuSpec:
     def peak_flop_per_s(self, weight_bits: float) -> float:
         """Matrix peak for weights of that many bits.
 
-        fp8 and nvfp4 weights run on units of their own where the GPU has them; weights of other bits
-        are expanded to bf16 first.
+        fp8 and nvfp4 weights run on units of their own where the GPU has them; weights of other
+        bits are expanded to bf16 first.
         """
         own = {8.0: self.fp8_flop_per_s}
         own |= dict.fromkeys((4.0, NVFP4_BITS), self.fp4_flop_per_s)
