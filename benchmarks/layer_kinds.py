@@ -4,8 +4,8 @@
     python benchmarks/layer_kinds.py --data aiconfigurator_core/systems/data [--json]
 
 The tables are of vLLM 0.24 and SGLang 0.5.14 (Apache-2.0, Copyright (c) 2025-2026 NVIDIA
-CORPORATION & AFFILIATES). Rows are split in halves by a fixed seed: the stated constants of windows and states
-were chosen on the first half, errors of both are printed. Latent attention, indexers and experts
+CORPORATION & AFFILIATES). Rows are split in halves by a fixed seed: the stated constants of windows
+and states were chosen on the first half, errors of both are printed. Latent attention and experts
 have no constant that was chosen on these tables.
 """
 
