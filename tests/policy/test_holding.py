@@ -7,9 +7,11 @@ import pytest
 
 from blendplan.errors import BlendplanError
 from blendplan.hardware.engine_limits import EngineLimits
-from blendplan.policy.holding import GROWS_BY_ONE, Holding, holding_from_metadata
+from blendplan.hardware.kv_layout import kv_layout
+from blendplan.policy.holding import GROWS_BY_ONE, Holding, holding_from_metadata, holding_of
 from blendplan.policy.live import LivePolicy
 from blendplan.policy.make import make_policy
+from tests.hardware.layer_lists import MODELS
 from tests.oracles.layer_kinds import HOLDINGS
 from tests.policy.test_policies import columns_of
 
@@ -21,6 +23,23 @@ def test_slots_of_windows_chunks_and_states() -> None:
     assert GROWS_BY_ONE.held(contexts).tolist() == contexts.tolist()
     assert MIXED.level(contexts).tolist() == [7 + 3 + 1, 7 + 30 + 10, 7 + 30 + 11, 7 + 30 + 11]
     assert MIXED.held(contexts).tolist() == (2 * contexts + MIXED.level(contexts)).tolist()
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("hybrid", [True, None])
+def test_holdings_of_layouts_are_what_the_layouts_say(name: str, hybrid: bool | None) -> None:
+    """Without rounding to blocks; of chunks the mean over a chunk."""
+    layout = kv_layout(MODELS[name], hybrid=hybrid)
+    holding = holding_of(layout)
+    contexts = np.arange(1, 20_000, 7)
+    held = holding._replace(chunks=()).held(contexts)
+    for tokens, slots in holding.chunks:
+        held += slots * ((contexts - 1) % tokens + 1)
+        whole = (10 * tokens + np.arange(1, tokens + 1) - 1) % tokens + 1
+        assert Holding(0.0, (), ((tokens, 1.0),)).level(10 * tokens) == whole.mean()
+    assert held == pytest.approx(layout.held_tokens(contexts))
+    assert holding.growth == layout.growth
+    assert (holding == GROWS_BY_ONE) == layout.plain
 
 
 @pytest.mark.parametrize("holding", [*HOLDINGS, MIXED])

@@ -27,7 +27,7 @@ from blendplan.planfile.columns import (
     unreadable,
 )
 from blendplan.planfile.rejected import described, with_column, without_column
-from blendplan.planfile.revive import holding_of, in_file_order, plan_policy
+from blendplan.planfile.revive import in_file_order, plan_holding, plan_policy
 from blendplan.policy.live import LivePolicy
 from blendplan.requests.rejects import NO_REJECTS
 from blendplan.whole_file import replacing
@@ -181,7 +181,7 @@ class Plan:
             self.column("cached_tokens"),
             limits,
             rows,
-            holding_of(self.metadata),
+            plan_holding(self.metadata),
         )
 
     def write(self, path: Path | str) -> None:
