@@ -109,6 +109,7 @@ class SimulatedEngine:
             self._step()
         self._report.add(self._admission.take_report())
         report, self._report = self._report, Report()
+        report.clock_s = float(self._engine.now[0].clock_s)
         return report
 
     def pass_over(self, rows: Sequence[int]) -> None:
