@@ -15,7 +15,7 @@ pytest.importorskip("ray.data")
 
 def test_a_dataset_comes_back_with_answers_beside_its_columns(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.ray.data_child", str(tmp_path)],
+        [sys.executable, "-m", "tests.support.ray_data", str(tmp_path)],
         cwd=ROOT,
         env={**os.environ, **environment()},
         capture_output=True,
