@@ -160,7 +160,7 @@ def test_looks_of_equal_reach_are_one_kind() -> None:
     assert reach_of([], [], []) == (OWN_TOKEN, 0, 0)
 
 
-def test_four_bit_floats_are_multiplied_as_they_are_where_the_gpu_can() -> None:
+def test_nvfp4_weights_are_multiplied_as_they_are_where_the_gpu_can() -> None:
     from dataclasses import replace
 
     b200 = replace(gpu_spec("b200"), fp4_flop_per_s=9000e12)
@@ -174,10 +174,11 @@ def test_four_bit_floats_are_multiplied_as_they_are_where_the_gpu_can() -> None:
 
     fp4, fp8, bf16 = (linear_s(bits, b200) for bits in (4.5, 8.0, 16.0))
     assert fp4[4096] < 0.8 * fp8[4096] < 0.8 * bf16[4096]
-    # Where it cannot, and for integers, they are expanded: small steps gain, large ones do not.
+    # Where it cannot, and for integers and mxfp4, they are expanded: small steps gain, large ones
+    # do not.
     expanded = linear_s(4.5, without)
-    integers = linear_s(4.15625, b200)
-    for table in (expanded, integers):
+    integers, mxfp4 = linear_s(4.15625, b200), linear_s(4.25, b200)
+    for table in (expanded, integers, mxfp4):
         assert table[1] < 0.5 * bf16[1]
         assert table[4096] > 0.95 * bf16[4096]
 

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from blendplan.cost.reach import Reach
 from blendplan.cost.step import StepTable, step_times
 from blendplan.errors import BlendplanError
-from blendplan.planning.bound import least_prefill, makespan_bound
-from blendplan.policy.holding import GROWS_BY_ONE, Holding
+from blendplan.hardware.kv_layout import kv_layout
+from blendplan.planning.bound import LeastPrefill, least_prefill, makespan_bound
+from blendplan.policy.holding import GROWS_BY_ONE, Holding, holding_of
 from blendplan.requests.columns import Requests
 from blendplan.tree.build import build_tree
+from tests.hardware.layer_lists import MODELS
 from tests.oracles.layer_kinds import LAYERS, REACHES
 
 
@@ -289,6 +291,27 @@ def test_states_and_windows_force_steps() -> None:
     )
     # All but a token of each prompt is shared; its window holds 1, 2, 3, 4 and 4 of its own.
     assert bound.steps == -(-10 * (2 * 14 + 5 * 5) // 14)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_must_be_resident_is_no_more_than_an_engine_holds(name: str) -> None:
+    """Of every published layout, request by request and step by step, in whole blocks."""
+    layout = kv_layout(MODELS[name], hybrid=True)
+    holding = holding_of(layout)
+    for prompt, output in ((1, 1), (1, 40), (700, 30), (5000, 2000), (9000, 3), (17, 9000)):
+        contexts = prompt + np.arange(output)
+        held = layout.block_tokens * int(layout.held_blocks(contexts).sum())
+        capacity = 10_000
+        bound = makespan_bound(
+            _affine(),
+            prompt_tokens=[prompt],
+            output_tokens=[output],
+            # All of it is its own, and nearly nothing is computed.
+            prefill=LeastPrefill(1, 1.0, np.array([prompt])),
+            kv_capacity_tokens=capacity,
+            holding=holding,
+        )
+        assert bound.steps <= max(output, -(-held // capacity), -(-output // 64))
 
 
 def test_least_prefill_counts_each_prefix_once() -> None:

@@ -178,7 +178,6 @@ class AttentionPrices:
         seen = look.seen(context)
         if look.tokens and not look.chunked and look.kind == "heads":
             seen = np.minimum(context, look.tokens + WINDOW_EDGE)
-        seen = np.maximum(1.0, seen / look.every)
         kv_heads, head_dim = look.kv_heads, float(look.key_dim)
         if look.kind == "latent":
             # Keys and values are one latent vector for all heads: half the bytes of two.
@@ -187,6 +186,7 @@ class AttentionPrices:
             read_s = look.read_bytes * sequences * seen / self.gpu.bandwidth_bytes_per_s
             score_s = look.pair_flop * sequences * seen / self._flop_per_s(look)
             return look.layers * np.hypot(read_s, score_s)
+        seen = np.maximum(1.0, seen / look.every)
         time_s = look.layers * self.operators.decode.predict(
             sequences, seen, look.heads, kv_heads, head_dim
         )

@@ -124,28 +124,9 @@ def _looks(attention: Attention, layers: int, kv_bits: float, tp: int) -> list[L
     )
     if attention.latent:
         main = _latent(main, attention, kv_bits, tp)
-    if attention.compression:
-        return _compressed(main, attention)
-    looks = [main]
+    looks = _compressed(main, attention) if attention.compression else [main]
     if attention.top_k and attention.indexer_heads:
-        flop = 2.0 * attention.indexer_heads * attention.indexer_dim
-        looks.append(
-            Look(
-                kind="indexer",
-                layers=layers,
-                tokens=0,
-                chunked=False,
-                every=1,
-                # Every GPU scores for itself.
-                heads=attention.indexer_heads,
-                kv_heads=1,
-                key_dim=attention.indexer_dim,
-                value_dim=0,
-                expanded_dim=attention.indexer_dim,
-                pair_flop=flop,
-                read_bytes=attention.indexer_dim * INDEXER_BITS / 8 + INDEXER_SCALE_BYTES,
-            )
-        )
+        looks.append(_indexer(attention, layers))
     elif attention.top_k and attention.selection_block > 1:
         # Blocks are chosen by one key that stands for all of theirs.
         looks.append(
@@ -159,6 +140,26 @@ def _looks(attention: Attention, layers: int, kv_bits: float, tp: int) -> list[L
             )
         )
     return looks
+
+
+def _indexer(attention: Attention, layers: int) -> Look:
+    """Scores of all tokens, or of what stands for a few of them; every GPU scores for itself."""
+    every = max(1, attention.compression)
+    key_bytes = attention.indexer_dim * INDEXER_BITS / 8 + INDEXER_SCALE_BYTES
+    return Look(
+        kind="indexer",
+        layers=layers,
+        tokens=0,
+        chunked=False,
+        every=every,
+        heads=attention.indexer_heads,
+        kv_heads=1,
+        key_dim=attention.indexer_dim,
+        value_dim=0,
+        expanded_dim=attention.indexer_dim,
+        pair_flop=2.0 * attention.indexer_heads * attention.indexer_dim / every,
+        read_bytes=key_bytes / every,
+    )
 
 
 def _kept_of_heads(attention: Attention, tp: int) -> int:

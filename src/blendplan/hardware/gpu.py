@@ -18,8 +18,12 @@ _NUMBERS = (
 )
 
 
-FP4_BITS = (4.25, 4.5)
-"""Bits per weight, scales included, of mxfp4 (8 for 32 weights) and nvfp4 (8 for 16)."""
+NVFP4_BITS = 4.5
+"""Bits per weight of nvfp4, the 8 of a scale for 16 weights included.
+
+Its weights are multiplied with activations of 4 bits; those of mxfp4 (4.25) with 16 in engines, so
+they are expanded to bf16 like integers.
+"""
 
 
 @dataclass(frozen=True)
@@ -81,9 +85,9 @@ class GpuSpec:
     def peak_flop_per_s(self, weight_bits: float) -> float:
         """Matrix peak for weights of that many bits.
 
-        fp8 and fp4 weights run on units of their own where the GPU has them; weights of other bits
-        are expanded to bf16 first.
+        fp8 and nvfp4 weights run on units of their own where the GPU has them; weights of other
+        bits are expanded to bf16 first.
         """
-        own = {8.0: self.fp8_flop_per_s, 4.0: self.fp4_flop_per_s}
-        own |= dict.fromkeys(FP4_BITS, self.fp4_flop_per_s)
+        own = {8.0: self.fp8_flop_per_s}
+        own |= dict.fromkeys((4.0, NVFP4_BITS), self.fp4_flop_per_s)
         return own.get(weight_bits) or self.flop_per_s

@@ -87,7 +87,7 @@ def known_of(table: pa.Table, metadata: Mapping[str, Any], rows: NDArray[np.int6
         prices=StepPrices(**metadata["step_prices"]),
         request=None if first.all() else np.cumsum(first) - 1,
         reach=reach_of(metadata),
-        holding=holding_of(metadata),
+        holding=plan_holding(metadata),
     )
 
 
@@ -97,7 +97,7 @@ def reach_of(metadata: Mapping[str, Any]) -> Reach:
     return ALL_TOKENS if stated is None else reach_from_metadata(stated, "reach")
 
 
-def holding_of(metadata: Mapping[str, Any]) -> Holding:
+def plan_holding(metadata: Mapping[str, Any]) -> Holding:
     """What a request of a plan holds of the KV cache; what it has read where it does not say."""
     stated = metadata.get("holding")
     return GROWS_BY_ONE if stated is None else holding_from_metadata(stated, "holding")

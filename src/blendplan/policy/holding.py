@@ -8,6 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from blendplan.checks.arguments import number
 from blendplan.errors import BlendplanError
+from blendplan.hardware.kv_layers import CHUNKED, SLIDING, STATE
+from blendplan.hardware.kv_layout import KvLayout
 
 
 class Holding(NamedTuple):
@@ -85,6 +87,26 @@ def holding_from_metadata(stated: object, where: str) -> Holding:
         growth=number(f"{where}.growth", stated["growth"], 0.0, 1e9),
         constant=number(f"{where}.constant", stated["constant"], 0.0, 1e12),
         **groups,
+    )
+
+
+def holding_of(layout: KvLayout) -> Holding:
+    """What a request holds of a KV cache of that layout."""
+    windows, chunks = (
+        tuple(
+            (float(group.reach), layout.block_tokens / group.block_tokens)
+            for group in layout.groups
+            if group.kind == kind
+        )
+        for kind in (SLIDING, CHUNKED)
+    )
+    states = sum(group.kind == STATE for group in layout.groups)
+    return Holding(
+        growth=float(layout.growth),
+        windows=windows,
+        chunks=chunks,
+        # A state takes a block, however many tokens that would hold.
+        constant=float(layout.block_tokens * states),
     )
 
 

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from blendplan.errors import BlendplanError
 from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.kernels.kernel import kernel
+from blendplan.policy.holding import GROWS_BY_ONE, Holding
 from blendplan.policy.known import PolicyInput
 from blendplan.policy.progress import Progress
 from blendplan.policy.state_machine import Policy, Transitions
@@ -35,6 +36,7 @@ class LivePolicy:
         limits: limits of the engine.
         left: row of the plan of each of the policy's requests; the policy's own numbers without
             it; int64 [m].
+        holding: what a request holds of the KV cache, all counts of which are in slots.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class LivePolicy:
         cached_tokens: ArrayLike,
         limits: EngineLimits,
         left: NDArray[np.int64] | None = None,
+        holding: Holding = GROWS_BY_ONE,
     ) -> None:
         self.name = policy.name
         self.limits = limits
@@ -57,6 +60,9 @@ class LivePolicy:
         self._place[self._left] = np.arange(len(self._left))
         self._all_new_tokens = prompts - np.asarray(cached_tokens, dtype=np.int64)
         self._new_tokens = self._all_new_tokens[self._left]
+        new_slots = holding.growth * self._all_new_tokens + holding.level(prompts)
+        self._all_new_slots = np.ceil(new_slots).astype(np.int64)
+        self._new_slots = self._all_new_slots[self._left]
         self._chosen = np.empty(limits.max_num_seqs, dtype=np.int64)
         self._status = np.full(len(prompts), DONE, dtype=np.int8)
         self._status[self._left] = WAITING
@@ -108,6 +114,7 @@ class LivePolicy:
         count, self._prefill_tokens = _admission(self._transitions)(
             self._state,
             self._new_tokens,
+            self._new_slots,
             self._chosen,
             int(free_kv_tokens),
             used_kv_tokens,
@@ -286,6 +293,7 @@ class LivePolicy:
         self._place[given_up] = -1
         self._place[rows] = np.arange(len(rows))
         self._new_tokens = self._all_new_tokens[rows]
+        self._new_slots = self._all_new_slots[rows]
         outside: list[int] = []
         if self._policy.revise is None:
             outside = rows[self._status[rows] != WAITING].tolist()
@@ -348,6 +356,7 @@ def _admission(transitions: Transitions) -> Callable[..., tuple[int, int]]:
     def admit(
         state: Any,
         new_tokens: NDArray[np.int64],
+        new_slots: NDArray[np.int64],
         chosen: NDArray[np.int64],
         free_kv_tokens: int,
         used_kv_tokens: float,
@@ -365,12 +374,12 @@ def _admission(transitions: Transitions) -> Callable[..., tuple[int, int]]:
             request = next_request(state, running + count)
             if request < 0:
                 break
-            if new_tokens[request] > free_kv_tokens and running + count > 0:
+            if new_slots[request] > free_kv_tokens and running + count > 0:
                 break
             admitted(state, request)
             chosen[count] = request
             count += 1
-            free_kv_tokens -= new_tokens[request]
+            free_kv_tokens -= new_slots[request]
             budget -= new_tokens[request]
         return count, prefill_tokens
 

@@ -90,6 +90,8 @@ class Engine(NamedTuple):
         waiting_again: preempted requests, the next to be admitted last; int64 [n].
         computed, generated: tokens in the cache and tokens sampled, per request; int32 [n].
         generated_before: of those, the ones sampled before its present admission; int32 [n].
+        contexts: tokens of the context of each request that decodes in the step at hand; int64
+            [max_num_seqs].
         now: whether there is ``async_scheduling``; numbers of requests ``running``,
             ``waiting_again``, ``admitted`` once, and ``finished`` and gone; ``steps`` and
             ``preemptions``; ``prefill_tokens`` computed, again after a preemption included;
@@ -122,6 +124,7 @@ class Engine(NamedTuple):
     computed: NDArray[np.int32]
     generated: NDArray[np.int32]
     generated_before: NDArray[np.int32]
+    contexts: NDArray[np.int64]
     now: NDArray[np.void]
     step: NDArray[np.void]
     done: NDArray[np.int64]
@@ -154,6 +157,7 @@ def idle_engine(
         computed=np.zeros(n, dtype=np.int32),
         generated=np.zeros(n, dtype=np.int32),
         generated_before=np.zeros(n, dtype=np.int32),
+        contexts=np.zeros(limits.max_num_seqs, dtype=np.int64),
         now=scalars(NOW, async_scheduling=int(limits.async_scheduling)),
         step=scalars(STEP),
         done=np.zeros(limits.max_num_seqs, dtype=np.int64),
@@ -229,21 +233,22 @@ def serve(engine: Engine, cache: KvCache) -> None:
     The requests that lost their blocks are the last ``step.lost`` of ``waiting_again``.
     """
     now, step = engine.now[0], engine.step[0]
-    # Most requests decode: what that changes stays in local variables.
+    # Most requests decode: what that changes stays in local variables, and nothing is called, for a
+    # call is handed all arrays of the engine.
+    prompt_tokens, output_tokens = engine.prompt_tokens, engine.output_tokens
+    computed, generated = engine.computed, engine.generated
     tokens_left = step.tokens_left
     some_are_done = step.done > 0
-    all_tokens = sees_all(engine.reach)
     decoding = context_tokens = 0
-    read_in_part = 0.0
     place = 0
     while place < now.running and tokens_left > 0:
         request = engine.running[place]
-        if some_are_done and _is_done(engine, request):
+        if some_are_done and generated[request] == output_tokens[request]:
             place += 1
             continue
-        before = engine.computed[request]
-        new = known_tokens(engine, request) - before
-        decodes = _decodes(engine, request)
+        before = computed[request]
+        new = prompt_tokens[request] + generated[request] - before
+        decodes = new == 1 and generated[request] > 0
         if not decodes:
             new = min(new, step.prefill_left, tokens_left)
             if new == 0:
@@ -258,19 +263,21 @@ def serve(engine: Engine, cache: KvCache) -> None:
                 break
             allocate(cache, request, blocks)
         if decodes:
+            engine.contexts[decoding] = before + new
             decoding += 1
-            if all_tokens:
-                context_tokens += before + new
-            else:
-                read_in_part += tokens_read(engine.reach, before + new)
-            engine.computed[request] = before + new
+            context_tokens += before + new
+            computed[request] = before + new
         else:
             _prefill(engine, cache, request, before, new)
         tokens_left -= new
         place += 1
     step.tokens_left = tokens_left
     step.decode_sequences = decoding
-    step.kv_tokens_read = context_tokens + read_in_part
+    step.kv_tokens_read = float(context_tokens)
+    if not sees_all(engine.reach):
+        step.kv_tokens_read = 0.0
+        for place in range(decoding):
+            step.kv_tokens_read += tokens_read(engine.reach, engine.contexts[place])
     step.sampling += decoding
 
 
@@ -404,12 +411,13 @@ def sample(engine: Engine, cache: KvCache) -> None:
     """
     now, step = engine.now[0], engine.step[0]
     running, kept = now.running, 0
+    prompt_tokens, output_tokens = engine.prompt_tokens, engine.output_tokens
+    computed, generated = engine.computed, engine.generated
     for place in range(running):
         request = engine.running[place]
-        if engine.computed[request] == known_tokens(engine, request):
-            generated = engine.generated[request] + 1
-            engine.generated[request] = generated
-            if generated == engine.output_tokens[request]:
+        if computed[request] == prompt_tokens[request] + generated[request]:
+            generated[request] += 1
+            if generated[request] == output_tokens[request]:
                 engine.span_s[request, 1] = now.clock_s
                 engine.done[step.done] = request
                 step.done += 1
