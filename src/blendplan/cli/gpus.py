@@ -31,7 +31,7 @@ def command(grep: str | None, sort: str | None, answer: Answer) -> None:
 
     gpus = chosen(map(_gpu, gpu_names()), grep, sort, _text, lambda gpu, key: gpu[_NUMBERS[key]])
 
-    from blendplan.report.catalogue import gpu_table
+    from blendplan.report.gpus import gpu_table
 
     answer.give({"gpus": gpus}, lambda shown: gpu_table(shown["gpus"]))
 

@@ -21,14 +21,14 @@ _NUMBERS = {
 @listing(("name", *_NUMBERS, "kv"))
 @answering
 def command(model: str | None, grep: str | None, sort: str | None, answer: Answer) -> None:
-    """List the models that --model knows by name, or show what is understood of one.
+    """List models by name, or show what is understood of one.
 
     MODEL is a name, a folder with a Hugging Face config.json, or such a file: what is read from
     it, what was assumed and what is not modelled. KV bytes are those that one request holds on one
     GPU, at so many tokens.
 
-    A model that is missing in the list is given as --model DIR; with a tokenizer in the folder,
-    prompts are counted in its tokens.
+    The list has the models that --model knows by name. One that is missing is given as --model
+    DIR; with a tokenizer in the folder, prompts are counted in its tokens.
     """
     from blendplan.hardware.catalogue import aliases
     from blendplan.hardware.lookup import model_names, model_spec

@@ -61,7 +61,6 @@ def model_table(models: Iterable[Mapping[str, Any]]) -> Columns:
             Column("parameters"),
             Column("active", spare=2),
             Column("weights"),
-            Column("context", spare=3),
             Column("KV at 10,000", spare=1),
             Column("layers", text=True),
         ],
@@ -71,7 +70,6 @@ def model_table(models: Iterable[Mapping[str, Any]]) -> Columns:
                 _billions(model["parameters"]),
                 _billions(model["active_parameters"]),
                 binary_size(model["weights_bytes"]),
-                count(model["context_tokens"]),
                 _size(model["kv_bytes"]["10000"]),
                 _layers(model["layers"]),
             )
@@ -178,7 +176,8 @@ def _feed_forward(part: FeedForward | None) -> str:
 
 
 def _layers(kinds: Mapping[str, int]) -> str:
-    return ", ".join(f"{layers} {kind}" for kind, layers in kinds.items())
+    words = ", ".join(f"{layers} {kind}" for kind, layers in kinds.items())
+    return words.replace("feed-forward", "MLP")
 
 
 def _size(size_bytes: float) -> str:

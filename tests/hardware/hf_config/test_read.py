@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmarks.published_models import PUBLISHED
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blendplan.errors import BlendplanError
+from blendplan.hardware.catalogue import entry_named
 from blendplan.hardware.hf_config import layers
 from blendplan.hardware.lookup import model_names, model_spec
 from blendplan.hardware.model import ModelSpec
 from tests.hardware.hf_config.configs import config, read
-from tests.hardware.published import ACTIVE, TOTAL
 
 FOLDER = Path(os.environ.get("BLENDPLAN_DATA", ".")) / "models" / "configs"
 FILES = sorted(FOLDER.glob("*.json"))
@@ -117,8 +118,7 @@ def test_layers_built_once_are_those_built_one_by_one(
 def test_published_files(path: Path) -> None:
     model: ModelSpec = model_spec(path)
     assert not [remark for remark in model.remarks if "not understood" in remark]
-    total, active = TOTAL.get(path.stem), ACTIVE.get(path.stem)
-    if total is not None:
-        assert total.met_by(model.parameters)
-    if active is not None:
-        assert active.met_by(model.active_parameters)
+    stated = PUBLISHED.get(entry_named("models", path.stem) or "")
+    if stated is not None:
+        assert stated.total_met(model.parameters)
+        assert stated.active_met(model.active_parameters)

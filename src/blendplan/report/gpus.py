@@ -1,4 +1,4 @@
-"""Tables of the GPUs and models that blendplan knows by name."""
+"""The table of the GPUs that blendplan knows by name."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -29,7 +29,7 @@ def gpu_table(gpus: Iterable[Mapping[str, Any]]) -> Columns:
                 binary_size(gpu["memory_bytes"]),
                 f"{gpu['link_bytes_per_s'] / 1e9:.0f}",
                 f"{gpu['flop_per_s'] / gpu['bandwidth_bytes_per_s']:.0f}",
-                "yes" if gpu["calibrated"] else "no: stated efficiencies",
+                "yes" if gpu["calibrated"] else "no",
             )
             for gpu in gpus
         ],
