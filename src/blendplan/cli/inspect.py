@@ -88,9 +88,13 @@ def inspection(plan: "Plan") -> dict[str, Any]:
 
 def _of_whole(metadata: dict[str, Any]) -> dict[str, Any]:
     """What can be told without the rows."""
-    from blendplan.planfile.rerun import gpu_of
+    from blendplan.hardware.kv_layers import kv_layers
+    from blendplan.planfile.rerun import gpu_of, model_of
+    from blendplan.report.kv_groups import kv_groups
     from blendplan.simulator.engine_graphs import graph_uses
 
+    kv_dtype = metadata["engine"]["kv_dtype"]
+    kept = kv_layers(model_of(metadata), tp=metadata["tp"], kv_dtype=kv_dtype)
     left_out = ("mixed_steps", "decode_steps", "graph_sizes")
     return headline(metadata) | {
         "tp": metadata["tp"],
@@ -98,6 +102,8 @@ def _of_whole(metadata: dict[str, Any]) -> dict[str, Any]:
         "parts": [headline(part) for part in metadata.get("parts", [])],
         "cost_note": metadata["cost_model"].get("note", ""),
         "engine": {key: val for key, val in metadata["engine"].items() if key not in left_out},
+        "kv_groups": kv_groups(kept),
+        "kv_unit": "slots" if "holding" in metadata else "tokens",
         "cuda_graphs": graph_uses(metadata["engine"], gpu_of(metadata), metadata["tp"]),
         "turnaround_s": metadata["predicted"]["turnaround_s"],
         "lengths_note": metadata["lengths"]["note"],

@@ -13,7 +13,8 @@ from blendplan.cost.machine import Machine, machine
 from blendplan.errors import BlendplanError
 from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.hardware.gpu import GpuSpec
-from blendplan.hardware.lookup import gpu_from_text, gpu_spec
+from blendplan.hardware.lookup import gpu_from_text, gpu_spec, model_spec
+from blendplan.hardware.model import ModelSpec
 from blendplan.hardware.model_json import model_from_json
 from blendplan.lengths.features import request_features
 from blendplan.lengths.plausible import numbers_of, plausible_outputs
@@ -121,12 +122,19 @@ def gpu_of(metadata: Mapping[str, Any]) -> GpuSpec:
     return gpu_from_text(profile, "the plan's GPU profile", name) if profile else gpu_spec(name)
 
 
+def model_of(metadata: Mapping[str, Any]) -> ModelSpec:
+    """The model that a plan was made for."""
+    shape = metadata.get("model_shape")
+    return (
+        model_from_json(shape, "the plan's model_shape") if shape else model_spec(metadata["model"])
+    )
+
+
 def machine_of(plan: Plan) -> Machine:
     """The machine that a plan was made for."""
-    shape = plan.metadata.get("model_shape")
     return machine(
         gpu_of(plan.metadata),
-        model_from_json(shape, "the plan's model_shape") if shape else plan.metadata["model"],
+        model_of(plan.metadata),
         tp=plan.metadata["tp"],
         overlap=float(plan.metadata["overlap"]),
         cost=plan.metadata["cost_model"]["name"],

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from rich.console import Group, RenderableType
 
 from blendplan.report.breakdown import breakdown_table
+from blendplan.report.kv_groups import kv_rows
 from blendplan.report.quantities import count, duration, rounded, share
 from blendplan.report.summary import facts, headline_rows
 from blendplan.report.tables import Column, Columns
@@ -73,10 +74,12 @@ def _engine_rows(plan: Mapping[str, Any]) -> dict[str, str]:
             if "tail_s" in plan
             else {}
         ),
-        "engine": f"{count(engine['kv_tokens'])} KV tokens in blocks of {engine['block_size']}, "
+        "engine": f"{count(engine['kv_tokens'])} KV {plan['kv_unit']} in blocks of "
+        f"{engine['block_size']}, "
         f"{count(engine['max_num_seqs'])} requests and "
         f"{count(engine['max_num_batched_tokens'])} tokens a step, tp {plan['tp']}, "
         f"replicas {plan['replicas']}",
+        **kv_rows(plan["kv_groups"]),
     }
     for name, graphs in plan["cuda_graphs"].items():
         use, own = graphs["use"], graphs["own_use"]
@@ -113,7 +116,13 @@ def _over_time(
     rows = [
         Row("compute time", columns["compute_s"] / step_s, 1.0, "of each step", "green"),
         Row("memory time", columns["memory_s"] / step_s, 1.0, "of each step", "blue"),
-        Row("KV cache", columns["kv_tokens"], kv_tokens, f"of {rounded(kv_tokens)} tokens", "cyan"),
+        Row(
+            "KV cache",
+            columns["kv_tokens"],
+            kv_tokens,
+            f"of {rounded(kv_tokens)} {plan['kv_unit']}",
+            "cyan",
+        ),
         Row("running", columns["running"], running, f"at most {rounded(running)}", "magenta"),
         Row("prefill", columns["prefill_tokens"], prefill, f"at most {rounded(prefill)} tokens"),
     ]
