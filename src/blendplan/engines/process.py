@@ -173,8 +173,10 @@ class EngineProcess:
         self._tell(link.PASS_OVER, list(rows))
 
     def move(self, move: Move) -> None:
-        """Run other requests from now on, where a policy in the engine arranges them."""
-        assert self._window is None, "requests in a fixed order belong to one engine"
+        """Run other requests from now on."""
+        if self._window is not None:
+            self._window.move(move)
+            self._report.wanted.extend(self._window.next())
         self._tell(link.MOVE, move)
 
     def stop(self) -> None:
