@@ -13,6 +13,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +25,12 @@ from tests.replaying.several import replay_several
 import blendplan
 from blendplan.planfile.plan import Plan
 
-ENGINE = {"kv_tokens": 60_000, "max_num_seqs": 128, "max_num_batched_tokens": 1024, "effort": 0}
+ENGINE: dict[str, Any] = {
+    "kv_tokens": 60_000,
+    "max_num_seqs": 128,
+    "max_num_batched_tokens": 1024,
+    "effort": 0,
+}
 LONGEST = 400
 
 
