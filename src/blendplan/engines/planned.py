@@ -11,7 +11,6 @@ in the order of the plan, and the policy goes on when its next request has come.
 """
 
 import heapq
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -20,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blendplan.engines.asking import Asking
+from blendplan.engines.news import News
 from blendplan.engines.prompt_check import PromptCheck
-from blendplan.engines.protocol import Ended, Move, Report, Session, StepWork
+from blendplan.engines.protocol import Ended, Move, Report, Session
 from blendplan.engines.regrouping import policy_over, regroup, regrouped_rows
 from blendplan.engines.replanning import Replanning
 from blendplan.hardware.engine_limits import EngineLimits
@@ -33,7 +33,7 @@ WAIT_S = 1.0
 _REPORT_EVERY_S = 0.1
 
 
-class PlannedAdmission:
+class PlannedAdmission(News):
     """Which request of a plan an engine's scheduler admits next.
 
     Safe to be called from several threads.
@@ -60,7 +60,7 @@ class PlannedAdmission:
         self.limits = limits
         self._tell = tell
         self._wait_s = wait_s
-        self._lock = threading.RLock()
+        super().__init__()
         self._answer = plan.column("answer")
         self._firsts = np.flatnonzero(self._answer == 0)
         if session is None:
@@ -81,7 +81,6 @@ class PlannedAdmission:
         self._waiting_since: float | None = None
         self._past: set[int] = set()
         self._lost: set[int] = set()
-        self._report = Report()
         self._prompts = PromptCheck(plan, self.remark)
         self._told_s = 0.0
         self._told_idle = False
@@ -276,22 +275,6 @@ class PlannedAdmission:
         with self._lock:
             self._stopping = True
             self.flush()
-
-    def did_step(self, steps: int, clock_s: float | None = None) -> None:
-        """So many steps have computed something."""
-        with self._lock:
-            self._report.steps += steps
-            self._report.clock_s = clock_s
-
-    def worked(self, work: StepWork) -> None:
-        """What a step computed, for the log."""
-        with self._lock:
-            self._report.work.append(work)
-
-    def remark(self, line: str) -> None:
-        """A line for the user."""
-        with self._lock:
-            self._report.remarks.append(line)
 
     def flush(self) -> None:
         """Report what is new, where anybody listens and it does not come too often."""

@@ -31,7 +31,6 @@ def environment() -> dict[str, str]:
         "RAY_USAGE_STATS_ENABLED": "0",
         # Paths of sockets are short.
         "RAY_TMPDIR": tempfile.mkdtemp(prefix="ray", dir="/tmp"),
-        "RAY_gcs_rpc_server_reconnect_timeout_s": "2",
         "RAY_worker_niceness": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     }

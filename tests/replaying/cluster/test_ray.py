@@ -1,5 +1,6 @@
 """A run on a real Ray cluster: deaths of actors, nodes, the driver and the head lose nothing."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -77,7 +78,7 @@ def test_random_kills_lose_and_repeat_nothing(
         def strike(tally: Tally) -> None:
             nonlocal kills, at
             if tally.finished >= at:
-                at += int(rng.integers(1, 12))
+                at += int(rng.integers(15, 45))
                 pids = cluster.actors()
                 kills += kill(rng.permutation(pids)[: int(rng.integers(1, 4))].tolist())
 
@@ -109,6 +110,8 @@ def driver(made: Plan, cluster: Machines, folder: Path) -> "subprocess.Popen[str
     return subprocess.Popen(
         [sys.executable, "-m", "tests.replaying.cluster.machines", *words],
         cwd=ROOT,
+        # So long a driver waits for a head that is gone.
+        env={**os.environ, "RAY_gcs_rpc_server_reconnect_timeout_s": "3"},
         stdout=subprocess.PIPE,
         text=True,
     )
