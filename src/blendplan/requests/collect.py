@@ -54,6 +54,11 @@ class GrowingArray:
             self._array = np.empty(1024, dtype)
         self._filled = 0
 
+    @property
+    def bytes(self) -> int:
+        """Size of what was filled."""
+        return self._filled * self._array.itemsize
+
     def append(self, values: NDArray[Any]) -> None:
         """Add `values` at the end."""
         end = self._filled + len(values)
@@ -105,13 +110,26 @@ class Collector:
         self._body_lengths.append(np.diff(offsets))
         self._body_bytes.append(data[offsets[0] : offsets[-1]])
 
-    def finish(self, source: Path | None, sha256: str) -> Requests:
-        """All requests added so far, a missing id filled with the line number."""
+    @property
+    def bytes(self) -> int:
+        """Size of the prompts and bodies added so far."""
+        return self._tokens.bytes + self._body_bytes.bytes
+
+    def finish(self, source: Path | None, sha256: str, id_prefix: str = "") -> Requests:
+        """All requests added so far, a missing id filled with the line number.
+
+        Args:
+            source: the file that they are from.
+            sha256: its digest.
+            id_prefix: stands before the line number in such ids.
+        """
         rows = self._rows.take()
         bodies = self._bodies()
         ids = pa.chunked_array(self._ids, pa.large_string()).combine_chunks()
         if ids.null_count:
-            ids = pc.coalesce(ids, pa.array(rows + 1).cast(pa.large_string()))
+            numbers = pa.array(rows + 1).cast(pa.large_string())
+            named = pc.binary_join_element_wise(pa.scalar(id_prefix, numbers.type), numbers, "")
+            ids = pc.coalesce(ids, named)
         return Requests(
             ids=ids,
             source_row=rows,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from blendplan.offsets import offsets_of
 from blendplan.requests.fingerprint import TokenizerFingerprint
+from blendplan.requests.gather import gather
 from blendplan.requests.rejects import NO_REJECTS
 
 
@@ -95,13 +96,13 @@ def several(answers: NDArray[np.int32] | None) -> NDArray[np.int32] | None:
 def select(requests: Requests, rows: NDArray[np.int64]) -> Requests:
     """The requests at the given indices, in that order."""
     lengths = np.diff(requests.offsets)[rows]
-    prompts = [requests.prompt(int(row)) for row in rows]
+    offsets = offsets_of(lengths)
     taken = pa.array(rows)
     return Requests(
         ids=requests.ids.take(taken),
         source_row=requests.source_row[rows],
-        token_ids=np.concatenate(prompts) if prompts else np.empty(0, np.int32),
-        offsets=offsets_of(lengths),
+        token_ids=gather(requests.token_ids, requests.offsets, rows, int(offsets[-1])),
+        offsets=offsets,
         output_tokens=requests.output_tokens[rows],
         max_tokens=requests.max_tokens[rows],
         bodies=None if requests.bodies is None else requests.bodies.take(taken),
