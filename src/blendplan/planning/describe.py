@@ -45,17 +45,7 @@ def describe(
             "parameters": target.costs.parameters(),
             "note": target.costs.note,
         },
-        "engine": {
-            **target.limits.as_metadata(),
-            "max_model_len": target.max_model_len,
-            "kv_dtype": target.kv_dtype,
-            "enable_prefix_caching": True,
-            **sizes.as_metadata(),
-            "graph_sizes": {
-                engine: graphs.chosen(sizes, target.limits, target.gpu, target.tp).as_metadata()
-                for engine, graphs in ENGINE_GRAPHS.items()
-            },
-        },
+        "engine": engine_metadata(target, sizes),
         "density": prepared.expected.root_density,
         "prefix_sharing": {"planned": run.prefix_sharing, "optimal": prepared.sharing},
         "lengths": {
@@ -80,6 +70,21 @@ def describe(
         "series": {name: [float(v) for v in values] for name, values in run.series.items()},
         "request_file_sha256": requests.sha256,
         "tokenizer": None if requests.tokenizer is None else requests.tokenizer.as_metadata(),
+    }
+
+
+def engine_metadata(target: Machine, sizes: StepSizes) -> dict[str, Any]:
+    """The engine to run a plan on: its limits, how many steps have which size, and CUDA graphs."""
+    return {
+        **target.limits.as_metadata(),
+        "max_model_len": target.max_model_len,
+        "kv_dtype": target.kv_dtype,
+        "enable_prefix_caching": True,
+        **sizes.as_metadata(),
+        "graph_sizes": {
+            engine: graphs.chosen(sizes, target.limits, target.gpu, target.tp).as_metadata()
+            for engine, graphs in ENGINE_GRAPHS.items()
+        },
     }
 
 

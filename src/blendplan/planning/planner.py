@@ -8,7 +8,7 @@ from blendplan.cost.machine import check_engine_arguments, machine
 from blendplan.hardware.gpu import GpuSpec
 from blendplan.hardware.model import ModelSpec
 from blendplan.planfile.plan import Plan
-from blendplan.planning.options import PlanOptions
+from blendplan.planning.options import PlanOptions, check_requests
 from blendplan.planning.planned import plan_prepared
 from blendplan.planning.prepare import Progress, prepare
 from blendplan.planning.replicas import plan_replicas
@@ -50,9 +50,8 @@ def plan(
         BlendplanError: impossible requirements: unknown names, numbers out of their ranges
             (`blendplan.checks.ranges.RANGES`), no requests, a model or a request that does not fit.
     """
-    options = PlanOptions(
-        requests, replicas, lengths, preserve_sharing, seed, effort, replan, progress
-    )
+    check_requests(requests)
+    options = PlanOptions(replicas, lengths, preserve_sharing, seed, effort, replan, progress)
     POLICIES.check(text("policy", policy, "give the name of a policy"))
     check_engine_arguments("plan", engine)
     target = machine(gpu, model, **engine)

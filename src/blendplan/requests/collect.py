@@ -115,21 +115,13 @@ class Collector:
         """Size of the prompts and bodies added so far."""
         return self._tokens.bytes + self._body_bytes.bytes
 
-    def finish(self, source: Path | None, sha256: str, id_prefix: str = "") -> Requests:
-        """All requests added so far, a missing id filled with the line number.
-
-        Args:
-            source: the file that they are from.
-            sha256: its digest.
-            id_prefix: stands before the line number in such ids.
-        """
+    def finish(self, source: Path | None, sha256: str) -> Requests:
+        """All requests added so far, a missing id filled with the line number."""
         rows = self._rows.take()
         bodies = self._bodies()
         ids = pa.chunked_array(self._ids, pa.large_string()).combine_chunks()
         if ids.null_count:
-            numbers = pa.array(rows + 1).cast(pa.large_string())
-            named = pc.binary_join_element_wise(pa.scalar(id_prefix, numbers.type), numbers, "")
-            ids = pc.coalesce(ids, named)
+            ids = pc.coalesce(ids, pa.array(rows + 1).cast(pa.large_string()))
         return Requests(
             ids=ids,
             source_row=rows,

@@ -29,7 +29,7 @@ class Requests:
         bodies: each request's own JSON, Arrow large_binary [n]; None when no request has one.
         estimated_tokens: True when ``token_ids`` come from the built-in four-bytes-a-token
             estimate, so that an engine must be given text instead.
-        source: the file that was read, None for requests made in memory.
+        source: the file that was read, as messages name it; None for requests made in memory.
         sha256: hexadecimal digest of that file's bytes, empty for requests made in memory.
         rejects: lines or rows of it that were left out as bad, or because they never run; rows of
             `REJECTED`.
@@ -47,7 +47,7 @@ class Requests:
     max_tokens: NDArray[np.int32]
     bodies: pa.Array | None = None
     estimated_tokens: bool = False
-    source: Path | None = None
+    source: Path | str | None = None
     sha256: str = ""
     rejects: pa.Table = field(default_factory=lambda: NO_REJECTS)
     answers: NDArray[np.int32] | None = None

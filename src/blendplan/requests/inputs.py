@@ -31,6 +31,7 @@ class Input:
         shown: as messages name it.
         place: its path in its file system.
         filesystem: that of pyarrow, which can be sent to other processes.
+        bytes: its size.
         id_prefix: stands before the number of the line or row in the id of a request that states
             none.
     """
@@ -39,7 +40,8 @@ class Input:
     shown: str
     place: str
     filesystem: Any
-    id_prefix: str
+    bytes: int
+    id_prefix: str = ""
 
 
 def find_inputs(words: Sequence[str]) -> list[Input]:
@@ -98,7 +100,7 @@ def _of_word(word: str) -> Iterator[tuple[Input, str]]:
         filesystem, place = _file_system(fixed)
         info = filesystem.get_file_info(place)
     if info.type == fs.FileType.File and not pattern:
-        yield Input("", word, place, filesystem, ""), posixpath.dirname(place)
+        yield Input("", word, place, filesystem, info.size or 0), posixpath.dirname(place)
         return
     if info.type != fs.FileType.Directory:
         if not pattern and isinstance(filesystem, fs.LocalFileSystem):
@@ -109,16 +111,18 @@ def _of_word(word: str) -> Iterator[tuple[Input, str]]:
     deep = not pattern or "/" in pattern
     with _reaching(word):
         entries = filesystem.get_file_info(fs.FileSelector(place, recursive=deep))
-    names = (
-        posixpath.relpath(entry.path, place) for entry in entries if entry.type == fs.FileType.File
-    )
-    kept = sorted(name for name in names if matches(name))
+    sizes = {
+        posixpath.relpath(entry.path, place): entry.size or 0
+        for entry in entries
+        if entry.type == fs.FileType.File
+    }
+    kept = sorted(name for name in sizes if matches(name))
     if not kept:
         what = "matches no file" if pattern else "is a folder without request files"
         raise BlendplanError(f"{show(word)} {what}; check the path")
     for name in kept:
         shown = posixpath.join(fixed, name)
-        yield Input("", shown, posixpath.join(place, name), filesystem, ""), place
+        yield Input("", shown, posixpath.join(place, name), filesystem, sizes[name]), place
 
 
 def _split(word: str) -> tuple[str, str]:

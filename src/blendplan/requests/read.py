@@ -64,7 +64,7 @@ def read_requests(
     if prompt_column is not None and (not isinstance(prompt_column, str) or not prompt_column):
         raise BlendplanError(f"prompt_column is {show(prompt_column)}; give the name of a column")
     seen = Remarks()
-    tokens, directory = _tokens(model_dir, seen)
+    tokens, directory = tokens_of(model_dir, seen)
     with Source(path, progress) as source:
         rejects_path = _rejects_path(source, rejects)
         outcome: AbstractContextManager[Failing | Rejecting] = nullcontext(
@@ -90,7 +90,7 @@ def read_requests(
     )
 
 
-def _tokens(model_dir: Path | str | None, seen: Remarks) -> tuple[Tokens, Path | None]:
+def tokens_of(model_dir: Path | str | None, seen: Remarks) -> tuple[Tokens, Path | None]:
     """What turns text into tokens, and the directory of its tokenizer, if that is one."""
     if model_dir is None:
         return Estimate(), None

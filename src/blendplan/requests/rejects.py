@@ -30,7 +30,7 @@ request; the reason as one word; and in words."""
 
 NO_REJECTS: pa.Table = REJECTED.empty_table()
 
-_INVALID = "invalid_request"
+INVALID = "invalid_request"
 _BAD_REQUEST = 400
 # Looked for where a line is no JSON, so that its error carries the id that the user knows.
 _ID = re.compile(rb'"(?:custom_id|id)"\s*:\s*("(?:[^"\\]|\\.)*"|-?\d{1,18})')
@@ -97,7 +97,7 @@ class Rejecting:
             pa.array(rows),
             pa.array(self._ids, pa.string()),
             pa.array(np.full(len(rows), _BAD_REQUEST, dtype=np.int32)),
-            pa.array([_INVALID] * len(rows), pa.string()),
+            pa.array([INVALID] * len(rows), pa.string()),
             pa.array(self._reasons, pa.string()),
         ]
         order = pa.array(np.argsort(rows, kind="stable"))
