@@ -11,12 +11,13 @@ also planned as one file. Prints one JSON object.
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-import million
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import million
 
 GPU = "h100-80g"
 _SAMPLE_S = 0.25
@@ -84,6 +87,7 @@ def measured(work: str, arguments: dict[str, Any], folder: Path) -> dict[str, An
     """Run a function of this file in a process of its own; what it prints, and what it took."""
     command = [sys.executable, __file__, "--run", work, json.dumps(arguments)]
     started = time.perf_counter()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     peak = {"memory": 0, "disk": 0}
     ended = threading.Event()
@@ -97,12 +101,14 @@ def measured(work: str, arguments: dict[str, Any], folder: Path) -> dict[str, An
     watching = threading.Thread(target=watch)
     watching.start()
     output, _ = process.communicate()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     ended.set()
     watching.join()
     if process.returncode:
         raise SystemExit(process.returncode)
     return {
         "wall_s": round(time.perf_counter() - started, 1),
+        "cpu_s": round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 1),
         "peak_memory_bytes": peak["memory"],
         "peak_disk_bytes": peak["disk"],
         **json.loads(output),
@@ -170,7 +176,7 @@ def summary(metadata: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     """Make, plan, compare, print."""
     if sys.argv[1:2] == ["--run"]:
-        works = {"plan_folder": plan_folder, "plan_file": plan_file}
+        works: dict[str, Callable[..., None]] = {"plan_folder": plan_folder, "plan_file": plan_file}
         works[sys.argv[2]](**json.loads(sys.argv[3]))
         return
     parser = argparse.ArgumentParser(description="Measure planning larger than memory.")

@@ -9,6 +9,9 @@ from blendplan.errors import BlendplanError
 from blendplan.lengths.registry import AUTO
 from blendplan.planning.options import PlanOptions
 
+TASK_BYTES = 96 << 20
+"""Prompts and bodies that a run holds, about, where nothing else is said."""
+
 # Predictors that look at one request at a time, so that it does not matter which others are there.
 _ONE_BY_ONE = (AUTO, "prior", "known")
 
@@ -25,8 +28,8 @@ class Job:
         prompt_column: the field that holds the prompts, None for the usual ones.
         policy: which request goes next.
         how: the other options of planning.
-        run_bytes, range_bytes: prompts and bodies that a run or a range holds, about; a task takes
-            a few times as much.
+        task_bytes: prompts and bodies that a run holds, about, and half of what a range does; a
+            task takes a few times as much.
     """
 
     folder: Path
@@ -36,8 +39,7 @@ class Job:
     prompt_column: str | None
     policy: str
     how: PlanOptions
-    run_bytes: int = 96 << 20
-    range_bytes: int = 192 << 20
+    task_bytes: int
 
     def __post_init__(self) -> None:
         if self.how.lengths not in _ONE_BY_ONE:
@@ -45,6 +47,11 @@ class Job:
                 f"lengths {self.how.lengths!r} cannot be had for a folder: what learns lengths "
                 "needs all requests at once; give auto, prior or known, or plan into one file"
             )
+
+    @property
+    def range_bytes(self) -> int:
+        """Prompts and bodies that a range holds, about."""
+        return 2 * self.task_bytes
 
     def working_in(self, folder: Path) -> "Job":
         """The same with another folder, and without what cannot be sent to tasks."""

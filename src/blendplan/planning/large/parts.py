@@ -15,6 +15,7 @@ from blendplan.planning.large.job import Job
 from blendplan.planning.large.spill import read_batches, requests_of
 from blendplan.planning.planned import plan_prepared
 from blendplan.planning.prepare import prepare
+from blendplan.policy.state_machine import Parameters
 from blendplan.requests.columns import select
 from blendplan.requests.fingerprint import TokenizerFingerprint
 
@@ -45,11 +46,13 @@ class Made:
         estimated: whether prompts are estimates.
         sha256: of the request files.
         tokenizer: what made the token ids, None where none did.
+        parameters: of the policy; None for a part that chooses them, for all.
     """
 
     estimated: bool
     sha256: str
     tokenizer: TokenizerFingerprint | None
+    parameters: Parameters | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,7 @@ def plan_part(job: Job, made: Made, part: Part) -> PartPlanned:
         seed=job.how.seed,
         effort=job.how.effort,
         replan=job.how.replan,
+        parameters=made.parameters,
         replica=part.number,
     )
     plan = plan.rejecting(part.rejected)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,12 +17,12 @@ from blendplan.planfile.columns import FORMAT_VERSION
 from blendplan.planfile.folder import PlanFolder, open_folder, write_manifest
 from blendplan.planning.large.dividing import Share, distribute, divide_ranges
 from blendplan.planning.large.gathering import Gathered, gather_groups
-from blendplan.planning.large.job import Job
+from blendplan.planning.large.job import TASK_BYTES, Job
 from blendplan.planning.large.output import REJECTS, working_in
 from blendplan.planning.large.parts import Made, Part, PartPlanned, plan_part
 from blendplan.planning.large.pricing import Corpus, Priced, price_range
 from blendplan.planning.large.ranges import Range, cut_ranges
-from blendplan.planning.large.ray_tasks import RayTasks
+from blendplan.planning.large.ray_tasks import on_ray
 from blendplan.planning.large.reading import groups_of, read_group
 from blendplan.planning.large.tasks import LocalTasks, Tasks
 from blendplan.planning.large.whole import describe_whole
@@ -56,6 +57,7 @@ def plan_files(
     prompt_column: str | None = None,
     processes: int | None = None,
     ray: str | None = None,
+    task_bytes: int = TASK_BYTES,
     progress: Progress | None = None,
     remark: Callable[[str], None] | None = None,
     **engine: Any,
@@ -79,7 +81,9 @@ def plan_files(
             to ``rejects.jsonl`` in the folder.
         processes: of this machine; see `LocalTasks`. A script that calls this with more than one
             needs ``if __name__ == "__main__":``.
-        ray: ``local``, ``auto`` or an address, to run tasks on a Ray cluster; see `RayTasks`.
+        ray: ``local``, ``auto`` or an address, to run tasks on a Ray cluster; see `connected`.
+        task_bytes: prompts and bodies that a task before the parts takes up at once, about. Where
+            requests are cut apart for it changes the plan by a trifle.
         progress: called as tasks end.
         remark: gets what a reader should know of the requests, one line each.
 
@@ -99,6 +103,7 @@ def plan_files(
         prompt_column,
         policy,
         how,
+        whole("task_bytes", task_bytes, 1, 1 << 40),
     )
     words = [files] if isinstance(files, str | Path) else files
     inputs = find_inputs([str(word) for word in words])
@@ -107,7 +112,7 @@ def plan_files(
         job = job.working_in(work)
         with _tasks(ray, processes, work) as tasks:
             run = _running(tasks, progress)
-            groups = groups_of(inputs, job.run_bytes)
+            groups = groups_of(inputs, job.task_bytes)
             read = run("reading", partial(read_group, job), groups)
             gathered = gather_groups(job, inputs, groups, read, rejects_path)
             ranges, priced = _price(job, gathered, run)
@@ -122,7 +127,7 @@ def plan_files(
 
 def _tasks(ray: str | None, processes: int | None, work: Path) -> AbstractContextManager[Tasks]:
     if ray is not None:
-        return RayTasks(text("ray", ray, "give 'local', 'auto' or an address"), work)
+        return on_ray(text("ray", ray, "give 'local', 'auto' or an address"), work)
     return LocalTasks(None if processes is None else whole("processes", processes))
 
 
@@ -180,7 +185,10 @@ def _plan(
         Part(number, mine, NO_REJECTS if number else gathered.rejected)
         for number, mine in enumerate(shares)
     ]
-    return list(run(f"planning {len(parts)} parts", partial(plan_part, job, made), parts))
+    # Parts are alike, so that what suits one suits all.
+    planned = list(run("choosing settings", partial(plan_part, job, made), parts[:1]))
+    made = replace(made, parameters=planned[0].metadata["policy_parameters"])
+    return planned + list(run("planning parts", partial(plan_part, job, made), parts[1:]))
 
 
 def _write(

@@ -1,75 +1,40 @@
-"""`RayTasks`: the tasks of a large plan on a Ray cluster."""
+"""`on_ray`: the tasks of a large plan on a Ray cluster."""
 
 import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeVar
 
+from blendplan.cluster.connect import connected
 from blendplan.errors import BlendplanError
-from blendplan.printable import show
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-LOCAL = "local"
 # More of them wait for a core than there are, so that none idles while results are fetched.
 _WAITING_PER_CORE = 2
+
+
+@contextmanager
+def on_ray(address: str, folder: Path) -> Iterator["RayTasks"]:
+    """Tasks on a cluster; address as of `connected`, folder as of `RayTasks`."""
+    with connected(address) as ray:
+        yield RayTasks(ray, folder)
 
 
 class RayTasks:
     """Tasks on a Ray cluster, each on one core; what a lost node was doing is done again.
 
     Parameters:
-        address: ``local`` for a cluster of this machine alone, ``auto`` for the one that this
-            machine is in, or an address.
+        ray: the module, connected.
         folder: which all nodes must see.
-
-    Use as a context manager. A connection that the program has already is used and left open.
-
-    Raises:
-        BlendplanError: Ray is not installed, or there is no cluster at the address.
     """
 
-    def __init__(self, address: str, folder: Path) -> None:
-        try:
-            import ray
-        except ImportError:
-            raise BlendplanError(
-                "Ray is not installed; pip install 'blendplan[ray]', or plan without --ray"
-            ) from None
-        self._ray: Any = ray
-        self._address = address
+    def __init__(self, ray: Any, folder: Path) -> None:
+        self._ray = ray
         self._folder = folder
-        self._is_ours = False
-
-    def __enter__(self) -> "RayTasks":
-        if self._ray.is_initialized():
-            return self
-        quiet = {"include_dashboard": False} if self._address == LOCAL else {}
-        try:
-            self._ray.init(
-                self._address, log_to_driver=False, logging_level="ERROR", configure_logging=False,
-                **quiet,
-            )  # fmt: skip
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
-            raise BlendplanError(
-                f"no Ray cluster at {show(self._address)} ({reason}); start one with `ray start "
-                "--head`, or give --ray local"
-            ) from None
-        self._is_ours = True
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._is_ours:
-            self._ray.shutdown()
 
     def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
         """See `Tasks.map`."""

@@ -150,7 +150,7 @@ class _Runs:
     def add(self, block: Block) -> None:
         """Append requests whose ids are filled in and whose rows are places."""
         self._collector.add(block)
-        if self._collector.bytes >= self._job.run_bytes:
+        if self._collector.bytes >= self._job.task_bytes:
             self.finish()
 
     def finish(self) -> None:
