@@ -15,7 +15,7 @@ ORDER = (
     ("printable",),
     ("errors",),
     ("kernels", "whole_file", "names", "offsets"),
-    ("checks",),
+    ("checks", "cluster"),
     ("hardware",),
     ("requests",),
     ("tree",),

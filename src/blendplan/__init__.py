@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from blendplan.planfile.rerun import simulate as simulate
     from blendplan.planning.compare import Comparison as Comparison
     from blendplan.planning.compare import compare as compare
+    from blendplan.planning.large.planner import plan_files as plan_files
     from blendplan.planning.planner import plan as plan
     from blendplan.policy.live import LivePolicy as LivePolicy
     from blendplan.replaying.run import replay as replay
@@ -38,6 +39,7 @@ _HOMES = {
     "export": "blendplan.planfile.export",
     "open_plan": "blendplan.planfile.opened",
     "plan": "blendplan.planning.planner",
+    "plan_files": "blendplan.planning.large.planner",
     "read_requests": "blendplan.requests.read",
     "replay": "blendplan.replaying.run",
     "requests_from_lists": "blendplan.requests.in_memory",

@@ -8,9 +8,12 @@ import pytest
 from benchmarks.published_models import PUBLISHED as STATED
 
 import blendplan.hardware.catalogue as catalogue_module
+from blendplan.cost.machine import machine
 from blendplan.errors import BlendplanError
 from blendplan.hardware.catalogue import aliases, squash
-from blendplan.hardware.kv_capacity import kv_capacity_tokens, kv_tokens_in
+from blendplan.hardware.kv_capacity import kv_capacity_tokens
+from blendplan.hardware.kv_layers import kv_layers
+from blendplan.hardware.kv_layout import kv_layout
 from blendplan.hardware.lookup import gpu_names, gpu_spec, model_names, model_spec
 from blendplan.hardware.model import linear_shapes
 
@@ -98,28 +101,49 @@ def test_tensor_parallel_shapes_divide_the_weights() -> None:
     }
 
 
+def capacity(
+    model: str,
+    gpu: str,
+    *,
+    tp: int = 1,
+    kv_dtype: str = "auto",
+    block_size: int = 16,
+    **limits: Any,
+) -> int:
+    spec = model_spec(model)
+    layout = kv_layout(kv_layers(spec, tp=tp, kv_dtype=kv_dtype), block_size)
+    return kv_capacity_tokens(spec, gpu_spec(gpu), layout, tp=tp, **limits)
+
+
 def test_capacity_of_llama_on_a100_is_what_engines_report() -> None:
-    tokens = kv_capacity_tokens(model_spec("llama-3.1-8b"), gpu_spec("a100-80g"))
+    tokens = capacity("llama-3.1-8b", "a100-80g")
     assert 430_000 < tokens < 460_000
     assert tokens % 16 == 0
 
 
 def test_capacity_follows_utilisation_dtype_and_block_size() -> None:
-    model, gpu = model_spec("llama-3.1-8b"), gpu_spec("a100-80g")
-    tokens = kv_capacity_tokens(model, gpu)
-    assert kv_capacity_tokens(model, gpu, utilisation=0.8) < tokens
-    assert kv_capacity_tokens(model, gpu, kv_dtype="fp8") == pytest.approx(2 * tokens, abs=16)
-    assert kv_capacity_tokens(model, gpu, tp=2) > 2 * tokens
-    assert kv_capacity_tokens(model, gpu, block_size=128) % 128 == 0
-    assert kv_tokens_in(2**30, model, block_size=128) == 2**30 // 131072
-    assert kv_tokens_in(131072 * 16 - 1, model) == 0
+    model, gpu = "llama-3.1-8b", "a100-80g"
+    tokens = capacity(model, gpu)
+    assert capacity(model, gpu, utilisation=0.8) < tokens
+    assert capacity(model, gpu, kv_dtype="fp8") == pytest.approx(2 * tokens, abs=16)
+    assert capacity(model, gpu, tp=2) > 2 * tokens
+    assert capacity(model, gpu, block_size=128) % 128 == 0
+
+
+def test_windows_take_little_of_the_cache() -> None:
+    """gpt-oss keeps 128 tokens in every second layer: long requests take half of what all would."""
+    target = machine("h100-80g", "gpt-oss-20b")
+    everywhere = target.model.kv_bytes_per_token() * target.longest_request
+    held = target.layout.kv_bytes(target.longest_request)
+    assert held == pytest.approx(everywhere / 2, rel=0.01)
+    assert target.limits.kv_tokens * target.layout.bytes_per_block / 16 < 80e9
 
 
 def test_a_model_that_does_not_fit_says_what_would() -> None:
     with pytest.raises(BlendplanError, match=r"131\.4 GiB .* of 71\.2 GiB .*--tp 4"):
-        kv_capacity_tokens(model_spec("llama-3-70b"), gpu_spec("a100-80g"), utilisation=0.9, tp=1)
+        capacity("llama-3-70b", "a100-80g")
     with pytest.raises(BlendplanError, match="quantised weights"):
-        kv_capacity_tokens(model_spec("deepseek-v3"), gpu_spec("l4"))
+        capacity("deepseek-v3", "l4")
 
 
 @pytest.mark.parametrize("name", ["a100", "A100-80G", "a100_sxm_80g"])
@@ -381,4 +405,4 @@ def test_blocks_in_given_bytes_are_those_that_vllm_reports(
     tmp_path: Path, shape: dict[str, int], kv_heads: int, gib: int, block_size: int, blocks: int
 ) -> None:
     model = model_spec(_write(tmp_path, _config(**shape, num_key_value_heads=kv_heads)))
-    assert kv_tokens_in(gib * 2**30, model, block_size=block_size) == blocks * block_size
+    assert kv_layout(kv_layers(model), block_size).blocks(gib * 2**30) == blocks

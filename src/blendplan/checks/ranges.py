@@ -7,6 +7,7 @@ from collections.abc import Mapping
 RANGES: Mapping[str, tuple[int, int]] = {
     "tp": (1, 1024),  # more GPUs than one engine spans
     "replicas": (1, 4096),  # more engines than a job is divided among
+    "processes": (1, 1024),  # more cores than a machine has
     "kv_tokens": (1, 10**12),  # a hundred times the memory of any machine
     "max_num_seqs": (1, 1 << 16),  # a price is worked out for each
     "max_num_batched_tokens": (1, 1 << 20),  # a price is worked out for each

@@ -16,6 +16,8 @@ from blendplan.engines.options import SchedulerOptions
 from blendplan.engines.planned import PlannedAdmission
 from blendplan.engines.protocol import Report, Session
 from blendplan.hardware.engine_limits import EngineLimits
+from blendplan.planfile.folder import MANIFEST
+from blendplan.planfile.opened import open_plan
 from blendplan.planfile.plan import Plan
 
 # Names in the folder.
@@ -84,8 +86,8 @@ def admission_of(options: SchedulerOptions, limits: EngineLimits) -> PlannedAdmi
     Raises:
         BlendplanError: there is no plan, or it has no such part.
     """
-    if not options.path.is_dir():
-        plan = Plan.read(options.path).part(options.replica)
+    if not options.path.is_dir() or (options.path / MANIFEST).is_file():
+        plan = open_plan(options.path).part(options.replica)
         return PlannedAdmission(plan, limits, wait_s=options.wait_s)
     reporter = Reporter(options.path)
     plan = Plan.read(options.path / PLAN)

@@ -122,6 +122,8 @@ class KvLayout:
 
     def longest_request(self, blocks: int) -> int:
         """Tokens of the longest request that so many blocks are enough for; 0 for none."""
+        if self.plain:
+            return blocks * self.block_tokens
         least, most = 0, _MOST
         if self.needed_blocks(most) <= blocks:
             return most

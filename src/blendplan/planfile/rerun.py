@@ -22,7 +22,7 @@ from blendplan.lengths.predicted import Lengths
 from blendplan.offsets import offsets_of
 from blendplan.planfile.columns import outcomes_of
 from blendplan.planfile.plan import Plan
-from blendplan.planfile.revive import in_file_order, known_of, plan_policy
+from blendplan.planfile.revive import in_file_order, known_of, layout_of, plan_policy
 from blendplan.planfile.rows import Work, work_of
 from blendplan.policy.reviser import Earlier, Reviser, Unsure
 from blendplan.requests.columns import Requests
@@ -141,6 +141,7 @@ def machine_of(plan: Plan) -> Machine:
         **plan.limits.as_metadata(),
         max_model_len=plan.max_model_len,
         kv_dtype=plan.metadata["engine"]["kv_dtype"],
+        layout=layout_of(plan.metadata),
     )
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from blendplan.cost.reach import ALL_TOKENS, Reach, reach_from_metadata
 from blendplan.hardware.engine_limits import EngineLimits
+from blendplan.hardware.kv_layout import KvLayout
 from blendplan.planfile.columns import numbers, outcomes_of
 from blendplan.policy.holding import GROWS_BY_ONE, Holding, holding_from_metadata
 from blendplan.policy.known import PolicyInput, StepPrices
@@ -95,6 +96,12 @@ def reach_of(metadata: Mapping[str, Any]) -> Reach:
     """How far back the attention of a plan's model looks; all tokens where it does not say."""
     stated = metadata.get("reach")
     return ALL_TOKENS if stated is None else reach_from_metadata(stated, "reach")
+
+
+def layout_of(metadata: Mapping[str, Any]) -> KvLayout | None:
+    """The layout of the KV cache of a plan; None where all layers keep all tokens."""
+    stated = metadata["engine"].get("kv_layout")
+    return None if stated is None else KvLayout.from_metadata("engine.kv_layout", stated)
 
 
 def plan_holding(metadata: Mapping[str, Any]) -> Holding:

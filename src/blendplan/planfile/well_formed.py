@@ -19,6 +19,7 @@ from blendplan.checks.arguments import dictionary, flag, number, one_of, text, w
 from blendplan.checks.ranges import RANGES
 from blendplan.cost.reach import reach_from_metadata
 from blendplan.errors import BlendplanError
+from blendplan.hardware.kv_layout import KvLayout
 from blendplan.hardware.model import KV_BITS
 from blendplan.lengths.predicted import OUTCOMES
 from blendplan.planfile.columns import numbers, outcomes_of
@@ -252,6 +253,10 @@ def check_metadata(metadata: Mapping[str, Any], *, whole_plan: bool = True) -> N
     flag("engine.async_scheduling", metadata["engine"].get("async_scheduling", False))
     if metadata.get("tokenizer") is not None:
         _check_tokenizer(metadata["tokenizer"])
+    if "kv_layout" in metadata["engine"]:
+        KvLayout.from_metadata("engine.kv_layout", metadata["engine"]["kv_layout"])
+        asked = metadata["engine"].get("asked_block_size")
+        whole("engine.asked_block_size", asked, *RANGES["block_size"])
     if "max_model_len" in metadata["engine"]:
         _limited("engine.max_model_len", metadata["engine"]["max_model_len"])
     if "serving" in metadata:

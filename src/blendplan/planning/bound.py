@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from blendplan.cost.reach import ALL_TOKENS, Reach, pairs_up_to, reads_up_to
+from blendplan.cost.reach import ALL_TOKENS, Reach, pairs_of, pairs_up_to, reads_up_to
 from blendplan.cost.step import StepTable, lower_hull, overlapped
 from blendplan.errors import BlendplanError
 from blendplan.policy.holding import GROWS_BY_ONE, Holding
@@ -43,6 +43,33 @@ class Bound:
     steps: int
     compute_s: float
     memory_s: float
+
+
+@dataclass(frozen=True)
+class LeastWork:
+    """What no schedule of a request set avoids, as sums; see `makespan_bound`.
+
+    Those of two sets add up where no prompt of one shares a prefix with a prompt of the other.
+
+    Attributes:
+        prefill_tokens, prefill_pairs: as of `LeastPrefill`.
+        outputs, decodes: output tokens of all requests, and those that a decode step makes.
+        longest: tokens of the longest output.
+        resident: least sum over requests and their samplings of the slots that are not shared.
+        preemptions: preemptions of the run to certify.
+        reads, reading_decodes: KV tokens read by all decodes and how many these are, without the
+            largest for each preemption.
+    """
+
+    prefill_tokens: int
+    prefill_pairs: float
+    outputs: int
+    decodes: int
+    longest: int
+    resident: float
+    preemptions: int
+    reads: float
+    reading_decodes: int
 
 
 def least_prefill(tree: PrefixTree, reach: Reach = ALL_TOKENS) -> LeastPrefill:
@@ -129,29 +156,102 @@ def makespan_bound(
         raise BlendplanError(f"bound: KV capacity {kv_capacity_tokens}; it must be positive")
     if len(p) == 0:
         return Bound(0.0, 0, 0.0, 0.0)
+    work = least_work(p, d, prefill, preemptions, reach=table.reach, holding=holding)
+    return bound_of(table, work, kv_capacity_tokens)
+
+
+def least_work(
+    p: NDArray[np.int64],
+    d: NDArray[np.int64],
+    prefill: LeastPrefill,
+    preemptions: int = 0,
+    *,
+    reach: Reach = ALL_TOKENS,
+    holding: Holding = GROWS_BY_ONE,
+) -> LeastWork:
+    """The sums that `makespan_bound` needs of n >= 1 requests. Args: as there; int64 [n]."""
+    reads, reading_decodes = _decode_reads(reach, p, d, preemptions)
+    return LeastWork(
+        prefill_tokens=prefill.tokens,
+        prefill_pairs=prefill.pairs,
+        outputs=int(d.sum()),
+        decodes=int((d - 1).sum()),
+        longest=int(d.max()),
+        resident=_resident_slots(holding, p, prefill.private_tokens, d),
+        preemptions=preemptions,
+        reads=reads,
+        reading_decodes=reading_decodes,
+    )
+
+
+def bound_of(table: StepTable, work: LeastWork, kv_capacity_tokens: int) -> Bound:
+    """The bound of `makespan_bound` from the sums of the requests."""
     most_tokens, most_sequences = len(table.linear_s) - 1, len(table.head_s) - 1
-    outputs, decodes = int(d.sum()), int((d - 1).sum())
-    tokens = prefill.tokens + decodes
-    resident = _resident_slots(holding, p, prefill.private_tokens, d)
+    tokens = work.prefill_tokens + work.decodes
     sampling_steps = max(
-        int(d.max()), _ceil(outputs / most_sequences), _ceil(resident / kv_capacity_tokens)
+        work.longest,
+        _ceil(work.outputs / most_sequences),
+        _ceil(work.resident / kv_capacity_tokens),
     )
     steps = max(sampling_steps, _ceil(tokens / most_tokens))
 
     pair_s, token_s, prefill_step_s = table.prefill_attention
     compute_s = _least_cost(table.linear_s, tokens, steps)
-    compute_s += _least_cost(table.head_s, outputs, sampling_steps)
-    compute_s += pair_s * prefill.pairs + token_s * prefill.tokens
-    compute_s += prefill_step_s * _ceil(prefill.tokens / most_tokens)
+    compute_s += _least_cost(table.head_s, work.outputs, sampling_steps)
+    compute_s += pair_s * work.prefill_pairs + token_s * work.prefill_tokens
+    compute_s += prefill_step_s * _ceil(work.prefill_tokens / most_tokens)
 
     read_s, sequence_s, decode_step_s = table.decode_attention
-    reads, decodes = _decode_reads(table.reach, p, d, preemptions)
-    decode_steps = max(int(d.max()) - 1 - preemptions, _ceil(decodes / most_sequences), 0)
-    memory_s = read_s * reads + (sequence_s + table.state_s) * decodes
+    decode_steps = max(
+        work.longest - 1 - work.preemptions, _ceil(work.reading_decodes / most_sequences), 0
+    )
+    memory_s = read_s * work.reads + (sequence_s + table.state_s) * work.reading_decodes
     memory_s += decode_step_s * decode_steps
 
     makespan_s = overlapped(compute_s, memory_s, table.overlap) + steps * table.step_s
     return Bound(float(makespan_s), steps, float(compute_s), float(memory_s))
+
+
+def bound_of_replicas(
+    table: StepTable,
+    work: LeastWork,
+    longest_prompt: int,
+    kv_capacity_tokens: int,
+    replicas: int,
+    holding: Holding = GROWS_BY_ONE,
+) -> Bound:
+    """Lower bound on the makespan of several replicas, however the requests are divided.
+
+    One engine could run the parts one after the other, in at most replicas times the makespan. And
+    the request with the longest output takes its time wherever it runs.
+
+    Args:
+        table: prices.
+        work: of all requests.
+        longest_prompt: prompt tokens of the request with the longest output.
+        kv_capacity_tokens: of each replica.
+        replicas: how many there are.
+        holding: what a request holds of the KV cache.
+    """
+    last_pairs = pairs_of(table.reach, longest_prompt - 1, 1)
+    one = bound_of(table, work, kv_capacity_tokens)
+    alone = makespan_bound(
+        table,
+        prompt_tokens=[longest_prompt],
+        output_tokens=[work.longest],
+        # The rest of its prompt may be another request's.
+        prefill=LeastPrefill(1, last_pairs, np.zeros(1, np.int64)),
+        kv_capacity_tokens=kv_capacity_tokens,
+        preemptions=work.preemptions,
+        holding=holding,
+    )
+    shared = Bound(
+        one.makespan_s / replicas,
+        -(-one.steps // replicas),
+        one.compute_s / replicas,
+        one.memory_s / replicas,
+    )
+    return max(shared, alone, key=lambda bound: bound.makespan_s)
 
 
 def _ceil(value: float) -> int:

@@ -49,17 +49,7 @@ def describe(
             "parameters": target.costs.parameters(),
             "note": target.costs.note,
         },
-        "engine": {
-            **target.limits.as_metadata(),
-            "max_model_len": target.max_model_len,
-            "kv_dtype": target.kv_dtype,
-            "enable_prefix_caching": True,
-            **sizes.as_metadata(),
-            "graph_sizes": {
-                engine: graphs.chosen(sizes, target.limits, target.gpu, target.tp).as_metadata()
-                for engine, graphs in ENGINE_GRAPHS.items()
-            },
-        },
+        "engine": engine_metadata(target, sizes),
         "density": prepared.expected.root_density,
         "prefix_sharing": {"planned": run.prefix_sharing, "optimal": prepared.sharing},
         "lengths": {
@@ -98,6 +88,32 @@ def _layers(known: PolicyInput) -> dict[str, Any]:
     if known.holding != GROWS_BY_ONE:
         said["holding"] = known.holding.as_metadata()
     return said
+
+
+def engine_metadata(target: Machine, sizes: StepSizes) -> dict[str, Any]:
+    """The engine to run a plan on: its limits, how many steps have which size, and CUDA graphs."""
+    return {
+        **target.limits.as_metadata(),
+        "max_model_len": target.max_model_len,
+        "kv_dtype": target.kv_dtype,
+        **_kv_layout(target),
+        "enable_prefix_caching": True,
+        **sizes.as_metadata(),
+        "graph_sizes": {
+            engine: graphs.chosen(sizes, target.limits, target.gpu, target.tp).as_metadata()
+            for engine, graphs in ENGINE_GRAPHS.items()
+        },
+    }
+
+
+def _kv_layout(target: Machine) -> dict[str, Any]:
+    """The layout of the KV cache, where it is not that of one group that keeps all tokens."""
+    if target.layout.plain:
+        return {}
+    return {
+        "kv_layout": target.layout.as_metadata(),
+        "asked_block_size": target.asked_block_size,
+    }
 
 
 def _numbers(steps: NDArray[np.int64]) -> dict[int, int]:

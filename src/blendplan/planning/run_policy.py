@@ -45,6 +45,7 @@ def run_policy(
     effort: int = 1,
     replan: bool = True,
     progress: Progress | None = None,
+    parameters: Parameters | None = None,
 ) -> Prediction:
     """Simulate one policy, and bound the makespan of any.
 
@@ -56,17 +57,20 @@ def run_policy(
         effort: how many of its candidates are tried; see `best_parameters`.
         replan: whether unsure output lengths are learned while it runs.
         progress: called as the simulation advances.
+        parameters: what to make the policy with, where that has been found out already.
     """
     workload = prepared.workload
     report = progress or (lambda stage, done, total: None)
-    parameters, run = best_parameters(
-        prepared,
-        target,
-        POLICIES.get(policy),
-        effort=effort,
-        seed=seed,
-        advance=lambda done, total: report(f"choosing settings of {policy}", done, total),
-    )
+    run = None
+    if parameters is None:
+        parameters, run = best_parameters(
+            prepared,
+            target,
+            POLICIES.get(policy),
+            effort=effort,
+            seed=seed,
+            advance=lambda done, total: report(f"choosing settings of {policy}", done, total),
+        )
     chosen = make_policy(policy, prepared.expected, target.limits, seed=seed, parameters=parameters)
     reviser, every_steps = None, 1
     if replan and chosen.revise is not None and prepared.expected.unsure.any():

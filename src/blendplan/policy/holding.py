@@ -1,5 +1,6 @@
 """`Holding`: how much of the KV cache a request holds as its context grows."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -48,6 +49,20 @@ class Holding(NamedTuple):
     def held(self, context_tokens: ArrayLike) -> NDArray[np.float64]:
         """Slots held with contexts of so many tokens; float64."""
         return self.growth * np.asarray(context_tokens, np.float64) + self.level(context_tokens)
+
+    @property
+    def most_per_token(self) -> float:
+        """Most slots that one token of a context takes."""
+        return self.growth + sum(slots for _, slots in (*self.windows, *self.chunks))
+
+    def longest(self, slots: float) -> float:
+        """Tokens of the longest context that so many slots hold, blocks not rounded."""
+        if self.growth == 0.0:
+            return math.inf
+        full = float(self.level(np.inf))
+        beyond = (slots - full) / self.growth
+        most = max((tokens for tokens, _ in (*self.windows, *self.chunks)), default=0.0)
+        return beyond if beyond >= most else slots / self.most_per_token
 
     def as_metadata(self) -> dict[str, Any]:
         """The same as JSON values."""
