@@ -41,6 +41,13 @@ def test_numbers_are_those_of_one_plan(made: Plan) -> None:
         assert len(np.unique(part[shared.column("family") == family])) == 1
 
 
+def test_the_answers_of_a_request_stay_together(made: Plan) -> None:
+    request = np.cumsum(made.column("answer") == 0)
+    for name in ("depth_first", "by_density"):
+        in_order = request[np.argsort(shared_plans(made)[0].column(name))]
+        assert np.count_nonzero(np.diff(in_order)) + 1 == request[-1]
+
+
 def test_the_policy_of_a_part_is_the_same_over_all_rows(made: Plan) -> None:
     for replica, shared in enumerate(shared_plans(made)):
         part = made.part(replica)

@@ -29,11 +29,14 @@ def shared_plans(plan: Plan) -> list[Plan]:
     family = plan.column("family")
     families = np.maximum.reduceat(family, starts) + 1
     before = np.repeat(np.cumsum(families) - families, sizes)
-    rank = (plan.column("by_density") + 0.5) / size
+    # All answers of a request stay together.
+    by_density, answer = plan.column("by_density"), plan.column("answer")
+    request = np.cumsum(answer == 0) - 1
+    rank = np.minimum.reduceat((by_density + 0.5) / size, np.flatnonzero(answer == 0))[request]
     columns = {
         "family": family + before,
         "depth_first": plan.column("depth_first") + start,
-        "by_density": _places(np.lexsort((part, rank))),
+        "by_density": _places(np.lexsort((by_density, request, rank))),
     }
     table = plan.table
     for name, values in columns.items():

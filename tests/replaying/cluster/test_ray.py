@@ -140,7 +140,7 @@ def test_a_killed_driver_goes_on_where_it_was(
 @pytest.mark.parametrize(
     ("where", "told"),
     [
-        (Cluster("127.0.0.1:1"), "no Ray cluster answers at '127.0.0.1:1'"),
+        (Cluster("127.0.0.1:1"), 'no Ray cluster answers at "127.0.0.1:1"'),
         (None, "an engine needs 2 GPUs and 1 CPU on one node, the Ray cluster has 0 GPUs and"),
     ],
 )

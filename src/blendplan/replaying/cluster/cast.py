@@ -1,5 +1,7 @@
 """`cluster_cast`: the engines of a run on a Ray cluster."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from blendplan.engines.kind import EngineKind
@@ -53,6 +55,7 @@ def cluster_cast(
             f"{at_first} of {most} engines fit now ({need} each; the Ray cluster has {seen(ray)}); "
             "others begin when there is room"
         )
+    launch = _anywhere(launch)
     parts = [Part(number, kind, plans[number % planned].metadata, launch) for number in range(most)]
     makespan_s = float(plan.metadata["predicted"]["makespan_s"])
 
@@ -69,3 +72,13 @@ def cluster_cast(
         )
 
     return Cast(fleet, most, at_first)
+
+
+def _anywhere(launch: Launch) -> Launch:
+    """The launch with paths that do not depend on where a process runs."""
+    model = Path(launch.model)
+    return replace(
+        launch,
+        model=str(model.resolve()) if model.is_dir() else launch.model,
+        log=None if launch.log is None else launch.log.resolve(),
+    )

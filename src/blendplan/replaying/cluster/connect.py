@@ -1,5 +1,6 @@
 """A run's Ray cluster: found or started, and asked what fits."""
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 from blendplan.errors import BlendplanError
 from blendplan.printable import show
 from blendplan.replaying.cluster.options import AUTO, LOCAL, Cluster
+
+_KNOCK_S = 10.0
 
 
 @contextmanager
@@ -32,6 +35,7 @@ def connected(cluster: Cluster) -> Iterator[Any]:
         ray.init(address="local", include_dashboard=False, **quiet)
     else:
         try:
+            _knock(cluster.address)
             ray.init(address=cluster.address, **quiet)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             raise _no_cluster(cluster.address, error) from None
@@ -39,6 +43,17 @@ def connected(cluster: Cluster) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Find out at once whether anybody listens there: Ray would try for minutes.
+
+    Raises:
+        OSError: nobody does.
+    """
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdecimal() and "/" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), _KNOCK_S).close()
 
 
 def _no_cluster(address: str, error: Exception) -> BlendplanError:
