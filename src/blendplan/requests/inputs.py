@@ -143,8 +143,11 @@ def _file_system(fixed: str) -> tuple[Any, str]:
 
 
 def _expression(pattern: str) -> str:
-    """A glob as a regular expression over paths below its folder."""
-    names = ["(?:[^/]+/)*" if name == "**" else _of_name(name) + "/" for name in pattern.split("/")]
+    """A glob as a regular expression over paths below its folder; hidden names need their dot."""
+    names = [
+        r"(?:(?!\.)[^/]+/)*" if name == "**" else _of_name(name) + "/"
+        for name in pattern.split("/")
+    ]
     return "".join(names).removesuffix("/")
 
 
@@ -152,7 +155,8 @@ def _of_name(name: str) -> str:
     """One name of a glob, none of whose wild cards stands for a "/"."""
     pieces = re.split(r"(\*|\?|\[!?[^]]+\])", name)
     wild = {"*": "[^/]*", "?": "[^/]"}
-    return "".join(
+    shown = r"(?!\.)" if _WILD.match(name) else ""
+    return shown + "".join(
         wild.get(piece)
         or (f"[{piece[1:-1].replace('!', '^', 1)}]" if odd and piece else re.escape(piece))
         for odd, piece in zip(cycle((False, True)), pieces, strict=False)

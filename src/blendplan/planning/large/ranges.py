@@ -69,11 +69,13 @@ def cut_ranges(runs: Sequence[Run], range_bytes: int, dropped: NDArray[np.int64]
     lengths = np.concatenate([np.diff(run.leader_offsets) for run in runs])
     batches = [len(run.batch_bytes) for run in runs]
     order, _ = sorted_order(tokens, offsets_of(lengths))
-    sizes = np.concatenate([run.batch_bytes for run in runs])[order]
-    count = max(1, round(int(sizes.sum()) / range_bytes))
-    # A batch weighs on the ranges after its leader.
-    before = np.cumsum(sizes) - sizes
-    cuts = np.searchsorted(before, sizes.sum() * np.arange(1, count) / count)
+    total = sum(int(run.batch_bytes.sum()) for run in runs)
+    count = max(1, round(total / range_bytes))
+    # Half of the last batch whose leader comes before a prompt comes before it too.
+    halves = [(run.batch_bytes + np.append(0, run.batch_bytes[:-1])) / 2.0 for run in runs]
+    passed_bytes = np.concatenate(halves)[order]
+    before = np.cumsum(passed_bytes) - passed_bytes
+    cuts = np.searchsorted(before, total * np.arange(1, count) / count)
     cuts = np.unique(cuts[(cuts > 0) & (cuts < len(order))])
     run_of = np.repeat(np.arange(len(runs)), batches)
     batch_of = np.arange(len(order)) - np.repeat(np.cumsum(batches) - batches, batches)

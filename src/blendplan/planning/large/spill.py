@@ -29,13 +29,15 @@ SPILLED = pa.schema(
 # A batch is what is read at least, and one prompt of each is kept in memory while ranges are cut.
 _BATCH_BYTES = 1 << 20
 _LEAST_ROWS, _MOST_ROWS = 64, 1024
+# Of which a run has so many, as far as it has rows for them.
+_LEAST_BATCHES = 32
 
 
 def rows_at_once(requests: Requests) -> int:
     """How many requests a batch of these holds."""
     size = requests.token_ids.nbytes + (0 if requests.bodies is None else requests.bodies.nbytes)
     fitting = _BATCH_BYTES * len(requests) // max(1, size)
-    return min(max(fitting, _LEAST_ROWS), _MOST_ROWS)
+    return min(max(min(fitting, len(requests) // _LEAST_BATCHES), _LEAST_ROWS), _MOST_ROWS)
 
 
 @contextmanager

@@ -65,8 +65,7 @@ def describe_whole(
         "policy_parameters": {},
         "replan": None,
         "engine": engine_metadata(target, _step_sizes(parts)),
-        "density": sum(one.compute_left_s for one in priced)
-        / sum(one.whole_memory_s for one in priced),
+        "density": _density(priced, sum(common)),
         "prefix_sharing": {
             "planned": cached / sums["prompt_tokens"],
             "optimal": 1.0 - unique / sums["prompt_tokens"],
@@ -129,6 +128,16 @@ def _least_work(
         reads=sum(part.work.reads for part in parts),
         reading_decodes=sum(part.work.reading_decodes for part in parts),
     )
+
+
+def _density(priced: Sequence[Priced], common: int) -> float:
+    """Compute over memory time of all requests, shared prefixes counted once.
+
+    Tokens that neighbouring ranges share, and so count twice, are taken out at the mean price.
+    """
+    left_s = sum(one.compute_left_s for one in priced)
+    tokens = sum(one.unique_tokens + one.work.outputs for one in priced)
+    return left_s * (1.0 - common / tokens) / sum(one.whole_memory_s for one in priced)
 
 
 def _step_sizes(parts: Sequence[PartPlanned]) -> StepSizes:
