@@ -140,6 +140,8 @@ class Job:
                 f"left out {read.requests.rejected} bad or too long requests, see {self.rejects}"
             )
         notes.extend(read.requests.remarks)
+        shape = metadata.get("model_shape") or {}
+        notes.extend(f"model {metadata['model']}: {remark}" for remark in shape.get("remarks", ()))
         if metadata["cost_model"]["note"]:
             notes.append(metadata["cost_model"]["note"])
         if metadata["lengths"]["note"]:
