@@ -145,7 +145,7 @@ def test_states(values: dict[str, Any], conv: int, elements: int, bits: float) -
 def test_keys_and_values_of_heads_that_come_from_a_latent() -> None:
     (found,) = read(config(model_type="minicpm3", **MLA, q_lora_rank=24)).attentions
     assert (found.latent, found.kv_heads, found.key_dim, found.value_dim) == (0, 4, 24, 24)
-    latent = read(config(model_type="deepseek_v3", **MLA, q_lora_rank=24))
+    latent = read(config(model_type="new_kind", **MLA, q_lora_rank=24))
     assert read(config(model_type="minicpm3", **MLA, q_lora_rank=24)).parameters == (
         latent.parameters
     )
