@@ -1,11 +1,15 @@
 """``blendplan models`` and ``gpus``: what is understood of a model, and the lists."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.cli.cli_runs import answer, error_line, run
+from blendplan.hardware.lookup import model_spec
+from blendplan.planfile.plan import Plan
+from blendplan.planfile.rerun import machine_of
+from tests.cli.cli_runs import answer, error_line, run, write_job
 from tests.hardware.hf_config.configs import config
 
 HYBRID = config(
@@ -42,6 +46,19 @@ def test_what_is_understood_of_a_folder(tmp_path: Path) -> None:
         "groups",
     ):
         assert text in shown
+
+
+def test_a_plan_says_what_was_assumed_of_its_model(tmp_path: Path) -> None:
+    job = write_job(tmp_path / "requests.jsonl", 6)
+    named = tmp_path / "llama-3.1-8b"  # a name that the catalogue has, with another shape
+    named.mkdir()
+    plan = tmp_path / "plan.arrow"
+    words = ("plan", job, "--gpu", "l4", "--model", folder(named, HYBRID), "-o", plan)
+    result = run(*words, "--max-model-len", "4096", "--effort", "0")
+    assert result.exit_code == 0, result.stderr
+    assert "model llama-3.1-8b: not understood: kv_twist" in result.stderr
+    again = machine_of(Plan.read(plan)).model
+    assert again == replace(model_spec(named), name="llama-3.1-8b")
 
 
 def test_a_model_by_name() -> None:

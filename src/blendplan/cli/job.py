@@ -163,6 +163,8 @@ def notes_of(metadata: dict[str, Any], rejects: Path | None = None) -> list[str]
     notes = []
     if rejects is not None:
         notes += _left_out(metadata.get("rejected", {}).get("requests", 0), rejects)
+    shape = metadata.get("model_shape") or {}
+    notes.extend(f"model {metadata['model']}: {remark}" for remark in shape.get("remarks", ()))
     if metadata["cost_model"]["note"]:
         notes.append(metadata["cost_model"]["note"])
     if metadata["lengths"]["note"]:

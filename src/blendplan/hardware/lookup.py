@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,13 @@ def model_spec(name: str | Path) -> ModelSpec:
             "folder with config.json works too)"
         )
     return model_from_config(entry, model_fields(entry), f"model {entry}", {}, {})
+
+
+def known_model(model: ModelSpec) -> bool:
+    """Whether its name alone gives the model back, but for the dtype of the KV cache."""
+    return model.name in model_names() and model == replace(
+        model_spec(model.name), kv_bits=model.kv_bits
+    )
 
 
 def _is_folder(path: Path) -> bool:

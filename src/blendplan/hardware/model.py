@@ -24,7 +24,7 @@ class ModelSpec:
         tied_embeddings: the output head is the embedding matrix.
         other_parameters: of no layer: the last norm, and what stands before the layers.
         looked_up_parameters: rows of which a token looks up a few, such as embeddings by layer.
-        encoder_parameters: of what reads images and sound, estimated; every GPU holds them.
+        encoder_parameters: of what reads images and sound, estimated; split as layers are.
         active_counts: what its publisher counts as active parameters: ``all``, ``head`` (all but
             rows of the embedding, which are looked up), or ``layers`` (nor the output head).
         head_bits: bits per weight of the output head; the embedding stays at 16.
@@ -187,8 +187,8 @@ class ModelSpec:
         """Bytes of weights on one GPU."""
         linear = sum(shape.weight_bytes for shape in linear_shapes(self, tp))
         head = self.head_parameters * self.head_bits / 8 / tp
-        others = self._others + self.looked_up_parameters + self.encoder_parameters
-        return linear + head + 2 * self.embedding_parameters / tp + 2 * others
+        split = self.embedding_parameters + self.looked_up_parameters + self.encoder_parameters
+        return linear + head + 2 * split / tp + 2 * self._others
 
 
 def _small(part: FeedForward) -> int:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from blendplan.cost.machine import Machine
 from blendplan.cost.reach import reach_as_metadata, sees_all
-from blendplan.hardware.lookup import model_names
+from blendplan.hardware.lookup import known_model
 from blendplan.hardware.model_json import model_as_json
 from blendplan.hardware.profile import catalogued, profile_text
 from blendplan.planning.prepare import Prepared
@@ -41,7 +41,7 @@ def describe(
         "gpu": target.gpu.name,
         "gpu_profile": None if catalogued(target.gpu) else profile_text(target.gpu),
         "model": target.model.name,
-        "model_shape": None if target.model.name in model_names() else model_as_json(target.model),
+        "model_shape": None if known_model(target.model) else model_as_json(target.model),
         "tp": target.tp,
         "overlap": _json_number(target.table.overlap),
         "cost_model": {

@@ -85,8 +85,9 @@ def test_unknown_experts_per_token_are_remarked_on() -> None:
     assert any("2 are assumed" in remark for remark in model.remarks)
 
 
-def test_dense_and_experts_in_one_layer() -> None:
-    found = part(enable_moe_block=True)
+@pytest.mark.parametrize("switch", ["enable_moe_block", "residual_moe"])
+def test_dense_and_experts_in_one_layer(switch: str) -> None:
+    found = part(**{switch: True})
     assert (found.width, found.experts, found.expert_width) == (96, 8, 32)
 
 
@@ -111,6 +112,12 @@ def test_widths_by_layer() -> None:
     lfm = read(config(model_type="lfm2", conv_L_cache=3, full_attn_idxs=[0],
                       block_auto_adjust_ff_dim=True, block_multiple_of=32))  # fmt: skip
     assert {p.width for p in lfm.feed_forwards} == {64}
+
+
+def test_a_list_that_is_not_by_layer_is_said() -> None:
+    model = read(config(**{**MOE, "num_experts": [8, 4]}))
+    assert {part.experts for part in model.feed_forwards} == {8}
+    assert "num_experts lists 2 values for 8 layers: the first" in model.remarks[0]
 
 
 def test_experts_that_do_nothing() -> None:

@@ -142,6 +142,20 @@ def test_states(values: dict[str, Any], conv: int, elements: int, bits: float) -
     assert found.state_bits == bits
 
 
+def test_keys_and_values_of_heads_that_come_from_a_latent() -> None:
+    (found,) = read(config(model_type="minicpm3", **MLA, q_lora_rank=24)).attentions
+    assert (found.latent, found.kv_heads, found.key_dim, found.value_dim) == (0, 4, 24, 24)
+    latent = read(config(model_type="new_kind", **MLA, q_lora_rank=24))
+    assert read(config(model_type="minicpm3", **MLA, q_lora_rank=24)).parameters == (
+        latent.parameters
+    )
+
+
+def test_queries_through_a_narrow_matrix() -> None:
+    wide, narrow = read(config()), read(config(share_q_dim=16))
+    assert wide.parameters - narrow.parameters == 8 * (64 * 64 - 16 * (64 + 64))
+
+
 def test_shared_blocks_hold_their_weights_once() -> None:
     zamba = {
         "model_type": "zamba2",

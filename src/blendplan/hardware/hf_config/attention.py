@@ -65,6 +65,15 @@ def _by_heads(config: Config, family: Family, place: Place, heads: int) -> Atten
         kv_heads = other.count(KV_HEADS, default=kv_heads)
         key_dim = value_dim = other.count(HEAD_DIM, default=key_dim)
     projections, top_k, index = block_sparse(config, place)
+    shared_queries = config.count("share_q_dim", default=0)  # Step 3
+    if shared_queries:
+        projections += (
+            Projection(
+                "qkv_a", shared_queries + 2 * kv_heads * key_dim, place.hidden, "", place.bits
+            ),
+            Projection("q_b", heads * key_dim, shared_queries, "n", place.bits),
+            Projection("o", place.hidden, heads * value_dim, "k", place.bits),
+        )
     wide = heads * key_dim + (1 if shared_values else 2) * kv_heads * key_dim
     return Attention(
         heads=heads,
@@ -76,6 +85,7 @@ def _by_heads(config: Config, family: Family, place: Place, heads: int) -> Atten
         indexer_dim=index[1],
         selection_block=index[2],
         keys_are_values=shared_values,
+        usual_projections=not shared_queries,
         projections=projections + _gate(config, family, place, heads, value_dim),
         other_parameters=_small(config, family, heads, kv_heads, key_dim, wide),
         weight_bits=place.bits,
@@ -143,6 +153,8 @@ def _latent(config: Config, family: Family, place: Place, heads: int) -> Attenti
     key_dim = config.count("qk_nope_head_dim", default=config.count(HEAD_DIM, 128))
     value_dim = config.count("v_head_dim", default=key_dim)
     queries = config.count("q_lora_rank", default=0)
+    if family.latent_by_heads:
+        return _by_heads_through_latent(config, place, heads, latent, queries)
     projections, top_k, index = indexer(config, place, queries or place.hidden)
     return Attention(
         heads=heads,
@@ -158,6 +170,30 @@ def _latent(config: Config, family: Family, place: Place, heads: int) -> Attenti
         projections=projections + _gate(config, family, place, heads, value_dim),
         other_parameters=latent + queries,
         weight_bits=place.bits,
+    )
+
+
+def _by_heads_through_latent(
+    config: Config, place: Place, heads: int, latent: int, queries: int
+) -> Attention:
+    """Keys and values of all heads are kept although they come from a latent (MiniCPM3)."""
+    rope, nope = config.count("qk_rope_head_dim"), config.count("qk_nope_head_dim")
+    values = config.count("v_head_dim", default=place.hidden // heads)
+    hidden, bits, dim = place.hidden, place.bits, nope + rope
+    return Attention(
+        heads=heads,
+        kv_heads=heads,
+        key_dim=dim,
+        value_dim=dim,
+        usual_projections=False,
+        projections=(
+            Projection("qkv_a", queries + latent + rope, hidden, "", bits),
+            Projection("q_b", heads * dim, queries, "n", bits),
+            Projection("kv_b", heads * (nope + values), latent, "n", bits),
+            Projection("o", hidden, heads * values, "k", bits),
+        ),
+        other_parameters=latent + queries,
+        weight_bits=bits,
     )
 
 

@@ -38,7 +38,7 @@ def with_blocks(config: Config, layers: int) -> tuple[Config, list[str]] | None:
         widths.append(0 if part.get("no_op") else _width(part, hidden))
     values = {**config.values, "num_key_value_heads": kv_heads, "intermediate_size": widths}
     changed = Config(values, config.where, config.defaults)
-    changed.read, changed.remarks = config.read, config.remarks
+    changed.read, changed.remarks, changed.layers = config.read, config.remarks, layers
     return changed, kinds
 
 

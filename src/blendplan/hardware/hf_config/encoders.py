@@ -6,7 +6,7 @@ from typing import Any
 from blendplan.hardware.hf_config.fields import Config
 
 _CONFIGS = ("vision_config", "visual", "audio_config", "sound_config", "vision_tower_config")
-_WIDTH = ("hidden_size", "embed_dim", "vt_hidden_size", "d_model", "width")
+_WIDTH = ("embed_dim", "hidden_size", "vt_hidden_size", "d_model", "width")
 _DEPTH = ("num_hidden_layers", "depth", "vt_num_hidden_layers", "encoder_layers", "layers")
 _INNER = ("intermediate_size", "vt_intermediate_size", "encoder_ffn_dim", "mlp_dim")
 _GATED = ("pixtral", "gemma4", "glm4v", "qwen2_5_vl", "mistral3")

@@ -29,6 +29,7 @@ class Family:
         active_counts: what the publisher counts as active; see `ModelSpec`.
         shared_blocks: attention and MLP are blocks whose weights several layers share.
         doubled: a layer of the file is two, the first of them with experts beside its MLP.
+        latent_by_heads: KV is kept by heads although it comes from a latent.
         no_mlp: kinds of layers without feed-forward.
     """
 
@@ -48,6 +49,7 @@ class Family:
     active_counts: str = "all"
     shared_blocks: bool = False
     doubled: bool = False
+    latent_by_heads: bool = False
     no_mlp: tuple[str, ...] = ()
 
 
@@ -168,6 +170,7 @@ FAMILIES: dict[str, Family] = {
     "laguna": Family(qk_norm="head", output_gate="head"),
     "bitnet": Family(),
     "longcat_flash": Family(doubled=True, active_counts="head"),
+    "minicpm3": Family(latent_by_heads=True),
     "dbrx": Family(),
     "smollm3": Family(),
     "apertus": Family(gated=False, qk_norm="head"),

@@ -130,8 +130,9 @@ def _after_dense(config: Config, layers: int) -> list[bool] | None:
         ("first_k_dense_replace", "num_dense_layers", "n_dense_layers", "moe_first_k_dense"),
         default=0,
     )
-    behind = config.count(("moe_layer_freq", "moe_layer_frequency"), default=1) or 1
-    ahead = config.count(("decoder_sparse_step", "moe_every_n_layers"), default=1) or 1
+    behind = config.count("moe_layer_freq", default=1) or 1
+    names = ("decoder_sparse_step", "moe_every_n_layers", "moe_layer_frequency")
+    ahead = config.count(names, default=1) or 1
     without = set(config.items(("mlp_only_layers", "dense_layers")) or ())
     known = ("first_k_dense_replace", "num_dense_layers", "n_dense_layers", "moe_first_k_dense")
     if not (dense or config.says(known) or without or behind > 1 or ahead > 1):
@@ -167,8 +168,10 @@ def feed_forward_of(
         used = _per_token(config, layer)
     experts = experts_of(config, layer)
     beside = 0
-    if config.flag("enable_moe_block", False) or family.doubled:
+    if config.flag(("enable_moe_block", "residual_moe"), False) or family.doubled:
         beside = dense_width(config, layer, hidden)
+    elif config.flag("parallel_attn_mlp_res", False):  # Arctic
+        beside = hidden
     shared = _shared(config, family, layer, width)
     return FeedForward(
         width=beside,
@@ -219,7 +222,7 @@ def dense_width(config: Config, layer: int, hidden: int) -> int:
     width = config.count(WIDTH, default=0, layer=layer)
     if not width and config.count("shared_intermediate_size", default=0):
         return config.count("shared_intermediate_size")
-    if config.word("model_type") == "recurrent_gemma":  # the field counts gate and value together
+    if config.word("model_type") in ("recurrent_gemma", "qwen"):  # gate and value together
         return width // 2
     ratio = config.value("expansion_ratio")
     width = width or int(hidden * (ratio if isinstance(ratio, int | float) else 4))

@@ -22,6 +22,7 @@ class Config:
         where: what errors call it.
         read: names that were asked for.
         remarks: what was assumed so far.
+        layers: of the decoder, once it is known; a list of so many values has one for each.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class Config:
         self.where = where
         self.read: set[str] = set()
         self.remarks: list[str] = []
+        self.layers = 0
 
     def part(self, name: str) -> "Config | None":
         """The object in a field, whose remarks are those of the whole."""
@@ -40,7 +42,7 @@ class Config:
         if not isinstance(found, Mapping):
             return None
         inner = Config(found, f"{self.where}: {name}")
-        inner.remarks = self.remarks
+        inner.remarks, inner.layers = self.remarks, self.layers
         return inner
 
     def at_layer(self, layer: int) -> "Config":
@@ -54,7 +56,7 @@ class Config:
         if not own:
             return self
         local = Config({**self.values, **own}, self.where, self.defaults)
-        local.read, local.remarks = self.read, self.remarks
+        local.read, local.remarks, local.layers = self.read, self.remarks, self.layers
         return local
 
     def remark(self, text: str) -> None:
@@ -87,7 +89,7 @@ class Config:
         value = self.value(names)
         name = names if isinstance(names, str) else self._found(names)
         if isinstance(value, list) and layer is not None and value:
-            value = value[min(layer, len(value) - 1)]
+            value = value[layer] if self._by_layer(name, value) else value[0]
         if isinstance(value, float) and value.is_integer() and not isinstance(value, bool):
             value = int(value)
         if value is None:
@@ -101,6 +103,16 @@ class Config:
                 f"{self.where}: {name} is {seen(value)}; expected a whole number of at least 0"
             )
         return value
+
+    def _by_layer(self, name: str, values: list[Any]) -> bool:
+        """Whether a list has a value for each layer; what comes after the last is for drafting."""
+        if len(values) >= self.layers:
+            return True
+        self.remark(
+            f"{name} lists {len(values)} values for {self.layers} layers: the first is taken for "
+            "all"
+        )
+        return False
 
     def flag(self, names: Names, default: bool) -> bool:
         """True or false.

@@ -18,4 +18,12 @@ KV_HEADS = (
     "multi_query_group_num",
 )
 HEAD_DIM = ("head_dim", "attention_head_dim", "kv_channels", "head_size")
-BIAS = ("attention_bias", "qkv_bias", "use_qkv_bias", "attn_bias", "use_bias", "enable_bias")
+BIAS = (
+    "attention_bias",
+    "qkv_bias",
+    "use_qkv_bias",
+    "add_qkv_bias",
+    "attn_bias",
+    "use_bias",
+    "enable_bias",
+)

@@ -110,6 +110,7 @@ def model_from_config(
     _remark_on_defaults(config, kind)
     if not hidden:
         raise BlendplanError(f"{where}: hidden_size is 0")
+    config.layers = layers
     bits = bits_of(config, values, beside, layers)
     built = layers_of(config, family, hidden, layers, bits)
     used, looked_up = extras.of_model(config, layers, hidden)

@@ -5,7 +5,9 @@ from blendplan.hardware.hf_config.fields import Config
 
 def sliding_window(config: Config) -> int:
     """Tokens of the window; 0 where there is none, or where it is switched off."""
-    value = config.value(("sliding_window", "sliding_window_size", "attention_window_size"))
+    value = config.value(
+        ("sliding_window", "sliding_window_size", "attention_window_size", "attn_window_size")
+    )
     if isinstance(value, list):
         value = next((each for each in value if isinstance(each, int) and each > 0), 0)
     if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
