@@ -96,7 +96,7 @@ class Job:
         from blendplan.requests.fitting import over_kv_cache
         from blendplan.requests.rejected import leave_out
 
-        longest, kv_tokens = self.target.max_model_len, self.target.limits.kv_tokens
+        longest, kv_tokens = self.target.max_model_len, self.target.longest_request
         requests = leave_out(requests, over_context(requests, longest), self.rejects)
         requests = within_context(requests, longest)
         return leave_out(requests, over_kv_cache(requests, kv_tokens), self.rejects)

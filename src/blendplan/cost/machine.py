@@ -18,6 +18,8 @@ from blendplan.errors import BlendplanError
 from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.hardware.gpu import GpuSpec
 from blendplan.hardware.kv_capacity import kv_capacity_tokens
+from blendplan.hardware.kv_layers import FULL
+from blendplan.hardware.kv_layout import KvGroup, KvLayout
 from blendplan.hardware.lookup import gpu_spec, model_spec
 from blendplan.hardware.model import KV_BITS, ModelSpec, kv_bits
 
@@ -32,6 +34,7 @@ class Machine:
         limits: limits of the engine.
         table: price of a step within these limits.
         max_model_len: longest context that the engine takes, prompt and output together.
+        layout: of the KV cache.
         kv_dtype: data type of the KV cache as it was asked for; ``model`` has it.
     """
 
@@ -42,11 +45,20 @@ class Machine:
     limits: EngineLimits
     table: StepTable
     max_model_len: int
+    layout: KvLayout
     kv_dtype: str = "auto"
+
+    @property
+    def longest_request(self) -> int:
+        """Tokens in the KV cache of the longest request that it can hold alone."""
+        if self.layout.plain:
+            return self.limits.kv_tokens
+        return self.layout.longest_request(self.limits.kv_blocks)
 
     def room_for_output(self, prompt_tokens: NDArray[np.int64]) -> NDArray[np.int64]:
         """Longest output beside each prompt: what KV cache and context leave; int64 [n]."""
-        room: NDArray[np.int64] = self.limits.room_for_output(prompt_tokens)
+        # The last generated token is never written to the cache.
+        room = self.layout.longest_request(self.limits.kv_blocks) - prompt_tokens + 1
         return np.minimum(room, self.max_model_len - prompt_tokens)
 
 
@@ -125,7 +137,14 @@ def machine(
             "the cost model datasheet"
         ) from error
     _check_prices(table, gpu)
-    return Machine(gpu, model, tp, costs, limits, table, longest, kv_dtype)
+    layout = KvLayout((_one_group(model, block_size),))
+    return Machine(gpu, model, tp, costs, limits, table, longest, layout, kv_dtype)
+
+
+def _one_group(model: ModelSpec, block_size: int) -> KvGroup:
+    """All layers in one group, which keeps all tokens."""
+    bytes_per_token = max(1, int(model.kv_bytes_per_token()))
+    return KvGroup(FULL, model.layer_count, 0, block_size, block_size * bytes_per_token)
 
 
 def _check_prices(table: StepTable, gpu: GpuSpec) -> None:

@@ -42,13 +42,6 @@ class EngineLimits:
                 f"kv_tokens is {self.kv_tokens}, less than one block of {self.block_size} tokens"
             )
 
-    def room_for_output(self, prompt_tokens: Any) -> Any:
-        """Longest output that the KV cache holds beside a prompt, or beside each of n prompts.
-
-        Only whole blocks count, and the last generated token is never written to the cache.
-        """
-        return self.kv_blocks * self.block_size - prompt_tokens + 1
-
     @property
     def kv_blocks(self) -> int:
         """Capacity of the KV cache in whole blocks."""

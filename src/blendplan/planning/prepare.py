@@ -14,6 +14,7 @@ from blendplan.lengths.plausible import numbers_of, plausible_outputs
 from blendplan.lengths.predict import predict_lengths
 from blendplan.lengths.predicted import Lengths
 from blendplan.planning.bound import LeastPrefill, least_prefill
+from blendplan.policy.holding import holding_of
 from blendplan.policy.known import PolicyInput, step_prices
 from blendplan.requests.columns import Requests
 from blendplan.requests.context import check_context, within_context
@@ -94,7 +95,7 @@ def prepare(
         raise BlendplanError(f"{source} holds no requests; give at least one to plan")
     check_context(requests, target.max_model_len)
     requests = within_context(requests, target.max_model_len)
-    check_fits(requests, target.limits.kv_tokens)
+    check_fits(requests, target.longest_request)
     sequences = sequences_of(requests)
     report("prefix tree", 0, n)
     request_tree = build_tree(requests)
@@ -136,6 +137,7 @@ def prepare(
         prices=step_prices(target.table),
         request=request,
         reach=target.table.reach,
+        holding=holding_of(target.layout),
     )
     workload = Workload(
         prompt_tokens,

@@ -11,6 +11,9 @@ from blendplan.errors import BlendplanError
 from blendplan.hardware.kv_layers import CHUNKED, SLIDING, STATE
 from blendplan.hardware.kv_layout import KvLayout
 
+# More tokens than any context has.
+_MOST = 1 << 50
+
 
 class Holding(NamedTuple):
     """Slots of the KV cache that a request holds, by the tokens of its context.
@@ -48,6 +51,19 @@ class Holding(NamedTuple):
     def held(self, context_tokens: ArrayLike) -> NDArray[np.float64]:
         """Slots held with contexts of so many tokens; float64."""
         return self.growth * np.asarray(context_tokens, np.float64) + self.level(context_tokens)
+
+    def longest(self, slots: int) -> int:
+        """Tokens of the longest context that so many slots hold, of whatever blocks they are."""
+        least, most = 0, _MOST
+        if self.held(most) <= slots:
+            return most
+        while most - least > 1:
+            middle = (least + most) // 2
+            if self.held(middle) <= slots:
+                least = middle
+            else:
+                most = middle
+        return least
 
     def as_metadata(self) -> dict[str, Any]:
         """The same as JSON values."""

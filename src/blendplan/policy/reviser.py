@@ -105,6 +105,7 @@ class Reviser:
         self._known = known
         self._unsure = unsure
         self._limits = limits
+        self._longest = known.holding.longest(limits.kv_blocks * limits.block_size)
         self._earlier = earlier
         self._relearner: Relearner | None = None
         self._changing = Lock()
@@ -168,7 +169,8 @@ class Reviser:
             self.revisions.append(Revision(share, int(finished.sum()), expected))
             outcomes = self._known.outcomes.copy()
             prompts = self._known.prompt_tokens[inside].astype(np.int64)
-            room = np.maximum(1, self._limits.room_for_output(prompts))
+            # The last generated token is never written to the cache.
+            room = np.maximum(1, self._longest - prompts + 1)
             outcomes[inside] = learned.take(own).within(1.0, room).outcomes
             self._known = self._known.with_outcomes(outcomes)
             self._total = _work(self._known)
