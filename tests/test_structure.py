@@ -26,7 +26,7 @@ ORDER = (
     ("planfile",),
     ("planning", "engines"),
     ("replaying",),
-    ("report",),
+    ("report", "ray"),
     ("cli",),
     ("__main__",),
 )

@@ -156,9 +156,9 @@ class FastEngine:
         return int(self.cache.now[0].free)
 
     def hits(self, request: int) -> int:
-        """Blocks that a request would hit if it were admitted now."""
+        """Tokens that a request would hit if it were admitted now."""
         known = self.engine.prompt_tokens[request] + self.engine.generated[request]
-        return int(cached_blocks(self.cache, request, known)[0])
+        return int(cached_blocks(self.cache, request, known)[0]) * self.cache.block_size
 
 
 def assert_same_state(fast: FastEngine, slow: SlowEngine) -> None:
@@ -170,7 +170,7 @@ def assert_same_state(fast: FastEngine, slow: SlowEngine) -> None:
     assert engine.generated.tolist() == sampled
     assert generated_tokens(engine).tolist() == slow.generated
     assert engine.computed.tolist() == slow.computed
-    assert fast.free_blocks == slow.pool.free()
+    assert fast.free_blocks == slow.kv.pool.free()
     assert fast.count("finished") == slow.finished
     assert fast.count("steps") == len(slow.steps)
     assert fast.count("preemptions") == slow.preemptions
@@ -179,7 +179,8 @@ def assert_same_state(fast: FastEngine, slow: SlowEngine) -> None:
     assert engine.admission[: fast.count("admitted")].tolist() == admitted
     assert engine.cached_tokens[admitted].tolist() == list(slow.cached_tokens.values())
     for request in slow.running:
-        assert fast.cache.held[request] == len(slow.held[request])
+        assert fast.cache.held[request] == slow.kv.held(request)
     for request in range(len(slow.prompts)):
         if request not in slow.running and slow.generated[request] < slow.output_tokens[request]:
-            assert fast.hits(request) == len(slow._hits(request)), request
+            hit, _ = slow.kv.look_up(request, slow.known(request))
+            assert fast.hits(request) == hit, request

@@ -1,17 +1,19 @@
 """A slow, obvious engine: the oracle of the simulated one.
 
-The scheduling and caching rules of vLLM 0.32 (vllm/v1/core) with real block objects: a block is an
-integer, its content is the tuple of all tokens up to its end, and every block that holds a content
-is kept. Checked step by step against recordings of the real engine in ``test_vllm_recordings.py``.
+The scheduling rules of vLLM 0.32 (vllm/v1/core/sched), above the KV cache of `slow_kv`. Checked
+step by step against recordings of the real engine in ``test_vllm_recordings.py``.
 
 With asynchronous scheduling, the output of a step is taken in after the next one was scheduled: a
 token that is under way is a placeholder until then.
 """
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
+
+from blendplan.hardware.kv_layout import KvGroup, KvLayout
+from tests.oracles.slow_kv import SlowKv
 
 
 class SlowPolicy(Protocol):
@@ -69,54 +71,6 @@ class Step:
     decode_contexts: list[int] = field(default_factory=list)
 
 
-class BlockPool:
-    """Free blocks without content first, then those with content, least recently freed first."""
-
-    def __init__(self, blocks: int) -> None:
-        self.unhashed = blocks
-        self.free_cached: OrderedDict[int, None] = OrderedDict()
-        self.blocks_of: dict[Hashable, OrderedDict[int, None]] = {}
-        self.content_of: dict[int, Hashable] = {}
-        self.references: dict[int, int] = {}
-        self.handed_out = 0
-
-    def free(self) -> int:
-        return self.unhashed + len(self.free_cached)
-
-    def take(self) -> int:
-        if self.unhashed:
-            self.unhashed -= 1
-        else:
-            oldest, _ = self.free_cached.popitem(last=False)
-            content = self.content_of.pop(oldest)
-            del self.blocks_of[content][oldest]
-        self.handed_out += 1
-        self.references[self.handed_out] = 1
-        return self.handed_out
-
-    def find(self, content: Hashable) -> int | None:
-        return next(iter(self.blocks_of.get(content, ())), None)
-
-    def hold(self, block: int) -> None:
-        if self.references[block] == 0:
-            del self.free_cached[block]
-        self.references[block] += 1
-
-    def fill(self, block: int, content: Hashable) -> None:
-        if block not in self.content_of:
-            self.content_of[block] = content
-            self.blocks_of.setdefault(content, OrderedDict())[block] = None
-
-    def release(self, blocks: Sequence[int]) -> None:
-        for block in reversed(blocks):
-            self.references[block] -= 1
-            if self.references[block] == 0:
-                if block in self.content_of:
-                    self.free_cached[block] = None
-                else:
-                    self.unhashed += 1
-
-
 class SlowEngine:
     """Runs requests step by step; `steps` holds what happened."""
 
@@ -126,7 +80,8 @@ class SlowEngine:
         output_tokens: Sequence[int],
         *,
         blocks: int,
-        block_size: int,
+        block_size: int = 16,
+        layout: KvLayout | None = None,
         max_num_batched_tokens: int,
         max_num_seqs: int,
         policy: SlowPolicy | None = None,
@@ -135,18 +90,22 @@ class SlowEngine:
         n = len(prompts)
         self.prompts = [tuple(map(int, prompt)) for prompt in prompts]
         self.output_tokens = output_tokens
-        self.block_size = block_size
+        # Without a layout, every layer keeps all tokens.
+        layout = layout or KvLayout((KvGroup("full", 1, 0, block_size, 1),))
+        self.block_tokens = layout.block_tokens
+        self.least_prefill = min(self.block_tokens, max_num_batched_tokens)
+        self.least_prefill *= layout.has_states
         self.max_num_batched_tokens = max_num_batched_tokens
         self.max_num_seqs = max_num_seqs
         self.policy = policy or InputOrder(n, max_num_batched_tokens)
         self.blocks = blocks
-        self.pool = BlockPool(blocks)
+        self.kv = SlowKv(layout, blocks, self)
         self.async_scheduling = async_scheduling
         self.generated = [0] * n
         self.placeholders = [0] * n
         self.under_way: list[int] = []
         self.computed = [0] * n
-        self.held: list[list[int]] = [[] for _ in range(n)]
+        self.in_flight: dict[int, int] = {}
         self.running: list[int] = []
         self.waiting_again: deque[int] = deque()
         self.finished = 0
@@ -166,23 +125,27 @@ class SlowEngine:
         generated = self.generated[request] + self.placeholders[request]
         return self.placeholders[request] > 0 and generated == self.output_tokens[request]
 
-    def content(self, request: int, block: int) -> Hashable:
-        prompt = self.prompts[request]
-        end = (block + 1) * self.block_size
-        return prompt[:end] if end <= len(prompt) else ("generated", request, block)
+    def prompt_tokens(self, request: int) -> int:
+        return len(self.prompts[request])
 
-    def blocks_for(self, tokens: int) -> int:
-        return -(-tokens // self.block_size)
+    def content(self, request: int, end: int) -> Hashable:
+        """What a block that ends after so many tokens holds: all tokens up to there."""
+        prompt = self.prompts[request]
+        return prompt[:end] if end <= len(prompt) else ("generated", request, end)
 
     def step(self) -> Step:
         step = Step()
         tokens_left = self.max_num_batched_tokens
-        used_tokens = float(self.block_size * (self.blocks - self.pool.free()))
+        used_tokens = float(self.block_tokens * (self.blocks - self.kv.pool.free()))
         budget = self.policy.begin_step(len(self.running), used_tokens)
+        # A chunk of fewer tokens might end where no state is kept, and never begin.
+        budget = max(budget, self.least_prefill)
+        self.kv.new_step()
         in_prefill = sum(not self._decodes(request) for request in self.running)
-        assert in_prefill <= 1
+        assert in_prefill <= 1 or self.kv.layout.has_states
         skipped = sum(map(self.last_is_under_way, self.running))
         prefill_left = min(budget + in_prefill + skipped, tokens_left)
+        largest = min(len(self.running) + budget, self.max_num_batched_tokens)
         position = 0
         no_room = False
         while position < len(self.running) and tokens_left > 0:
@@ -194,15 +157,14 @@ class SlowEngine:
             new = self.known(request) + self.placeholders[request] - before
             decoding = self._decodes(request)
             new = min(new, tokens_left) if decoding else min(new, tokens_left, prefill_left)
+            new = self.kv.chunk(request, self.known(request), before, new, largest)
             if new == 0:
                 position += 1
                 continue
-            need = max(0, self.blocks_for(before + new) - len(self.held[request]))
-            while need > self.pool.free():
+            while not self._make_room(request, before, new):
                 no_room = True
                 victim = self.running.pop()
-                self.pool.release(self.held[victim])
-                self.held[victim] = []
+                self.kv.release(victim)
                 self.computed[victim] = 0
                 if self.last_is_under_way(victim):
                     step.spent.append(victim)
@@ -230,16 +192,12 @@ class SlowEngine:
             )
             if request < 0:
                 break
-            hits = self._hits(request)
-            free_hits = sum(self.pool.references[block] == 0 for block in hits)
-            need = self.blocks_for(self.known(request)) - len(hits) + free_hits
-            if need > self.pool.free():
+            known = self.known(request)
+            before, hits = self.kv.look_up(request, known)
+            new = min(known - before, tokens_left, prefill_left)
+            new = self.kv.chunk(request, known, before, new, largest)
+            if new == 0 or not self.kv.allocate(request, known, before, new, hits=hits):
                 break
-            for block in hits:
-                self.pool.hold(block)
-            self.held[request] = hits
-            before = len(hits) * self.block_size
-            new = min(self.known(request) - before, tokens_left, prefill_left)
             if again:
                 self.waiting_again.popleft()
             else:
@@ -251,7 +209,7 @@ class SlowEngine:
             tokens_left -= new
             prefill_left -= new
         step.running = list(self.running)
-        step.free_blocks = self.pool.free()
+        step.free_blocks = self.kv.pool.free()
         if step.scheduled:
             self.steps.append(step)
         self.preemptions += len(step.preempted)
@@ -261,6 +219,7 @@ class SlowEngine:
         )
         for request in self.under_way:
             self.placeholders[request] += 1
+        self.in_flight = dict(step.scheduled) if self.async_scheduling else {}
         self._take_output(last if self.async_scheduling else self.under_way)
         return step
 
@@ -269,21 +228,11 @@ class SlowEngine:
         left = self.known(request) + under_way - self.computed[request]
         return left == 1 and self.generated[request] + under_way > 0
 
-    def _hits(self, request: int) -> list[int]:
-        hits = []
-        for block in range((self.known(request) - 1) // self.block_size):
-            found = self.pool.find(self.content(request, block))
-            if found is None:
-                break
-            hits.append(found)
-        return hits
+    def _make_room(self, request: int, before: int, new: int) -> bool:
+        in_flight = self.in_flight.get(request, 0)
+        return self.kv.allocate(request, self.known(request), before, new, in_flight=in_flight)
 
     def _serve(self, step: Step, request: int, before: int, new: int, decoding: bool) -> None:
-        held = self.held[request]
-        while len(held) < self.blocks_for(before + new):
-            held.append(self.pool.take())
-        for block in range(min(before + new, self.known(request)) // self.block_size):
-            self.pool.fill(held[block], self.content(request, block))
         self.computed[request] = before + new
         step.scheduled.append((request, new))
         step.sampling += self._is_whole(request)
@@ -301,14 +250,11 @@ class SlowEngine:
         for request in sampled:
             self.placeholders[request] -= 1
             self.generated[request] += 1
-            held = self.held[request]
-            if held:
-                cached = self.computed[request] - self.placeholders[request]
-                for block in range(cached // self.block_size):
-                    self.pool.fill(held[block], self.content(request, block))
+            if request in self.running:
+                self.kv.fill(request, self.computed[request] - self.placeholders[request])
             if self.generated[request] == self.output_tokens[request]:
                 if request in self.running:
-                    self.pool.release(held)
+                    self.kv.release(request)
                     self.running.remove(request)
                 self.finished += 1
                 self.policy.finished(request)

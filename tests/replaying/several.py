@@ -44,14 +44,17 @@ def replay_several(
     at_first: int | None = None,
     start: Callable[[int, Session], Engine] | None = None,
     fleet: Callable[[Callable[[int, Session], Engine]], LocalFleet] = LocalFleet,
+    engine: str = "sim",
     **options: Any,
 ) -> Replayed:
     """Replay a plan on several engines in this process."""
     kind = ENGINES.get("sim")
-    launch = launch_of(plan, "none", {}, pdmux=False, log_steps=False, output=None)
+    launch = launch_of(
+        plan, str(plan.metadata["model"]), {}, pdmux=False, log_steps=False, output=None
+    )
     begin = start or simulated_start(plan)
     cast = Cast(lambda: fleet(begin), replicas, at_first or replicas)
-    return run_job(job_of_plan(plan, kind), "sim", output, launch, cast=cast, **options)
+    return run_job(job_of_plan(plan, kind), engine, output, launch, cast=cast, **options)
 
 
 class LateFleet(LocalFleet):

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from blendplan.hardware.engine_limits import EngineLimits
+from blendplan.hardware.kv_layout import KvGroup, KvLayout
 from tests.oracles.lockstep import (
     FastEngine,
     assert_same_state,
@@ -27,12 +28,19 @@ def recorded(request: pytest.FixtureRequest) -> dict[str, Any]:
     return run
 
 
+def layout_of(recorded: dict[str, Any]) -> KvLayout:
+    """The layout of the recorded KV cache; sizes in bytes do not matter to steps."""
+    plain = {"kind": "full", "reach": 0, "block_tokens": recorded.get("block_size")}
+    groups = recorded.get("groups", [plain])
+    return KvLayout(tuple(KvGroup(layers=1, page_bytes=1, **group) for group in groups))
+
+
 def slow_engine(recorded: dict[str, Any]) -> SlowEngine:
     return SlowEngine(
         recorded["prompts"],
         recorded["output_tokens"],
         blocks=recorded["usable_blocks"],
-        block_size=recorded["block_size"],
+        layout=layout_of(recorded),
         max_num_batched_tokens=recorded["max_num_batched_tokens"],
         max_num_seqs=recorded["max_num_seqs"],
         async_scheduling=recorded.get("async_scheduling", False),

@@ -18,6 +18,8 @@ from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
+import numpy as np
+
 from blendplan.engines import link
 from blendplan.engines.front import ANSWERS, READY, REFUSED, StartFront
 from blendplan.engines.protocol import (
@@ -31,6 +33,7 @@ from blendplan.engines.protocol import (
 from blendplan.engines.window import Window
 from blendplan.errors import BlendplanError
 from blendplan.planfile.plan import Plan
+from blendplan.planfile.shared import with_prompts_of
 
 # Long enough for an engine to free a GPU, short enough for a user who waits for the prompt.
 _CLOSE_S = 30.0
@@ -86,6 +89,10 @@ class EngineProcess:
         if plan is not None:
             self._folder = _folder()
             folder = Path(self._folder.name)
+            if session.shared:
+                # Lengths are learned of and from these only.
+                mine = np.union1d(session.left, np.flatnonzero(session.ended))
+                plan = with_prompts_of(plan, mine)
             plan.write(folder / link.PLAN)
             self._listener = link.listen(folder)
         ours, theirs = socket.socketpair()
@@ -173,8 +180,10 @@ class EngineProcess:
         self._tell(link.PASS_OVER, list(rows))
 
     def move(self, move: Move) -> None:
-        """Run other requests from now on, where a policy in the engine arranges them."""
-        assert self._window is None, "requests in a fixed order belong to one engine"
+        """Run other requests from now on."""
+        if self._window is not None:
+            self._window.move(move)
+            self._report.wanted.extend(self._window.next())
         self._tell(link.MOVE, move)
 
     def stop(self) -> None:

@@ -1,14 +1,44 @@
-"""A live policy goes on with other requests, as they move between the engines of a run."""
+"""A live policy for what is left, and how it goes on when requests move between engines."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import numpy as np
 from numpy.typing import NDArray
 
+from blendplan.engines.protocol import Session
 from blendplan.engines.replanning import Replanning
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.planfile.plan import Plan
+from blendplan.planfile.rerun import every_steps, reviser_of
 from blendplan.planfile.revive import in_file_order, known_of, plan_policy
 from blendplan.policy.live import DONE, LivePolicy
+
+
+def policy_over(
+    plan: Plan,
+    limits: EngineLimits,
+    session: Session,
+    left: NDArray[np.int64],
+    lengths: NDArray[np.int32],
+    remark: Callable[[str], None],
+) -> tuple[LivePolicy, Replanning | None]:
+    """The policy of a plan over rows that are left, and what learns for it, if anything does.
+
+    Args:
+        plan: n rows.
+        limits: of the engine.
+        session: says whether lengths are learned, and whether others run the other rows.
+        left: rows, at least one.
+        lengths: output length of each row that has ended, kept up to date; int32 [n].
+        remark: called with a line when it cannot go on learning.
+    """
+    policy = plan.live_policy(limits, left=left)
+    if not session.replan:
+        return policy, None
+    reviser = reviser_of(plan, limits, left, lengths, shared=session.shared)
+    if reviser is None:
+        return policy, None
+    return policy, Replanning(policy, reviser, every_steps(plan), lengths, remark)
 
 
 def regrouped_rows(

@@ -94,7 +94,7 @@ class Attention:
     def kind(self) -> str:
         """In a word: ``full``, ``sliding``, ``chunked``, ``latent``, ..."""
         if self.shares_kv:
-            return "shared"
+            return "shared KV"
         if self.compression:
             return "compressed"
         if self.latent:
@@ -179,6 +179,11 @@ class Layer:
     feed_forward: FeedForward | None
     projections: tuple[Projection, ...] = ()
     other_parameters: int = 0
+
+    @property
+    def kind(self) -> str:
+        """Kinds of its mixers, as in ``full + mamba2``; ``feed-forward`` where it has none."""
+        return " + ".join(mixer.kind for mixer in self.mixers) or "feed-forward"
 
     @property
     def attention(self) -> Attention | None:

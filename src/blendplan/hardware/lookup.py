@@ -105,9 +105,10 @@ def model_spec(name: str | Path) -> ModelSpec:
     path = Path(name)
     if len(str(name)) > LONGEST_PATH:
         raise BlendplanError(f"model is {show(str(name))}; no name is as long as that")
-    if isinstance(name, Path) or _is_folder(path) or path.suffix == ".json":
-        return read_config(path)
     entry = entry_named("models", str(name))
+    a_file = path.suffix == ".json" and (entry is None or path.exists())
+    if isinstance(name, Path) or _is_folder(path) or a_file:
+        return read_config(path)
     if entry is None:
         raise BlendplanError(
             f"{unknown('model', str(name), model_names())} (`blendplan models` lists all, and a "

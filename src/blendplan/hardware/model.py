@@ -96,6 +96,14 @@ class ModelSpec:
                 found[layer.feed_forward] += count
         return dict(found)
 
+    @property
+    def layers_by_kind(self) -> dict[str, int]:
+        """How many layers there are of each kind, in order of first appearance."""
+        found: Counter[str] = Counter()
+        for layer, count in self.layer_counts.items():
+            found[layer.kind] += count
+        return dict(found)
+
     @cached_property
     def weight_bits(self) -> float:
         """Bits per weight of most of what a token is multiplied with, the head left out."""

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import pyarrow as pa
+
 from blendplan.checks.arguments import path as argument_path
 from blendplan.errors import BlendplanError
 from blendplan.planfile.folder import open_folder
@@ -103,3 +105,21 @@ def the_part(parts: PlanParts, replica: int | None, verb: str) -> Plan:
             f"the plan is for {len(parts)} replicas; {verb} with --replica 0 to {len(parts) - 1}"
         )
     return parts.part(replica or 0)
+
+
+def whole_plan(parts: PlanParts) -> Plan:
+    """A plan of all replicas in one piece, as the driver of a cluster needs it.
+
+    Of a folder all parts are read, and so take the memory that their files have.
+
+    Raises:
+        BlendplanError: a part is missing, altered, or of another plan.
+    """
+    if isinstance(parts, PlanFile):
+        return parts.plan
+    if len(parts) == 1:
+        return parts.part(0)
+    plans = [parts.part(number) for number in range(len(parts))]
+    table = pa.concat_tables([plan.table for plan in plans])
+    series: dict[str, list[float]] = {name: [] for name in plans[0].metadata["series"]}
+    return Plan(table, {**parts.metadata, "series": series}, plans[0].rejected)

@@ -47,6 +47,23 @@ def shared_plans(plan: Plan) -> list[Plan]:
     ]
 
 
+def with_prompts_of(plan: Plan, rows: NDArray[np.int64]) -> Plan:
+    """The same plan without the prompts and bodies of other rows, which are most of it.
+
+    Args:
+        plan: of n rows.
+        rows: those that keep theirs, all answers of a request or none; int64.
+    """
+    others = np.ones(len(plan), dtype=np.bool_)
+    others[rows] = False
+    kept = pa.array(np.arange(len(plan)), mask=others)
+    table = plan.table
+    for name in ("prompt_token_ids", "body"):
+        place = table.column_names.index(name)
+        table = table.set_column(place, table.schema.field(name), table.column(name).take(kept))
+    return replace(plan, table=table)
+
+
 def _places(order: NDArray[np.int64]) -> NDArray[np.int64]:
     """Place of each item in an order; int64."""
     places = np.empty(len(order), dtype=np.int64)

@@ -17,9 +17,11 @@ from blendplan.kernels.kernel import kernel
 from blendplan.replaying.shares import NOBODY, WAITING, Shares
 
 # Work that a replica's pace is believed to be that of all for, as a share of a part.
-_PRIOR = 0.05
-# Replicas that differ by less than this share of what the slower one has left are even.
-_EVEN = 0.03
+_PRIOR = 0.25
+# Replicas that differ by less than this share of what the slower one has left, or of a whole part,
+# are even.
+_EVEN = 0.05
+_LEAST_GAP = 0.01
 # A look at all replicas, in shares of the run.
 LOOKS = 100
 # A family is cut into pieces of this share of what is to be moved where it is no longer kept whole.
@@ -126,7 +128,7 @@ class Balance:
         if hungry:
             return even
         total_s = self._shares.demand.together_s(*self._shares.total_s.tolist()) / present
-        if gap < max(_EVEN * float(left_s[giver]), _EVEN / 4 * total_s):
+        if gap < max(_EVEN * float(left_s[giver]), _LEAST_GAP * total_s):
             return 0.0
         return min(even, below)
 
@@ -154,7 +156,9 @@ class Balance:
             others = np.sort(np.concatenate([np.setdiff1d(fresh, chosen), rest]))
             chosen = np.concatenate([chosen, self._slice(others, missing, whole=False)])
         if not len(chosen):
-            chosen = places[[int(np.argmin(work_s))]]
+            # A single one, unless the other would then be the one behind.
+            least = int(np.argmin(work_s))
+            chosen = places[[least]] if work_s[least] <= 2 * wanted else chosen
         return np.sort(chosen)
 
     def _slice(self, places: NDArray[np.int64], wanted: float, *, whole: bool) -> NDArray[np.int64]:

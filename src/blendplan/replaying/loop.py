@@ -101,6 +101,8 @@ class ReplayLoop:
                 if len(self.stations) > 1 and not self._stopping:
                     self._even_out()
                 self._begin_turns()
+                if len(self.stations) > 1:
+                    self._tally.replicas = sum(one.capacity is not None for one in self.stations)
         finally:
             for station in self.stations:
                 station.works(self._clock_s, self._waited_s)

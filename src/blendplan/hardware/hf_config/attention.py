@@ -1,52 +1,22 @@
 """The softmax attention of a layer."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from blendplan.errors import BlendplanError
 from blendplan.hardware.hf_config.families import Family
 from blendplan.hardware.hf_config.fields import Config
-from blendplan.hardware.hf_config.layer_kinds import sliding_window
+from blendplan.hardware.hf_config.names import BIAS, HEAD_DIM, HEADS, KV_HEADS
+from blendplan.hardware.hf_config.place import Place
+from blendplan.hardware.hf_config.sparse import block_sparse, compressed, indexer
+from blendplan.hardware.hf_config.windows import sliding_window
 from blendplan.hardware.layers import Attention, Projection
-
-HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
-KV_HEADS = (
-    "num_key_value_heads",
-    "num_kv_heads",
-    "n_head_kv",
-    "num_attention_groups",
-    "num_query_groups",
-    "multi_query_group_num",
-)
-HEAD_DIM = ("head_dim", "attention_head_dim", "kv_channels", "head_size")
-BIAS = ("attention_bias", "qkv_bias", "use_qkv_bias", "attn_bias", "use_bias", "enable_bias")
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a layer is, and of what kind.
-
-    Attributes:
-        layer: number of the layer, from 0.
-        layers: of the decoder.
-        kind: from `layer_kinds`.
-        hidden: width of the residual stream.
-        bits: bits per weight of its mixers.
-        before: layers of the same kind before it.
-    """
-
-    layer: int
-    layers: int
-    kind: str
-    hidden: int
-    bits: float
-    before: int = 0
 
 
 def attention_of(config: Config, family: Family, place: Place) -> Attention:
     """The attention of a layer that has one."""
     heads = _heads(config, place)
     if config.count("compress_ratios", default=0, layer=place.layer) or config.says("o_lora_rank"):
-        found = _compressed(config, place, heads)
+        found = compressed(config, place, heads)
     elif config.count("kv_lora_rank", default=0, layer=place.layer):
         found = _latent(config, family, place, heads)
     else:
@@ -94,7 +64,7 @@ def _by_heads(config: Config, family: Family, place: Place, heads: int) -> Atten
     if other is not None:  # Step
         kv_heads = other.count(KV_HEADS, default=kv_heads)
         key_dim = value_dim = other.count(HEAD_DIM, default=key_dim)
-    projections, top_k, index = _block_sparse(config, place)
+    projections, top_k, index = block_sparse(config, place)
     wide = heads * key_dim + (1 if shared_values else 2) * kv_heads * key_dim
     return Attention(
         heads=heads,
@@ -173,7 +143,7 @@ def _latent(config: Config, family: Family, place: Place, heads: int) -> Attenti
     key_dim = config.count("qk_nope_head_dim", default=config.count(HEAD_DIM, 128))
     value_dim = config.count("v_head_dim", default=key_dim)
     queries = config.count("q_lora_rank", default=0)
-    projections, top_k, index = _indexer(config, place, queries or place.hidden)
+    projections, top_k, index = indexer(config, place, queries or place.hidden)
     return Attention(
         heads=heads,
         kv_heads=config.count(KV_HEADS, default=heads),
@@ -189,126 +159,6 @@ def _latent(config: Config, family: Family, place: Place, heads: int) -> Attenti
         other_parameters=latent + queries,
         weight_bits=place.bits,
     )
-
-
-def chooses(config: Config, layer: int) -> bool:
-    """Whether a layer has an indexer of its own, or takes the choice of an earlier one."""
-    types = config.items("indexer_types")
-    if types is not None and layer < len(types):
-        return bool(types[layer] != "shared")
-    frequency = config.count("index_topk_freq", default=1)
-    offset = config.count("index_skip_topk_offset", default=0)
-    behind = layer - max(offset - 1, 0)
-    return not (frequency > 1 and behind > 0 and behind % frequency)
-
-
-_Index = tuple[int, int, int]  # heads, width of a key, tokens chosen together
-
-
-def _indexer(
-    config: Config, place: Place, queries: int
-) -> tuple[tuple[Projection, ...], int, _Index]:
-    """What chooses the tokens that latent attention reads (DeepSeek V3.2, GLM-5)."""
-    top_k = config.count("index_topk", default=0)
-    if not top_k or not config.flag("use_dsa", True):
-        return (), 0, (0, 0, 1)
-    if not chooses(config, place.layer):
-        return (), top_k, (0, 0, 1)
-    heads = config.count("index_n_heads", default=0)
-    dim = config.count("index_head_dim", default=0)
-    return (
-        (
-            Projection("indexer_q", heads * dim, queries, "", place.bits),
-            Projection("indexer_k", dim, place.hidden, "", place.bits),
-            Projection("indexer_weights", heads, place.hidden, ""),
-        ),
-        top_k,
-        (heads, dim, 1),
-    )
-
-
-def _block_sparse(config: Config, place: Place) -> tuple[tuple[Projection, ...], int, _Index]:
-    """Blocks of the history that an index chooses (MiniMax-M3)."""
-    types = config.items("layer_types")
-    if types is not None and types[place.layer] == "minimax_m3_sparse":
-        return _blocks(config, place, config, "index")
-    inner = config.part("sparse_attention_config")
-    if inner is None or not inner.flag("use_sparse_attention", True):
-        return (), 0, (0, 0, 1)
-    if not inner.count("sparse_attention_freq", default=1, layer=place.layer):
-        return (), 0, (0, 0, 1)
-    inner.read.update(("sparse_disable_index_value", "sparse_score_type"))
-    return _blocks(config, place, inner, "sparse")
-
-
-def _blocks(
-    config: Config, place: Place, inner: Config, prefix: str
-) -> tuple[tuple[Projection, ...], int, _Index]:
-    names = ("num_index_heads", "index_dim", "topk_blocks", "local_block")
-    if prefix == "index":
-        names = ("n_heads", "head_dim", "topk_blocks", "local_blocks")
-    heads, dim, blocks, local = (inner.count(f"{prefix}_{name}", default=0) for name in names)
-    local += inner.count("sparse_init_block", default=0)
-    block = inner.count(f"{prefix}_block_size", default=128)
-    projections = (
-        Projection("indexer_q", heads * dim, place.hidden, "", place.bits),
-        Projection("indexer_k", dim, place.hidden, "", place.bits),
-    )
-    return projections, block * (blocks + local), (heads, dim, block)
-
-
-def _compressed(config: Config, place: Place, heads: int) -> Attention:
-    """A window, and before it one vector for several tokens (DeepSeek V4)."""
-    dim = config.count("head_dim")
-    queries = config.count("q_lora_rank")
-    rank, groups = config.count("o_lora_rank"), config.count("o_groups")
-    ratio = _ratio(config, place)
-    bits = place.bits
-    projections = [
-        Projection("qkv_a", queries + dim, place.hidden, "", bits),
-        Projection("q_b", heads * dim, queries, "n", bits),
-        Projection("o_a", groups * rank, heads * dim // groups, "n", bits),
-        Projection("o_b", place.hidden, groups * rank, "k", bits),
-    ]
-    index: _Index = (0, 0, 1)
-    top_k = 0
-    if ratio:
-        overlap = 2 if ratio <= 4 else 1  # keys and values of two neighbouring spans are mixed
-        projections.append(Projection("compressor", 2 * overlap * dim, place.hidden, ""))
-        if ratio <= 4:
-            top_k = config.count("index_topk", default=0)
-            index = config.count("index_n_heads", 0), config.count("index_head_dim", 0), 1
-            width = index[0] * index[1]
-            projections += [
-                Projection("indexer_q", width, queries, "", bits),
-                Projection("indexer_weights", index[0], place.hidden, ""),
-                Projection("indexer_compressor", 4 * index[1], place.hidden, ""),
-            ]
-    config.read.update(("compress_rope_theta", "num_key_value_heads"))
-    return Attention(
-        heads=heads,
-        kv_heads=1,
-        key_dim=dim,
-        value_dim=dim,
-        window=config.count("sliding_window", default=0),
-        top_k=top_k,
-        indexer_heads=index[0],
-        indexer_dim=index[1],
-        compression=ratio,
-        kept_once=True,
-        projections=tuple(projections),
-        usual_projections=False,
-        other_parameters=queries + dim + heads,
-        weight_bits=bits,
-    )
-
-
-def _ratio(config: Config, place: Place) -> int:
-    """Tokens of the history that become one."""
-    rates, types = config.part("compress_rates"), config.items("layer_types")
-    if rates is not None and types is not None:
-        return rates.count(str(types[place.layer]), default=0)
-    return config.count("compress_ratios", default=0, layer=place.layer)
 
 
 def shares_kv(config: Config, layer: int, layers: int) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 from blendplan.errors import BlendplanError
 from blendplan.hardware.hf_config.families import Family
 from blendplan.hardware.hf_config.fields import Config, seen
+from blendplan.hardware.hf_config.windows import sliding_window
 
 MOST_LAYERS = 1000
 # What layers are called in lists; the values are the kinds that the rest of the reader knows.
@@ -112,27 +113,6 @@ def _without_window(config: Config, kinds: list[str]) -> list[str]:
     chunked = config.count("attention_chunk_size", default=0) > 0
     names = {"sliding": sliding, "chunked": chunked}
     return ["full" if not names.get(kind, True) else kind for kind in kinds]
-
-
-def sliding_window(config: Config) -> int:
-    """Tokens of the window; 0 where there is none, or where it is switched off."""
-    value = config.value(("sliding_window", "sliding_window_size", "attention_window_size"))
-    if isinstance(value, list):
-        value = next((each for each in value if isinstance(each, int) and each > 0), 0)
-    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-        return 0
-    if not config.flag("use_sliding_window", True):
-        return 0
-    context = config.value("max_position_embeddings")
-    if isinstance(context, int) and value >= context and _rope_factor(config) <= value / context:
-        return 0
-    return value
-
-
-def _rope_factor(config: Config) -> float:
-    scaling = config.value(("rope_scaling", "rope_parameters"))
-    factor = scaling.get("factor", 1.0) if isinstance(scaling, dict) else 1.0
-    return float(factor) if isinstance(factor, int | float) else 1.0
 
 
 def _repeated(pattern: Sequence[Any], layers: int) -> list[Any]:
@@ -314,7 +294,11 @@ LAYER_FIELDS = (
     "max_window_layers",
     "use_sliding_window",
     "num_hidden_layers",
+    "index_topk_freq",
+    "index_topk_pattern",
+    "index_skip_topk_offset",
     "full_attn_mod",
+    "vocab_size_per_layer_input",
     "cache_implementation",
 )
 """Fields that say what layers are, all of which are understood; one of them decides."""

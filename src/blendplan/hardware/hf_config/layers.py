@@ -5,14 +5,16 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from blendplan.hardware.hf_config import extras
-from blendplan.hardware.hf_config.attention import Place, attention_of, chooses, shares_kv
+from blendplan.hardware.hf_config.attention import attention_of, shares_kv
 from blendplan.hardware.hf_config.block_configs import with_blocks
 from blendplan.hardware.hf_config.families import Family
 from blendplan.hardware.hf_config.feed_forward import feed_forward_of, moe_layers
 from blendplan.hardware.hf_config.fields import Config
 from blendplan.hardware.hf_config.layer_kinds import layer_kinds
+from blendplan.hardware.hf_config.place import Place
 from blendplan.hardware.hf_config.quantisation import Bits
 from blendplan.hardware.hf_config.shared_blocks import shared_block
+from blendplan.hardware.hf_config.sparse import chooses
 from blendplan.hardware.hf_config.states import state_of
 from blendplan.hardware.layers import Attention, Layer, State
 

@@ -1,46 +1,24 @@
 """How many bits the weights of each part of a model have, as its files say."""
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from blendplan.errors import BlendplanError
-from blendplan.hardware.hf_config.fields import Config, seen
+from blendplan.hardware.hf_config.fields import Config
 from blendplan.hardware.hf_config.modules import ANY_LAYER, modules_named
 from blendplan.hardware.hf_config.names import EXPERTS
-from blendplan.printable import show
+from blendplan.hardware.hf_config.schemes import (
+    ALGORITHMS,
+    EXPERTS_ALONE,
+    MXFP4,
+    NVFP4,
+    PLAIN,
+    bits_of_weights,
+    groups,
+    weight_bits,
+)
 
-PLAIN = 16.0
-# Bits per weight with the scales of groups of them.
-_NVFP4 = 4.5  # 8 bits for 16 weights
-_MXFP4 = 4.25  # 8 bits for 32 weights
-_MXFP8 = 8.25
-_ALGORITHMS = {
-    "FP8": 8.0,
-    "FP8_PER_CHANNEL_PER_TOKEN": 8.0,
-    "FP8_PB_WO": 8.0,
-    "FP8_BLOCK_SCALES": 8.0,
-    "MXFP8": _MXFP8,
-    "NVFP4": _NVFP4,
-    "NVFP4_AWQ": _NVFP4,
-    "W4A8_NVFP4_FP8": _NVFP4,
-    "MXFP4": _MXFP4,
-    "W4A8_MXFP4_FP8": _MXFP4,
-    "INT8": 8.0,
-    "INT8_SQ": 8.0,
-    "W8A8_SQ_PER_CHANNEL": 8.0,
-    "W4A16": 4.125,
-    "INT4_AWQ": 4.125,
-    "W4A16_AWQ": 4.125,
-    "W4A8_AWQ": 4.125,
-    "FP4": _MXFP4,
-    "BF16": PLAIN,
-}
-_EIGHT = ("fp8", "fbgemm_fp8", "ptpc_fp8", "experts_int8", "eetq", "finegrained_fp8", "mxfp8")
-_EXPERTS_ALONE = ("mxfp4", "experts_int8", "gpt_oss_mxfp4")  # kernels for nothing else
-_GROUPED = ("awq", "gptq", "auto-round", "autoround", "auto_round", "inc", "hqq")
-KNOWN = "fp8, awq, gptq, bitsandbytes, compressed-tensors, modelopt, mxfp4, hqq, torchao and quark"
 _SKIPS = ("modules_to_not_convert", "ignore", "exclude_modules", "ignored_layers", "exclude")
 
 
@@ -118,17 +96,17 @@ def _read(config: Config, values: Mapping[str, Any], layers: int) -> Bits:
     method = str(values.get("quant_method", "")).lower()
     if not method and values.get("quant_algo"):
         method = "modelopt"
-    weights = _weight_bits(config, method, values)
+    weights = weight_bits(config, method, values)
     parts = dict.fromkeys(("mixer", "dense", "experts", "shared"), weights)
     has_experts = (config.value(EXPERTS) or 0) != 0
-    if has_experts and method in _EXPERTS_ALONE:
+    if has_experts and method in EXPERTS_ALONE:
         parts = {"experts": weights}
     of_layers: dict[tuple[int, str], float] = {}
     if str(values.get("quant_algo", "")).upper() == "MIXED_PRECISION":
         parts, of_layers = _mixed(config, values)
         if method == "fp8":
             parts = dict.fromkeys(("mixer", "dense", "shared"), 8.0) | parts
-    elif _groups(values) and method == "compressed-tensors":
+    elif groups(values) and method == "compressed-tensors":
         general, named = _by_target(config, values)
         parts = (parts if general else {}) | named
     skipped = _skipped(values)
@@ -137,76 +115,17 @@ def _read(config: Config, values: Mapping[str, Any], layers: int) -> Bits:
     return Bits(parts, of_layers, _kv_bits(config, values))
 
 
-def _weight_bits(config: Config, method: str, values: Mapping[str, Any]) -> float:
-    where = config.where
-    algorithm = str(values.get("quant_algo") or "").upper()
-    if method in _EIGHT:
-        return 8.0
-    if "mxfp4" in method:
-        return _MXFP4
-    if method.startswith("modelopt"):
-        if algorithm == "MIXED_PRECISION":
-            return PLAIN
-        if algorithm in _ALGORITHMS:
-            return _ALGORITHMS[algorithm]
-        if algorithm:
-            raise BlendplanError(
-                f"{where}: quant_algo {seen(algorithm)} is not known; known are "
-                f"{', '.join(_ALGORITHMS)}"
-            )
-        return _NVFP4 if "fp4" in method else 8.0
-    if method == "bitsandbytes":
-        return 4.5 if values.get("load_in_4bit") or values.get("_load_in_4bit") else 8.0
-    if method.removesuffix("_marlin") in _GROUPED or "auto-round" in method:
-        bits, group = values.get("bits", values.get("nbits")), values.get("group_size")
-        inner = values.get("quant_config")
-        if isinstance(inner, Mapping) and isinstance(inner.get("weight_quant_params"), Mapping):
-            bits = inner["weight_quant_params"].get("nbits")  # hqq
-            group = inner["weight_quant_params"].get("group_size")
-        return grouped(bits, group, where)
-    if method in ("compressed-tensors", "compressed_tensors"):
-        return next(iter(_groups_bits(config, values)), PLAIN)
-    if method == "quark":
-        scheme = str(values.get("global_quant_config", ""))
-        return _MXFP4 if "fp4" in scheme else 8.0
-    if method == "torchao":
-        return 4.5 if "int4" in str(values.get("quant_type", "")).lower() else 8.0
-    raise BlendplanError(f"{where}: quantisation {seen(method)} is not known; known are {KNOWN}")
-
-
-def _groups(values: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    groups = values.get("config_groups")
-    found = groups.values() if isinstance(groups, Mapping) else ()
-    return [group for group in found if isinstance(group, Mapping)]
-
-
-def _groups_bits(config: Config, values: Mapping[str, Any]) -> Iterable[float]:
-    for group in _groups(values):
-        weights = group.get("weights")
-        if isinstance(weights, Mapping):
-            yield _of_weights(config, weights)
-
-
-def _of_weights(config: Config, weights: Mapping[str, Any]) -> float:
-    bits, size = weights.get("num_bits"), weights.get("group_size")
-    if bits == 4 and weights.get("type") == "float":
-        return _NVFP4 if size == 16 else _MXFP4
-    if bits == 8 and weights.get("type") == "float" and size == 32:
-        return _MXFP8
-    return grouped(bits, size, config.where, symmetric=bool(weights.get("symmetric")))
-
-
 def _by_target(config: Config, values: Mapping[str, Any]) -> tuple[bool, dict[str, float]]:
     """Whether a group means all linear layers, and the bits of the parts that groups name."""
     general, found = False, dict[str, float]()
-    for group in _groups(values):
+    for group in groups(values):
         targets, weights = group.get("targets"), group.get("weights")
         if not isinstance(weights, Mapping):
             continue
         if not isinstance(targets, list):
             general = True
             continue
-        bits = _of_weights(config, weights)
+        bits = bits_of_weights(config, weights)
         for target in targets:
             if target in ("Linear", "FusedMoE"):
                 general = True
@@ -226,7 +145,7 @@ def _mixed(
     cut = any(str(name).startswith("...") for name, _ in items)
     for name, scheme in items:
         algorithm = str(scheme.get("quant_algo", "")) if isinstance(scheme, Mapping) else ""
-        bits = _ALGORITHMS.get(algorithm.upper())
+        bits = ALGORITHMS.get(algorithm.upper())
         if bits is None:
             continue
         for layer, part in modules_named(str(name)).parts:
@@ -235,8 +154,8 @@ def _mixed(
             else:
                 of_layers[layer, part] = bits
     algorithm = str(values.get("moe_quant_algo") or "").upper()
-    if algorithm in _ALGORITHMS:
-        parts["experts"] = _ALGORITHMS[algorithm]
+    if algorithm in ALGORITHMS:
+        parts["experts"] = ALGORITHMS[algorithm]
     if cut or not items:
         config.remark(
             "quantized_layers is not listed in full: modules that are missing are taken to have "
@@ -282,7 +201,7 @@ def _experts_only(config: Config, bits: Bits) -> Bits:
     word = config.word("expert_dtype")
     if not word:
         return bits
-    known = {"fp4": _MXFP4, "mxfp4": _MXFP4, "nvfp4": _NVFP4, "fp8": 8.0, "bf16": PLAIN}
+    known = {"fp4": MXFP4, "mxfp4": MXFP4, "nvfp4": NVFP4, "fp8": 8.0, "bf16": PLAIN}
     if word not in known:
         config.remark(f"expert_dtype {word!r} is not known; the bytes of the experts may be wrong")
         return bits
@@ -298,17 +217,3 @@ def _kv_bits(config: Config, values: Mapping[str, Any]) -> float:
     if not scheme:
         return PLAIN
     return 4.5 if "FP4" in str(scheme).upper() else 8.0
-
-
-def grouped(bits: object, group: object, where: str, *, symmetric: bool = False) -> float:
-    """Bits per weight with a 16-bit scale, and a zero point, for each group of weights.
-
-    Raises:
-        BlendplanError: a number of bits that no scheme has.
-    """
-    if not isinstance(bits, int) or bits not in (2, 3, 4, 8):
-        raise BlendplanError(f"{where}: weights of {show(bits)} bits; expected 2, 3, 4 or 8")
-    if bits == 8:
-        return 8.0
-    size = group if isinstance(group, int) and 0 < group < 10**9 else math.inf
-    return bits + (16 + (0 if symmetric else bits)) / size

@@ -8,12 +8,6 @@ from blendplan.checks.json_files import parse_json_object, read_text
 from blendplan.errors import BlendplanError
 from blendplan.hardware.context import context_tokens
 from blendplan.hardware.hf_config import extras
-from blendplan.hardware.hf_config.attention import (
-    BIAS,
-    HEAD_DIM,
-    HEADS,
-    KV_HEADS,
-)
 from blendplan.hardware.hf_config.class_defaults import class_defaults
 from blendplan.hardware.hf_config.encoders import encoder_parameters
 from blendplan.hardware.hf_config.families import family_of
@@ -21,6 +15,7 @@ from blendplan.hardware.hf_config.feed_forward import MOE_FIELDS
 from blendplan.hardware.hf_config.fields import Config, seen
 from blendplan.hardware.hf_config.layer_kinds import LAYER_FIELDS, layer_count
 from blendplan.hardware.hf_config.layers import layers_of
+from blendplan.hardware.hf_config.names import BIAS, HEAD_DIM, HEADS, KV_HEADS
 from blendplan.hardware.hf_config.quantisation import bits_of
 from blendplan.hardware.hf_config.states import STATE_FIELDS
 from blendplan.hardware.hf_config.unknown_keys import remark_on_unknown

@@ -1,7 +1,8 @@
 """Zamba: a few blocks of attention and MLP whose weights many layers share."""
 
-from blendplan.hardware.hf_config.attention import HEADS, KV_HEADS, Place
 from blendplan.hardware.hf_config.fields import Config
+from blendplan.hardware.hf_config.names import HEADS, KV_HEADS
+from blendplan.hardware.hf_config.place import Place
 from blendplan.hardware.layers import Attention, FeedForward, Projection
 
 

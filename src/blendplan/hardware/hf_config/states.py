@@ -7,9 +7,10 @@ from collections.abc import Callable
 from math import ceil
 
 from blendplan.errors import BlendplanError
-from blendplan.hardware.hf_config.attention import HEAD_DIM, HEADS, Place
 from blendplan.hardware.hf_config.families import Family
 from blendplan.hardware.hf_config.fields import Config
+from blendplan.hardware.hf_config.names import HEAD_DIM, HEADS
+from blendplan.hardware.hf_config.place import Place
 from blendplan.hardware.layers import Projection, State
 
 _EXPAND = ("mamba_expand", "expand", "ssm_expand")
@@ -18,6 +19,7 @@ _STATE = ("mamba_d_state", "ssm_state_size", "state_size", "d_state", "mamba_sta
 _SSM_HEADS = ("mamba_n_heads", "mamba_num_heads", "n_mamba_heads")
 _SSM_HEAD_DIM = ("mamba_d_head", "mamba_head_dim", "mamba_headdim")
 _GROUPS = ("mamba_n_groups", "mamba_ngroups", "n_groups")
+_MOST_TIMES = 1000  # the width of the residual stream
 _BITS = {"float32": 32.0, "fp32": 32.0, "float16": 16.0, "bfloat16": 16.0}
 
 
@@ -63,7 +65,7 @@ def _inner(config: Config, hidden: int) -> int:
     """Width of the recurrence."""
     stated = config.count(("mamba_d_ssm", "mamba_intermediate_size"), default=0)
     expand = config.value(_EXPAND)
-    factor = expand if isinstance(expand, int | float) and expand > 0 else 2
+    factor = expand if isinstance(expand, int | float) and 0 < expand < _MOST_TIMES else 2
     return stated or int(factor * hidden)
 
 

@@ -20,8 +20,9 @@ from blendplan.replaying.fleet import Event, Turn
 
 # Seconds after which the loop is asked what has changed, though nothing has happened.
 _WAIT_S = 0.5
-# An engine may not come up while what is left of one before it still holds the GPU.
-_TRIES, _PAUSE_S = 4, 5.0
+# An engine may not come up while what is left of one before it still holds the GPU, and an actor
+# may die before it has one.
+_TRIES, _PAUSE_S = 8, 2.0
 _LONGEST = 300
 # Seconds that engines have to free what they hold at the end.
 _CLOSE_S = 30.0
@@ -97,7 +98,7 @@ class RayFleet:
         """Begin to start an engine, in the replica's actor or in another one."""
         seat = self._seats[replica]
         seat.session = session
-        seat.held = None
+        seat.held = seat.retry_s = None
         seat.clock_s = None
         self._ask(replica)
 
@@ -199,11 +200,11 @@ class RayFleet:
             raise BlendplanError(f"replica {replica} failed: {_line_of(error)}") from None
         except RayActorError as error:
             self._forget(replica)
-            self._events.append(Event(replica, EngineDiedError(_obituary(error))))
+            self._died(replica, what, EngineDiedError(_obituary(error)), of_engine=False)
             return
         except RayError as error:
             self._forget(replica)
-            self._events.append(Event(replica, EngineDiedError(_line_of(error))))
+            self._died(replica, what, EngineDiedError(_line_of(error)), of_engine=False)
             return
         if isinstance(outcome, str):
             seat.placed = True
@@ -218,12 +219,15 @@ class RayFleet:
                 seat.clock_s = outcome.clock_s
             self._events.append(Event(replica, outcome))
 
-    def _died(self, replica: int, what: str, death: EngineDiedError) -> None:
-        """The engine of an actor that lives is gone."""
+    def _died(
+        self, replica: int, what: str, death: EngineDiedError, *, of_engine: bool = True
+    ) -> None:
+        """An engine is gone, or its actor; one that has not come up may be tried again."""
         seat = self._seats[replica]
-        if what == "start" and seat.has_started and seat.tries < _TRIES:
+        may_again = seat.has_started or not of_engine
+        if what != "turn" and may_again and seat.tries < _TRIES:
+            seat.retry_s = time.monotonic() + (_PAUSE_S if seat.tries else 0.0)
             seat.tries += 1
-            seat.retry_s = time.monotonic() + _PAUSE_S
             return
         self._events.append(Event(replica, death))
 

@@ -39,7 +39,8 @@ class Cluster:
             BlendplanError: something else, or numbers that are none.
         """
         if not isinstance(asked, Cluster):
-            return cls(text("ray", asked, "give auto, local, an address, or a Cluster"))
+            asked = cls(asked)
+        text("ray", asked.address, "give auto, local, or the address of a Ray cluster")
         if asked.replicas_max is not None:
             whole("replicas_max", asked.replicas_max)
         if asked.gpus_per_replica is not None:
