@@ -25,6 +25,14 @@ def test_slots_of_windows_chunks_and_states() -> None:
     assert MIXED.held(contexts).tolist() == (2 * contexts + MIXED.level(contexts)).tolist()
 
 
+@pytest.mark.parametrize("holding", [*HOLDINGS, MIXED])
+@pytest.mark.parametrize("slots", [0, 9, 40, 41, 977])
+def test_the_longest_context_that_slots_hold(holding: Holding, slots: int) -> None:
+    longest = holding.longest(slots)
+    assert longest == 0 or holding.held(longest) <= slots
+    assert holding.held(longest + 1) > slots or longest > 10**12
+
+
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("hybrid", [True, None])
 def test_holdings_of_layouts_are_what_the_layouts_say(name: str, hybrid: bool | None) -> None:

@@ -191,7 +191,8 @@ def test_a_run_that_is_often_revised_finishes_everything_once(
     rng = np.random.default_rng(seed)
     limits = replace(TARGET.limits, kv_tokens=kv_tokens)
     truth = rng.integers(1, 400, 120).astype(np.int32)
-    truth = np.minimum(truth, kv_tokens // 16 * 16 + 1 - PREPARED.workload.prompt_tokens)
+    room = limits.kv_blocks * limits.block_size - PREPARED.workload.prompt_tokens + 1
+    truth = np.minimum(truth, room)
     times = 0
 
     def again(policy: Policy, progress: Progress) -> Policy | None:

@@ -1,6 +1,5 @@
 """`Holding`: how much of the KV cache a request holds as its context grows."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +10,9 @@ from blendplan.checks.arguments import number
 from blendplan.errors import BlendplanError
 from blendplan.hardware.kv_layers import CHUNKED, SLIDING, STATE
 from blendplan.hardware.kv_layout import KvLayout
+
+# More tokens than any context has.
+_MOST = 1 << 50
 
 
 class Holding(NamedTuple):
@@ -55,14 +57,18 @@ class Holding(NamedTuple):
         """Most slots that one token of a context takes."""
         return self.growth + sum(slots for _, slots in (*self.windows, *self.chunks))
 
-    def longest(self, slots: float) -> float:
-        """Tokens of the longest context that so many slots hold, blocks not rounded."""
-        if self.growth == 0.0:
-            return math.inf
-        full = float(self.level(np.inf))
-        beyond = (slots - full) / self.growth
-        most = max((tokens for tokens, _ in (*self.windows, *self.chunks)), default=0.0)
-        return beyond if beyond >= most else slots / self.most_per_token
+    def longest(self, slots: int) -> int:
+        """Tokens of the longest context that so many slots hold, of whatever blocks they are."""
+        least, most = 0, _MOST
+        if self.held(most) <= slots:
+            return most
+        while most - least > 1:
+            middle = (least + most) // 2
+            if self.held(middle) <= slots:
+                least = middle
+            else:
+                most = middle
+        return least
 
     def as_metadata(self) -> dict[str, Any]:
         """The same as JSON values."""

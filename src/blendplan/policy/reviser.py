@@ -105,6 +105,7 @@ class Reviser:
         self._known = known
         self._unsure = unsure
         self._limits = limits
+        self._longest = known.holding.longest(limits.kv_blocks * limits.block_size)
         self._earlier = earlier
         self._relearner: Relearner | None = None
         self._changing = Lock()
@@ -167,9 +168,9 @@ class Reviser:
             expected = float(learned.mean.sum(dtype=np.float64))
             self.revisions.append(Revision(share, int(finished.sum()), expected))
             outcomes = self._known.outcomes.copy()
+            prompts = self._known.prompt_tokens[inside].astype(np.int64)
             # The last generated token is never written to the cache.
-            longest = self._known.holding.longest(self._limits.kv_blocks * self._limits.block_size)
-            room = np.maximum(1.0, longest + 1.0 - self._known.prompt_tokens[inside])
+            room = np.maximum(1, self._longest - prompts + 1)
             outcomes[inside] = learned.take(own).within(1.0, room).outcomes
             self._known = self._known.with_outcomes(outcomes)
             self._total = _work(self._known)
