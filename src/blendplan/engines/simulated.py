@@ -28,7 +28,7 @@ from blendplan.engines.protocol import (
 from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.planfile.plan import Plan
 from blendplan.simulator import steps
-from blendplan.simulator.kv_cache import empty_cache, used_tokens
+from blendplan.simulator.kv import cache_for, used_tokens
 from blendplan.simulator.series import empty_series
 from blendplan.simulator.workload import Workload
 
@@ -74,14 +74,7 @@ class SimulatedEngine:
         self._engine = steps.idle_engine(
             workload.prompt_tokens, workload.output_tokens.copy(), limits
         )
-        chains = workload.chains
-        self._cache = empty_cache(
-            limits.kv_blocks,
-            limits.block_size,
-            chains.chain_ids,
-            chains.chain_offsets,
-            chains.count,
-        )
+        self._cache = cache_for(workload, limits, None)
         self._series = empty_series()
         self._has_output = False
         self._taken: StepWork | None = None
