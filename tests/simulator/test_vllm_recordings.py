@@ -86,7 +86,8 @@ def test_slow_engine_takes_the_recorded_steps(recorded: dict[str, Any]) -> None:
 def test_simulated_engine_takes_the_recorded_steps(recorded: dict[str, Any]) -> None:
     slow = slow_engine(recorded)
     prompts, outputs = recorded["prompts"], recorded["output_tokens"]
-    block_size = recorded["block_size"]
+    layout = layout_of(recorded)
+    block_size = layout.block_tokens
     settings = EngineLimits(
         recorded["usable_blocks"] * block_size,
         recorded["max_num_seqs"],
@@ -95,10 +96,11 @@ def test_simulated_engine_takes_the_recorded_steps(recorded: dict[str, Any]) -> 
         recorded.get("async_scheduling", False),
     )
     fast = FastEngine(
-        workload_of(prompts, outputs, block_size),
+        workload_of(prompts, outputs, layout.hash_tokens),
         settings,
         input_order(len(prompts), settings),
         odd_prices(settings, 1.0),
+        layout,
     )
     spent = 0
     for number, step in enumerate(recorded["steps"]):

@@ -28,8 +28,9 @@ from blendplan.engines.protocol import (
 )
 from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.planfile.plan import Plan
+from blendplan.planfile.revive import layout_of
 from blendplan.simulator import steps
-from blendplan.simulator.kv_cache import empty_cache, used_tokens
+from blendplan.simulator.kv import cache_for, used_tokens
 from blendplan.simulator.series import empty_series
 from blendplan.simulator.workload import Workload
 
@@ -59,7 +60,10 @@ class SimulatedEngine:
         max_model_len: int | None = None,
         log_steps: bool = False,
     ) -> None:
+        layout = layout_of(plan.metadata)
         held = limits.kv_blocks * limits.block_size + 1
+        if layout is not None:
+            held = layout.longest_request(limits.kv_blocks) + 1
         self.capacity = Capacity(
             limits=limits,
             context_tokens=held if max_model_len is None else min(held, max_model_len),
@@ -73,17 +77,10 @@ class SimulatedEngine:
         self._model = str(plan.metadata["model"])
         self._report = Report()
         self._engine = steps.idle_engine(
-            workload.prompt_tokens, workload.output_tokens.copy(), limits, table.reach
+            workload.prompt_tokens, workload.output_tokens.copy(), limits, layout, table.reach
         )
         self._engine.now[0].clock_s = self._told_s = session.clock_s
-        chains = workload.chains
-        self._cache = empty_cache(
-            limits.kv_blocks,
-            limits.block_size,
-            chains.chain_ids,
-            chains.chain_offsets,
-            chains.count,
-        )
+        self._cache = cache_for(workload, limits, layout)
         self._series = empty_series()
         self._has_output = False
         self._taken: StepWork | None = None

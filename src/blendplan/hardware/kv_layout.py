@@ -75,6 +75,11 @@ class KvLayout:
         return math.lcm(*(group.block_tokens for group in self.groups))
 
     @property
+    def hash_tokens(self) -> int:
+        """Tokens by which contents are told apart: every group's block is a multiple."""
+        return math.gcd(*(group.block_tokens for group in self.groups))
+
+    @property
     def bytes_per_block(self) -> int:
         """Bytes of one block of the pool, whichever group has it."""
         return max(group.page_bytes for group in self.groups)

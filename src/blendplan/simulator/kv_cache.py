@@ -101,9 +101,8 @@ def empty_cache(
 
 
 @kernel
-def used_tokens(cache: KvCache) -> int:
-    """KV tokens in blocks that running requests hold."""
-    return (cache.blocks - cache.now[0].free) * cache.block_size
+def new_step(cache: KvCache) -> None:
+    """A step begins; what was filled in the last one could be hit in it already."""
 
 
 @kernel
@@ -128,6 +127,62 @@ def cached_blocks(cache: KvCache, request: int, tokens: int) -> tuple[int, int]:
     # parked is within reach.
     own = cache.parked[request] if hits == chain else 0
     return hits + own, free_hits + own
+
+
+@kernel
+def look_up(cache: KvCache, request: int, known: int) -> tuple[int, int]:
+    """Tokens that a waiting request would hit, and how many of their blocks are free."""
+    hits, free_hits = cached_blocks(cache, request, known)
+    return hits * cache.block_size, free_hits
+
+
+@kernel
+def cut(cache: KvCache, request: int, known: int, start: int, new: int, largest: int) -> int:
+    """Tokens of a chunk of a prompt: attention takes it as it comes."""
+    return new
+
+
+@kernel
+def enter(cache: KvCache, request: int, known: int, before: int, free_hits: int, new: int) -> bool:
+    """Admit a request with its hits; False, and nothing changed, where its prompt does not fit.
+
+    Args:
+        cache: the cache.
+        request: that waits.
+        known: its prompt and generated tokens.
+        before, free_hits: what `look_up` answers.
+        new: tokens that it computes now.
+    """
+    hits = before // cache.block_size
+    if -(-known // cache.block_size) - hits + free_hits > cache.now[0].free:
+        return False
+    hold_cached(cache, request, hits)
+    allocate(cache, request, -(-(before + new) // cache.block_size) - hits)
+    register(cache, request, before, before + new)
+    return True
+
+
+@kernel
+def covered(cache: KvCache) -> tuple[NDArray[np.int32], int]:
+    """Blocks and tokens of each: a request that decodes within its blocks asks nothing of them."""
+    return cache.held, cache.block_size
+
+
+@kernel
+def lacking(cache: KvCache, request: int, before: int, new: int, known: int) -> int:
+    """Blocks that a running request needs for its next ``new`` tokens."""
+    if before + new <= cache.held[request] * cache.block_size:
+        return 0
+    return -(-(before + new) // cache.block_size) - cache.held[request]
+
+
+@kernel
+def supply(cache: KvCache, request: int, before: int, new: int, settled: int, blocks: int) -> None:
+    """Give a running request the blocks that it lacks, which the caller has checked are free."""
+    if blocks > 0:
+        allocate(cache, request, blocks)
+    if before < cache.private_from[request] * cache.block_size:
+        register(cache, request, before, before + new)
 
 
 @kernel

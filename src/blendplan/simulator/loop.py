@@ -7,11 +7,12 @@ from typing import Any
 from blendplan.cost.step import StepTable
 from blendplan.kernels.kernel import kernel
 from blendplan.policy.state_machine import Transitions
-from blendplan.simulator.kv_cache import KvCache, used_tokens
+from blendplan.simulator.kv import AnyCache, used_tokens
+from blendplan.simulator.kv_cache import KvCache
 from blendplan.simulator.series import Series
 from blendplan.simulator.steps import Engine, admit, begin, leave, may_admit, price, sample, serve
 
-RunSteps = Callable[[Engine, KvCache, Any, StepTable, Series, int], bool]
+RunSteps = Callable[[Engine, AnyCache, Any, StepTable, Series, int], bool]
 
 
 @remembered
@@ -82,4 +83,5 @@ def step_loop(policy: Transitions) -> RunSteps:
                 return False
         return now.finished == requests
 
-    return run_steps
+    loop: Any = run_steps
+    return loop

@@ -32,17 +32,21 @@ from numpy.typing import NDArray
 from blendplan.cost.reach import ALL_TOKENS, Reach, pairs_of, sees_all, tokens_read
 from blendplan.cost.step import StepTable, step_times
 from blendplan.hardware.engine_limits import EngineLimits
+from blendplan.hardware.kv_layout import KvLayout
 from blendplan.kernels.kernel import kernel
 from blendplan.kernels.scalars import scalars
-from blendplan.simulator.kv_cache import (
-    KvCache,
-    allocate,
-    cached_blocks,
-    hold_cached,
-    register,
+from blendplan.simulator.kv import (
+    covered,
+    cut,
+    enter,
+    lacking,
+    look_up,
+    new_step,
     release,
+    supply,
     used_tokens,
 )
+from blendplan.simulator.kv_cache import KvCache
 from blendplan.simulator.series import Series, record
 
 NOW = np.dtype(
@@ -52,6 +56,7 @@ NOW = np.dtype(
         ("waiting_again", "i8"),
         ("admitted", "i8"),
         ("finished", "i8"),
+        ("prompts", "i8"),
         ("steps", "i8"),
         ("preemptions", "i8"),
         ("prefill_tokens", "i8"),
@@ -63,6 +68,7 @@ NOW = np.dtype(
 STEP = np.dtype(
     [
         ("prefill_budget", "i8"),
+        ("largest", "i8"),
         ("tokens_left", "i8"),
         ("prefill_left", "i8"),
         ("prefill_tokens", "i8"),
@@ -85,6 +91,7 @@ class Engine(NamedTuple):
     Attributes:
         max_num_seqs, max_num_batched_tokens: limits.
         reach: how far back attention looks.
+        least_prefill_tokens: fewest prefill tokens that a step may be limited to.
         prompt_tokens, output_tokens: int32 [n].
         running: requests in the order of their admission; int64 [max_num_seqs].
         waiting_again: preempted requests, the next to be admitted last; int64 [n].
@@ -93,12 +100,14 @@ class Engine(NamedTuple):
         contexts: tokens of the context of each request that decodes in the step at hand; int64
             [max_num_seqs].
         now: whether there is ``async_scheduling``; numbers of requests ``running``,
-            ``waiting_again``, ``admitted`` once, and ``finished`` and gone; ``steps`` and
-            ``preemptions``; ``prefill_tokens`` computed, again after a preemption included;
+            ``waiting_again``, ``admitted`` once, and ``finished`` and gone; of those that run, how
+            many are in the middle of their ``prompts``; ``steps`` and ``preemptions``;
+            ``prefill_tokens`` computed, again after a preemption included;
             ``clock_s``, and the sums of compute and memory time; one record.
-        step: of the step at hand the prefill tokens allowed, what is left of them and of all
-            tokens, and what it computes: ``prefill_pairs`` are (query, key) pairs of causal
-            attention and ``kv_tokens_read`` what decodes read, both by ``reach``; ``sampling`` the
+        step: of the step at hand the prefill tokens allowed, the ``largest`` step that they make,
+            what is left of them and of all tokens, and what it computes: ``prefill_pairs`` are
+            (query, key) pairs of causal attention and ``kv_tokens_read`` what decodes read, both by
+            ``reach``; ``sampling`` the
             requests that get a token; ``victims``, how many requests lost their blocks in it, and
             ``lost``, those of them that wait again; ``done``, how many requests have finished;
             ``time_s``; one record.
@@ -117,6 +126,7 @@ class Engine(NamedTuple):
     max_num_seqs: int
     max_num_batched_tokens: int
     reach: Reach
+    least_prefill_tokens: int
     prompt_tokens: NDArray[np.int32]
     output_tokens: NDArray[np.int32]
     running: NDArray[np.int64]
@@ -142,14 +152,25 @@ def idle_engine(
     prompt_tokens: NDArray[np.int32],
     output_tokens: NDArray[np.int32],
     limits: EngineLimits,
+    layout: KvLayout | None = None,
     reach: Reach = ALL_TOKENS,
 ) -> Engine:
-    """An engine that has not started; its steps are priced by tables of that reach."""
+    """An engine that has not started.
+
+    Args:
+        prompt_tokens, output_tokens: of each request; int32 [n].
+        limits: its limits.
+        layout: of its KV cache; None where all layers keep all tokens.
+        reach: of the tables that price its steps.
+    """
     n = len(prompt_tokens)
+    # Chunks end where states are kept: with less than a block, a prompt might never begin.
+    states = layout is not None and layout.has_states
     return Engine(
         max_num_seqs=limits.max_num_seqs,
         max_num_batched_tokens=limits.max_num_batched_tokens,
         reach=reach,
+        least_prefill_tokens=min(limits.block_size, limits.max_num_batched_tokens) * states,
         prompt_tokens=np.ascontiguousarray(prompt_tokens, dtype=np.int32),
         output_tokens=np.ascontiguousarray(output_tokens, dtype=np.int32),
         running=np.zeros(limits.max_num_seqs, dtype=np.int64),
@@ -208,14 +229,11 @@ def begin(engine: Engine, prefill_budget: int) -> None:
     now, step = engine.now[0], engine.step[0]
     if not now.async_scheduling:
         step.done = 0
-    left_over = step.done
-    if now.running > 0:
-        # Only the last can be in the middle of its prompt: that used up what its step had left.
-        last = engine.running[now.running - 1]
-        left_over += int(not _decodes(engine, last))
-    step.prefill_budget = prefill_budget
+    step.prefill_budget = max(prefill_budget, engine.least_prefill_tokens)
     step.tokens_left = engine.max_num_batched_tokens
-    step.prefill_left = min(prefill_budget + left_over, engine.max_num_batched_tokens)
+    left_over = step.done + now.prompts
+    step.prefill_left = min(step.prefill_budget + left_over, engine.max_num_batched_tokens)
+    step.largest = min(now.running + step.prefill_budget, engine.max_num_batched_tokens)
     step.prefill_tokens = 0
     step.prefill_pairs = 0.0
     step.prefill_sequences = 0
@@ -237,6 +255,8 @@ def serve(engine: Engine, cache: KvCache) -> None:
     # call is handed all arrays of the engine.
     prompt_tokens, output_tokens = engine.prompt_tokens, engine.output_tokens
     computed, generated = engine.computed, engine.generated
+    new_step(cache)
+    held, block_size = covered(cache)
     tokens_left = step.tokens_left
     some_are_done = step.done > 0
     decoding = context_tokens = 0
@@ -247,28 +267,33 @@ def serve(engine: Engine, cache: KvCache) -> None:
             place += 1
             continue
         before = computed[request]
-        new = prompt_tokens[request] + generated[request] - before
+        known = prompt_tokens[request] + generated[request]
+        new = known - before
         decodes = new == 1 and generated[request] > 0
         if not decodes:
             new = min(new, step.prefill_left, tokens_left)
+            new = cut(cache, request, known, before, new, step.largest)
             if new == 0:
                 place += 1
                 continue
-        if before + new > cache.held[request] * cache.block_size:
-            blocks = -(-(before + new) // cache.block_size) - cache.held[request]
+        if not decodes or before + new > held[request] * block_size:
+            settled = before + new
+            if decodes and now.async_scheduling:
+                settled -= int(_is_under_way(engine, request))
+            blocks = lacking(cache, request, before, new, known)
             while blocks > cache.now[0].free:
                 if _preempt_last(engine, cache) == request:
                     break
             if place == now.running:
                 break
-            allocate(cache, request, blocks)
+            supply(cache, request, before, new, settled, blocks)
         if decodes:
             engine.contexts[decoding] = before + new
             decoding += 1
             context_tokens += before + new
             computed[request] = before + new
         else:
-            _prefill(engine, cache, request, before, new)
+            _prefill(engine, request, before, new)
         tokens_left -= new
         place += 1
     step.tokens_left = tokens_left
@@ -282,10 +307,9 @@ def serve(engine: Engine, cache: KvCache) -> None:
 
 
 @kernel
-def _prefill(engine: Engine, cache: KvCache, request: int, before: int, new: int) -> None:
+def _prefill(engine: Engine, request: int, before: int, new: int) -> None:
     """Compute ``new`` prompt tokens of a request that has ``before`` in the cache."""
     step = engine.step[0]
-    register(cache, request, before, before + new)
     engine.computed[request] = before + new
     step.prefill_left -= new
     step.prefill_tokens += new
@@ -302,6 +326,12 @@ def _is_done(engine: Engine, request: int) -> bool:
 
 
 @kernel
+def _is_under_way(engine: Engine, request: int) -> bool:
+    """Whether the token that a request sampled last came from the step before this one."""
+    return engine.generated[request] > engine.generated_before[request]
+
+
+@kernel
 def _preempt_last(engine: Engine, cache: KvCache) -> int:
     now = engine.now[0]
     now.running -= 1
@@ -312,6 +342,7 @@ def _preempt_last(engine: Engine, cache: KvCache) -> int:
         # Its newest token came after its blocks were last hashed.
         computed -= 1
     release(cache, victim, computed)
+    now.prompts -= int(not _decodes(engine, victim))
     engine.computed[victim] = 0
     engine.step[0].victims += 1
     if _is_done(engine, victim):
@@ -340,14 +371,12 @@ def admit(engine: Engine, cache: KvCache, request: int) -> bool:
     """Admit a waiting request, for the first time or again; False where it does not fit now."""
     now, step = engine.now[0], engine.step[0]
     known = known_tokens(engine, request)
-    hits, free_hits = cached_blocks(cache, request, known)
-    if -(-known // cache.block_size) - hits + free_hits > cache.now[0].free:
-        return False
-    before = hits * cache.block_size
+    before, free_hits = look_up(cache, request, known)
     new = min(known - before, min(step.tokens_left, step.prefill_left))
-    hold_cached(cache, request, hits)
-    allocate(cache, request, -(-(before + new) // cache.block_size) - hits)
-    _prefill(engine, cache, request, before, new)
+    new = cut(cache, request, known, before, new, step.largest)
+    if new == 0 or not enter(cache, request, known, before, free_hits, new):
+        return False
+    _prefill(engine, request, before, new)
     step.tokens_left -= new
     engine.running[now.running] = request
     engine.generated_before[request] = engine.generated[request]
@@ -410,7 +439,7 @@ def sample(engine: Engine, cache: KvCache) -> None:
     They are the first ``step.done`` of ``engine.done``. With asynchronous scheduling they stay.
     """
     now, step = engine.now[0], engine.step[0]
-    running, kept = now.running, 0
+    running, kept, prompts = now.running, 0, 0
     prompt_tokens, output_tokens = engine.prompt_tokens, engine.output_tokens
     computed, generated = engine.computed, engine.generated
     for place in range(running):
@@ -425,9 +454,14 @@ def sample(engine: Engine, cache: KvCache) -> None:
                     release(cache, request, engine.computed[request])
                     now.finished += 1
                     continue
+        elif generated[request] == 0 or (
+            computed[request] + 1 < prompt_tokens[request] + generated[request]
+        ):
+            prompts += 1
         engine.running[kept] = request
         kept += 1
     now.running = kept
+    now.prompts = prompts
 
 
 @kernel

@@ -1,0 +1,71 @@
+"""The KV cache as the engine sees it: `KvCache` where all layers keep all tokens, which counts
+blocks, and `GroupedCache` for every other layout, which has a table of them.
+"""
+
+from typing import Any
+
+from blendplan.hardware.engine_limits import EngineLimits
+from blendplan.hardware.kv_layout import KvLayout
+from blendplan.kernels.by_record import by_record
+from blendplan.kernels.kernel import kernel
+from blendplan.simulator import grouped_steps, kv_cache
+from blendplan.simulator.grouped_cache import GroupedCache, empty_grouped_cache
+from blendplan.simulator.kv_cache import KvCache, empty_cache
+from blendplan.simulator.workload import Workload
+
+AnyCache = KvCache | GroupedCache
+
+covered = by_record(
+    {KvCache: kv_cache.covered, GroupedCache: grouped_steps.covered}, kv_cache.covered
+)
+new_step = by_record(
+    {KvCache: kv_cache.new_step, GroupedCache: grouped_steps.new_step}, kv_cache.new_step
+)
+look_up = by_record(
+    {KvCache: kv_cache.look_up, GroupedCache: grouped_steps.look_up}, kv_cache.look_up
+)
+cut = by_record({KvCache: kv_cache.cut, GroupedCache: grouped_steps.cut}, kv_cache.cut)
+enter = by_record({KvCache: kv_cache.enter, GroupedCache: grouped_steps.enter}, kv_cache.enter)
+lacking = by_record(
+    {KvCache: kv_cache.lacking, GroupedCache: grouped_steps.lacking}, kv_cache.lacking
+)
+supply = by_record({KvCache: kv_cache.supply, GroupedCache: grouped_steps.supply}, kv_cache.supply)
+release = by_record(
+    {KvCache: kv_cache.release, GroupedCache: grouped_steps.release}, kv_cache.release
+)
+
+
+def cache_for(workload: Workload, limits: EngineLimits, layout: KvLayout | None) -> Any:
+    """An empty cache for the requests of a workload: a `KvCache` or a `GroupedCache`.
+
+    Args:
+        workload: the requests.
+        limits: of the engine.
+        layout: of its KV cache; None where all layers keep all tokens.
+    """
+    chains = workload.chains
+    if layout is None or layout.plain:
+        return empty_cache(
+            limits.kv_blocks,
+            limits.block_size,
+            chains.chain_ids,
+            chains.chain_offsets,
+            chains.count,
+        )
+    return empty_grouped_cache(
+        layout,
+        limits.kv_blocks,
+        workload.prompt_tokens,
+        chains.chain_ids,
+        chains.chain_offsets,
+        chains.count,
+        seats=max(1, min(limits.max_num_seqs, len(workload))),
+        most_tokens=workload.longest_tokens(),
+        async_scheduling=limits.async_scheduling,
+    )
+
+
+@kernel
+def used_tokens(cache: KvCache) -> int:
+    """Tokens of the blocks that running requests hold: slots, as of `KvLayout`."""
+    return (cache.blocks - cache.now[0].free) * cache.block_size
