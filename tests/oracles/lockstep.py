@@ -7,7 +7,6 @@ import pyarrow as pa
 
 from blendplan.cost.step import StepTable
 from blendplan.hardware.engine_limits import EngineLimits
-from blendplan.hardware.kv_layout import KvLayout
 from blendplan.lengths.predicted import OUTCOMES
 from blendplan.policy.known import PolicyInput, StepPrices
 from blendplan.policy.make import make_policy
@@ -101,12 +100,11 @@ class FastEngine:
         settings: EngineLimits,
         policy: Policy,
         table: StepTable,
-        layout: KvLayout | None = None,
     ) -> None:
         self.policy = policy
         self.table = table
-        self.engine = idle_engine(workload.prompt_tokens, workload.output_tokens, settings, layout)
-        self.cache = cache_for(workload, settings, layout)
+        self.engine = idle_engine(workload.prompt_tokens, workload.output_tokens, settings)
+        self.cache = cache_for(workload, settings)
         self.series = empty_series()
 
     def step(self) -> bool:

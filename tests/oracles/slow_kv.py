@@ -143,7 +143,7 @@ class Group:
         for hit in hits[skipped:]:
             if hit is not None:
                 self.pool.hold(hit)
-        self.tables[request] = [None] * skipped + hits[skipped:]
+        self.tables[request] = [*[None] * skipped, *hits[skipped:]]
         self.filled[request] = len(self.tables[request])
 
     def extend(self, request: int, tokens: int) -> None:

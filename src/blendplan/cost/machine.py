@@ -18,6 +18,8 @@ from blendplan.errors import BlendplanError
 from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.hardware.gpu import GpuSpec
 from blendplan.hardware.kv_capacity import kv_capacity_tokens
+from blendplan.hardware.kv_layers import kv_layers
+from blendplan.hardware.kv_layout import KvLayout, kv_layout
 from blendplan.hardware.lookup import gpu_spec, model_spec
 from blendplan.hardware.model import KV_BITS, ModelSpec, kv_bits
 
@@ -30,6 +32,7 @@ class Machine:
         gpu, model, tp: hardware, model and tensor-parallel degree.
         costs: what requests and steps cost.
         limits: limits of the engine.
+        layout: of the KV cache.
         table: price of a step within these limits.
         max_model_len: longest context that the engine takes, prompt and output together.
         kv_dtype: data type of the KV cache as it was asked for; ``model`` has it.
@@ -40,6 +43,7 @@ class Machine:
     tp: int
     costs: CostModel
     limits: EngineLimits
+    layout: KvLayout
     table: StepTable
     max_model_len: int
     kv_dtype: str = "auto"
@@ -110,8 +114,26 @@ def machine(
             kv_dtype=kv_dtype,
             block_size=block_size,
         )
+    layout = kv_layout(kv_layers(model, tp=tp, kv_dtype=kv_dtype), block_size)
+    layout = layout.limited(
+        in_flight_tokens=max_num_batched_tokens * (1 + async_scheduling), max_model_len=longest
+    )
+    if layout.block_tokens != block_size:
+        model = replace(
+            model,
+            remarks=(
+                *model.remarks,
+                f"the KV cache has blocks of {layout.block_tokens} tokens instead of {block_size}: "
+                "pages of different layers must be of one size",
+            ),
+        )
     limits = EngineLimits(
-        kv_tokens, max_num_seqs, max_num_batched_tokens, block_size, async_scheduling
+        kv_tokens,
+        max_num_seqs,
+        max_num_batched_tokens,
+        layout.block_tokens,
+        async_scheduling,
+        None if layout.plain else layout,
     )
     try:
         costs = cost_model(cost, model, gpu, tp)
@@ -125,7 +147,7 @@ def machine(
             "the cost model datasheet"
         ) from error
     _check_prices(table, gpu)
-    return Machine(gpu, model, tp, costs, limits, table, longest, kv_dtype)
+    return Machine(gpu, model, tp, costs, limits, layout, table, longest, kv_dtype)
 
 
 def _check_prices(table: StepTable, gpu: GpuSpec) -> None:

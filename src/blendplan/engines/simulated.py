@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blendplan import __version__
+from blendplan.checks.ranges import RANGES
 from blendplan.cost.step import StepTable
 from blendplan.engines.planned import PlannedAdmission
 from blendplan.engines.protocol import (
@@ -58,7 +59,7 @@ class SimulatedEngine:
         max_model_len: int | None = None,
         log_steps: bool = False,
     ) -> None:
-        held = limits.kv_blocks * limits.block_size + 1
+        held = min(limits.longest_request, RANGES["max_model_len"][1]) + 1
         self.capacity = Capacity(
             limits=limits,
             context_tokens=held if max_model_len is None else min(held, max_model_len),
@@ -74,7 +75,7 @@ class SimulatedEngine:
         self._engine = steps.idle_engine(
             workload.prompt_tokens, workload.output_tokens.copy(), limits
         )
-        self._cache = cache_for(workload, limits, None)
+        self._cache = cache_for(workload, limits)
         self._series = empty_series()
         self._has_output = False
         self._taken: StepWork | None = None

@@ -3,6 +3,8 @@
 from blendplan.errors import BlendplanError
 from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.hardware.gpu import GpuSpec
+from blendplan.hardware.kv_layers import kv_layers
+from blendplan.hardware.kv_layout import kv_layout
 from blendplan.hardware.linear_shapes import kv_heads_per_gpu
 from blendplan.hardware.model import ModelSpec
 
@@ -25,10 +27,10 @@ def kv_capacity_tokens(
     kv_dtype: str = "auto",
     block_size: int = EngineLimits.block_size,
 ) -> int:
-    """Tokens that the KV cache holds, a multiple of ``block_size``.
+    """Tokens that the KV cache holds, in whole blocks; slots where layers keep different things.
 
-    memory x utilisation - weights - activations - runtime, over the KV bytes of one token; all per
-    GPU, as vLLM's memory profiling counts them.
+    memory x utilisation - weights - activations - runtime, over the bytes of a block; all per GPU,
+    as vLLM's memory profiling counts them.
 
     Raises:
         BlendplanError: the model does not fit, with the numbers and what would fit.
@@ -57,11 +59,14 @@ def kv_tokens_in(
     kv_dtype: str = "auto",
     block_size: int = EngineLimits.block_size,
 ) -> int:
-    """Tokens in that many bytes of KV cache on each GPU, in whole blocks; 0 if none fits."""
+    """Tokens in that many bytes of KV cache on each GPU, in whole blocks; 0 if none fits.
+
+    Slots, as of `KvLayout`, where layers keep different things.
+    """
     if block_size < 1:
         raise BlendplanError(f"block size {block_size}: expected at least 1 token")
-    block_bytes = model.kv_bytes_per_token(tp, kv_dtype) * block_size
-    return max(0, int(kv_bytes // block_bytes)) * block_size
+    layout = kv_layout(kv_layers(model, tp=tp, kv_dtype=kv_dtype), block_size)
+    return layout.blocks(kv_bytes) * layout.block_tokens
 
 
 def activation_bytes(

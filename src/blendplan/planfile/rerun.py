@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from blendplan.checks.arguments import instance
 from blendplan.cost.machine import Machine, machine
 from blendplan.errors import BlendplanError
-from blendplan.hardware.engine_limits import EngineLimits
+from blendplan.hardware.engine_limits import LIMITS, EngineLimits
 from blendplan.hardware.gpu import GpuSpec
+from blendplan.hardware.kv_layout import KvGroup, KvLayout
 from blendplan.hardware.lookup import gpu_from_text, gpu_spec
 from blendplan.hardware.model_json import model_from_json
 from blendplan.lengths.features import request_features
@@ -117,16 +118,19 @@ def gpu_of(plan: Plan) -> GpuSpec:
 def machine_of(plan: Plan) -> Machine:
     """The machine that a plan was made for."""
     shape = plan.metadata.get("model_shape")
-    return machine(
+    limits = plan.limits
+    target = machine(
         gpu_of(plan),
         model_from_json(shape, "the plan's model_shape") if shape else plan.metadata["model"],
         tp=plan.metadata["tp"],
         overlap=float(plan.metadata["overlap"]),
         cost=plan.metadata["cost_model"]["name"],
-        **plan.limits.as_metadata(),
+        **{name: getattr(limits, name) for name in LIMITS},
         max_model_len=plan.max_model_len,
         kv_dtype=plan.metadata["engine"]["kv_dtype"],
     )
+    layout = limits.layout or KvLayout((KvGroup("full", 1, 0, limits.block_size, 1),))
+    return replace(target, limits=limits, layout=layout)
 
 
 def workload_of(plan: Plan, rows: NDArray[np.int64] | None = None) -> Workload:
@@ -140,7 +144,8 @@ def workload_of(plan: Plan, rows: NDArray[np.int64] | None = None) -> Workload:
         plan = Plan(plan.table.take(rows), plan.metadata)
     work = work_of(plan)
     requests, sequences = _requests(work)
-    block_size = plan.metadata["engine"]["block_size"]
+    limits = plan.limits
+    unit = limits.block_size if limits.layout is None else limits.layout.hash_tokens
     return Workload(
         work.prompt_tokens,
         plausible_outputs(
@@ -148,7 +153,7 @@ def workload_of(plan: Plan, rows: NDArray[np.int64] | None = None) -> Workload:
             numbers_of(work.source_row, work.answer),
             plan.metadata["seed"],
         ),
-        block_chains(repeat_requests(build_tree(requests), sequences), requests, block_size),
+        block_chains(repeat_requests(build_tree(requests), sequences), requests, unit),
     )
 
 

@@ -94,7 +94,7 @@ def prepare(
         raise BlendplanError(f"{source} holds no requests; give at least one to plan")
     check_context(requests, target.max_model_len)
     requests = within_context(requests, target.max_model_len)
-    check_fits(requests, target.limits.kv_tokens)
+    check_fits(requests, target.limits.longest_request)
     sequences = sequences_of(requests)
     report("prefix tree", 0, n)
     request_tree = build_tree(requests)
@@ -139,7 +139,7 @@ def prepare(
     workload = Workload(
         prompt_tokens,
         plausible_outputs(expected.outcomes, _numbers(requests, sequences), seed),
-        block_chains(tree, requests, target.limits.block_size),
+        block_chains(tree, requests, target.layout.hash_tokens),
     )
     return Prepared(
         requests,

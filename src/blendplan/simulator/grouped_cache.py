@@ -2,10 +2,11 @@
 each running request and group.
 
 Rules of vllm/v1/core/single_type_kv_cache_manager.py and kv_cache_manager.py (0.32), with prefix
-caching and ``prefix_cache_retention_interval`` 0, its default: before a request gets blocks it gives
-back those behind its window; of a window and of a state, others may hit only what is at the last
-block boundary of a prompt, and at a *junction*, where another group has hits and this one has not.
-With asynchronous scheduling, what the step before computed is under way and still needs its blocks.
+caching and ``prefix_cache_retention_interval`` 0, its default: before a request gets blocks it
+gives back those behind its window; of a window and of a state, others may hit only what is at the
+last block boundary of a prompt, and at a *junction*, where another group has hits and this one has
+not. With asynchronous scheduling, what the step before computed is under way and still needs its
+blocks.
 
 The parts: `block_pool` has the blocks, `grouped_hits` looks up prefixes, `states` has what is
 different of states, `grouped_steps` is what the engine calls.

@@ -31,10 +31,10 @@ from numpy.typing import NDArray
 
 from blendplan.cost.step import StepTable, step_times
 from blendplan.hardware.engine_limits import EngineLimits
-from blendplan.hardware.kv_layout import KvLayout
 from blendplan.kernels.kernel import kernel
 from blendplan.kernels.scalars import scalars
 from blendplan.simulator.kv import (
+    AnyCache,
     cut,
     enter,
     lacking,
@@ -44,7 +44,6 @@ from blendplan.simulator.kv import (
     supply,
     used_tokens,
 )
-from blendplan.simulator.kv_cache import KvCache
 from blendplan.simulator.series import Series, record
 
 NOW = np.dtype(
@@ -93,17 +92,18 @@ class Engine(NamedTuple):
         running: requests in the order of their admission; int64 [max_num_seqs].
         waiting_again: preempted requests, the next to be admitted last; int64 [n].
         computed, generated: tokens in the cache and tokens sampled, per request; int32 [n].
-        generated_before: of those, the ones sampled before its present admission; int32 [n].
+        generated_before: of those, the ones sampled before its present admission, or before the
+            last step that had no token for it; int32 [n].
         now: whether there is ``async_scheduling``; numbers of requests ``running``,
             ``waiting_again``, ``admitted`` once, and ``finished`` and gone; of those that run, how
-            many are in the middle of their ``prompts``; ``steps`` and ``preemptions``; ``prefill_tokens`` computed, again after a preemption included;
-            ``clock_s``, and the sums of compute and memory time; one record.
+            many are in the middle of their ``prompts``; ``steps`` and ``preemptions``;
+            ``prefill_tokens`` computed, again after a preemption included; ``clock_s``, and the
+            sums of compute and memory time; one record.
         step: of the step at hand the prefill tokens allowed, the ``largest`` step that they make,
-            what is left of them and of all
-            tokens, and what it computes: ``prefill_pairs`` are (query, key) pairs of causal
-            attention, ``sampling`` the requests that get a token; ``victims``, how many requests
-            lost their blocks in it, and ``lost``, those of them that wait again; ``done``, how many
-            requests have finished; ``time_s``; one record.
+            what is left of them and of all tokens, and what it computes: ``prefill_pairs`` are
+            (query, key) pairs of causal attention, ``sampling`` the requests that get a token;
+            ``victims``, how many requests lost their blocks in it, and ``lost``, those of them
+            that wait again; ``done``, how many requests have finished; ``time_s``; one record.
         done: the requests that finished last; int64 [max_num_seqs].
         admission: requests in the order of their first admission; int64 [n].
         admission_step: of the first admission; int64 [n].
@@ -140,25 +140,14 @@ class Engine(NamedTuple):
 
 
 def idle_engine(
-    prompt_tokens: NDArray[np.int32],
-    output_tokens: NDArray[np.int32],
-    limits: EngineLimits,
-    layout: KvLayout | None = None,
+    prompt_tokens: NDArray[np.int32], output_tokens: NDArray[np.int32], limits: EngineLimits
 ) -> Engine:
-    """An engine that has not started.
-
-    Args:
-        prompt_tokens, output_tokens: of each request; int32 [n].
-        limits: its limits.
-        layout: of its KV cache; None where all layers keep all tokens.
-    """
+    """An engine that has not started."""
     n = len(prompt_tokens)
-    # Chunks end where states are kept: with less than a block, a prompt might never begin.
-    states = layout is not None and layout.has_states
     return Engine(
         max_num_seqs=limits.max_num_seqs,
         max_num_batched_tokens=limits.max_num_batched_tokens,
-        least_prefill_tokens=min(limits.block_size, limits.max_num_batched_tokens) * states,
+        least_prefill_tokens=limits.least_prefill_tokens,
         prompt_tokens=np.ascontiguousarray(prompt_tokens, dtype=np.int32),
         output_tokens=np.ascontiguousarray(output_tokens, dtype=np.int32),
         running=np.zeros(limits.max_num_seqs, dtype=np.int64),
@@ -232,7 +221,7 @@ def begin(engine: Engine, prefill_budget: int) -> None:
 
 
 @kernel
-def serve(engine: Engine, cache: KvCache) -> None:
+def serve(engine: Engine, cache: AnyCache) -> None:
     """Give the running requests their tokens, and preempt from the end where blocks run out.
 
     The requests that lost their blocks are the last ``step.lost`` of ``waiting_again``.
@@ -310,7 +299,7 @@ def _is_under_way(engine: Engine, request: int) -> bool:
 
 
 @kernel
-def _preempt_last(engine: Engine, cache: KvCache) -> int:
+def _preempt_last(engine: Engine, cache: AnyCache) -> int:
     now = engine.now[0]
     now.running -= 1
     victim = engine.running[now.running]
@@ -345,7 +334,7 @@ def may_admit(engine: Engine) -> bool:
 
 
 @kernel
-def admit(engine: Engine, cache: KvCache, request: int) -> bool:
+def admit(engine: Engine, cache: AnyCache, request: int) -> bool:
     """Admit a waiting request, for the first time or again; False where it does not fit now."""
     now, step = engine.now[0], engine.step[0]
     known = known_tokens(engine, request)
@@ -372,7 +361,7 @@ def admit(engine: Engine, cache: KvCache, request: int) -> bool:
 
 
 @kernel
-def price(engine: Engine, cache: KvCache, table: StepTable, series: Series) -> bool:
+def price(engine: Engine, cache: AnyCache, table: StepTable, series: Series) -> bool:
     """Let the time of the step pass; False where it computes nothing and takes no time."""
     now, step = engine.now[0], engine.step[0]
     if step.prefill_tokens + step.decode_sequences == 0:
@@ -411,7 +400,7 @@ def price(engine: Engine, cache: KvCache, table: StepTable, series: Series) -> b
 
 
 @kernel
-def sample(engine: Engine, cache: KvCache) -> None:
+def sample(engine: Engine, cache: AnyCache) -> None:
     """Every request whose known tokens are all computed gets its next one; the done ones leave.
 
     They are the first ``step.done`` of ``engine.done``. With asynchronous scheduling they stay.
@@ -433,6 +422,9 @@ def sample(engine: Engine, cache: KvCache) -> None:
                     continue
         elif not _decodes(engine, request):
             prompts += 1
+        else:
+            # There was no token for it: nothing of it is under way.
+            engine.generated_before[request] = engine.generated[request]
         engine.running[kept] = request
         kept += 1
     now.running = kept
@@ -440,7 +432,7 @@ def sample(engine: Engine, cache: KvCache) -> None:
 
 
 @kernel
-def leave(engine: Engine, cache: KvCache) -> int:
+def leave(engine: Engine, cache: AnyCache) -> int:
     """Those that were done before this step leave; how many there are in ``engine.done``."""
     now, step = engine.now[0], engine.step[0]
     done, running, kept = step.done, now.running, 0

@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from blendplan.errors import BlendplanError
 from blendplan.hardware.engine_limits import EngineLimits
-from blendplan.hardware.kv_layout import KvLayout
 from blendplan.tree.blocks import BlockChains
 
 
@@ -32,15 +31,11 @@ class Workload:
         """Prompt and output tokens of the longest request; 0 without any."""
         return int((self.prompt_tokens.astype(np.int64) + self.output_tokens).max(initial=0))
 
-    def check_fits(self, limits: EngineLimits, layout: KvLayout | None = None) -> None:
+    def check_fits(self, limits: EngineLimits) -> None:
         """Raise a BlendplanError when a request can never run within the KV cache alone."""
         total = self.prompt_tokens.astype(np.int64) + self.output_tokens
         # The last generated token is never written to the cache.
-        if layout is None:
-            blocks = -(-(total - 1) // limits.block_size)
-        else:
-            blocks = layout.needed_blocks(total - 1)
-        too_long = np.flatnonzero(blocks > limits.kv_blocks)
+        too_long = np.flatnonzero(total - 1 > limits.longest_request)
         if len(too_long):
             worst = int(too_long[np.argmax(total[too_long])])
             raise BlendplanError(
