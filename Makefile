@@ -1,7 +1,8 @@
 # Everything runs in a virtual environment in .venv; a target installs what it needs, once.
 #
 #   make demo    plan an example job of about 2,000 requests and show what the plan gains
-#   make test    linters, types and all tests, with the coverage
+#   make test    linters, types and all tests
+#   make coverage  all tests, and what they leave out; it takes longer
 #   make lint    linters and types only
 #   make test-engines  the tests on the real vLLM and SGLang, on a CPU (environments of 5 GB)
 #   make bench   speed and memory, as JSON
@@ -17,16 +18,20 @@ ENGINES := vllm sglang
 BENCH := read_requests tree_build plan_stages
 PIP := python -m pip --quiet --quiet --disable-pip-version-check --no-input install
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
+PYTEST := $(BIN)/python -m pytest --quiet --numprocesses=2 --dist=loadfile
 TWO_AT_ONCE := $(MAKE) --no-print-directory --jobs=2 --output-sync=target
 
 .SILENT:
-.PHONY: demo test lint bench engines test-engines $(ENGINES:%=test-%) clean
+.PHONY: demo test coverage lint bench engines test-engines $(ENGINES:%=test-%) clean
 
 demo: $(VENV)/run.stamp
 	examples/demo.sh $(BIN)
 
 test: lint
-	$(BIN)/python -m pytest --quiet --numprocesses=2 --dist=loadfile --cov=blendplan --cov-report=term:skip-covered
+	$(PYTEST)
+
+coverage: $(VENV)/dev.stamp
+	$(PYTEST) --cov=blendplan --cov-report=term:skip-covered
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check --quiet $(CODE)

@@ -15,7 +15,7 @@ ORDER = (
     ("printable",),
     ("errors",),
     ("kernels", "whole_file", "names", "offsets"),
-    ("checks",),
+    ("checks", "cluster"),
     ("hardware",),
     ("requests",),
     ("tree",),
@@ -26,7 +26,7 @@ ORDER = (
     ("planfile",),
     ("planning", "engines"),
     ("replaying",),
-    ("report",),
+    ("report", "ray"),
     ("cli",),
     ("__main__",),
 )

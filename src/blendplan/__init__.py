@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from blendplan.errors import BlendplanError as BlendplanError
     from blendplan.hardware.engine_limits import EngineLimits as EngineLimits
     from blendplan.planfile.export import export as export
+    from blendplan.planfile.opened import open_plan as open_plan
     from blendplan.planfile.plan import Plan as Plan
     from blendplan.planfile.rerun import simulate as simulate
     from blendplan.planning.compare import Comparison as Comparison
     from blendplan.planning.compare import compare as compare
+    from blendplan.planning.large.planner import plan_files as plan_files
     from blendplan.planning.planner import plan as plan
     from blendplan.policy.live import LivePolicy as LivePolicy
     from blendplan.replaying.run import replay as replay
@@ -35,7 +37,9 @@ _HOMES = {
     "Requests": "blendplan.requests.columns",
     "compare": "blendplan.planning.compare",
     "export": "blendplan.planfile.export",
+    "open_plan": "blendplan.planfile.opened",
     "plan": "blendplan.planning.planner",
+    "plan_files": "blendplan.planning.large.planner",
     "read_requests": "blendplan.requests.read",
     "replay": "blendplan.replaying.run",
     "requests_from_lists": "blendplan.requests.in_memory",

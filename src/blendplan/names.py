@@ -15,6 +15,7 @@ T = TypeVar("T")
 # the letters may be wrong.
 _ALIKE, _ALIKE_IN_SHORT = 0.6, 0.5
 _SHORT = 4
+_MOST_LISTED = 30
 
 
 def near(word: str, known: Iterable[str], count: int = 3) -> list[str]:
@@ -37,13 +38,16 @@ def did_you_mean(word: str, known: Iterable[str], count: int = 3) -> str:
 def unknown(kind: str, word: str, known: Iterable[str]) -> str:
     """``unknown GPU 'a100-80'; did you mean 'a100-80g'?``, or all names where none is near.
 
+    Where there are too many to list, their number.
+
     Args:
         kind: what the word should have named.
         word: what was typed.
         known: all names there are.
     """
     names = list(known)
-    hint = did_you_mean(word, names) or f"choose from {', '.join(names)}"
+    listed = ", ".join(names) if len(names) <= _MOST_LISTED else f"{len(names)} that are known"
+    hint = did_you_mean(word, names) or f"choose from {listed}"
     return f"unknown {kind} {word!r}; {hint}"
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from benchmarks.headline import fill_headline, headline
 from benchmarks.mixture_page import fill_evaluation, fill_readme
+from benchmarks.model_page import fill_models
 from benchmarks.paper_tables import fill_page
 
 from blendplan.errors import BlendplanError
@@ -21,6 +22,7 @@ PAGES = {
     "evaluation": (EVALUATION, fill_page),
     "readme-mixtures": (README, fill_readme),
     "evaluation-mixtures": (EVALUATION, fill_evaluation),
+    "models": (PROJECT / "docs" / "models.md", fill_models),
 }
 
 

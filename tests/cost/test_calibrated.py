@@ -117,7 +117,7 @@ def test_experts_cost_more_than_one_but_less_than_all() -> None:
 
 @pytest.mark.parametrize("name", model_names())
 def test_every_model_has_prices(name: str) -> None:
-    cost = cost_model("calibrated", model_spec(name), gpu_spec("b200"), 4)
+    cost = cost_model("calibrated", model_spec(name), gpu_spec("b200"), 2)
     table = cost.step_table(64, 16)
     assert np.isfinite(table.linear_s).all()
     assert table.decode_attention[0] > 0

@@ -17,12 +17,15 @@ from blendplan.cost.calibration.from_steps import (
     read_step_log,
     unknown_machine,
 )
+from blendplan.cost.reach import ALL_TOKENS, reach_as_metadata
 from blendplan.cost.registry import cost_model
 from blendplan.cost.step import price_steps
 from blendplan.errors import BlendplanError
 from blendplan.hardware.lookup import gpu_spec, model_spec
 from blendplan.hardware.profile import write_profile
+from blendplan.replaying.logs import step_log_of
 from tests.cli.cli_runs import answer, error_line, run
+from tests.oracles.layer_kinds import reach_of
 
 MODEL = model_spec("llama-3.1-8b")
 
@@ -50,7 +53,7 @@ def _true_time_s(steps: dict[str, Any]) -> NDArray[np.float64]:
 
 
 def _log(steps: dict[str, Any], time_s: NDArray[np.float64]) -> StepLog:
-    columns = {name: np.asarray(column, np.float64) for name, column in steps.items()}
+    columns: dict[str, Any] = {n: np.asarray(c, np.float64) for n, c in steps.items()}
     return StepLog(**columns, time_s=time_s)
 
 
@@ -220,6 +223,39 @@ def test_time_between_steps_counts(tmp_path: Path) -> None:
 def test_logs_without_pairs_are_fine(tmp_path: Path) -> None:
     log = read_step_log(_write(tmp_path / "steps.parquet", prefill_pairs=None))
     assert not log.prefill_pairs.any()
+
+
+def test_a_log_says_by_which_reach_it_counts(tmp_path: Path) -> None:
+    """Prices of its reads are prices of reads that are counted so."""
+    reach = reach_of((0, False, 0.25, 0.5), (128, False, 0.75, 0.5))
+    rng = np.random.default_rng(0)
+    steps = _steps(rng, 600)
+    table = pa.table(steps | {"time_s": _true_time_s(steps)})
+    with_reach = table.replace_schema_metadata(step_log_of(reach).metadata)
+    pq.write_table(with_reach, tmp_path / "steps.parquet")
+    log = read_step_log(tmp_path / "steps.parquet")
+    assert reach_as_metadata(log.reach) == reach_as_metadata(reach)
+    write_profile(calibrate_steps(log, unknown_machine("mine"), MODEL), tmp_path / "mine.toml")
+    cost = cost_model("calibrated", MODEL, gpu_spec(tmp_path / "mine.toml"))
+    priced = cost.step_table(1024, 64)
+    assert reach_as_metadata(priced.reach) == reach_as_metadata(reach)
+    assert priced.decode_attention[0] == pytest.approx(4e-8, rel=1e-4)
+    _, memory_s = cost.demand([1000], [1])
+    assert memory_s[0] == pytest.approx(4e-8 * (0.5 * 1000.5 + 0.5 * 128), rel=1e-4)
+
+
+def test_a_log_without_a_reach_counts_all_tokens(tmp_path: Path) -> None:
+    assert read_step_log(_write(tmp_path / "steps.parquet")).reach is ALL_TOKENS
+    assert step_log_of(ALL_TOKENS).metadata is None
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"tokens": [1]}'])
+def test_bad_reaches_of_logs(tmp_path: Path, text: str) -> None:
+    steps = _steps(np.random.default_rng(0), 60)
+    table = pa.table(steps | {"time_s": _true_time_s(steps)})
+    pq.write_table(table.replace_schema_metadata({"reach": text}), tmp_path / "steps.parquet")
+    with pytest.raises(BlendplanError, match=r"steps\.parquet: reach: expected the columns"):
+        read_step_log(tmp_path / "steps.parquet")
 
 
 @pytest.mark.parametrize("steps", [3, {}, {"step_s": 1.0}])

@@ -67,6 +67,24 @@ def test_prefill_attention_equals_the_plain_formula(
     assert float(model.predict(batch, new, cached, *heads, dim)) == pytest.approx(want, rel=1e-9)
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 64),
+    st.integers(1, 3000),
+    st.integers(0, 9000),
+    st.sampled_from([1, 128, 1024, 4096, 8192]),
+)
+def test_windowed_prefill_equals_the_plain_formula(
+    batch: int, new: int, cached: int, window: int
+) -> None:
+    model = PrefillAttentionModel(GPU, parameters=UNMEASURED_PREFILL)
+    want = prefill_s(UNMEASURED_PREFILL, GPU, batch, new, cached, 32, 8, 128, window=window)
+    got = float(model.predict(batch, new, cached, 32, 8, 128, window))
+    assert got == pytest.approx(want, rel=1e-9)
+    if new + cached > 2 * (window + 256):
+        assert got < float(model.predict(batch, new, cached, 32, 8, 128))
+
+
 def test_predictions_broadcast_and_keep_their_shape() -> None:
     times = GemmModel(GPU, "bf16", GEMM).predict(np.array([[1], [64]]), np.array([1024, 4096]), 512)
     assert times.shape == (2, 2)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blendplan.engines import planned
+from blendplan.engines import asking
 from blendplan.engines.planned import PlannedAdmission
 from blendplan.engines.protocol import Ended, Report, Session
 from blendplan.planfile.plan import Plan
@@ -202,7 +202,7 @@ class Sender:
 def test_a_replay_is_asked_for_everything_once(
     policy: str, ahead: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(planned, "_AHEAD", ahead)
+    monkeypatch.setattr(asking, "_AHEAD", ahead)
     made = plan_of(policy)
     limits = made.limits.__class__(**{**made.limits.__dict__, "max_num_seqs": 2})
     sender = Sender(refused=[3, 7, 20])

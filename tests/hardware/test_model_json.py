@@ -18,7 +18,7 @@ MIXED = ModelSpec(
     (
         Layer((State("mamba2", 12, 34, 4, 16.0, 32.0, (Projection("in", 99, 64),), 7),), None),
         Layer((Attention(4, 2, 16, 16, window=8), State("gated_delta", 1, 2, 4)), FeedForward(9)),
-        Layer((), FeedForward(experts=8, experts_per_token=2, expert_width=5), 3),
+        Layer((), FeedForward(experts=8, experts_per_token=2, expert_width=5), other_parameters=3),
     ),
     remarks=("a remark",),
 )

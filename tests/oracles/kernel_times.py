@@ -4,7 +4,7 @@ import math
 
 from blendplan.cost.operators.decode_attention import DecodeAttentionParameters
 from blendplan.cost.operators.gemm import GemmParameters
-from blendplan.cost.operators.prefill_attention import PrefillAttentionParameters
+from blendplan.cost.operators.prefill_attention import WINDOW_EDGE, PrefillAttentionParameters
 from blendplan.hardware.gpu import GpuSpec
 
 
@@ -100,19 +100,26 @@ def prefill_s(
     *,
     fp8: bool = False,
     kv_bytes: int = 2,
+    window: float = math.inf,
 ) -> float:
     """For one of the head dimensions that kernels are compiled for."""
     slots = gpu.sm_count * p.units_per_sm
     peak = gpu.fp8_flop_per_s if fp8 else gpu.flop_per_s
     pair_s = 4 * dim / (getattr(p, f"flop_share_{dim}") * peak)
     units = batch * heads * math.ceil(new / p.tile_tokens)
-    pairs = sum(cached + position + 0.5 for position in range(new)) + new * p.tile_tokens / 2
+    pairs = sum(min(cached + position + 0.5, window) for position in range(new))
+    pairs += new * p.tile_tokens / 2
+    longest: float = new + cached
+    if longest > window:
+        # Tiles at the far end of the window take in keys that no query looks at.
+        pairs += WINDOW_EDGE * sum(cached + position >= window for position in range(new))
+        longest = min(longest, window + p.tile_tokens + WINDOW_EDGE)
     work_s = batch * heads * pairs * pair_s + units * p.unit_s / slots
     waves = units / slots
     mean_s = work_s * (1 + p.tail_share * (math.ceil(waves) / waves - 1))
-    slowest_s = (new + cached) * p.tile_tokens * pair_s * slots + p.unit_s
+    slowest_s = longest * p.tile_tokens * pair_s * slots + p.unit_s
     passes = 4 * new * (p.query_passes * heads + p.kv_passes * kv_heads)
-    traffic = batch * dim * (passes + 2 * kv_bytes * kv_heads * cached)
+    traffic = batch * dim * (passes + 2 * kv_bytes * kv_heads * min(cached, window))
     joined = norm(mean_s, slowest_s, p.sharpness)
     tokens_s = p.token_s * batch * new
     return p.launch_s + joined + tokens_s + traffic / gpu.bandwidth_bytes_per_s

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
+from blendplan.cost.reach import ALL_TOKENS, Reach
 from blendplan.cost.step import StepTable
 from blendplan.hardware.engine_limits import EngineLimits
+from blendplan.hardware.kv_layout import KvLayout
 from blendplan.lengths.predicted import OUTCOMES
 from blendplan.policy.known import PolicyInput, StepPrices
 from blendplan.policy.make import make_policy
@@ -58,7 +60,7 @@ def input_order(n: int, settings: EngineLimits) -> Policy:
     return make_policy("fcfs", columns, settings)
 
 
-def odd_prices(settings: EngineLimits, overlap: float) -> StepTable:
+def odd_prices(settings: EngineLimits, overlap: float, reach: Reach = ALL_TOKENS) -> StepTable:
     """Prices in which every number that a step has counts, and none twice alike."""
     tokens = np.arange(settings.max_num_batched_tokens + 1, dtype=np.float64)
     sequences = np.arange(settings.max_num_seqs + 1, dtype=np.float64)
@@ -69,6 +71,8 @@ def odd_prices(settings: EngineLimits, overlap: float) -> StepTable:
         decode_attention=np.array([0.0071, 0.023, 0.37]),
         overlap=overlap,
         step_s=0.05,
+        state_s=0.031,
+        reach=reach,
     )
 
 
@@ -78,17 +82,33 @@ def price_of(step: Step, table: StepTable) -> tuple[float, float, float]:
     compute_s += float(table.head_s[step.sampling])
     if step.prefill_tokens:
         pair_s, token_s, fixed_s = map(float, table.prefill_attention)
-        compute_s += pair_s * step.prefill_pairs + token_s * step.prefill_tokens + fixed_s
+        pairs = sum(seen(table.reach, "pair_share", context) for context in step.prefill_contexts)
+        compute_s += pair_s * pairs + token_s * step.prefill_tokens + fixed_s
     memory_s = 0.0
     if step.decodes:
         read_s, sequence_s, fixed_s = map(float, table.decode_attention)
-        memory_s = read_s * step.kv_tokens + sequence_s * step.decodes + fixed_s
+        read = sum(seen(table.reach, "read_share", context) for context in step.decode_contexts)
+        memory_s = read_s * read + (sequence_s + table.state_s) * step.decodes + fixed_s
     q = table.overlap
     if q == float("inf"):
         both_s = max(compute_s, memory_s)
     else:
         both_s = (compute_s**q + memory_s**q) ** (1 / q)
     return compute_s, memory_s, both_s + table.step_s
+
+
+def seen(reach: Reach, share: str, context: int) -> float:
+    """Tokens that the last one of a context looks at, a mean over the layers by their share."""
+    total = 0.0
+    shares = getattr(reach, share).tolist()
+    for tokens, chunked, part in zip(reach.tokens.tolist(), reach.chunked, shares, strict=True):
+        keys = range(context)
+        if tokens and chunked:
+            keys = range((context - 1) // tokens * tokens, context)
+        elif tokens:
+            keys = range(max(0, context - tokens), context)
+        total += part * len(keys)
+    return total
 
 
 class FastEngine:
@@ -100,11 +120,14 @@ class FastEngine:
         settings: EngineLimits,
         policy: Policy,
         table: StepTable,
+        layout: KvLayout | None = None,
     ) -> None:
         self.policy = policy
         self.table = table
-        self.engine = idle_engine(workload.prompt_tokens, workload.output_tokens, settings)
-        self.cache = cache_for(workload, settings)
+        self.engine = idle_engine(
+            workload.prompt_tokens, workload.output_tokens, settings, table.reach, layout
+        )
+        self.cache = cache_for(workload, settings, layout)
         self.series = empty_series()
 
     def step(self) -> bool:

@@ -98,7 +98,7 @@ class SlowBlend:
         return replace(
             request,
             prompt=request.prompt + elapsed,
-            resident=request.resident + elapsed,
+            new=request.new + elapsed,
             outcomes=[longer[place] - elapsed for place in places],
         )
 
@@ -114,6 +114,9 @@ class SlowBlend:
             request.stints, request.running_since = old.stints, old.running_since
             request.memory_heavy, request.done = old.memory_heavy, old.done
             request.forgotten = old.done
+            if not request.waiting:
+                # What its steps read beside its context is a mean that was taken at its start.
+                request.flat_reads = old.flat_reads
             if request.done or request.waiting:
                 continue
             request.likely_reads = request.predicted_reads = self.reads_of_running(request)
@@ -155,7 +158,7 @@ class SlowBlend:
         request = self.requests[row]
         if request.waiting:
             request.likely_reads = request.predicted_reads
-            self.new.append(request.resident)
+            self.new.append(request.new)
         request.running_since = self.clock
         if self.is_long(request):
             self.project(request)
@@ -199,7 +202,7 @@ class SlowBlend:
         return [request for request in self.running() if self.is_long(request)]
 
     def holds(self, request: Request) -> float:
-        return request.resident + request.elapsed(self.clock)
+        return request.resident + request.layers.grows * request.elapsed(self.clock)
 
     def short_tokens(self) -> float:
         """What running short requests hold when they end."""
@@ -234,7 +237,9 @@ class SlowBlend:
         if self.is_long(request):
             return self.edges.at_most(self.projected_peak(request), cap)
         # Long requests only grow until it is gone.
-        grown = sum(self.holds(other) + request.output for other in self.long())
+        grown = sum(
+            self.holds(other) + other.layers.grows * request.output for other in self.long()
+        )
         return self.edges.at_most(grown + request.held, cap)
 
     def projected_peak(self, new: Request) -> float:
@@ -250,8 +255,9 @@ class SlowBlend:
             held = 0.0
             for request in long:
                 alive = sum(last >= bucket for last in request.ends) / len(request.ends)
-                held += alive * (self.holds(request) + end - self.clock)
-            own = new.resident + min(end, max(start, own_ends[-1])) - self.clock
+                held += alive * (self.holds(request) + request.layers.grows * (end - self.clock))
+            own_steps = min(end, max(start, own_ends[-1])) - self.clock
+            own = new.resident + new.layers.grows * own_steps
             alive = sum(self.reaches(own_end, start) for own_end in own_ends) / len(own_ends)
             peak = max(peak, held + alive * own)
         return peak
@@ -336,7 +342,9 @@ class SlowBlend:
     def reads_of_running(self, request: Request) -> float:
         """Expected reads of a request of which one length of several is left, or none."""
         longer = self.longer(request) or [OUTLIVING * request.elapsed(self.clock)]
-        reads = [length * (request.prompt + length / 2) for length in longer]
+        reads = [
+            request.reads_of(length * (request.prompt + length / 2), length) for length in longer
+        ]
         return sum(reads) / len(reads)
 
     def reads_left(self) -> float:
@@ -354,7 +362,7 @@ class SlowBlend:
         left = 0.0
         for request in self.requests:
             if request.waiting:
-                left += request.held
+                left += request.work
             elif not request.done:
                 left += request.output - request.elapsed(self.clock)
         return left
@@ -362,7 +370,9 @@ class SlowBlend:
     def budget(self, used_tokens: float) -> int:
         """Prefill tokens with which compute stands to memory as in all that remains."""
         running = self.running()
-        reads = sum(request.prompt + request.elapsed(self.clock) for request in running)
+        reads = sum(
+            request.reads_of(request.prompt + request.elapsed(self.clock), 1) for request in running
+        )
         reads_left = self.reads_left()
         self.edges.close += abs(reads_left) < 1e-9 * sum(self.constants.reads)
         if reads_left <= 0.0:
@@ -381,7 +391,7 @@ class SlowBlend:
             full = self.limit * self.capacity
             balanced *= min(4.0, max(1.0, full / max(1.0, used_tokens)))
             if used_tokens < 0.8 * full and not self.blocked:
-                exact.append(len(running) + min(heavy.resident, 512.0))
+                exact.append(len(running) + min(heavy.new, 512.0))
         size = self.step_size(max(exact), max([*inexact, balanced]))
         return max(1, size - len(running))
 
@@ -415,4 +425,4 @@ def believed(offs: list[float], prior: float) -> float:
 def whole_reads(request: Request) -> float:
     """KV tokens read by a request that is done."""
     length = max(1, request.generated)
-    return length * (request.prompt + length / 2)
+    return request.reads_of(length * (request.prompt + length / 2), length)

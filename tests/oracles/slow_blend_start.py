@@ -55,7 +55,8 @@ class Request:
     """One request: what is known of it, and what has become of it.
 
     Attributes:
-        prompt, resident: prompt tokens that it reads, and those that it computes and holds.
+        prompt, new: prompt tokens that it reads, and those that it computes.
+        layers: how many slots its layers hold, and how many tokens they read.
         outcomes: equally likely output lengths, rising.
         output: expected output length.
         predicted_reads: KV tokens that all its decode steps together are expected to read.
@@ -67,7 +68,8 @@ class Request:
 
     row: int
     prompt: float
-    resident: float
+    new: float
+    layers: "Layers"
     outcomes: list[float]
     density: float
     family: int
@@ -82,15 +84,32 @@ class Request:
     likely_reads: float = 0.0
     output: float = field(init=False)
     predicted_reads: float = field(init=False)
+    resident: float = field(init=False)
+    flat_reads: float = field(init=False)
 
     def __post_init__(self) -> None:
         self.output = sum(self.outcomes) / len(self.outcomes)
-        self.predicted_reads = self.prompt * self.output + self.output_square / 2
+        self.flat_reads = self.layers.flat_reads(self.prompt, self.output)
+        self.predicted_reads = self.reads_of(
+            self.prompt * self.output + self.output_square / 2, self.output
+        )
+        # What windows and states hold at its end it is taken to hold all the time.
+        self.resident = self.layers.grows * self.new
+        self.resident += self.layers.flat_slots(self.prompt + self.output)
+
+    def reads_of(self, contexts: float, steps: float) -> float:
+        """KV tokens read in so many steps, whose contexts have so many tokens in all."""
+        return self.layers.reads_all * contexts + self.flat_reads * steps
 
     @property
     def held(self) -> float:
-        """KV tokens that it holds when it ends."""
-        return self.resident + self.output
+        """Slots that it holds when it ends."""
+        return self.resident + self.layers.grows * self.output
+
+    @property
+    def work(self) -> float:
+        """Tokens to compute for it."""
+        return self.new + self.output
 
     @property
     def output_square(self) -> float:
@@ -118,8 +137,76 @@ class Request:
         )
 
     def reads_so_far(self, clock: int) -> float:
-        """Prompt and generated tokens, added up over every step in which it ran."""
-        return sum(self.prompt + step for step in range(1, self.elapsed(clock) + 1))
+        """KV tokens read, added up over every step in which it ran."""
+        return sum(
+            self.reads_of(self.prompt + step, 1) for step in range(1, self.elapsed(clock) + 1)
+        )
+
+
+@dataclass(frozen=True)
+class Layers:
+    """What the kinds of layers of a model hold and read.
+
+    Attributes:
+        grows: slots for each token, in groups that keep all.
+        windows, chunks: tokens, and slots for each of them, of groups that keep only some.
+        states: slots of states.
+        reads_all: share of a read that layers have which see all.
+        looks: tokens that the others look at, whether those are a chunk, and their share.
+        state_reads: what states cost each step, in KV tokens read.
+    """
+
+    grows: float
+    windows: list[tuple[float, float]]
+    chunks: list[tuple[float, float]]
+    states: float
+    reads_all: float
+    looks: list[tuple[int, bool, float]]
+    state_reads: float
+
+    def flat_slots(self, context: float) -> float:
+        """Slots of a context in groups that do not keep all of it."""
+        slots = self.states
+        for tokens, each in self.windows:
+            slots += each * min(context, tokens)
+        for tokens, each in self.chunks:
+            slots += each * min(context, (tokens + 1) / 2)
+        return slots
+
+    def flat_reads(self, prompt: float, output: float) -> float:
+        """Mean over a request's steps of what layers read that do not see all."""
+        mean = self.state_reads
+        for tokens, chunked, share in self.looks:
+            # The context grows piece by piece, with what is seen growing by as much, or not at all.
+            total, at, end = 0.0, prompt, prompt + output
+            while at < end:
+                if chunked:
+                    stop = min(end, (math.floor(at / tokens) + 1) * tokens)
+                    seen = (at % tokens + (stop - at) / 2) * (stop - at)
+                elif at < tokens:
+                    stop = min(end, tokens)
+                    seen = (at + stop) / 2 * (stop - at)
+                else:
+                    stop = end
+                    seen = tokens * (stop - at)
+                total, at = total + seen, stop
+            mean += share * total / output
+        return mean
+
+
+def layers_of(columns: PolicyInput) -> Layers:
+    """The kinds of layers that a policy is told of."""
+    holding, reach = columns.holding, columns.reach
+    kinds = list(zip(reach.tokens.tolist(), reach.chunked.tolist(), reach.read_share, strict=True))
+    return Layers(
+        grows=holding.growth,
+        windows=[(tokens, each) for tokens, each in holding.windows],
+        chunks=[(tokens, each) for tokens, each in holding.chunks],
+        states=holding.constant,
+        reads_all=float(sum(share for tokens, _, share in kinds if not tokens)),
+        looks=[(tokens, chunked, float(share)) for tokens, chunked, share in kinds if tokens],
+        state_reads=columns.prices.state_reads,
+    )
 
 
 @dataclass(frozen=True)
@@ -134,11 +221,13 @@ class Constants:
 
 def requests_of(columns: PolicyInput) -> list[Request]:
     """One object per row."""
+    layers = layers_of(columns)
     return [
         Request(
             row=row,
             prompt=float(columns.prompt_tokens[row]),
-            resident=float(columns.new_prompt_tokens[row]),
+            new=float(columns.new_prompt_tokens[row]),
+            layers=layers,
             outcomes=columns.outcomes[row].tolist(),
             density=float(columns.density[row]),
             family=int(columns.family[row]),
@@ -181,16 +270,17 @@ def constants_of(
     heavy = [request for request in requests if request.memory_heavy]
     light = [request for request in requests if not request.memory_heavy]
     capacity, most = limits.kv_tokens, limits.max_num_batched_tokens
-    tokens = sum(request.held for request in requests)
+    tokens = sum(request.work for request in requests)
     known = [r.output for r in requests if r.outcomes[0] == r.outcomes[-1]]
 
     def area(request: Request) -> float:
-        """KV tokens times steps: the prompt all the time, the output half of it on average."""
-        return request.resident * request.output + request.output_square / 2
+        """Slots times steps: the prompt all the time, the output half of it on average."""
+        return request.resident * request.output + request.layers.grows * request.output_square / 2
 
     def flow_area(request: Request) -> float:
         """The same of a compute-heavy one, which is also there while it is prefilled."""
-        return area(request) + request.output_square / 2 + 2 * request.held
+        there = request.layers.grows * request.output_square / 2 + 2 * request.held
+        return area(request) + there
 
     heavy_area, light_area = sum(map(area, heavy)), sum(map(flow_area, light))
     # KV tokens held when full steps of prefill take as long as the memory work.
@@ -205,7 +295,7 @@ def constants_of(
         steps = max(least_steps, full + min(ramp, full))
         flow = options.reserve * light_area / steps
         reserve = min(0.5 * capacity, flow + max([0.0, *(r.held for r in light)]))
-    largest_prompt = max(request.resident for request in requests)
+    largest_prompt = max(request.new for request in requests)
     patient = max(tokens, 100.0 * largest_prompt) / steps
     if steps != full_steps:
         edges.near(steps, full_steps)
@@ -233,7 +323,10 @@ def set_starts(in_tree: Sequence[Request], steps: float, edges: Edges) -> list[R
     lengths = [max(request.outcomes[-1] for request in members) for members in heavy]
     outputs = [sum(request.output for request in members) for members in heavy]
     works = [
-        sum(request.output * (request.resident + request.output / 2) for request in members)
+        sum(
+            request.output * (request.resident + request.layers.grows * request.output / 2)
+            for request in members
+        )
         for members in heavy
     ]
     classes: list[int] = []

@@ -64,10 +64,11 @@ class Step:
     running: list[int] = field(default_factory=list)
     free_blocks: int = 0
     prefill_tokens: int = 0
-    prefill_pairs: float = 0.0
     decodes: int = 0
-    kv_tokens: int = 0
     sampling: int = 0
+    # How many tokens there are up to each prompt token that is computed and each that is decoded.
+    prefill_contexts: list[int] = field(default_factory=list)
+    decode_contexts: list[int] = field(default_factory=list)
 
 
 class SlowEngine:
@@ -237,10 +238,10 @@ class SlowEngine:
         step.sampling += self._is_whole(request)
         if decoding:
             step.decodes += 1
-            step.kv_tokens += before + new
+            step.decode_contexts.append(before + new)
         else:
             step.prefill_tokens += new
-            step.prefill_pairs += sum(before + i + 1 for i in range(new))
+            step.prefill_contexts += range(before + 1, before + new + 1)
 
     def _is_whole(self, request: int) -> bool:
         return self.computed[request] == self.known(request) + self.placeholders[request]

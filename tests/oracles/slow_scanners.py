@@ -17,6 +17,7 @@ LEFT, RIGHT = "compute", "memory"
 class SlowScanners:
     """Admits from both ends of ``order``; requests are integers.
 
+    ``slots`` is what each holds on average, p + d/2 where a token of its context is a slot.
     A side admits while its requests fit its share of memory, all fit the memory, and the side is
     less than half full or has credit; an empty side takes any size. Credit grows by the side's
     share per step, up to one request's (p + d/2) d or one step's share; a request that is admitted
@@ -29,6 +30,7 @@ class SlowScanners:
         order: Sequence[int],
         *,
         prompt: Sequence[float],
+        slots: Sequence[float],
         output: Sequence[float],
         density: Sequence[float],
         reads: Sequence[float],
@@ -39,6 +41,7 @@ class SlowScanners:
     ) -> None:
         self.waiting = deque(order)
         self.prompt = prompt
+        self.slots = slots
         self.output = output
         self.density = density
         self.kv_tokens = kv_tokens
@@ -63,7 +66,7 @@ class SlowScanners:
         return {LEFT: self.waiting[0], RIGHT: self.waiting[-1]}
 
     def size(self, request: int) -> float:
-        return self.prompt[request] + self.output[request] / 2
+        return self.slots[request]
 
     def used(self, side: str) -> float:
         return sum(self.size(request) for request in self.holds[side])

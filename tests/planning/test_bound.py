@@ -6,12 +6,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
+from blendplan.cost.reach import Reach
 from blendplan.cost.step import StepTable, step_times
 from blendplan.errors import BlendplanError
-from blendplan.planning.bound import least_prefill, makespan_bound
+from blendplan.hardware.kv_layout import kv_layout
+from blendplan.planning.bound import LeastPrefill, least_prefill, makespan_bound
+from blendplan.policy.holding import GROWS_BY_ONE, Holding, holding_of
 from blendplan.requests.columns import Requests
 from blendplan.tree.build import build_tree
+from tests.hardware.layer_lists import MODELS
+from tests.oracles.layer_kinds import LAYERS, REACHES
 
 
 def _requests(prompts: list[list[int]]) -> Requests:
@@ -58,7 +64,9 @@ class _Schedule:
         capacity: int,
         preempting: bool,
         seed: int,
+        holding: Holding = GROWS_BY_ONE,
     ) -> None:
+        self.holding = holding
         self.prompts, self.outputs = prompts, outputs
         self.table, self.capacity = table, capacity
         self.preempting = preempting
@@ -72,11 +80,21 @@ class _Schedule:
         self.time_s = 0.0
         self.steps = 0
 
-    def resident(self, running: list[int]) -> int:
-        shared = {
-            tuple(self.prompts[r][: x + 1]) for r in running for x in range(len(self.prompts[r]))
-        }
-        return len(shared) + sum(self.sampled[r] for r in running)
+    def resident(self, running: list[int]) -> float:
+        """Slots that requests need to sample: what a window or chunk has left behind is gone."""
+        held = self.holding
+        groups = [(held.growth, 0, False)]
+        groups += [(slots, int(tokens), False) for tokens, slots in held.windows]
+        groups += [(slots, int(tokens), True) for tokens, slots in held.chunks]
+        total = held.constant * len(running)
+        for slots, tokens, chunked in groups:
+            kept: set[object] = set()
+            for r in running:
+                prompt, context = self.prompts[r], len(self.prompts[r]) + self.sampled[r]
+                for x in range(context - seen(tokens, chunked, context), context):
+                    kept.add(tuple(prompt[: x + 1]) if x < len(prompt) else (r, "generated", x))
+            total += slots * len(kept)
+        return total
 
     def run(self) -> float:
         waiting = [int(r) for r in self.rng.permutation(len(self.prompts))]
@@ -114,7 +132,7 @@ class _Schedule:
                     continue
                 budget -= 1
                 decodes += 1
-                kv += target
+                kv += mean_seen(self.table.reach, self.table.reach.read_share, target)
                 self.done[r] = target
             else:
                 if self.done[r] == 0:
@@ -128,7 +146,7 @@ class _Schedule:
                 budget -= new
                 for position in range(self.done[r] + 1, self.done[r] + new + 1):
                     prefill += 1
-                    pairs += position
+                    pairs += mean_seen(self.table.reach, self.table.reach.pair_share, position)
                     if position <= len(prompt):
                         self.computed.add(tuple(prompt[:position]))
                 self.done[r] += new
@@ -144,6 +162,18 @@ class _Schedule:
             self.steps += 1
 
 
+def seen(tokens: int, chunked: bool, context: int) -> int:
+    """Tokens of a context that its last one looks at, counted one by one."""
+    start = (context - 1) // tokens * tokens if chunked else max(0, context - (tokens or context))
+    return sum(x >= start for x in range(context))
+
+
+def mean_seen(reach: Reach, shares: NDArray[np.float64], context: int) -> float:
+    """The same of all kinds of layers, by their shares."""
+    kinds = zip(reach.tokens.tolist(), reach.chunked.tolist(), shares.tolist(), strict=True)
+    return sum(share * seen(tokens, chunked, context) for tokens, chunked, share in kinds)
+
+
 PROMPT = st.lists(st.integers(0, 1), min_size=1, max_size=8)
 
 
@@ -156,6 +186,7 @@ PROMPT = st.lists(st.integers(0, 1), min_size=1, max_size=8)
     st.integers(0, 30),
     st.booleans(),
     st.integers(0, 2**32 - 1),
+    st.sampled_from(LAYERS),
 )
 def test_no_schedule_beats_the_bound(
     requests: list[tuple[list[int], int]],
@@ -165,20 +196,29 @@ def test_no_schedule_beats_the_bound(
     spare: int,
     preempting: bool,
     seed: int,
+    layers: tuple[Reach, Holding, float],
 ) -> None:
     prompts, outputs = [prompt for prompt, _ in requests], [output for _, output in requests]
     sequences = min(sequences, tokens)
-    table = _table(seed, tokens, sequences, overlap)
-    capacity = max(len(p) + d for p, d in requests) + spare
-    schedule = _Schedule(prompts, outputs, table, capacity, preempting, seed)
+    reach, holding, state_s = layers
+    table = _table(seed, tokens, sequences, overlap)._replace(reach=reach, state_s=state_s)
+    # A chunk is fullest just before the next one begins.
+    fullest = max(
+        sum(slots * min(len(p) + d, tokens) for tokens, slots in holding.chunks)
+        + holding._replace(chunks=()).held(len(p) + d)
+        for p, d in requests
+    )
+    capacity = int(fullest) + 1 + spare
+    schedule = _Schedule(prompts, outputs, table, capacity, preempting, seed, holding)
     time_s = schedule.run()
     bound = makespan_bound(
         table,
         prompt_tokens=[len(prompt) for prompt in prompts],
         output_tokens=outputs,
-        prefill=least_prefill(build_tree(_requests(prompts))),
+        prefill=least_prefill(build_tree(_requests(prompts)), reach),
         kv_capacity_tokens=capacity,
         preemptions=schedule.preemptions,
+        holding=holding,
     )
     assert bound.steps <= schedule.steps
     assert bound.makespan_s <= time_s * (1 + 1e-9)
@@ -195,14 +235,23 @@ def _affine(overlap: float = 1.0) -> StepTable:
     )
 
 
-def test_a_single_request_meets_the_bound() -> None:
+@pytest.mark.parametrize(("reach", "holding", "state_s"), LAYERS)
+def test_a_single_request_meets_the_bound(reach: Reach, holding: Holding, state_s: float) -> None:
     """Affine prices and one request leave no choice: the bound is the makespan."""
-    p, d, table = 20, 7, _affine()
-    total = step_times(table, p, p * (p + 1) / 2, 0, 0.0, 1)[2]
-    total += sum(step_times(table, 0, 0.0, 1, float(p + j), 1)[2] for j in range(1, d))
-    prefill = least_prefill(build_tree(_requests([list(range(p))])))
+    p, d, table = 20, 7, _affine()._replace(reach=reach, state_s=state_s)
+    pairs = sum(mean_seen(reach, reach.pair_share, x) for x in range(1, p + 1))
+    total = step_times(table, p, pairs, 0, 0.0, 1)[2]
+    for j in range(1, d):
+        read = mean_seen(reach, reach.read_share, p + j)
+        total += step_times(table, 0, 0.0, 1, read, 1)[2]
+    prefill = least_prefill(build_tree(_requests([list(range(p))])), reach)
     bound = makespan_bound(
-        table, prompt_tokens=[p], output_tokens=[d], prefill=prefill, kv_capacity_tokens=1000
+        table,
+        prompt_tokens=[p],
+        output_tokens=[d],
+        prefill=prefill,
+        kv_capacity_tokens=1000,
+        holding=holding,
     )
     assert bound.steps == d
     assert bound.makespan_s == pytest.approx(total, rel=1e-12)
@@ -227,6 +276,44 @@ def test_memory_forces_steps() -> None:
     assert tight.makespan_s > roomy.makespan_s
 
 
+def test_states_and_windows_force_steps() -> None:
+    """The same without room for the windows and states of two requests at once."""
+    prompts = [[*range(100, 119), i] for i in range(10)]
+    prefill = least_prefill(build_tree(_requests(prompts)))
+    holding = Holding(0.0, ((4.0, 2.0),), (), 5.0)
+    bound = makespan_bound(
+        _affine(),
+        prompt_tokens=[20] * 10,
+        output_tokens=[5] * 10,
+        prefill=prefill,
+        kv_capacity_tokens=14,
+        holding=holding,
+    )
+    # All but a token of each prompt is shared; its window holds 1, 2, 3, 4 and 4 of its own.
+    assert bound.steps == -(-10 * (2 * 14 + 5 * 5) // 14)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_must_be_resident_is_no_more_than_an_engine_holds(name: str) -> None:
+    """Of every published layout, request by request and step by step, in whole blocks."""
+    layout = kv_layout(MODELS[name], hybrid=True)
+    holding = holding_of(layout)
+    for prompt, output in ((1, 1), (1, 40), (700, 30), (5000, 2000), (9000, 3), (17, 9000)):
+        contexts = prompt + np.arange(output)
+        held = layout.block_tokens * int(layout.held_blocks(contexts).sum())
+        capacity = 10_000
+        bound = makespan_bound(
+            _affine(),
+            prompt_tokens=[prompt],
+            output_tokens=[output],
+            # All of it is its own, and nearly nothing is computed.
+            prefill=LeastPrefill(1, 1.0, np.array([prompt])),
+            kv_capacity_tokens=capacity,
+            holding=holding,
+        )
+        assert bound.steps <= max(output, -(-held // capacity), -(-output // 64))
+
+
 def test_least_prefill_counts_each_prefix_once() -> None:
     prompts = [[1, 2, 3], [1, 2, 3], [1, 2], [1, 5, 6, 7], [9]]
     prefill = least_prefill(build_tree(_requests(prompts)))
@@ -237,14 +324,20 @@ def test_least_prefill_counts_each_prefix_once() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(PROMPT, st.integers(1, 9)), min_size=1, max_size=6), st.integers(0, 60))
+@given(
+    st.lists(st.tuples(PROMPT, st.integers(1, 9)), min_size=1, max_size=6),
+    st.integers(0, 60),
+    st.sampled_from(REACHES),
+)
 def test_preemptions_take_out_the_largest_reads(
-    requests: list[tuple[list[int], int]], preemptions: int
+    requests: list[tuple[list[int], int]], preemptions: int, reach: Reach
 ) -> None:
     prompts = [prompt for prompt, _ in requests]
-    reads = sorted(len(p) + j for p, d in requests for j in range(1, d))
+    reads = sorted(
+        mean_seen(reach, reach.read_share, len(p) + j) for p, d in requests for j in range(1, d)
+    )
     kept = reads[: max(0, len(reads) - preemptions)]
-    table = _affine()._replace(decode_attention=np.array([1.0, 0.0, 0.0]))
+    table = _affine()._replace(decode_attention=np.array([1.0, 0.0, 0.0]), reach=reach)
     bound = makespan_bound(
         table,
         prompt_tokens=[len(prompt) for prompt in prompts],
@@ -253,7 +346,7 @@ def test_preemptions_take_out_the_largest_reads(
         kv_capacity_tokens=1000,
         preemptions=preemptions,
     )
-    assert bound.memory_s == sum(kept)
+    assert bound.memory_s == pytest.approx(sum(kept), abs=1e-9)
 
 
 def test_more_overlap_never_raises_the_bound() -> None:

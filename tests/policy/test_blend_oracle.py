@@ -1,7 +1,7 @@
 """`blend` beside a slow, obvious one: the same decision at every event of every run."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -15,11 +15,13 @@ from blendplan.policy.blend.start import BlendOptions
 from blendplan.policy.known import PolicyInput, StepPrices
 from blendplan.policy.progress import Progress
 from tests.oracles.blend_kernels import CompiledBlend
+from tests.oracles.layer_kinds import LAYERS, PLAIN
 from tests.oracles.slow_blend import SlowBlend
 from tests.oracles.slow_engine import SlowEngine
 
 # Sums of multiples of this are exact in any order.
 GRAIN = 64.0
+
 # No run of these workloads is near as long.
 MOST_STEPS = 20_000
 
@@ -82,6 +84,13 @@ def cases(draw: st.DrawFn, tight: bool) -> Case:
             least_tokens=draw(st.integers(1, 64)),
             efficient_tokens=draw(st.sampled_from([(), ([1, 9], [16, 16], [33, 40], [96, 300])])),
         ),
+    )
+    reach, holding, state_reads = draw(st.sampled_from([*LAYERS, PLAIN, PLAIN]))
+    columns = replace(
+        columns,
+        reach=reach,
+        holding=holding,
+        prices=columns.prices._replace(state_reads=state_reads),
     )
     columns, *better = (columns.with_outcomes(outcomes) for outcomes in beliefs)
     steps = draw(st.sampled_from([[], [5], [20, 60]]))

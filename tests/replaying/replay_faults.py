@@ -25,6 +25,7 @@ from blendplan.engines.protocol import (
     EngineDiedError,
     EngineRequest,
     Launch,
+    Move,
     Report,
     Session,
 )
@@ -78,6 +79,9 @@ class FaultyEngine:
 
     def pass_over(self, rows: Sequence[int]) -> None:
         self._engine.pass_over(rows)
+
+    def move(self, move: Move) -> None:
+        self._engine.move(move)
 
     def stop(self) -> None:
         self._engine.stop()

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from blendplan.cost.reach import ALL_TOKENS
 from blendplan.errors import BlendplanError
 from blendplan.replaying.journal import Journal, Order
-from blendplan.replaying.logs import STEP_LOG, open_log
+from blendplan.replaying.logs import open_log, step_log_of
 
 RUN = {"plan": "abc", "engine": "sim", "model": "tiny"}
 ORDERS: list[Order] = ["input", "finish"]
@@ -279,7 +280,7 @@ def test_logs_are_not_written_through_links(tmp_path: Path) -> None:
     (tmp_path / "steps.parquet").symlink_to(theirs)
     with (
         pytest.raises(BlendplanError, match="is a symbolic link"),
-        open_log(tmp_path / "steps.parquet", STEP_LOG),
+        open_log(tmp_path / "steps.parquet", step_log_of(ALL_TOKENS)),
     ):
         pass
     assert theirs.read_text() == "precious"

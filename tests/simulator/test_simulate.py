@@ -8,6 +8,7 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
+from blendplan.cost.reach import ALL_TOKENS, Reach
 from blendplan.errors import BlendplanError
 from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.lengths.predicted import log_normal_outcomes
@@ -20,6 +21,7 @@ from blendplan.simulator.series import SERIES
 from blendplan.simulator.simulate import SimulatedRun, simulate_run
 from blendplan.tree.build import build_tree
 from blendplan.tree.sharing import optimal_sharing
+from tests.oracles.layer_kinds import HOLDINGS, REACHES
 from tests.oracles.lockstep import (
     FastEngine,
     assert_same_state,
@@ -29,6 +31,7 @@ from tests.oracles.lockstep import (
     requests_of,
     workload_of,
 )
+from tests.oracles.slow_blend_start import layers_of
 from tests.oracles.slow_engine import SlowEngine, SlowPolicy
 from tests.oracles.slow_scanners import SlowScanners
 
@@ -57,14 +60,16 @@ class Job:
             async_scheduling=self.engine.async_scheduling,
         )
 
-    def fast(self, policy: Policy, overlap: float = 1.0) -> FastEngine:
+    def fast(self, policy: Policy, overlap: float = 1.0, reach: Reach = ALL_TOKENS) -> FastEngine:
         workload = workload_of(self.prompts, self.outputs, self.engine.block_size)
-        return FastEngine(workload, self.engine, policy, odd_prices(self.engine, overlap))
+        return FastEngine(workload, self.engine, policy, odd_prices(self.engine, overlap, reach))
 
-    def run(self, policy: Policy | None = None, overlap: float = 1.0) -> SimulatedRun:
+    def run(
+        self, policy: Policy | None = None, overlap: float = 1.0, reach: Reach = ALL_TOKENS
+    ) -> SimulatedRun:
         workload = workload_of(self.prompts, self.outputs, self.engine.block_size)
         policy = policy or input_order(len(self.prompts), self.engine)
-        return simulate_run(workload, policy, self.engine, odd_prices(self.engine, overlap))
+        return simulate_run(workload, policy, self.engine, odd_prices(self.engine, overlap, reach))
 
 
 @st.composite
@@ -108,13 +113,22 @@ def beliefs(draw: st.DrawFn, n: int) -> PolicyInput:
         density=draw(column),
         root_density=draw(QUARTERS),
         prices=StepPrices(token_s=1.0, read_s=0.5, least_tokens=draw(st.integers(1, 20))),
+        holding=draw(st.sampled_from(HOLDINGS)),
     )
 
 
 def slow_scanners(columns: PolicyInput, engine: EngineLimits) -> SlowScanners:
+    layers = layers_of(columns)
+    rows = zip(
+        columns.prompt_tokens.tolist(),
+        columns.new_prompt_tokens.tolist(),
+        columns.output_tokens.tolist(),
+        strict=True,
+    )
     return SlowScanners(
         columns.by_density.tolist(),
         prompt=columns.new_prompt_tokens.tolist(),
+        slots=[layers.grows * (n + d / 2) + layers.flat_slots(p + d) for p, n, d in rows],
         output=columns.output_tokens.tolist(),
         density=columns.density.tolist(),
         reads=columns.reads.tolist(),
@@ -170,11 +184,11 @@ def run_side_by_side(slow: SlowEngine, fast: FastEngine) -> None:
     event(f"prefix hits: {any(slow.cached_tokens.values())}")
 
 
-@given(jobs(), st.sampled_from(OVERLAPS))
+@given(jobs(), st.sampled_from(OVERLAPS), st.sampled_from(REACHES))
 @settings(max_examples=300, deadline=None)
-def test_queue_beside_the_slow_engine(job: Job, overlap: float) -> None:
+def test_queue_beside_the_slow_engine(job: Job, overlap: float, reach: Reach) -> None:
     policy = input_order(len(job.prompts), job.engine)
-    run_side_by_side(job.slow(), job.fast(policy, overlap))
+    run_side_by_side(job.slow(), job.fast(policy, overlap, reach))
 
 
 @given(st.data())
@@ -196,7 +210,8 @@ def test_what_holds_for_every_run(job: Job, data: st.DataObject) -> None:
     overlap = data.draw(st.sampled_from(OVERLAPS))
     columns = data.draw(beliefs(n))
     name = data.draw(st.sampled_from(POLICIES.names()))
-    run = job.run(make_policy(name, columns, job.engine), overlap)
+    reach = data.draw(st.sampled_from(REACHES))
+    run = job.run(make_policy(name, columns, job.engine), overlap, reach)
 
     assert sorted(run.admission.tolist()) == list(range(n))
     assert np.all(np.diff(run.admission_step[run.admission]) >= 0)
@@ -223,10 +238,10 @@ def test_what_holds_for_every_run(job: Job, data: st.DataObject) -> None:
     tree = build_tree(requests_of(job.prompts, job.outputs))
     assert run.prefix_sharing <= optimal_sharing(tree) + 1e-12
     bound = makespan_bound(
-        odd_prices(job.engine, overlap),
+        odd_prices(job.engine, overlap, reach),
         prompt_tokens=prompt_tokens,
         output_tokens=job.outputs,
-        prefill=least_prefill(tree),
+        prefill=least_prefill(tree, reach),
         kv_capacity_tokens=job.engine.kv_tokens,
         preemptions=run.preemptions,
     )
@@ -336,7 +351,7 @@ def test_one_request() -> None:
     prefill_s += 0.0013 * 210 + 0.017 * 20 + 3 * 0.19 + float(table.head_s[1])
     decode_s = 3 * float(table.linear_s[1] + table.head_s[1])
     assert run.compute_s == pytest.approx(prefill_s + decode_s)
-    assert run.memory_s == pytest.approx(0.0071 * (21 + 22 + 23) + 3 * (0.023 + 0.37))
+    assert run.memory_s == pytest.approx(0.0071 * (21 + 22 + 23) + 3 * (0.023 + 0.031 + 0.37))
     assert run.makespan_s == pytest.approx(run.compute_s + run.memory_s + 6 * 0.05)
     assert run.throughput_tokens_per_s == pytest.approx(24 / run.makespan_s)
 

@@ -94,13 +94,13 @@ def test_simulated_engine_takes_the_recorded_steps(recorded: dict[str, Any]) -> 
         recorded["max_num_batched_tokens"],
         block_size,
         recorded.get("async_scheduling", False),
-        None if layout.plain else layout,
     )
     fast = FastEngine(
         workload_of(prompts, outputs, layout.hash_tokens),
         settings,
         input_order(len(prompts), settings),
         odd_prices(settings, 1.0),
+        layout,
     )
     spent = 0
     for number, step in enumerate(recorded["steps"]):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 RANGES: Mapping[str, tuple[int, int]] = {
     "tp": (1, 1024),  # more GPUs than one engine spans
     "replicas": (1, 4096),  # more engines than a job is divided among
+    "processes": (1, 1024),  # more cores than a machine has
     "kv_tokens": (1, 10**12),  # a hundred times the memory of any machine
     "max_num_seqs": (1, 1 << 16),  # a price is worked out for each
     "max_num_batched_tokens": (1, 1 << 20),  # a price is worked out for each
@@ -15,6 +16,8 @@ RANGES: Mapping[str, tuple[int, int]] = {
     "seed": (0, (1 << 63) - 1),  # as Arrow and numpy store it
     "effort": (0, 2),
     "replica": (0, 4095),
+    "replicas_max": (1, 4096),
+    "gpus_per_replica": (0, 1024),
     "shards": (1, 99_999),  # whose numbers have five digits
     "retries": (0, 1000),  # a request that fails so often will not succeed
 }

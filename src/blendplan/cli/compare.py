@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     metavar="A,B,...",
     help="Policies to compare.  [default: {names}]",
 )
-@planning
+@planning()
 @click.option(
     "--html",
     type=FILE,

@@ -67,20 +67,18 @@ def command(
         raise click.UsageError("--json and the requests cannot both go to standard output")
     with Progress(quiet=answer.quiet or to_output) as progress:
         from blendplan.planfile.export import export, shard_paths
-        from blendplan.planfile.plan import Plan
+        from blendplan.planfile.opened import open_plan, the_part
 
         if not to_output:
             outputs = [output] if shards is None else shard_paths(output, shards)
             check_destinations(outputs, inputs=[plan_file])
         progress.stage(f"reading {plan_file.name}")
-        plan = Plan.read(plan_file)
-        plan.verify(plan_file)  # an altered prompt would be paid for
+        plan = the_part(open_plan(plan_file), replica, "export each by itself")
         progress.stage(f"writing {output.name}")
-        files = export(plan, output, replica=replica, shards=shards, priority=priority, model=model)
+        files = export(plan, output, shards=shards, priority=priority, model=model)
     if to_output:
         return
-    requests = plan.requests if replica is None else plan.part(replica).requests
-    values = {"requests": requests, "files": [str(file) for file in files]}
+    values = {"requests": plan.requests, "files": [str(file) for file in files]}
     answer.tell(values, lambda shown: _line(shown["requests"], shown["files"]))
 
 

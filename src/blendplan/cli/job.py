@@ -25,22 +25,33 @@ class Job:
     """Where requests come from, and the keyword arguments of `plan` and `compare`.
 
     Attributes:
-        path: the request file.
+        files: the request files as they were given; one, unless they are planned into a folder.
         on_error: ``fail`` or ``skip``.
-        rejects: where ``skip`` writes what it leaves out.
+        stated_rejects: where ``skip`` writes what it leaves out, None for the usual place.
         options: keyword arguments.
         prompt_column: the field or column that holds the prompts, None for the usual ones.
         engine: the engine that will run the requests, None where that is open.
         engine_args: its own arguments.
     """
 
-    path: Path
+    files: tuple[str, ...]
     on_error: str
-    rejects: Path
+    stated_rejects: Path | None
     options: dict[str, Any]
     prompt_column: str | None = None
     engine: str | None = None
     engine_args: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def path(self) -> Path:
+        """The request file of a job that has one."""
+        return Path(self.files[0])
+
+    @property
+    def rejects(self) -> Path:
+        """Where ``skip`` writes what it leaves out of one file."""
+        usual = self.path.with_name(f"{self.path.name}.rejects.jsonl")
+        return self.stated_rejects or usual
 
     def check(self, *outputs: Path | None) -> None:
         """Raise now what would otherwise be found wrong after a long file was read.
@@ -96,10 +107,10 @@ class Job:
         from blendplan.requests.fitting import over_kv_cache
         from blendplan.requests.rejected import leave_out
 
-        longest, kv_tokens = self.target.max_model_len, self.target.limits.kv_tokens
+        longest, fits = self.target.max_model_len, self.target.longest_request
         requests = leave_out(requests, over_context(requests, longest), self.rejects)
         requests = within_context(requests, longest)
-        return leave_out(requests, over_kv_cache(requests, kv_tokens), self.rejects)
+        return leave_out(requests, over_kv_cache(requests, fits), self.rejects)
 
     def _screened(
         self, requests: "Requests", engine: str
@@ -134,22 +145,36 @@ class Job:
 
     def notes(self, read: "JobRequests", metadata: dict[str, Any]) -> list[str]:
         """What the user should know of the input, one line each."""
-        notes = list(read.remarks)
-        if read.requests.rejected:
-            notes.append(
-                f"left out {read.requests.rejected} bad or too long requests, see {self.rejects}"
-            )
-        notes.extend(read.requests.remarks)
-        if metadata["cost_model"]["note"]:
-            notes.append(metadata["cost_model"]["note"])
-        if metadata["lengths"]["note"]:
-            notes.append(metadata["lengths"]["note"])
-        if metadata["lengths"]["estimated_prompts"]:
-            notes.append(
-                "prompt lengths are estimates of four bytes a token; "
-                "--model DIR with a tokenizer counts them"
-            )
-        return notes
+        seen = [*read.remarks, *_left_out(read.requests.rejected, self.rejects)]
+        return [*seen, *read.requests.remarks, *notes_of(metadata)]
+
+
+def _left_out(requests: int, rejects: Path) -> list[str]:
+    return [f"left out {requests} bad or too long requests, see {rejects}"] if requests else []
+
+
+def notes_of(metadata: dict[str, Any], rejects: Path | None = None) -> list[str]:
+    """What the user should know of a plan, one line each.
+
+    Args:
+        metadata: of the plan.
+        rejects: where what it leaves out is, to be told too.
+    """
+    notes = []
+    if rejects is not None:
+        notes += _left_out(metadata.get("rejected", {}).get("requests", 0), rejects)
+    shape = metadata.get("model_shape") or {}
+    notes.extend(f"model {metadata['model']}: {remark}" for remark in shape.get("remarks", ()))
+    if metadata["cost_model"]["note"]:
+        notes.append(metadata["cost_model"]["note"])
+    if metadata["lengths"]["note"]:
+        notes.append(metadata["lengths"]["note"])
+    if metadata["lengths"]["estimated_prompts"]:
+        notes.append(
+            "prompt lengths are estimates of four bytes a token; "
+            "--model DIR with a tokenizer counts them"
+        )
+    return notes
 
 
 class JobRequests(NamedTuple):
@@ -166,26 +191,32 @@ class JobRequests(NamedTuple):
     serving: dict[str, Any] | None
 
 
-def planning(function: Callable[..., None]) -> Callable[..., None]:
-    """Add the request file and the shared options to a command; it gets them as ``job``."""
+def planning(several: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add the request file and the shared options to a command; it gets them as ``job``.
 
-    @planning_options
-    @wraps(function)
-    def command(
-        *args: Any,
-        requests_file: Path,
-        on_error: str,
-        rejects: Path | None,
-        prompt_column: str | None,
-        engine: str | None,
-        engine_args: dict[str, Any],
-        **options: Any,
-    ) -> None:
-        if engine_args and engine is None:
-            raise click.UsageError("--engine-arg needs --engine NAME")
-        planned = {name: options.pop(name) for name in (*MACHINE, *_HOW)}
-        rejects = rejects or requests_file.with_name(f"{requests_file.name}.rejects.jsonl")
-        job = Job(requests_file, on_error, rejects, planned, prompt_column, engine, engine_args)
-        function(*args, job=job, **options)
+    Args:
+        several: whether it takes several files.
+    """
 
-    return command
+    def with_job(function: Callable[..., None]) -> Callable[..., None]:
+        @wraps(function)
+        def command(
+            *args: Any,
+            files: str | tuple[str, ...],
+            on_error: str,
+            rejects: Path | None,
+            prompt_column: str | None,
+            engine: str | None,
+            engine_args: dict[str, Any],
+            **options: Any,
+        ) -> None:
+            if engine_args and engine is None:
+                raise click.UsageError("--engine-arg needs --engine NAME")
+            planned = {name: options.pop(name) for name in (*MACHINE, *_HOW)}
+            given = (files,) if isinstance(files, str) else files
+            job = Job(given, on_error, rejects, planned, prompt_column, engine, engine_args)
+            function(*args, job=job, **options)
+
+        return planning_options(command, several)
+
+    return with_job

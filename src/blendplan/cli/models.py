@@ -1,45 +1,53 @@
-"""``blendplan models``: the model catalogue."""
+"""``blendplan models``: the model catalogue, and what is understood of one model."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from blendplan.cli.answer import Answer, answering
+from blendplan.cli.catalogue_options import Row, chosen, listing
+from blendplan.cli.names import CatalogueName
 
-if TYPE_CHECKING:
-    from blendplan.hardware.model import ModelSpec
+_NUMBERS = {
+    "parameters": "parameters",
+    "active": "active_parameters",
+    "weights": "weights_bytes",
+    "context": "context_tokens",
+}
 
 
 @click.command("models")
+@click.argument("model", required=False, type=CatalogueName("model", "models"))
+@listing(("name", *_NUMBERS, "kv"))
 @answering
-def command(answer: Answer) -> None:
-    """List the models that --model knows by name.
+def command(model: str | None, grep: str | None, sort: str | None, answer: Answer) -> None:
+    """List models by name, or show what is understood of one.
 
-    A model that is missing here is given as --model DIR, a folder with its Hugging Face
-    config.json; with a tokenizer in the folder, prompts are counted in its tokens.
+    MODEL is a name, a folder with a Hugging Face config.json, or such a file: what is read from
+    it, what was assumed and what is not modelled. KV bytes are those that one request holds on one
+    GPU, at so many tokens.
+
+    The list has the models that --model knows by name. One that is missing is given as --model
+    DIR; with a tokenizer in the folder, prompts are counted in its tokens.
     """
+    from blendplan.hardware.catalogue import aliases
     from blendplan.hardware.lookup import model_names, model_spec
-    from blendplan.report.catalogue import model_table
+    from blendplan.report.models import model_picture, model_table, model_values
 
-    models = [_model(model_spec(name)) for name in model_names()]
+    if model is not None:
+        spec = model_spec(model)
+        values = model_values(spec)
+        answer.give(values, lambda shown: model_picture(spec, shown))
+        return
+    others = aliases("models")
+    rows = (model_values(model_spec(name)) | {"aliases": others[name]} for name in model_names())
+    models = chosen(rows, grep, sort, _text, _number)
     answer.give({"models": models}, lambda shown: model_table(shown["models"]))
 
 
-def _model(spec: "ModelSpec") -> dict[str, Any]:
-    from blendplan.hardware.model_json import model_as_json
+def _text(model: Row) -> str:
+    return " ".join((model["name"], model["source"], *model["layers"], *model["aliases"]))
 
-    attention = next(iter(spec.attentions))
-    if attention.latent:
-        kind = "latent"
-    elif attention.kv_heads == attention.heads:
-        kind = "multi-head"
-    else:
-        kind = f"grouped, {attention.heads}:{attention.kv_heads}"
-    return model_as_json(spec) | {
-        "parameters": spec.parameters,
-        "active_parameters": spec.active_parameters,
-        "weight_bytes": spec.weight_bytes(),
-        "kv_bytes_per_token": spec.kv_bytes_per_token(),
-        "layers": spec.layer_count,
-        "attention": kind,
-    }
+
+def _number(model: Row, key: str) -> Any:
+    return model["kv_bytes"]["10000"] if key == "kv" else model[_NUMBERS[key]]

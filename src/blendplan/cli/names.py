@@ -76,21 +76,21 @@ class CatalogueName(ParamType):
         self.catalogue = catalogue
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        from blendplan.hardware.catalogue import catalogue, entry_named
+        from blendplan.hardware.catalogue import aliases, entry_named
 
         word = str(value)
         if Path(word).exists() or Path(word).suffix in (".toml", ".json"):
             return word
         if entry_named(self.catalogue, word) is None:
-            _refuse(self.name, word, catalogue(self.catalogue), ctx)
+            _refuse(self.name, word, aliases(self.catalogue), ctx)
         return word
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        from blendplan.hardware.catalogue import catalogue
+        from blendplan.hardware.catalogue import aliases
 
-        names = [name for name in catalogue(self.catalogue) if name.startswith(incomplete)]
+        names = [name for name in aliases(self.catalogue) if name.startswith(incomplete)]
         return [CompletionItem(name) for name in names] or [CompletionItem(incomplete, type="file")]
 
 

@@ -89,8 +89,10 @@ def _engine_args(
     return arguments
 
 
+_ONE_FILE = click.argument("files", metavar="REQUESTS", nargs=1, type=click.Path())
+_FILES = click.argument("files", metavar="REQUESTS...", nargs=-1, required=True, type=click.Path())
+
 _PLANNING = (
-    click.argument("requests_file", metavar="REQUESTS", type=FILE),
     click.option(
         "--gpu",
         required=True,
@@ -180,7 +182,8 @@ _PLANNING = (
         "--rejects",
         type=FILE,
         metavar="FILE",
-        help="Where --on-error skip writes what it leaves out.  [default: REQUESTS.rejects.jsonl]",
+        help="Where --on-error skip writes what it leaves out.  [default: REQUESTS.rejects.jsonl, "
+        "or rejects.jsonl in the plan's folder]",
     ),
     click.option(
         "--prompt-column",
@@ -275,9 +278,9 @@ _PLANNING = (
 )
 
 
-def planning_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Add the request file and the shared options, in the order that `--help` shows."""
-    for option in reversed(_PLANNING):
+def planning_options(function: Callable[..., None], several: bool) -> Callable[..., None]:
+    """Add the request file, or several, and the shared options, in the order of `--help`."""
+    for option in reversed((_FILES if several else _ONE_FILE, *_PLANNING)):
         function = option(function)
     return function
 

@@ -1,5 +1,6 @@
 """``blendplan plan``: from a request file to a plan file."""
 
+import os
 from pathlib import Path
 from time import perf_counter
 
@@ -8,17 +9,25 @@ import click
 from blendplan.cli.answer import Answer, answering, headline
 from blendplan.cli.compilation import compilation_clock
 from blendplan.cli.job import Job, planning
+from blendplan.cli.large import names_several, plan_into_folder
 from blendplan.cli.names import Name, NameOption
 from blendplan.cli.options import FILE
 from blendplan.cli.progress import Progress
-from blendplan.cli.ranges import Share
+from blendplan.cli.ranges import Share, within
 from blendplan.policy.registry import DEFAULT, POLICIES
 
 _DEFAULT_FRACTION = 0.01
+_ENDS = tuple({"/", os.sep})
 
 
 @click.command("plan")
-@click.option("-o", "--output", type=FILE, metavar="FILE", help="Where the plan goes.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(),
+    metavar="FILE|DIR/",
+    help="Where the plan goes; a folder, for requests that need not fit into memory, ends in /.",
+)
 @click.option(
     "--policy",
     cls=NameOption,
@@ -28,7 +37,7 @@ _DEFAULT_FRACTION = 0.01
     metavar="NAME",
     help="Which request goes next: {names}.",
 )
-@planning
+@planning(several=True)
 @click.option(
     "--sample-out",
     type=FILE,
@@ -43,25 +52,58 @@ _DEFAULT_FRACTION = 0.01
     help=f"Share of the requests that --sample-out takes, at least 200 of them.  "
     f"[default: {_DEFAULT_FRACTION}]",
 )
+@click.option(
+    "--processes",
+    type=within("processes"),
+    metavar="N",
+    help="Processes of this machine that plan into a folder.  [default: one a core, at most 8]",
+)
+@click.option(
+    "--ray",
+    metavar="ADDRESS",
+    help="Plan into a folder on a Ray cluster: auto for the one of this machine, local for one of "
+    "its own, or an address.",
+)
 @answering
 def command(
     job: Job,
     policy: str,
     sample_out: Path | None,
     fraction: float | None,
-    output: Path | None,
+    output: str | None,
+    processes: int | None,
+    ray: str | None,
     answer: Answer,
 ) -> None:
-    """Plan the requests of a file.
+    """Plan the requests of a file, or of many files into a folder.
 
     REQUESTS holds OpenAI batch lines or plain lines (JSONL, also .gz and .zst), or is a Parquet or
     Arrow file. A file at the output path is replaced when the plan is complete.
+
+    With a folder as output, REQUESTS may be several files, folders, globs, or addresses of any of
+    these (s3://, gs://, file://), larger than memory together. The folder gets a plan file for each
+    replica.
 
     \b
     blendplan plan requests.jsonl --gpu a100-80g -o plan.arrow
     blendplan plan requests.jsonl --gpu h200 --sample-out sample.jsonl
     blendplan plan requests.jsonl --gpu h200 --lengths sample:results.jsonl -o plan.arrow
+    blendplan plan 's3://bucket/requests/*.parquet' --gpu h100-80g --replicas 32 -o plan/
     """
+    to_folder = output is not None and (output.endswith(_ENDS) or Path(output).is_dir())
+    if to_folder:
+        if sample_out is not None or fraction is not None:
+            raise click.UsageError("a sample is taken of one file; leave out the folder")
+        if job.engine is not None:
+            raise click.UsageError(
+                "--engine looks through the requests of one file; leave it out for a folder"
+            )
+        plan_into_folder(job, policy, Path(str(output)), processes, ray, answer)
+        return
+    if processes is not None or ray is not None:
+        raise click.UsageError("--processes and --ray plan into a folder: end -o DIR with /")
+    if names_several(job.files):
+        raise click.UsageError("several files are planned into a folder: end -o DIR with /")
     if sample_out is not None:
         if output is not None:
             raise click.UsageError("--sample-out writes no plan; leave out --output")
@@ -71,7 +113,7 @@ def command(
         raise click.UsageError("--fraction needs --sample-out FILE")
     if output is None:
         raise click.UsageError("missing option '-o FILE': where the plan goes")
-    _plan(job, policy, output, answer)
+    _plan(job, policy, Path(output), answer)
 
 
 def _plan(job: Job, policy: str, output: Path, answer: Answer) -> None:

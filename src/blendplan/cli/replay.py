@@ -1,7 +1,7 @@
 """``blendplan replay``: run a plan on an engine."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -13,10 +13,6 @@ from blendplan.cli.outcome import resumable, showing, tell_outcome
 from blendplan.cli.progress import Progress
 from blendplan.cli.ranges import within
 from blendplan.engines.registry import ENGINES
-from blendplan.errors import BlendplanError
-
-if TYPE_CHECKING:
-    from blendplan.planfile.plan import Plan
 
 
 @click.command("replay")
@@ -33,10 +29,37 @@ if TYPE_CHECKING:
 @click.option(
     "--already", type=FILE, metavar="FILE", help="Results to take over, such as a sample's."
 )
+@click.option(
+    "--ray",
+    metavar="ADDRESS",
+    help="Run all replicas of the plan on a Ray cluster: auto for that of this machine, local for "
+    "one that is started for the run, or the address of one.",
+)
+@click.option(
+    "--replicas-max",
+    type=within("replicas_max"),
+    metavar="N",
+    help="Most engines on the cluster; more than fit now take part when there is room.  [default: "
+    "the plan's, or as many as fit where it is for one]",
+)
+@click.option(
+    "--gpus-per-replica",
+    type=within("gpus_per_replica"),
+    metavar="N",
+    help="GPUs of each engine on the cluster.  [default: the plan's tensor parallelism]",
+)
 @engine_options
 @no_replan
 @answering
-def command(plan_file: Path, replica: int | None, answer: Answer, **options: Any) -> None:
+def command(
+    plan_file: Path,
+    replica: int | None,
+    ray: str | None,
+    replicas_max: int | None,
+    gpus_per_replica: int | None,
+    answer: Answer,
+    **options: Any,
+) -> None:
     """Run a plan on an engine.
 
     Requests are admitted by the policy that made PLAN, in its order and within its memory
@@ -48,37 +71,40 @@ def command(plan_file: Path, replica: int | None, answer: Answer, **options: Any
     blendplan replay plan.arrow --engine vllm -o results.jsonl
     blendplan replay plan.arrow --engine vllm -o results.jsonl --resume
     blendplan replay plan.arrow --engine vllm -o results.jsonl -- --tool-call-parser hermes
+    blendplan replay plan.arrow --engine vllm -o results.jsonl --ray auto
 
     What stands after -- goes to the engine's own command line.
     """
     output, engine = options["output"], options["engine"]
     if output is None and ENGINES.get(engine).needs_results:
         raise click.UsageError(f"--engine {engine} needs -o FILE: where the results go")
+    if ray is None and (replicas_max, gpus_per_replica) != (None, None):
+        raise click.UsageError("--replicas-max and --gpus-per-replica need --ray")
+    if ray is not None and replica is not None:
+        raise click.UsageError("--ray runs all replicas; drop --replica")
     check_destinations(
         [output, options["step_log"], options["request_log"]],
         inputs=[plan_file, options["already"]],
     )
     with Progress(quiet=answer.quiet) as progress, compilation_clock(progress.line) as clock:
-        from blendplan.planfile.plan import Plan
+        from blendplan.planfile.opened import open_plan, the_part, whole_plan
+        from blendplan.replaying.cluster.options import Cluster
         from blendplan.replaying.run import replay
 
-        whole = Plan.read(plan_file)
-        # An altered prompt would be paid for.
-        whole.verify(plan_file)
-        plan = _part(whole, replica)
+        opened = open_plan(plan_file)
+        cluster = None if ray is None else Cluster(ray, replicas_max, gpus_per_replica)
+        if cluster is None:
+            plan = the_part(opened, replica, "run all with --ray, or each")
+        else:
+            plan = whole_plan(opened)
         progress.stage(f"starting {engine}")
         with resumable(output):
             replayed = replay(
-                plan, remark=progress.line, progress=showing(progress, engine), **options
+                plan,
+                ray=cluster,
+                remark=progress.line,
+                progress=showing(progress, engine),
+                **options,
             )
 
     tell_outcome(answer, replayed, output, clock.seconds)
-
-
-def _part(plan: "Plan", replica: int | None) -> "Plan":
-    replicas = len(plan.metadata.get("parts", [plan]))
-    if replica is None and replicas > 1:
-        raise BlendplanError(
-            f"the plan is for {replicas} replicas; run each with --replica 0 to {replicas - 1}"
-        )
-    return plan.part(replica or 0)

@@ -27,11 +27,11 @@ def command(plan_file: Path, requests_file: Path | None, answer: Answer) -> None
     Says what was checked: that PLAN is whole, unaltered and consistent with itself.
     """
     with Progress(quiet=answer.quiet) as progress:
-        from blendplan.planfile.plan import Plan
+        from blendplan.planfile.opened import open_plan
 
         progress.stage(f"verifying {plan_file.name}")
-        plan = Plan.read(plan_file)
-        checked = plan.verify(plan_file)
+        plan = open_plan(plan_file)
+        checked = plan.verify()
         if requests_file is not None:
             checked.append(_check_source(requests_file, plan.metadata["request_file_sha256"]))
     values = {

@@ -31,11 +31,12 @@ class Machine:
     Attributes:
         gpu, model, tp: hardware, model and tensor-parallel degree.
         costs: what requests and steps cost.
-        limits: limits of the engine.
-        layout: of the KV cache.
+        limits: limits of the engine; ``block_size`` is that of the layout.
         table: price of a step within these limits.
+        layout: of the KV cache, whose capacity is in slots; see `KvLayout`.
         max_model_len: longest context that the engine takes, prompt and output together.
         kv_dtype: data type of the KV cache as it was asked for; ``model`` has it.
+        asked_block_size: tokens of a block as they were asked for; states may need larger blocks.
     """
 
     gpu: GpuSpec
@@ -43,15 +44,24 @@ class Machine:
     tp: int
     costs: CostModel
     limits: EngineLimits
-    layout: KvLayout
     table: StepTable
+    layout: KvLayout
     max_model_len: int
     kv_dtype: str = "auto"
+    asked_block_size: int = EngineLimits.block_size
+
+    @property
+    def longest_request(self) -> int:
+        """Most tokens of one request that the KV cache has room for."""
+        return self.layout.longest_request(self.limits.kv_blocks)
 
     def room_for_output(self, prompt_tokens: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Longest output beside each prompt: what KV cache and context leave; int64 [n]."""
-        room: NDArray[np.int64] = self.limits.room_for_output(prompt_tokens)
-        return np.minimum(room, self.max_model_len - prompt_tokens)
+        """Longest output beside each prompt: what KV cache and context leave; int64 [n].
+
+        The last generated token is never written to the cache.
+        """
+        longest = min(self.longest_request + 1, self.max_model_len)
+        return longest - prompt_tokens
 
 
 def machine(
@@ -69,6 +79,7 @@ def machine(
     max_model_len: int | None = None,
     gpu_memory_utilization: float = 0.9,
     kv_dtype: str = "auto",
+    layout: KvLayout | None = None,
 ) -> Machine:
     """Look up a GPU and a model and work out the limits and prices of one engine replica.
 
@@ -82,6 +93,7 @@ def machine(
         max_model_len: longest context, prompt and output together; the model's without it.
         max_num_seqs, max_num_batched_tokens, block_size, async_scheduling,
             gpu_memory_utilization, kv_dtype: engine limits, by vLLM's names.
+        layout: of the KV cache; the one that vLLM gives the model without it.
 
     Raises:
         BlendplanError: an unknown name, a number out of its range (see `RANGES`), or a model that
@@ -103,37 +115,23 @@ def machine(
     model = replace(model, kv_bits=kv_bits(model, kv_dtype))
     longest = model.max_context_tokens if max_model_len is None else max_model_len
     longest = whole("max_model_len", longest)
+    if layout is None:
+        steps_under_way = 2 if async_scheduling else 1
+        layout = kv_layout(kv_layers(model, tp=tp, kv_dtype=kv_dtype), block_size).limited(
+            in_flight_tokens=steps_under_way * max_num_batched_tokens, max_model_len=longest
+        )
     if kv_tokens is None:
         kv_tokens = kv_capacity_tokens(
             model,
             gpu,
+            layout,
             tp=tp,
             utilisation=gpu_memory_utilization,
             max_num_batched_tokens=max_num_batched_tokens,
             max_num_seqs=max_num_seqs,
-            kv_dtype=kv_dtype,
-            block_size=block_size,
-        )
-    layout = kv_layout(kv_layers(model, tp=tp, kv_dtype=kv_dtype), block_size)
-    layout = layout.limited(
-        in_flight_tokens=max_num_batched_tokens * (1 + async_scheduling), max_model_len=longest
-    )
-    if layout.block_tokens != block_size:
-        model = replace(
-            model,
-            remarks=(
-                *model.remarks,
-                f"the KV cache has blocks of {layout.block_tokens} tokens instead of {block_size}: "
-                "pages of different layers must be of one size",
-            ),
         )
     limits = EngineLimits(
-        kv_tokens,
-        max_num_seqs,
-        max_num_batched_tokens,
-        layout.block_tokens,
-        async_scheduling,
-        None if layout.plain else layout,
+        kv_tokens, max_num_seqs, max_num_batched_tokens, layout.block_tokens, async_scheduling
     )
     try:
         costs = cost_model(cost, model, gpu, tp)
@@ -147,7 +145,7 @@ def machine(
             "the cost model datasheet"
         ) from error
     _check_prices(table, gpu)
-    return Machine(gpu, model, tp, costs, limits, layout, table, longest, kv_dtype)
+    return Machine(gpu, model, tp, costs, limits, table, layout, longest, kv_dtype, block_size)
 
 
 def _check_prices(table: StepTable, gpu: GpuSpec) -> None:

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from blendplan.cost.calibration.from_steps import segments
+from blendplan.cost.reach import ALL_TOKENS, Reach, pairs_up_to, reach_from_metadata, reads
 from blendplan.cost.step import StepTable
 from blendplan.errors import BlendplanError
 from blendplan.hardware.gpu import GpuSpec
@@ -53,8 +55,8 @@ class StepLogCost:
         d = np.asarray(output_tokens, np.float64)
         token_s = max(float(self._linear_s(np.array([LARGE_STEP]))[0]) / LARGE_STEP, LEAST_PRICE_S)
         compute_s = (p + d) * token_s + d * self.steps["sequence_s"]
-        compute_s = compute_s + p * (p + 1.0) / 2.0 * self.steps["pair_s"]
-        memory_s = (p * d + d * d / 2.0) * max(self.steps["kv_token_s"], LEAST_PRICE_S)
+        compute_s = compute_s + pairs_up_to(self._reach, p) * self.steps["pair_s"]
+        memory_s = reads(self._reach, p, d) * max(self.steps["kv_token_s"], LEAST_PRICE_S)
         return self._stalled * compute_s, self._stalled * memory_s
 
     def step_table(
@@ -71,7 +73,14 @@ class StepLogCost:
             decode_attention=self._stalled * np.array([self.steps["kv_token_s"], 0.0, 0.0]),
             overlap=float(overlap),
             step_s=float(self._stalled * self.steps["step_s"]),
+            reach=self._reach,
         )
+
+    @cached_property
+    def _reach(self) -> Reach:
+        """What the log counted by."""
+        stated = self.steps.get("reach")
+        return ALL_TOKENS if stated is None else reach_from_metadata(stated, "fitted.steps.reach")
 
     def _linear_s(self, tokens: NDArray[np.float64]) -> NDArray[np.float64]:
         knots = np.array(self.steps["knots_tokens"], np.float64)
@@ -107,6 +116,8 @@ def step_log_cost(model: ModelSpec, gpu: GpuSpec, tp: int = 1) -> StepLogCost:
             f"the step log in GPU profile {gpu.name} was recorded with {steps.get('model')} on "
             f"{steps.get('tp', 1)} GPUs, not {model.name} on {tp}; record one with this model"
         )
+    if "reach" in steps:
+        reach_from_metadata(steps["reach"], f"{where}.reach")
     return StepLogCost(model, tp, steps)
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from blendplan.cost.reach import ALL_TOKENS, Reach
 from blendplan.kernels.kernel import kernel
 
 
@@ -23,6 +24,9 @@ class StepTable(NamedTuple):
             decode; float64 [3].
         overlap: the overlap exponent q; 1 is no overlap, infinity is perfect overlap.
         step_s: fixed overhead per step in seconds.
+        state_s: seconds per decoding sequence for states that do not grow with its context, read
+            and written by recurrent layers.
+        reach: how far back attention looks: what counts as a pair and as a KV token read.
     """
 
     linear_s: NDArray[np.float64]
@@ -31,6 +35,8 @@ class StepTable(NamedTuple):
     decode_attention: NDArray[np.float64]
     overlap: float
     step_s: float
+    state_s: float = 0.0
+    reach: Reach = ALL_TOKENS
 
 
 @kernel
@@ -47,10 +53,10 @@ def step_times(
     Args:
         table: prices.
         prefill_tokens: new prompt tokens computed in the step.
-        prefill_pairs: (query, key) pairs of their causal attention: for n new tokens after c
-            cached ones, n c + n (n + 1) / 2.
+        prefill_pairs: (query, key) pairs of their causal attention, as `pairs_of` counts them: for
+            n new tokens after c cached ones, n c + n (n + 1) / 2 where every layer sees all.
         decode_sequences: sequences that decode one token each.
-        kv_tokens: KV-cache tokens that those read.
+        kv_tokens: KV-cache tokens that those read, as `tokens_read` counts them.
         sampling_sequences: sequences whose next token is sampled: all decoding ones and the
             prefills that complete.
     """
@@ -64,7 +70,7 @@ def step_times(
     memory_s = 0.0
     if decode_sequences > 0:
         read_s, sequence_s, fixed_s = table.decode_attention
-        memory_s = read_s * kv_tokens + sequence_s * decode_sequences + fixed_s
+        memory_s = read_s * kv_tokens + (sequence_s + table.state_s) * decode_sequences + fixed_s
     return compute_s, memory_s, overlapped(compute_s, memory_s, table.overlap) + table.step_s
 
 

@@ -1,7 +1,8 @@
 """The line between a replay and a plan's policy inside the engine's scheduler process.
 
 The replay listens at a socket in a folder of its own; the scheduler, a process that the engine
-starts, calls there. It is told its `Session` and then, now and then, what to pass over; it reports.
+starts, calls there. It is told its `Session` and then, now and then, what to pass over and which
+requests are its own from now on; it reports.
 """
 
 import contextlib
@@ -15,11 +16,13 @@ from blendplan.engines.options import SchedulerOptions
 from blendplan.engines.planned import PlannedAdmission
 from blendplan.engines.protocol import Report, Session
 from blendplan.hardware.engine_limits import EngineLimits
+from blendplan.planfile.folder import MANIFEST
+from blendplan.planfile.opened import open_plan
 from blendplan.planfile.plan import Plan
 
 # Names in the folder.
 PLAN, SOCKET = "plan.arrow", "scheduler"
-PASS_OVER, STOP = "pass over", "stop"
+PASS_OVER, MOVE, STOP = "pass over", "move", "stop"
 
 
 def listen(folder: Path) -> socket.socket:
@@ -64,9 +67,11 @@ class Reporter:
     def _listen(self, admission: PlannedAdmission) -> None:
         with contextlib.suppress(EOFError, OSError):
             while True:
-                word, rows = pickle.loads(self._line.recv_bytes())
+                word, what = pickle.loads(self._line.recv_bytes())
                 if word == PASS_OVER:
-                    admission.pass_over(rows)
+                    admission.pass_over(what)
+                elif word == MOVE:
+                    admission.move(what)
                 elif word == STOP:
                     admission.stop()
 
@@ -81,8 +86,8 @@ def admission_of(options: SchedulerOptions, limits: EngineLimits) -> PlannedAdmi
     Raises:
         BlendplanError: there is no plan, or it has no such part.
     """
-    if not options.path.is_dir():
-        plan = Plan.read(options.path).part(options.replica)
+    if not options.path.is_dir() or (options.path / MANIFEST).is_file():
+        plan = open_plan(options.path).part(options.replica)
         return PlannedAdmission(plan, limits, wait_s=options.wait_s)
     reporter = Reporter(options.path)
     plan = Plan.read(options.path / PLAN)

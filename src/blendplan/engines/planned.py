@@ -11,7 +11,6 @@ in the order of the plan, and the policy goes on when its next request has come.
 """
 
 import heapq
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -19,22 +18,22 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from blendplan.engines.asking import Asking
+from blendplan.engines.news import News
 from blendplan.engines.prompt_check import PromptCheck
-from blendplan.engines.protocol import Ended, Report, Session, StepWork
+from blendplan.engines.protocol import Ended, Move, Report, Session
+from blendplan.engines.regrouping import policy_over, regroup, regrouped_rows
 from blendplan.engines.replanning import Replanning
 from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.planfile.plan import Plan
-from blendplan.planfile.rerun import every_steps, reviser_of
 from blendplan.policy.live import WAITING, LivePolicy
 
 # Seconds that a plan's next request is waited for while others are there.
 WAIT_S = 1.0
-# Rows of each queue of the policy that are sent ahead, at least.
-_AHEAD = 256
 _REPORT_EVERY_S = 0.1
 
 
-class PlannedAdmission:
+class PlannedAdmission(News):
     """Which request of a plan an engine's scheduler admits next.
 
     Safe to be called from several threads.
@@ -61,30 +60,27 @@ class PlannedAdmission:
         self.limits = limits
         self._tell = tell
         self._wait_s = wait_s
-        self._lock = threading.RLock()
+        super().__init__()
         self._answer = plan.column("answer")
         self._firsts = np.flatnonzero(self._answer == 0)
         if session is None:
             none = np.zeros(len(plan), dtype=np.int32)
             session = Session(np.arange(len(plan)), self._firsts, none)
-        self._replan = session.replan
+        self._session = session
         self._lengths = session.ended.copy()
         self._alone = deque(session.alone)
-        self._asked = np.zeros(len(plan), dtype=bool)
-        self._missing: set[int] = set()
+        self._asking = Asking(self._answer, limits.max_num_seqs, shared=session.shared)
         self._here: set[int] = set()
         self._in_order: list[int] = []
         self._strangers: deque[int] = deque()
         self._next_stranger = len(plan)
         self._out_of_turn: set[int] = set()
         self._running: set[int] = set()
-        self._begun_since_asked = 0
         self._began_anything = False
         self._stopping = False
         self._waiting_since: float | None = None
         self._past: set[int] = set()
         self._lost: set[int] = set()
-        self._report = Report()
         self._prompts = PromptCheck(plan, self.remark)
         self._told_s = 0.0
         self._told_idle = False
@@ -104,7 +100,7 @@ class PlannedAdmission:
     @property
     def expected(self) -> int:
         """Requests that were asked for and are not there yet."""
-        return len(self._missing)
+        return len(self._asking.missing)
 
     @property
     def held(self) -> int:
@@ -122,7 +118,7 @@ class PlannedAdmission:
             if prompt_tokens is not None:
                 self._prompts.compare(row, prompt_tokens)
             if self._answer[row] == 0:
-                self._missing.discard(row)
+                self._asking.missing.discard(row)
             self._here.add(row)
             self._past.discard(row)
             if row - int(self._answer[row]) in self._alone:
@@ -159,7 +155,7 @@ class PlannedAdmission:
                 return self.limits.max_num_batched_tokens  # nothing can be done in this one
             if self._replanning is not None and self._began_anything:
                 self._replanning.after_step(generated, waits=waits)
-            if 4 * self._begun_since_asked >= self._ahead:
+            if self._asking.due:
                 self._ask_ahead()
             return self._policy.begin_step(used_kv_tokens)
 
@@ -191,7 +187,7 @@ class PlannedAdmission:
             self._here.discard(row)
             self._running.add(row)
             self._began_anything = True
-            self._begun_since_asked += 1
+            self._asking.begun(1)
             if row == self._next_of_policy():
                 self._policy.admitted(row)  # type: ignore[union-attr]
             else:
@@ -244,7 +240,7 @@ class PlannedAdmission:
         """
         with self._lock:
             for first in rows:
-                self._missing.discard(first)
+                self._asking.missing.discard(first)
                 if first in self._alone:
                     self._alone.remove(first)
                 for row in self.rows_of(first):
@@ -252,32 +248,33 @@ class PlannedAdmission:
                         self._here.discard(row)
                         if self._planned(row):
                             self._past.add(row)
-            self._begun_since_asked += len(rows)
-            if 4 * self._begun_since_asked >= self._ahead:
+            self._asking.begun(len(rows))
+            if self._asking.due:
                 self._ask_ahead()
             self.flush()
+
+    def move(self, move: Move) -> None:
+        """Run other requests from now on; those that wait are arranged anew."""
+        with self._lock:
+            for first in move.give:
+                self._asking.missing.discard(first)
+                if first in self._alone:
+                    self._alone.remove(first)
+            self._asking.forget([*move.give, *move.take])
+            apart = {*move.first, *move.alone}
+            taken = [
+                row for first in move.take if first not in apart for row in self.rows_of(first)
+            ]
+            self._regroup(move.give, taken)
+            self._alone.extend(move.alone)
+            self._ask(move.alone + move.first)
+            self._ask_ahead()
 
     def stop(self) -> None:
         """Begin nothing more."""
         with self._lock:
             self._stopping = True
             self.flush()
-
-    def did_step(self, steps: int, clock_s: float | None = None) -> None:
-        """So many steps have computed something."""
-        with self._lock:
-            self._report.steps += steps
-            self._report.clock_s = clock_s
-
-    def worked(self, work: StepWork) -> None:
-        """What a step computed, for the log."""
-        with self._lock:
-            self._report.work.append(work)
-
-    def remark(self, line: str) -> None:
-        """A line for the user."""
-        with self._lock:
-            self._report.remarks.append(line)
 
     def flush(self) -> None:
         """Report what is new, where anybody listens and it does not come too often."""
@@ -328,7 +325,7 @@ class PlannedAdmission:
 
     def _may_begin(self) -> bool:
         """The first step waits for the requests that were asked for, if not too long."""
-        if self._began_anything or not self._missing:
+        if self._began_anything or not self._asking.missing:
             return True
         if self._waiting_since is None:
             self._waiting_since = time.monotonic()
@@ -363,30 +360,41 @@ class PlannedAdmission:
         """The policy over rows that are left, and what learns for it."""
         self._policy: LivePolicy | None = None
         self._replanning: Replanning | None = None
-        self._ahead = max(_AHEAD, self.limits.max_num_seqs)
-        if not len(left):
-            return
-        self._policy = self.plan.live_policy(self.limits, left=left)
-        reviser = reviser_of(self.plan, self.limits, left, self._lengths) if self._replan else None
-        if reviser is not None:
-            self._replanning = Replanning(
-                self._policy, reviser, every_steps(self.plan), self._lengths, self.remark
+        if len(left):
+            self._policy, self._replanning = policy_over(
+                self.plan, self.limits, self._session, left, self._lengths, self.remark
             )
+
+    def _regroup(self, given: Sequence[int], taken: list[int]) -> None:
+        """The policy without some requests, and with other rows."""
+        if self._policy is None:
+            self._make_policy(np.array(taken, dtype=np.int64))
+            return
+        gone = {row for first in given for row in self.rows_of(first)}
+        begun = self._past | self._out_of_turn
+        # Requests that the policy would only pass over.
+        for first in {row - int(self._answer[row]) for row in begun if self._planned(row)}:
+            if all(row in begun or not self._planned(row) for row in self.rows_of(first)):
+                gone.update(self.rows_of(first))
+        left = regrouped_rows(self.plan, self._policy, gone, taken)
+        self._past -= gone
+        if not len(left):
+            self._policy = self._replanning = None
+            return
+        outside = regroup(self.plan, self._policy, self._replanning, left)
+        self._past.update(row for row in outside if row not in self._running)
+        self._out_of_turn.update(row for row in outside if row in self._running)
 
     def _ask_ahead(self) -> None:
         """Ask for what the policy will want soon."""
-        self._begun_since_asked = 0
         if self._tell is not None and self._policy is not None:
-            self._ask((self._policy.upcoming(self._ahead)).tolist())
+            self._want(self._asking.ahead(self._policy))
 
     def _ask(self, rows: Iterable[int]) -> None:
-        if self._tell is None:
-            return
-        for row in rows:
-            first = row - int(self._answer[row])
-            if not self._asked[first]:
-                self._asked[first] = True
-                self._missing.add(first)
-                self._report.wanted.append(first)
+        if self._tell is not None:
+            self._want(self._asking.ask(rows))
+
+    def _want(self, rows: list[int]) -> None:
+        self._report.wanted += rows
         if self._report.wanted:
             self.flush()

@@ -18,18 +18,22 @@ from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
+import numpy as np
+
 from blendplan.engines import link
 from blendplan.engines.front import ANSWERS, READY, REFUSED, StartFront
 from blendplan.engines.protocol import (
     Capacity,
     EngineDiedError,
     EngineRequest,
+    Move,
     Report,
     Session,
 )
 from blendplan.engines.window import Window
 from blendplan.errors import BlendplanError
 from blendplan.planfile.plan import Plan
+from blendplan.planfile.shared import with_prompts_of
 
 # Long enough for an engine to free a GPU, short enough for a user who waits for the prompt.
 _CLOSE_S = 30.0
@@ -85,6 +89,10 @@ class EngineProcess:
         if plan is not None:
             self._folder = _folder()
             folder = Path(self._folder.name)
+            if session.shared:
+                # Lengths are learned of and from these only.
+                mine = np.union1d(session.left, np.flatnonzero(session.ended))
+                plan = with_prompts_of(plan, mine)
             plan.write(folder / link.PLAN)
             self._listener = link.listen(folder)
         ours, theirs = socket.socketpair()
@@ -171,6 +179,13 @@ class EngineProcess:
             self._report.wanted.extend(self._window.next())
         self._tell(link.PASS_OVER, list(rows))
 
+    def move(self, move: Move) -> None:
+        """Run other requests from now on."""
+        if self._window is not None:
+            self._window.move(move)
+            self._report.wanted.extend(self._window.next())
+        self._tell(link.MOVE, move)
+
     def stop(self) -> None:
         """Begin nothing more."""
         if self._window is not None:
@@ -186,10 +201,10 @@ class EngineProcess:
             with contextlib.suppress(OSError):  # it is dead, which its other end will tell
                 self._pipe.send_bytes(pickle.dumps(requests))
 
-    def _tell(self, word: str, rows: list[int]) -> None:
+    def _tell(self, word: str, what: object) -> None:
         if self._line is not None:
             with contextlib.suppress(OSError):
-                self._line.send_bytes(pickle.dumps((word, rows)))
+                self._line.send_bytes(pickle.dumps((word, what)))
 
     def _receive(self, timeout_s: float) -> bool:
         """Take up one message of each process that has sent one; whether there was any."""

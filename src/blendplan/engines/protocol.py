@@ -187,6 +187,8 @@ class Session:
         alone: rows, of first answers, to run one by one, before everything: one of them may kill
             the engine.
         replan: whether output lengths are learned as requests end.
+        shared: whether other engines run parts of the same plan, so that requests may move.
+        clock_s: what the engine's own clock shows when it starts, where it has one.
     """
 
     left: "NDArray[np.int64]"
@@ -195,6 +197,41 @@ class Session:
     first: tuple[int, ...] = ()
     alone: tuple[int, ...] = ()
     replan: bool = True
+    shared: bool = False
+    clock_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Move:
+    """Requests that change from one engine of a run to another, as either of them is told.
+
+    Attributes:
+        give: rows, of first answers, that are another engine's from now on; none has been sent.
+        take: rows, of first answers, that are this engine's from now on.
+        first, alone: those of ``take`` that go before others or one by one, as in `Session`.
+        clock_s: what the engine's own clock shows at least when it takes them.
+    """
+
+    give: tuple[int, ...] = ()
+    take: tuple[int, ...] = ()
+    first: tuple[int, ...] = ()
+    alone: tuple[int, ...] = ()
+    clock_s: float = 0.0
+
+    @property
+    def rows(self) -> set[int]:
+        """All rows that it speaks of."""
+        return {*self.give, *self.take}
+
+    def and_also(self, other: "Move") -> "Move":
+        """This and another move of other requests at once."""
+        return Move(
+            self.give + other.give,
+            self.take + other.take,
+            self.first + other.first,
+            self.alone + other.alone,
+            max(self.clock_s, other.clock_s),
+        )
 
 
 @dataclass(frozen=True)
@@ -255,6 +292,9 @@ class Engine(Protocol):
         Args:
             rows: of first answers.
         """
+
+    def move(self, move: Move) -> None:
+        """Run other requests from now on; those that wait are arranged anew."""
 
     def stop(self) -> None:
         """Begin nothing more; what runs goes on to its end."""

@@ -59,6 +59,15 @@ class Replanning:
         self._told_revisions = revisions
         return self._reviser.as_dict()
 
+    def regroup(self, known: PolicyInput, kept: NDArray[np.int64]) -> PolicyInput:
+        """Go on for other requests of the policy; what is known of them by now.
+
+        Args:
+            known, kept: as of `Reviser.regroup`.
+        """
+        self._thread = None  # what it finds out is of the others
+        return self._reviser.regroup(known, kept)
+
     def after_step(self, generated: Generated, *, waits: bool) -> None:
         """Learn what there is to be learned after a step.
 

@@ -22,11 +22,13 @@ from blendplan.engines.protocol import (
     Capacity,
     Ended,
     EngineRequest,
+    Move,
     Report,
     Session,
     StepWork,
 )
 from blendplan.hardware.engine_limits import EngineLimits
+from blendplan.hardware.kv_layout import KvLayout
 from blendplan.planfile.plan import Plan
 from blendplan.simulator import steps
 from blendplan.simulator.kv import cache_for, used_tokens
@@ -44,6 +46,7 @@ class SimulatedEngine:
             lengths that it says, unless a request knows its own.
         limits: limits of the engine.
         table: price of a step.
+        layout: of the KV cache; None where all layers keep all tokens.
         max_model_len: longest context that it takes; what the KV cache holds without it.
         log_steps: report the work of each step.
     """
@@ -56,10 +59,13 @@ class SimulatedEngine:
         limits: EngineLimits,
         table: StepTable,
         *,
+        layout: KvLayout | None = None,
         max_model_len: int | None = None,
         log_steps: bool = False,
     ) -> None:
-        held = min(limits.longest_request, RANGES["max_model_len"][1]) + 1
+        held = limits.kv_blocks * limits.block_size + 1
+        if layout is not None:
+            held = min(layout.longest_request(limits.kv_blocks), RANGES["max_model_len"][1]) + 1
         self.capacity = Capacity(
             limits=limits,
             context_tokens=held if max_model_len is None else min(held, max_model_len),
@@ -73,9 +79,10 @@ class SimulatedEngine:
         self._model = str(plan.metadata["model"])
         self._report = Report()
         self._engine = steps.idle_engine(
-            workload.prompt_tokens, workload.output_tokens.copy(), limits
+            workload.prompt_tokens, workload.output_tokens.copy(), limits, table.reach, layout
         )
-        self._cache = cache_for(workload, limits)
+        self._cache = cache_for(workload, limits, layout)
+        self._engine.now[0].clock_s = self._told_s = session.clock_s
         self._series = empty_series()
         self._has_output = False
         self._taken: StepWork | None = None
@@ -101,11 +108,20 @@ class SimulatedEngine:
             self._step()
         self._report.add(self._admission.take_report())
         report, self._report = self._report, Report()
+        if report.clock_s is None:
+            report.clock_s = self._told_s
         return report
 
     def pass_over(self, rows: Sequence[int]) -> None:
         """Wait no longer for requests."""
         self._admission.pass_over(rows)
+
+    def move(self, move: Move) -> None:
+        """Run other requests from now on."""
+        now = self._engine.now[0]
+        if not now.running and not now.waiting_again:
+            now.clock_s = self._told_s = max(float(now.clock_s), move.clock_s)
+        self._admission.move(move)
 
     def stop(self) -> None:
         """Begin nothing more."""
@@ -143,7 +159,8 @@ class SimulatedEngine:
         engine, admission = self._engine, self._admission
         now = engine.now[0]
         left = steps.leave(engine, self._cache) if now.async_scheduling else engine.step[0].done
-        admission.did_step(1, float(now.clock_s))
+        self._told_s = float(now.clock_s)
+        admission.did_step(1, self._told_s)
         if self._taken is not None:
             admission.worked(self._after(self._taken))
         for row in engine.done[:left].tolist():
@@ -186,7 +203,7 @@ class SimulatedEngine:
             prefill_sequences=int(step.prefill_sequences),
             prefill_pairs=float(step.prefill_pairs),
             decode_tokens=int(step.decode_sequences),
-            kv_tokens_read=int(step.kv_tokens_read),
+            kv_tokens_read=round(step.kv_tokens_read),
             time_s=float(step.time_s),
             kv_tokens_used=0,
             running=0,

@@ -1,27 +1,39 @@
 """What the steps of an engine compute, and how long each took."""
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
+from blendplan.cost.reach import ALL_TOKENS, Reach, pairs_of, tokens_read_by
 from blendplan.engines.protocol import StepWork
 
 
 @dataclass
 class ScheduledWork:
-    """What a step will compute; see `StepWork`."""
+    """What a step will compute; see `StepWork`.
 
+    Attributes:
+        reach: how far back attention looks, by which the sums below are taken.
+    """
+
+    reach: Reach = ALL_TOKENS
     prefill_tokens: int = 0
     prefill_sequences: int = 0
     prefill_pairs: float = 0.0
     decode_tokens: int = 0
-    kv_tokens_read: int = 0
+    kv_tokens_read: float = 0.0
 
     def prefill(self, computed_tokens: int, new_tokens: int) -> None:
         """A sequence computes a part of its prompt, behind what the KV cache has of it."""
         self.prefill_tokens += new_tokens
         self.prefill_sequences += 1
-        self.prefill_pairs += new_tokens * computed_tokens + new_tokens * (new_tokens + 1) / 2
+        self.prefill_pairs += pairs_of(self.reach, computed_tokens, new_tokens)
+
+    def decode(self, context_tokens: Sequence[int]) -> None:
+        """Sequences decode a token each; their contexts have so many, that token included."""
+        self.decode_tokens += len(context_tokens)
+        self.kv_tokens_read += tokens_read_by(self.reach, context_tokens)
 
 
 class StepClock:
@@ -56,7 +68,7 @@ class StepClock:
             prefill_sequences=work.prefill_sequences,
             prefill_pairs=work.prefill_pairs,
             decode_tokens=work.decode_tokens,
-            kv_tokens_read=work.kv_tokens_read,
+            kv_tokens_read=round(work.kv_tokens_read),
             time_s=time_s,
             kv_tokens_used=kv_tokens_used,
             running=work.prefill_sequences + work.decode_tokens if running is None else running,

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterable
 
-from blendplan.engines.protocol import Session
+from blendplan.engines.protocol import Move, Session
 
 
 class Window:
@@ -36,6 +36,17 @@ class Window:
         rows = [queue.popleft() for _ in range(min(len(queue), size - len(self._out)))]
         self._out.update(rows)
         return rows
+
+    def move(self, move: Move) -> None:
+        """Send other requests from now on; what has been sent stays."""
+        given = set(move.give)
+        self._out -= given
+        self._rest = deque(row for row in self._rest if row not in given)
+        self._alone = deque(row for row in self._alone if row not in given)
+        apart = {*move.first, *move.alone}
+        self._alone.extend(move.alone)
+        self._rest.extendleft(reversed(move.first))
+        self._rest.extend(row for row in move.take if row not in apart)
 
     def stop(self) -> None:
         """Send nothing more."""

@@ -9,12 +9,21 @@ from blendplan.errors import BlendplanError
 _NUMBERS = (
     "flop_per_s",
     "fp8_flop_per_s",
+    "fp4_flop_per_s",
     "bandwidth_bytes_per_s",
     "memory_bytes",
     "link_bytes_per_s",
     "sm_count",
     "l2_bytes",
 )
+
+
+NVFP4_BITS = 4.5
+"""Bits per weight of nvfp4, the 8 of a scale for 16 weights included.
+
+Its weights are multiplied with activations of 4 bits; those of mxfp4 (4.25) with 16 in engines, so
+they are expanded to bf16 like integers.
+"""
 
 
 @dataclass(frozen=True)
@@ -25,6 +34,7 @@ class GpuSpec:
         name: catalogue name.
         flop_per_s: dense bf16 matrix peak.
         fp8_flop_per_s: dense fp8 matrix peak, 0 where there is none.
+        fp4_flop_per_s: dense fp4 matrix peak, 0 where there is none.
         bandwidth_bytes_per_s: peak of device memory.
         memory_bytes: total device memory as frameworks report it.
         link_bytes_per_s: one direction to the other GPUs of the node.
@@ -43,6 +53,7 @@ class GpuSpec:
     sm_count: int
     l2_bytes: int
     fp8_flop_per_s: float = 0.0
+    fp4_flop_per_s: float = 0.0
     source: str = ""
     fitted: Mapping[str, Any] = field(default_factory=dict)
 
@@ -74,7 +85,9 @@ class GpuSpec:
     def peak_flop_per_s(self, weight_bits: float) -> float:
         """Matrix peak for weights of that many bits.
 
-        fp8 weights run on the fp8 units where the GPU has them; weights of fewer bits are expanded
-        to bf16 first.
+        fp8 and nvfp4 weights run on units of their own where the GPU has them; weights of other
+        bits are expanded to bf16 first.
         """
-        return self.fp8_flop_per_s if weight_bits == 8 and self.fp8_flop_per_s else self.flop_per_s
+        own = {8.0: self.fp8_flop_per_s}
+        own |= dict.fromkeys((4.0, NVFP4_BITS), self.fp4_flop_per_s)
+        return own.get(weight_bits) or self.flop_per_s

@@ -3,8 +3,7 @@
 from blendplan.errors import BlendplanError
 from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.hardware.gpu import GpuSpec
-from blendplan.hardware.kv_layers import kv_layers
-from blendplan.hardware.kv_layout import kv_layout
+from blendplan.hardware.kv_layout import KvLayout
 from blendplan.hardware.linear_shapes import kv_heads_per_gpu
 from blendplan.hardware.model import ModelSpec
 
@@ -19,18 +18,23 @@ COMMUNICATOR_BYTES = 0.4e9
 def kv_capacity_tokens(
     model: ModelSpec,
     gpu: GpuSpec,
+    layout: KvLayout,
     *,
     tp: int = 1,
     utilisation: float = 0.9,
     max_num_batched_tokens: int = EngineLimits.max_num_batched_tokens,
     max_num_seqs: int = EngineLimits.max_num_seqs,
-    kv_dtype: str = "auto",
-    block_size: int = EngineLimits.block_size,
 ) -> int:
-    """Tokens that the KV cache holds, in whole blocks; slots where layers keep different things.
+    """Slots of the KV cache, in whole blocks; where all layers keep all tokens, a slot is a token.
 
-    memory x utilisation - weights - activations - runtime, over the bytes of a block; all per GPU,
-    as vLLM's memory profiling counts them.
+    memory x utilisation - weights - activations - runtime, over the bytes of a block; all per
+    GPU, as vLLM's memory profiling counts them.
+
+    Args:
+        model, gpu, tp: what is loaded where.
+        layout: of the KV cache on one GPU.
+        utilisation: share of the GPU's memory that the engine takes.
+        max_num_batched_tokens, max_num_seqs: limits of a step, whose activations take memory.
 
     Raises:
         BlendplanError: the model does not fit, with the numbers and what would fit.
@@ -39,34 +43,16 @@ def kv_capacity_tokens(
         raise BlendplanError(f"memory utilisation {utilisation}: expected a share between 0 and 1")
     gpu.require("memory_bytes", purpose="state the capacity of the KV cache with --kv-tokens")
     offered = gpu.memory_bytes * utilisation
-    free = offered - _used_bytes(model, tp, max_num_batched_tokens, max_num_seqs)
-    if kv_tokens_in(free, model, tp=tp, kv_dtype=kv_dtype, block_size=block_size) > 0:
-        return kv_tokens_in(free, model, tp=tp, kv_dtype=kv_dtype, block_size=block_size)
+    used = _used_bytes(model, tp, max_num_batched_tokens, max_num_seqs)
+    blocks = layout.blocks(offered - used)
+    if blocks > 0:
+        return blocks * layout.block_tokens
     raise BlendplanError(
         f"{model.name} does not fit {gpu.name} with --tp {tp}: weights "
-        f"{model.weight_bytes(tp) / GIB:.1f} GiB a GPU, and "
-        f"{_used_bytes(model, tp, max_num_batched_tokens, max_num_seqs) / GIB:.1f} GiB with "
+        f"{model.weight_bytes(tp) / GIB:.1f} GiB a GPU, and {used / GIB:.1f} GiB with "
         f"activations, of {offered / GIB:.1f} GiB offered; "
         f"{_what_fits(model, gpu, tp, offered, max_num_batched_tokens, max_num_seqs)}"
     )
-
-
-def kv_tokens_in(
-    kv_bytes: float,
-    model: ModelSpec,
-    *,
-    tp: int = 1,
-    kv_dtype: str = "auto",
-    block_size: int = EngineLimits.block_size,
-) -> int:
-    """Tokens in that many bytes of KV cache on each GPU, in whole blocks; 0 if none fits.
-
-    Slots, as of `KvLayout`, where layers keep different things.
-    """
-    if block_size < 1:
-        raise BlendplanError(f"block size {block_size}: expected at least 1 token")
-    layout = kv_layout(kv_layers(model, tp=tp, kv_dtype=kv_dtype), block_size)
-    return layout.blocks(kv_bytes) * layout.block_tokens
 
 
 def activation_bytes(

@@ -13,7 +13,7 @@ from blendplan.errors import BlendplanError
 
 @dataclass(frozen=True)
 class Projection:
-    """A matrix [n, k] that a mixer has beside its usual ones.
+    """A matrix [n, k] that a mixer or a layer has beside the usual ones.
 
     Attributes:
         name: as engines call it.
@@ -55,7 +55,9 @@ class Attention:
         keys_are_values: one vector serves as key and as value.
         kept_once: what is kept holds keys and values in the same elements.
         projections: matrices beside query, key, value and output.
-        output_projection: whether the usual output matrix is there.
+        usual_projections: whether query, key, value and output are matrices of the usual shapes;
+            otherwise all of them are among ``projections``.
+        shares_weights: runs with matrices that an earlier layer holds.
         other_parameters: norms, biases and sinks.
         weight_bits: bits per weight of query, key, value and output, scales included.
     """
@@ -78,7 +80,8 @@ class Attention:
     keys_are_values: bool = False
     kept_once: bool = False
     projections: tuple[Projection, ...] = ()
-    output_projection: bool = True
+    usual_projections: bool = True
+    shares_weights: bool = False
     other_parameters: int = 0
     weight_bits: float = 16.0
 
@@ -91,7 +94,7 @@ class Attention:
     def kind(self) -> str:
         """In a word: ``full``, ``sliding``, ``chunked``, ``latent``, ..."""
         if self.shares_kv:
-            return "shared"
+            return "shared KV"
         if self.compression:
             return "compressed"
         if self.latent:
@@ -137,7 +140,9 @@ class FeedForward:
         experts, experts_per_token, expert_width: the mixture; 0 for none.
         shared_width: summed width of the experts that every token visits.
         latent: width in which the experts work; 0 for the hidden size.
-        other_parameters: norms and biases.
+        shares_weights: runs with matrices that an earlier layer holds.
+        expert_biases: elements of the biases of one routed expert.
+        other_parameters: norms, and other biases.
         weight_bits: bits per weight of the dense MLP, scales included.
         expert_bits, shared_bits, latent_bits: the same of routed and shared experts, and of the
             matrices into and out of the latent.
@@ -150,6 +155,8 @@ class FeedForward:
     expert_width: int = 0
     shared_width: int = 0
     latent: int = 0
+    shares_weights: bool = False
+    expert_biases: int = 0
     other_parameters: int = 0
     weight_bits: float = 16.0
     expert_bits: float = 16.0
@@ -164,12 +171,19 @@ class Layer:
     Attributes:
         mixers: attention, a state, both side by side, or none.
         feed_forward: None for a layer without.
+        projections: matrices that are part of neither.
         other_parameters: norms around them.
     """
 
     mixers: tuple[Attention | State, ...]
     feed_forward: FeedForward | None
+    projections: tuple[Projection, ...] = ()
     other_parameters: int = 0
+
+    @property
+    def kind(self) -> str:
+        """Kinds of its mixers, as in ``full + mamba2``; ``feed-forward`` where it has none."""
+        return " + ".join(mixer.kind for mixer in self.mixers) or "feed-forward"
 
     @property
     def attention(self) -> Attention | None:

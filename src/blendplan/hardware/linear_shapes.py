@@ -1,9 +1,9 @@
 """`LinearShape`: the matrix multiplications of a layer, fused as engines fuse them."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from blendplan.hardware.layers import Attention, FeedForward, Layer, State
+from blendplan.hardware.layers import Attention, FeedForward, Layer, Projection, State
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,7 @@ class LinearShape:
         experts: copies of it in one layer; 1 for what every token goes through.
         experts_per_token: how many of the copies one token goes through.
         weight_bits: bits per weight.
+        held: False where the weights are those of an earlier layer, which holds them.
     """
 
     name: str
@@ -26,11 +27,12 @@ class LinearShape:
     experts: int = 1
     experts_per_token: int = 1
     weight_bits: float = 16.0
+    held: bool = True
 
     @property
     def parameters(self) -> int:
         """Weights held, over all layers and experts."""
-        return self.n * self.k * self.layers * self.experts
+        return self.n * self.k * self.layers * self.experts if self.held else 0
 
     @property
     def active_parameters(self) -> int:
@@ -51,15 +53,24 @@ def kv_heads_per_gpu(attention: Attention, tp: int) -> int:
 def layer_shapes(layer: Layer, hidden: int, tp: int) -> Iterator[LinearShape]:
     """The multiplications of one layer on one of ``tp`` GPUs."""
     for mixer in layer.mixers:
-        yield from _of_mixer(mixer, hidden, tp)
+        held = not (isinstance(mixer, Attention) and mixer.shares_weights)
+        for shape in _of_mixer(mixer, hidden, tp):
+            yield shape if held else replace(shape, held=False)
     if layer.feed_forward is not None:
-        yield from _of_feed_forward(layer.feed_forward, hidden, tp)
+        held = not layer.feed_forward.shares_weights
+        for shape in _of_feed_forward(layer.feed_forward, hidden, tp):
+            yield shape if held else replace(shape, held=False)
+    yield from _of_projections(layer.projections, tp)
 
 
 def _of_mixer(mixer: Attention | State, hidden: int, tp: int) -> Iterator[LinearShape]:
-    if isinstance(mixer, Attention):
+    if isinstance(mixer, Attention) and mixer.usual_projections:
         yield from _of_latent(mixer, hidden, tp) if mixer.latent else _of_heads(mixer, hidden, tp)
-    for extra in mixer.projections:
+    yield from _of_projections(mixer.projections, tp)
+
+
+def _of_projections(projections: tuple[Projection, ...], tp: int) -> Iterator[LinearShape]:
+    for extra in projections:
         n = extra.n // tp if extra.split == "n" else extra.n
         k = extra.k // tp if extra.split == "k" else extra.k
         yield LinearShape(extra.name, n, k, weight_bits=extra.weight_bits)
@@ -70,8 +81,7 @@ def _of_heads(attention: Attention, hidden: int, tp: int) -> Iterator[LinearShap
     per_kv_head = attention.key_dim + (0 if attention.keys_are_values else attention.value_dim)
     kv = 0 if attention.shares_kv else kv_heads_per_gpu(attention, tp) * per_kv_head
     yield LinearShape("qkv", heads * attention.key_dim + kv, hidden, weight_bits=bits)
-    if attention.output_projection:
-        yield LinearShape("o", hidden, heads * attention.value_dim, weight_bits=bits)
+    yield LinearShape("o", hidden, heads * attention.value_dim, weight_bits=bits)
 
 
 def _of_latent(attention: Attention, hidden: int, tp: int) -> Iterator[LinearShape]:
@@ -87,8 +97,7 @@ def _of_latent(attention: Attention, hidden: int, tp: int) -> Iterator[LinearSha
         yield LinearShape("kv_a", latent, hidden, weight_bits=bits)
     width = attention.key_dim + attention.value_dim
     yield LinearShape("kv_b", heads * width, attention.latent, weight_bits=bits)
-    if attention.output_projection:
-        yield LinearShape("o", hidden, heads * attention.value_dim, weight_bits=bits)
+    yield LinearShape("o", hidden, heads * attention.value_dim, weight_bits=bits)
 
 
 def _of_feed_forward(part: FeedForward, hidden: int, tp: int) -> Iterator[LinearShape]:
@@ -108,7 +117,6 @@ def _of_feed_forward(part: FeedForward, hidden: int, tp: int) -> Iterator[Linear
         yield LinearShape("latent_down", part.latent, hidden, weight_bits=part.latent_bits)
         yield LinearShape("latent_up", hidden, part.latent, weight_bits=part.latent_bits)
     inner, width = part.latent or hidden, part.expert_width // tp
-    copies = {"experts": part.experts, "experts_per_token": part.experts_per_token}
-    bits = part.expert_bits
-    yield LinearShape("expert_gate_up", into * width, inner, **copies, weight_bits=bits)
-    yield LinearShape("expert_down", inner, width, **copies, weight_bits=bits)
+    experts, used, bits = part.experts, part.experts_per_token, part.expert_bits
+    yield LinearShape("expert_gate_up", into * width, inner, 1, experts, used, bits)
+    yield LinearShape("expert_down", inner, width, 1, experts, used, bits)

@@ -2,13 +2,21 @@
 
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from blendplan.checks.arguments import LONGEST_PATH
 from blendplan.checks.json_files import read_text
 from blendplan.errors import BlendplanError
-from blendplan.hardware.catalogue import catalogue, entry_named, fitted_tables, spec_from_table
+from blendplan.hardware.catalogue import (
+    aliases,
+    catalogue,
+    entry_named,
+    fitted_tables,
+    model_fields,
+    spec_from_table,
+)
 from blendplan.hardware.gpu import GpuSpec
 from blendplan.hardware.model import ModelSpec
 from blendplan.names import unknown
@@ -82,7 +90,7 @@ def _from_table(name: object, table: Mapping[str, Any], where: str) -> GpuSpec:
 
 def model_names() -> list[str]:
     """Names in the catalogue, in its order."""
-    return list(catalogue("models"))
+    return list(aliases("models"))
 
 
 def model_spec(name: str | Path) -> ModelSpec:
@@ -93,20 +101,28 @@ def model_spec(name: str | Path) -> ModelSpec:
     """
     if not isinstance(name, str | Path):
         raise BlendplanError(f"model is {show(name)}; give a name, or a folder with config.json")
-    from blendplan.hardware.hf_config import model_from_config, read_config
+    from blendplan.hardware.hf_config.read import model_from_config, read_config
 
     path = Path(name)
     if len(str(name)) > LONGEST_PATH:
         raise BlendplanError(f"model is {show(str(name))}; no name is as long as that")
-    if isinstance(name, Path) or _is_folder(path) or path.suffix == ".json":
-        return read_config(path)
     entry = entry_named("models", str(name))
+    a_file = path.suffix == ".json" and (entry is None or path.exists())
+    if isinstance(name, Path) or _is_folder(path) or a_file:
+        return read_config(path)
     if entry is None:
         raise BlendplanError(
             f"{unknown('model', str(name), model_names())} (`blendplan models` lists all, and a "
             "folder with config.json works too)"
         )
-    return model_from_config(entry, catalogue("models")[entry], f"model {entry}", {})
+    return model_from_config(entry, model_fields(entry), f"model {entry}", {}, {})
+
+
+def known_model(model: ModelSpec) -> bool:
+    """Whether its name alone gives the model back, but for the dtype of the KV cache."""
+    return model.name in model_names() and model == replace(
+        model_spec(model.name), kv_bits=model.kv_bits
+    )
 
 
 def _is_folder(path: Path) -> bool:

@@ -22,7 +22,11 @@ class ModelSpec:
         max_context_tokens: longest context the model takes.
         layers: of the decoder, in order; equal layers are the same object.
         tied_embeddings: the output head is the embedding matrix.
-        other_parameters: of no layer and no matrix: the last norm, and what stands before layers.
+        other_parameters: of no layer: the last norm, and what stands before the layers.
+        looked_up_parameters: rows of which a token looks up a few, such as embeddings by layer.
+        encoder_parameters: of what reads images and sound, estimated; split as layers are.
+        active_counts: what its publisher counts as active parameters: ``all``, ``head`` (all but
+            rows of the embedding, which are looked up), or ``layers`` (nor the output head).
         head_bits: bits per weight of the output head; the embedding stays at 16.
         kv_bits: bits per element of the KV cache.
         source: where the numbers come from.
@@ -36,6 +40,9 @@ class ModelSpec:
     layers: tuple[Layer, ...]
     tied_embeddings: bool = False
     other_parameters: int = 0
+    looked_up_parameters: int = 0
+    encoder_parameters: int = 0
+    active_counts: str = "all"
     head_bits: float = 16.0
     kv_bits: float = 16.0
     source: str = ""
@@ -89,6 +96,14 @@ class ModelSpec:
                 found[layer.feed_forward] += count
         return dict(found)
 
+    @property
+    def layers_by_kind(self) -> dict[str, int]:
+        """How many layers there are of each kind, in order of first appearance."""
+        found: Counter[str] = Counter()
+        for layer, count in self.layer_counts.items():
+            found[layer.kind] += count
+        return dict(found)
+
     @cached_property
     def weight_bits(self) -> float:
         """Bits per weight of most of what a token is multiplied with, the head left out."""
@@ -111,13 +126,28 @@ class ModelSpec:
     def parameters(self) -> int:
         """All weights."""
         linear = sum(shape.parameters for shape in linear_shapes(self))
-        return linear + self.head_parameters + self.embedding_parameters + self._others
+        embedded = self.embedding_parameters + self.looked_up_parameters
+        others = self._others + self.encoder_parameters
+        return linear + self.head_parameters + embedded + others
 
     @property
     def active_parameters(self) -> int:
-        """Weights used per token: those of the experts it visits, embedding and head included."""
+        """Weights used per token: those of the experts it visits.
+
+        With or without embedding and output head, as ``active_counts`` says: publishers differ.
+        """
         linear = sum(shape.active_parameters for shape in linear_shapes(self))
-        return linear + self.head_parameters + self.embedding_parameters + self._others
+        head = 0 if self.active_counts == "layers" else self.head_parameters
+        embedding = self.embedding_parameters if self.active_counts == "all" else 0
+        return linear + head + embedding + self._others - self._unused_biases
+
+    @property
+    def _unused_biases(self) -> int:
+        """Biases of experts that a token does not visit."""
+        return sum(
+            count * (part.experts - part.experts_per_token) * part.expert_biases
+            for part, count in self.feed_forwards.items()
+        )
 
     @cached_property
     def _others(self) -> int:
@@ -127,7 +157,7 @@ class ModelSpec:
             * (
                 layer.other_parameters
                 + sum(mixer.other_parameters for mixer in layer.mixers)
-                + (layer.feed_forward.other_parameters if layer.feed_forward else 0)
+                + (_small(layer.feed_forward) if layer.feed_forward else 0)
             )
             for layer, count in self.layer_counts.items()
         )
@@ -157,7 +187,12 @@ class ModelSpec:
         """Bytes of weights on one GPU."""
         linear = sum(shape.weight_bytes for shape in linear_shapes(self, tp))
         head = self.head_parameters * self.head_bits / 8 / tp
-        return linear + head + 2 * self.embedding_parameters / tp + 2 * self._others
+        split = self.embedding_parameters + self.looked_up_parameters + self.encoder_parameters
+        return linear + head + 2 * split / tp + 2 * self._others
+
+
+def _small(part: FeedForward) -> int:
+    return part.other_parameters + part.experts * part.expert_biases
 
 
 def kv_bits(model: ModelSpec, kv_dtype: str) -> float:

@@ -56,6 +56,7 @@ def _layer_as_json(layer: Layer) -> dict[str, Any]:
     return {
         "mixers": [_changed(mixer) for mixer in layer.mixers],
         "feed_forward": None if part is None else _changed(part),
+        "projections": [asdict(extra) for extra in layer.projections],
         "other_parameters": layer.other_parameters,
     }
 
@@ -74,7 +75,7 @@ def _layer_from_json(values: Any, where: str) -> Layer:
     layer = dict(_mapping(values, where))
     mixers = tuple(_mixer(mixer, where) for mixer in _list(layer.get("mixers"), where))
     part = layer.get("feed_forward")
-    layer["mixers"] = mixers
+    layer |= {"mixers": mixers, "projections": _projections(layer, where)}
     if part is not None:
         layer["feed_forward"] = spec_from_table(FeedForward, _mapping(part, where), where)
     return spec_from_table(Layer, layer, where)
@@ -82,13 +83,17 @@ def _layer_from_json(values: Any, where: str) -> Layer:
 
 def _mixer(values: Any, where: str) -> Attention | State:
     table = dict(_mapping(values, where))
-    table["projections"] = tuple(
-        spec_from_table(Projection, _mapping(extra, where), where)
-        for extra in _list(table.get("projections", []), where)
-    )
+    table["projections"] = _projections(table, where)
     if "kind" in table:
         return spec_from_table(State, table, where)
     return spec_from_table(Attention, table, where)
+
+
+def _projections(table: Mapping[str, Any], where: str) -> tuple[Projection, ...]:
+    return tuple(
+        spec_from_table(Projection, _mapping(extra, where), where)
+        for extra in _list(table.get("projections", []), where)
+    )
 
 
 def _list(value: Any, where: str) -> list[Any]:

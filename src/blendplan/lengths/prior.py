@@ -17,6 +17,15 @@ SIGMA = 1.1
 """Standard deviation of the logarithm of such a length."""
 
 
+def note_of_guesses(unknown: int, requests: int, median: float = MEDIAN) -> str:
+    """What a plan says where so many of its requests have a guess for a length."""
+    return (
+        f"output lengths of {unknown:,} of {requests:,} requests are a guess "
+        f"(log-normal, median {median:.0f} tokens, cut off at max_tokens); "
+        "a 1 % sample run first would do better"
+    )
+
+
 class PriorPredictor:
     """A log-normal output length, cut off at ``max_tokens``.
 
@@ -45,13 +54,7 @@ class PriorPredictor:
     def predict(self, requests: Requests, tree: PrefixTree) -> Lengths:
         """By ``max_tokens`` alone, with a note on how many lengths are guessed."""
         unknown = int(np.count_nonzero(stated_lengths(requests) < 0))
-        note = ""
-        if unknown:
-            note = (
-                f"output lengths of {unknown:,} of {len(requests):,} requests are a guess "
-                f"(log-normal, median {self.median:.0f} tokens, cut off at max_tokens); "
-                "a 1 % sample run first would do better"
-            )
+        note = note_of_guesses(unknown, len(requests), self.median) if unknown else ""
         return Lengths.predicted(*self.cut_off(requests.max_tokens), note=note)
 
     def cut_off(

@@ -8,7 +8,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from blendplan.hardware.engine_limits import EngineLimits
-from blendplan.kernels.kernel import kernel
 from blendplan.lengths.predicted import OUTCOMES, Lengths, is_unsure
 from blendplan.offsets import offsets_of
 from blendplan.planfile.columns import ROWS_PER_BATCH, SCHEMA
@@ -16,6 +15,7 @@ from blendplan.planfile.plan import Plan
 from blendplan.policy.known import PolicyInput
 from blendplan.policy.state_machine import SIDES
 from blendplan.requests.columns import Requests
+from blendplan.requests.gather import gather
 from blendplan.requests.sequences import Sequences
 from blendplan.simulator.simulate import SimulatedRun
 
@@ -136,7 +136,7 @@ def prompt_lists(requests: Requests, wanted: pa.Array) -> pa.Array:
     stated = wanted.is_valid()
     lengths[stated.to_numpy(zero_copy_only=False)] = np.diff(requests.offsets)[rows]
     offsets = offsets_of(lengths)
-    values = _gather(requests.token_ids, requests.offsets, rows, int(offsets[-1]))
+    values = gather(requests.token_ids, requests.offsets, rows, int(offsets[-1]))
     mask = None if not wanted.null_count else wanted.is_null()
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values), mask=mask)
 
@@ -159,19 +159,3 @@ def bodies_of(requests: Requests, wanted: pa.Array) -> pa.Array:
     if requests.bodies is None:
         return pa.nulls(len(wanted), pa.binary())
     return requests.bodies.take(wanted).cast(pa.binary())
-
-
-@kernel
-def _gather(
-    token_ids: NDArray[np.int32],
-    offsets: NDArray[np.int64],
-    rows: NDArray[np.int64],
-    total: int,
-) -> NDArray[np.int32]:
-    values = np.empty(total, dtype=np.int32)
-    at = 0
-    for row in rows:
-        for token in range(offsets[row], offsets[row + 1]):
-            values[at] = token_ids[token]
-            at += 1
-    return values

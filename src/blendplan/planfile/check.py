@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from blendplan.errors import BlendplanError
 from blendplan.planfile.columns import numbers
 from blendplan.planfile.rejected import check_rejected
+from blendplan.planfile.revive import plan_holding
 from blendplan.planfile.well_formed import (
     check_column_values,
     check_metadata,
@@ -220,7 +221,8 @@ def _check_capacity(table: pa.Table, metadata: dict[str, Any]) -> str:
     )
     prompts = numbers(table, "prompt_tokens").astype(np.int64)
     outputs = np.maximum(1, np.rint(numbers(table, "output_tokens_mean"))).astype(np.int64)
-    blocks = -(-(prompts + outputs - 1) // block)
+    # In groups that keep all tokens; what the others hold comes on top.
+    blocks = -(-plan_holding(metadata).growth * (prompts + outputs - 1) // block)
     none_of(blocks > capacity // block, "request is longer than the whole KV cache")
     budget = numbers(table, "prefill_budget_tokens")
     none_of(

@@ -27,7 +27,7 @@ from blendplan.planfile.columns import (
     unreadable,
 )
 from blendplan.planfile.rejected import described, with_column, without_column
-from blendplan.planfile.revive import in_file_order, plan_policy
+from blendplan.planfile.revive import in_file_order, plan_holding, plan_policy
 from blendplan.policy.live import LivePolicy
 from blendplan.requests.rejects import NO_REJECTS
 from blendplan.whole_file import replacing
@@ -176,7 +176,12 @@ class Plan:
         rows = in_file_order(self.table, left)
         policy = plan_policy(self.table, self.metadata, limits, rows)
         return LivePolicy(
-            policy, self.column("prompt_tokens"), self.column("cached_tokens"), limits, rows
+            policy,
+            self.column("prompt_tokens"),
+            self.column("cached_tokens"),
+            limits,
+            rows,
+            plan_holding(self.metadata),
         )
 
     def write(self, path: Path | str) -> None:

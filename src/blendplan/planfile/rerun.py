@@ -1,6 +1,8 @@
 """The simulated engine for the requests of a plan."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -9,10 +11,10 @@ from numpy.typing import NDArray
 from blendplan.checks.arguments import instance
 from blendplan.cost.machine import Machine, machine
 from blendplan.errors import BlendplanError
-from blendplan.hardware.engine_limits import LIMITS, EngineLimits
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.hardware.gpu import GpuSpec
-from blendplan.hardware.kv_layout import KvGroup, KvLayout
-from blendplan.hardware.lookup import gpu_from_text, gpu_spec
+from blendplan.hardware.lookup import gpu_from_text, gpu_spec, model_spec
+from blendplan.hardware.model import ModelSpec
 from blendplan.hardware.model_json import model_from_json
 from blendplan.lengths.features import request_features
 from blendplan.lengths.plausible import numbers_of, plausible_outputs
@@ -20,7 +22,7 @@ from blendplan.lengths.predicted import Lengths
 from blendplan.offsets import offsets_of
 from blendplan.planfile.columns import outcomes_of
 from blendplan.planfile.plan import Plan
-from blendplan.planfile.revive import in_file_order, known_of, plan_policy
+from blendplan.planfile.revive import in_file_order, known_of, layout_of, plan_policy
 from blendplan.planfile.rows import Work, work_of
 from blendplan.policy.reviser import Earlier, Reviser, Unsure
 from blendplan.requests.columns import Requests
@@ -53,6 +55,7 @@ def simulate(plan: Plan) -> SimulatedRun:
         policy,
         target.limits,
         target.table,
+        layout=target.layout,
         revise=reviser_of(plan, target.limits),
         revise_every=every_steps(plan),
     )
@@ -70,6 +73,8 @@ def reviser_of(
     limits: EngineLimits,
     left: NDArray[np.int64] | None = None,
     generated: NDArray[np.int32] | None = None,
+    *,
+    shared: bool = False,
 ) -> Reviser | None:
     """What learns output lengths in a run of the plan, as at planning; None where nothing does.
 
@@ -78,18 +83,21 @@ def reviser_of(
         limits: of the engine.
         left: rows of the policy's requests; all without it; int64 [m].
         generated: output length of the rows that have ended already, 0 of the others; int32 [n].
+        shared: whether other engines run the other rows, of which nothing is learned then.
     """
     if plan.metadata["replan"] is None:
         return None
-    rows = in_file_order(plan.table)
+    ended = np.zeros(len(plan), dtype=np.int32) if generated is None else generated
+    job = np.union1d(left, np.flatnonzero(ended)) if shared and left is not None else None
+    rows = in_file_order(plan.table, job)
     earlier = None
-    known = known_of(plan.table, plan.metadata, rows)
+    mine = rows
     if left is not None:
-        place = np.argsort(rows)
-        left = in_file_order(plan.table, left)
-        known = known_of(plan.table, plan.metadata, left)
-        ended = np.zeros(len(plan), dtype=np.int32) if generated is None else generated
-        earlier = Earlier(place[left], ended[rows])
+        place = np.empty(len(plan), dtype=np.int64)
+        place[rows] = np.arange(len(rows))
+        mine = in_file_order(plan.table, left)
+        earlier = Earlier(place[mine], ended[rows])
+    known = known_of(plan.table, plan.metadata, mine)
     return Reviser(known, _unsure(Plan(plan.table.take(rows), plan.metadata)), limits, earlier)
 
 
@@ -109,28 +117,33 @@ def _unsure(plan: Plan) -> Unsure:
     return Unsure(features, Lengths(outcomes, p50, p90, known), caps)
 
 
-def gpu_of(plan: Plan) -> GpuSpec:
-    """The GPU that a plan was made for."""
-    name, profile = plan.metadata["gpu"], plan.metadata.get("gpu_profile")
+def gpu_of(metadata: Mapping[str, Any]) -> GpuSpec:
+    """The GPU that a plan was made for, by its metadata."""
+    name, profile = metadata["gpu"], metadata.get("gpu_profile")
     return gpu_from_text(profile, "the plan's GPU profile", name) if profile else gpu_spec(name)
+
+
+def model_of(metadata: Mapping[str, Any]) -> ModelSpec:
+    """The model that a plan was made for."""
+    shape = metadata.get("model_shape")
+    return (
+        model_from_json(shape, "the plan's model_shape") if shape else model_spec(metadata["model"])
+    )
 
 
 def machine_of(plan: Plan) -> Machine:
     """The machine that a plan was made for."""
-    shape = plan.metadata.get("model_shape")
-    limits = plan.limits
-    target = machine(
-        gpu_of(plan),
-        model_from_json(shape, "the plan's model_shape") if shape else plan.metadata["model"],
+    return machine(
+        gpu_of(plan.metadata),
+        model_of(plan.metadata),
         tp=plan.metadata["tp"],
         overlap=float(plan.metadata["overlap"]),
         cost=plan.metadata["cost_model"]["name"],
-        **{name: getattr(limits, name) for name in LIMITS},
+        **plan.limits.as_metadata(),
         max_model_len=plan.max_model_len,
         kv_dtype=plan.metadata["engine"]["kv_dtype"],
+        layout=layout_of(plan.metadata),
     )
-    layout = limits.layout or KvLayout((KvGroup("full", 1, 0, limits.block_size, 1),))
-    return replace(target, limits=limits, layout=layout)
 
 
 def workload_of(plan: Plan, rows: NDArray[np.int64] | None = None) -> Workload:
@@ -144,8 +157,8 @@ def workload_of(plan: Plan, rows: NDArray[np.int64] | None = None) -> Workload:
         plan = Plan(plan.table.take(rows), plan.metadata)
     work = work_of(plan)
     requests, sequences = _requests(work)
-    limits = plan.limits
-    unit = limits.block_size if limits.layout is None else limits.layout.hash_tokens
+    layout = layout_of(plan.metadata)
+    hash_tokens = plan.limits.block_size if layout is None else layout.hash_tokens
     return Workload(
         work.prompt_tokens,
         plausible_outputs(
@@ -153,7 +166,7 @@ def workload_of(plan: Plan, rows: NDArray[np.int64] | None = None) -> Workload:
             numbers_of(work.source_row, work.answer),
             plan.metadata["seed"],
         ),
-        block_chains(repeat_requests(build_tree(requests), sequences), requests, unit),
+        block_chains(repeat_requests(build_tree(requests), sequences), requests, hash_tokens),
     )
 
 

@@ -12,11 +12,27 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from blendplan.cost.reach import ALL_TOKENS, Reach, reach_from_metadata
 from blendplan.hardware.engine_limits import EngineLimits
+from blendplan.hardware.kv_layout import KvLayout
 from blendplan.planfile.columns import numbers, outcomes_of
+from blendplan.policy.holding import GROWS_BY_ONE, Holding, holding_from_metadata
 from blendplan.policy.known import PolicyInput, StepPrices
 from blendplan.policy.make import make_policy
 from blendplan.policy.state_machine import Policy
+
+# Columns that tell what the planner knew of a request.
+_KNOWN = [
+    "answer",
+    "prompt_tokens",
+    "new_prompt_tokens",
+    "output_tokens_mean",
+    "output_tokens_outcomes",
+    "density",
+    "family",
+    "depth_first",
+    "by_density",
+]
 
 
 def in_file_order(table: pa.Table, rows: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
@@ -52,9 +68,10 @@ def plan_policy(
 def known_of(table: pa.Table, metadata: Mapping[str, Any], rows: NDArray[np.int64]) -> PolicyInput:
     """What the planner knew of the requests in these rows; m of them."""
 
+    table = table.select(_KNOWN).take(pa.array(rows))
+
     def column(name: str) -> NDArray[Any]:
-        values: NDArray[Any] = numbers(table, name)[rows]
-        return values
+        return numbers(table, name)
 
     # Where rows are left out, families are renumbered.
     _, family = np.unique(column("family"), return_inverse=True)
@@ -65,9 +82,29 @@ def known_of(table: pa.Table, metadata: Mapping[str, Any], rows: NDArray[np.int6
         by_density=np.argsort(column("by_density")),
         prompt_tokens=column("prompt_tokens").astype(np.float64),
         new_prompt_tokens=column("new_prompt_tokens"),
-        outcomes=outcomes_of(table)[rows],
+        outcomes=outcomes_of(table),
         density=column("density"),
         root_density=float(metadata["density"]),
         prices=StepPrices(**metadata["step_prices"]),
         request=None if first.all() else np.cumsum(first) - 1,
+        reach=reach_of(metadata),
+        holding=plan_holding(metadata),
     )
+
+
+def reach_of(metadata: Mapping[str, Any]) -> Reach:
+    """How far back the attention of a plan's model looks; all tokens where it does not say."""
+    stated = metadata.get("reach")
+    return ALL_TOKENS if stated is None else reach_from_metadata(stated, "reach")
+
+
+def layout_of(metadata: Mapping[str, Any]) -> KvLayout | None:
+    """The layout of the KV cache of a plan; None where all layers keep all tokens."""
+    stated = metadata["engine"].get("kv_layout")
+    return None if stated is None else KvLayout.from_metadata("engine.kv_layout", stated)
+
+
+def plan_holding(metadata: Mapping[str, Any]) -> Holding:
+    """What a request of a plan holds of the KV cache; what it has read where it does not say."""
+    stated = metadata.get("holding")
+    return GROWS_BY_ONE if stated is None else holding_from_metadata(stated, "holding")

@@ -48,6 +48,11 @@ class Work:
         return np.flatnonzero(self.answer == 0)
 
     @cached_property
+    def first_rows(self) -> NDArray[np.int64]:
+        """For each row, that of the first answer of the same request; int64 [n]."""
+        return np.arange(len(self)) - self.answer
+
+    @cached_property
     def _ends(self) -> NDArray[np.int64]:
         """The first row after those of each request; int64."""
         return np.append(self.firsts[1:], len(self))

@@ -17,11 +17,14 @@ from numpy.typing import NDArray
 
 from blendplan.checks.arguments import dictionary, flag, number, one_of, text, whole
 from blendplan.checks.ranges import RANGES
+from blendplan.cost.reach import reach_from_metadata
 from blendplan.errors import BlendplanError
+from blendplan.hardware.kv_layout import KvLayout
 from blendplan.hardware.model import KV_BITS
 from blendplan.lengths.predicted import OUTCOMES
 from blendplan.planfile.columns import numbers, outcomes_of
 from blendplan.policy.blend.start import BlendOptions
+from blendplan.policy.holding import holding_from_metadata
 from blendplan.policy.known import StepPrices
 from blendplan.policy.state_machine import SIDES
 from blendplan.printable import show
@@ -69,6 +72,7 @@ def _step_prices(name: str, value: object) -> None:
         raise BlendplanError(f"{name} has other keys than {', '.join(StepPrices._fields)}")
     for key in ("token_s", "read_s"):
         number(f"{name}.{key}", prices.get(key), 0.0, 1e300)
+    number(f"{name}.state_reads", prices.get("state_reads", 0.0), 0.0, 1e300)
     whole(f"{name}.least_tokens", prices.get("least_tokens"), 0, _MOST)
     ranges = prices.get("efficient_tokens", [])
     if not isinstance(ranges, list) or not all(
@@ -249,6 +253,10 @@ def check_metadata(metadata: Mapping[str, Any], *, whole_plan: bool = True) -> N
     flag("engine.async_scheduling", metadata["engine"].get("async_scheduling", False))
     if metadata.get("tokenizer") is not None:
         _check_tokenizer(metadata["tokenizer"])
+    if "kv_layout" in metadata["engine"]:
+        KvLayout.from_metadata("engine.kv_layout", metadata["engine"]["kv_layout"])
+        asked = metadata["engine"].get("asked_block_size")
+        whole("engine.asked_block_size", asked, *RANGES["block_size"])
     if "max_model_len" in metadata["engine"]:
         _limited("engine.max_model_len", metadata["engine"]["max_model_len"])
     if "serving" in metadata:
@@ -256,6 +264,10 @@ def check_metadata(metadata: Mapping[str, Any], *, whole_plan: bool = True) -> N
         for key in ("engine", "checked_by"):
             text(f"serving.{key}", serving.get(key))
         _mapping("serving.arguments", serving.get("arguments"))
+    if "reach" in metadata:
+        reach_from_metadata(metadata["reach"], "reach")
+    if "holding" in metadata:
+        holding_from_metadata(metadata["holding"], "holding")
     _check_blend(metadata)
     _check_total(metadata)
     parts = metadata.get("parts", [])

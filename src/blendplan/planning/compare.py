@@ -17,7 +17,7 @@ from blendplan.hardware.gpu import GpuSpec
 from blendplan.hardware.model import ModelSpec
 from blendplan.lengths.registry import AUTO
 from blendplan.planning.bound import Bound
-from blendplan.planning.options import PlanOptions
+from blendplan.planning.options import PlanOptions, check_requests
 from blendplan.planning.part import take_part
 from blendplan.planning.prepare import Prepared, Progress, prepare
 from blendplan.planning.replicas import divide, join_runs
@@ -102,9 +102,8 @@ def compare(
     Raises:
         BlendplanError: as `plan`.
     """
-    options = PlanOptions(
-        requests, replicas, lengths, preserve_sharing, seed, effort, replan, progress
-    )
+    check_requests(requests)
+    options = PlanOptions(replicas, lengths, preserve_sharing, seed, effort, replan, progress)
     replicas, lengths, preserve_sharing = (
         options.replicas,
         options.lengths,
@@ -202,7 +201,10 @@ def circumstances(result: Comparison) -> Circumstances:
     bound = next(iter(result.outcomes.values())).bound
     outputs = int(prepared.workload.output_tokens.sum(dtype="int64"))
     running = len(prepared.sequences)
-    needed = prepared.prefill.tokens + outputs - running
+    holding, workload = prepared.expected.holding, prepared.workload
+    whole = workload.prompt_tokens.astype("int64") + workload.output_tokens - 1
+    needed = holding.growth * (prepared.prefill.tokens + outputs - running)
+    needed += float(holding.level(whole).sum())
     return Circumstances(
         requests=running,
         max_num_seqs=target.limits.max_num_seqs,

@@ -6,11 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blendplan.cost.machine import Machine
-from blendplan.hardware.lookup import model_names
+from blendplan.cost.reach import reach_as_metadata, sees_all
+from blendplan.hardware.lookup import known_model
 from blendplan.hardware.model_json import model_as_json
 from blendplan.hardware.profile import catalogued, profile_text
 from blendplan.planning.prepare import Prepared
 from blendplan.planning.run_policy import Prediction
+from blendplan.policy.holding import GROWS_BY_ONE
+from blendplan.policy.known import PolicyInput
 from blendplan.simulator.cuda_graphs import StepSizes
 from blendplan.simulator.engine_graphs import ENGINE_GRAPHS
 
@@ -34,10 +37,11 @@ def describe(
         "seed": prepared.seed,
         "replan": prediction.replan,
         "step_prices": prepared.expected.prices._asdict(),
+        **_layers(prepared.expected),
         "gpu": target.gpu.name,
         "gpu_profile": None if catalogued(target.gpu) else profile_text(target.gpu),
         "model": target.model.name,
-        "model_shape": None if target.model.name in model_names() else model_as_json(target.model),
+        "model_shape": None if known_model(target.model) else model_as_json(target.model),
         "tp": target.tp,
         "overlap": _json_number(target.table.overlap),
         "cost_model": {
@@ -45,17 +49,7 @@ def describe(
             "parameters": target.costs.parameters(),
             "note": target.costs.note,
         },
-        "engine": {
-            **target.limits.as_metadata(),
-            "max_model_len": target.max_model_len,
-            "kv_dtype": target.kv_dtype,
-            "enable_prefix_caching": True,
-            **sizes.as_metadata(),
-            "graph_sizes": {
-                engine: graphs.chosen(sizes, target.limits, target.gpu, target.tp).as_metadata()
-                for engine, graphs in ENGINE_GRAPHS.items()
-            },
-        },
+        "engine": engine_metadata(target, sizes),
         "density": prepared.expected.root_density,
         "prefix_sharing": {"planned": run.prefix_sharing, "optimal": prepared.sharing},
         "lengths": {
@@ -80,6 +74,45 @@ def describe(
         "series": {name: [float(v) for v in values] for name, values in run.series.items()},
         "request_file_sha256": requests.sha256,
         "tokenizer": None if requests.tokenizer is None else requests.tokenizer.as_metadata(),
+    }
+
+
+def _layers(known: PolicyInput) -> dict[str, Any]:
+    """How far back attention looks, and what of the KV cache a request holds, where layers differ.
+
+    Nothing where every layer looks at every token and keeps it.
+    """
+    said: dict[str, Any] = {}
+    if not sees_all(known.reach):
+        said["reach"] = reach_as_metadata(known.reach)
+    if known.holding != GROWS_BY_ONE:
+        said["holding"] = known.holding.as_metadata()
+    return said
+
+
+def engine_metadata(target: Machine, sizes: StepSizes) -> dict[str, Any]:
+    """The engine to run a plan on: its limits, how many steps have which size, and CUDA graphs."""
+    return {
+        **target.limits.as_metadata(),
+        "max_model_len": target.max_model_len,
+        "kv_dtype": target.kv_dtype,
+        **_kv_layout(target),
+        "enable_prefix_caching": True,
+        **sizes.as_metadata(),
+        "graph_sizes": {
+            engine: graphs.chosen(sizes, target.limits, target.gpu, target.tp).as_metadata()
+            for engine, graphs in ENGINE_GRAPHS.items()
+        },
+    }
+
+
+def _kv_layout(target: Machine) -> dict[str, Any]:
+    """The layout of the KV cache, where it is not that of one group that keeps all tokens."""
+    if target.layout.plain:
+        return {}
+    return {
+        "kv_layout": target.layout.as_metadata(),
+        "asked_block_size": target.asked_block_size,
     }
 
 

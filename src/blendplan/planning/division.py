@@ -10,6 +10,9 @@ from blendplan.tree.prefix_tree import PrefixTree
 # A first attempt moves subtrees of up to this share of a part as a whole; later ones divide more.
 _COARSEST = 0.25
 _ATTEMPTS = 9
+FINEST = _COARSEST / 2 ** (_ATTEMPTS - 1)
+"""The last attempt moves up to this share of a part as a whole."""
+
 # Parts that differ by less than this share of their time are equal.
 _EQUAL = 0.002
 
@@ -50,11 +53,7 @@ def assign_replicas(
     memory = _shares(memory_s, replicas)[tree.order]
     best = np.inf
     for attempt in range(_ATTEMPTS):
-        limit = _COARSEST / 2**attempt
-        bounds = _runs(
-            tree.parent, tree.next_sibling, tree.first_child, tree.request_start,
-            tree.request_end, _running(compute), _running(memory), limit,
-        )  # fmt: skip
+        bounds = neighbours(tree, compute, memory, _COARSEST / 2**attempt)
         run_compute = np.add.reduceat(compute, bounds[:-1])
         run_memory = np.add.reduceat(memory, bounds[:-1])
         order = np.argsort(-np.maximum(run_compute, run_memory), kind="stable")
@@ -65,6 +64,28 @@ def assign_replicas(
         if worst <= 1.0 + _EQUAL or len(bounds) > len(tree):
             break
     return part
+
+
+def neighbours(
+    tree: PrefixTree, compute: NDArray[np.float64], memory: NDArray[np.float64], limit: float
+) -> NDArray[np.int64]:
+    """Where runs of neighbouring subtrees begin in depth-first order, and the end of the last.
+
+    Args:
+        tree: over n requests.
+        compute, memory: of each request in depth-first order, in any unit; float64 [n].
+        limit: most of either that a run has, unless it is a single request.
+    """
+    return _runs(
+        tree.parent,
+        tree.next_sibling,
+        tree.first_child,
+        tree.request_start,
+        tree.request_end,
+        _running(compute),
+        _running(memory),
+        limit,
+    )
 
 
 def _shares(demand_s: NDArray[np.float64], replicas: int) -> NDArray[np.float64]:

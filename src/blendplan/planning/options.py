@@ -18,13 +18,12 @@ from blendplan.requests.columns import Requests
 
 @dataclass(frozen=True)
 class PlanOptions:
-    """The arguments of `plan` that do not describe the machine.
+    """The arguments of `plan` that describe neither requests nor machine.
 
     Raises:
         BlendplanError: one of them is of another type or out of its range.
     """
 
-    requests: Requests
     replicas: int
     lengths: str
     preserve_sharing: float
@@ -34,7 +33,6 @@ class PlanOptions:
     progress: Progress | None
 
     def __post_init__(self) -> None:
-        instance("requests", self.requests, Requests, "give what read_requests() returns")
         if self.progress is not None:
             function("progress", self.progress)
         checked = {
@@ -47,6 +45,15 @@ class PlanOptions:
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+
+
+def check_requests(requests: object) -> None:
+    """Refuse what is no `Requests`.
+
+    Raises:
+        BlendplanError: it is of another type.
+    """
+    instance("requests", requests, Requests, "give what read_requests() returns")
 
 
 def _lengths(method: object) -> str:

@@ -7,13 +7,11 @@ from blendplan.checks.arguments import text
 from blendplan.cost.machine import check_engine_arguments, machine
 from blendplan.hardware.gpu import GpuSpec
 from blendplan.hardware.model import ModelSpec
-from blendplan.planfile.assemble import assemble_plan
 from blendplan.planfile.plan import Plan
-from blendplan.planning.describe import describe
-from blendplan.planning.options import PlanOptions
+from blendplan.planning.options import PlanOptions, check_requests
+from blendplan.planning.planned import plan_prepared
 from blendplan.planning.prepare import Progress, prepare
 from blendplan.planning.replicas import plan_replicas
-from blendplan.planning.run_policy import run_policy
 from blendplan.policy.registry import POLICIES
 from blendplan.requests.columns import Requests
 
@@ -52,9 +50,8 @@ def plan(
         BlendplanError: impossible requirements: unknown names, numbers out of their ranges
             (`blendplan.checks.ranges.RANGES`), no requests, a model or a request that does not fit.
     """
-    options = PlanOptions(
-        requests, replicas, lengths, preserve_sharing, seed, effort, replan, progress
-    )
+    check_requests(requests)
+    options = PlanOptions(replicas, lengths, preserve_sharing, seed, effort, replan, progress)
     POLICIES.check(text("policy", policy, "give the name of a policy"))
     check_engine_arguments("plan", engine)
     target = machine(gpu, model, **engine)
@@ -79,7 +76,7 @@ def plan(
             progress=progress,
         )
         return parts.rejecting(requests.rejects)
-    prediction = run_policy(
+    made, _ = plan_prepared(
         prepared,
         target,
         policy,
@@ -87,14 +84,5 @@ def plan(
         effort=options.effort,
         replan=options.replan,
         progress=progress,
-    )
-    made = assemble_plan(
-        prepared.requests,
-        prepared.sequences,
-        prediction.run,
-        lengths=prepared.lengths,
-        expected=prepared.expected,
-        limits=target.limits,
-        metadata=describe(prepared, target, policy, prediction),
     )
     return made.rejecting(requests.rejects)

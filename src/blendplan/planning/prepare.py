@@ -1,7 +1,7 @@
 """`prepare`: the stages of planning before any policy, and what they find."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -11,21 +11,21 @@ from blendplan.cost.machine import Machine
 from blendplan.errors import BlendplanError
 from blendplan.lengths.features import request_features
 from blendplan.lengths.plausible import numbers_of, plausible_outputs
-from blendplan.lengths.predict import predict_lengths
 from blendplan.lengths.predicted import Lengths
 from blendplan.planning.bound import LeastPrefill, least_prefill
+from blendplan.planning.demand import demand
+from blendplan.policy.holding import holding_of
 from blendplan.policy.known import PolicyInput, step_prices
 from blendplan.requests.columns import Requests
 from blendplan.requests.context import check_context, within_context
 from blendplan.requests.fitting import check_fits
-from blendplan.requests.sequences import Sequences, sequences_of
+from blendplan.requests.sequences import Sequences
 from blendplan.simulator.workload import Workload
 from blendplan.tree.annotate import annotate
 from blendplan.tree.blocks import block_chains
 from blendplan.tree.build import build_tree
 from blendplan.tree.families import sharing_families
 from blendplan.tree.prefix_tree import PrefixTree
-from blendplan.tree.repeated import repeat_requests
 from blendplan.tree.sharing import divided_prompt_tokens, optimal_sharing
 from blendplan.tree.splitting.split import split_tree
 
@@ -71,7 +71,8 @@ class Prepared:
     @property
     def numbers(self) -> NDArray[np.int64]:
         """Number of each sequence by which its length is drawn; int64 [s]."""
-        return _numbers(self.requests, self.sequences)
+        spread = self.sequences.spread(self.requests.source_row)
+        return numbers_of(spread, self.sequences.answer)
 
 
 def prepare(
@@ -94,51 +95,44 @@ def prepare(
         raise BlendplanError(f"{source} holds no requests; give at least one to plan")
     check_context(requests, target.max_model_len)
     requests = within_context(requests, target.max_model_len)
-    check_fits(requests, target.limits.longest_request)
-    sequences = sequences_of(requests)
+    check_fits(requests, target.longest_request)
     report("prefix tree", 0, n)
     request_tree = build_tree(requests)
     report("output lengths", 0, n)
-    predicted = lengths
-    if not isinstance(predicted, Lengths):
-        predicted = predict_lengths(requests, request_tree, predicted)
-    # No longer than what KV cache and context have room for after the prompt.
-    room = target.room_for_output(requests.prompt_tokens.astype(np.int64))
-    predicted = predicted.within(0.0, np.maximum(1, room))
-    tree = repeat_requests(request_tree, sequences)
-    request = sequences.request
-    if request is not None:
-        predicted = replace(predicted.take(request), total=predicted.total)
+    asked = demand(requests, target, lengths, request_tree)
+    sequences, tree, predicted = asked.sequences, asked.tree, asked.lengths
     report("sorting by density", 0, n)
-    prompt_tokens = sequences.spread(requests.prompt_tokens)
-    compute_s, memory_s = target.costs.demand(prompt_tokens, predicted.mean)
     outputs = _float(predicted.mean)
     arranged = split_tree(
         tree,
-        prompt_tokens,
-        compute_s,
-        memory_s,
+        asked.prompt_tokens,
+        asked.compute_s,
+        asked.memory_s,
         preserve=preserve_sharing,
         output_tokens=outputs,
     )
-    root = annotate(tree, prompt_tokens, compute_s, memory_s, output_tokens=outputs)
+    root = annotate(
+        tree, asked.prompt_tokens, asked.compute_s, asked.memory_s, output_tokens=outputs
+    )
     new_prompt_tokens = divided_prompt_tokens(arranged)
     shared_compute_s, _ = target.costs.demand(new_prompt_tokens, predicted.mean)
     expected = PolicyInput(
         depth_first=tree.order,
         family=sharing_families(tree),
         by_density=arranged.order,
-        prompt_tokens=_float(prompt_tokens),
+        prompt_tokens=_float(asked.prompt_tokens),
         new_prompt_tokens=new_prompt_tokens,
         outcomes=predicted.outcomes.astype(np.float64),
-        density=shared_compute_s / memory_s,
+        density=shared_compute_s / asked.memory_s,
         root_density=float(root.density[0]),
         prices=step_prices(target.table),
-        request=request,
+        request=sequences.request,
+        reach=target.table.reach,
+        holding=holding_of(target.layout),
     )
     workload = Workload(
-        prompt_tokens,
-        plausible_outputs(expected.outcomes, _numbers(requests, sequences), seed),
+        asked.prompt_tokens,
+        plausible_outputs(expected.outcomes, asked.numbers, seed),
         block_chains(tree, requests, target.layout.hash_tokens),
     )
     return Prepared(
@@ -148,15 +142,11 @@ def prepare(
         tree,
         predicted,
         expected,
-        least_prefill(tree),
+        least_prefill(tree, target.table.reach),
         optimal_sharing(tree),
         workload,
         seed,
     )
-
-
-def _numbers(requests: Requests, sequences: Sequences) -> NDArray[np.int64]:
-    return numbers_of(sequences.spread(requests.source_row), sequences.answer)
 
 
 def _float(values: NDArray[np.float32] | NDArray[np.int32]) -> NDArray[np.float64]:

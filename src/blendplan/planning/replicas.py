@@ -7,16 +7,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from blendplan.cost.machine import Machine
-from blendplan.planfile.assemble import assemble_plan
 from blendplan.planfile.plan import Plan
-from blendplan.planning.bound import Bound, LeastPrefill, makespan_bound
+from blendplan.planning.bound import Bound, bound_of_replicas, least_work
+from blendplan.planning.demand import shared_demand
 from blendplan.planning.describe import describe
 from blendplan.planning.division import assign_replicas
 from blendplan.planning.part import take_part
+from blendplan.planning.planned import plan_prepared
 from blendplan.planning.prepare import Prepared, Progress
-from blendplan.planning.run_policy import Prediction, run_policy
+from blendplan.planning.run_policy import Prediction
 from blendplan.simulator.simulate import SimulatedRun
-from blendplan.tree.sharing import divided_prompt_tokens
 
 
 def plan_replicas(
@@ -46,24 +46,20 @@ def plan_replicas(
     tables, parts, runs = [], [], []
     for number, rows in enumerate(divide(prepared, target, replicas)):
         part = take_part(prepared, target, rows, preserve_sharing=preserve_sharing)
-        prediction = run_policy(
-            part, target, policy, seed=seed, effort=effort, replan=replan, progress=progress
-        )
-        metadata = describe(part, target, policy, prediction)
-        plan = assemble_plan(
-            part.requests,
-            part.sequences,
-            prediction.run,
-            lengths=part.lengths,
-            expected=part.expected,
-            limits=target.limits,
-            metadata=metadata,
+        plan, run = plan_prepared(
+            part,
+            target,
+            policy,
+            seed=seed,
+            effort=effort,
+            replan=replan,
+            progress=progress,
             replica=number,
         )
         tables.append(plan.table)
-        runs.append((prepared.sequences.of(rows), prediction.run))
+        runs.append((prepared.sequences.of(rows), run))
         # The time line of the slowest replica is kept, in the metadata of the whole.
-        parts.append({name: value for name, value in metadata.items() if name != "series"})
+        parts.append({name: value for name, value in plan.metadata.items() if name != "series"})
     joined = join_runs(prepared, target, runs, replicas)
     whole = describe(prepared, target, policy, joined)
     return Plan(pa.concat_tables(tables), whole | {"parts": parts})
@@ -75,12 +71,13 @@ def divide(prepared: Prepared, target: Machine, replicas: int) -> list[NDArray[n
     Raises:
         BlendplanError: fewer than one replica.
     """
-    outputs = prepared.expected.output_tokens
-    compute_s, _ = target.costs.demand(divided_prompt_tokens(prepared.tree), outputs)
-    _, memory_s = target.costs.demand(prepared.workload.prompt_tokens, outputs)
-    # A request goes to one engine with all of its answers.
-    first = prepared.sequences.first()
-    compute_s, memory_s = np.add.reduceat(compute_s, first), np.add.reduceat(memory_s, first)
+    compute_s, memory_s = shared_demand(
+        target,
+        prepared.tree,
+        prepared.sequences,
+        prepared.workload.prompt_tokens,
+        prepared.expected.output_tokens,
+    )
     replica = assign_replicas(prepared.request_tree, compute_s, memory_s, replicas)
     found = [np.flatnonzero(replica == number) for number in range(replicas)]
     return [rows for rows in found if len(rows)]
@@ -134,35 +131,19 @@ def join_runs(
 
 
 def _bound(prepared: Prepared, target: Machine, preemptions: int, replicas: int) -> Bound:
-    """Lower bound on the makespan of several replicas, however the requests are divided.
-
-    One engine could run the parts one after the other, in at most replicas times the makespan. And
-    the request with the longest output takes its time wherever it runs.
-    """
-    workload, kv_tokens = prepared.workload, target.limits.kv_tokens
-    one = makespan_bound(
-        target.table,
-        prompt_tokens=workload.prompt_tokens,
-        output_tokens=workload.output_tokens,
-        prefill=prepared.prefill,
-        kv_capacity_tokens=kv_tokens,
-        preemptions=preemptions,
+    workload = prepared.workload
+    prompts = workload.prompt_tokens.astype(np.int64)
+    outputs = workload.output_tokens.astype(np.int64)
+    work = least_work(
+        prompts,
+        outputs,
+        prepared.prefill,
+        preemptions,
+        reach=target.table.reach,
+        holding=prepared.expected.holding,
     )
-    longest = int(np.argmax(workload.output_tokens))
-    prompt = int(workload.prompt_tokens[longest])
-    alone = makespan_bound(
-        target.table,
-        prompt_tokens=[prompt],
-        output_tokens=workload.output_tokens[longest : longest + 1],
-        # The rest of its prompt may be another request's.
-        prefill=LeastPrefill(1, float(prompt), np.zeros(1, np.int64)),
-        kv_capacity_tokens=kv_tokens,
-        preemptions=preemptions,
+    longest_prompt = int(prompts[np.argmax(outputs)])
+    kv_tokens = target.limits.kv_tokens
+    return bound_of_replicas(
+        target.table, work, longest_prompt, kv_tokens, replicas, prepared.expected.holding
     )
-    shared = Bound(
-        one.makespan_s / replicas,
-        -(-one.steps // replicas),
-        one.compute_s / replicas,
-        one.memory_s / replicas,
-    )
-    return max(shared, alone, key=lambda bound: bound.makespan_s)

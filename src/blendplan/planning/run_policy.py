@@ -45,6 +45,7 @@ def run_policy(
     effort: int = 1,
     replan: bool = True,
     progress: Progress | None = None,
+    parameters: Parameters | None = None,
 ) -> Prediction:
     """Simulate one policy, and bound the makespan of any.
 
@@ -56,17 +57,20 @@ def run_policy(
         effort: how many of its candidates are tried; see `best_parameters`.
         replan: whether unsure output lengths are learned while it runs.
         progress: called as the simulation advances.
+        parameters: what to make the policy with, where that has been found out already.
     """
     workload = prepared.workload
     report = progress or (lambda stage, done, total: None)
-    parameters, run = best_parameters(
-        prepared,
-        target,
-        POLICIES.get(policy),
-        effort=effort,
-        seed=seed,
-        advance=lambda done, total: report(f"choosing settings of {policy}", done, total),
-    )
+    run = None
+    if parameters is None:
+        parameters, run = best_parameters(
+            prepared,
+            target,
+            POLICIES.get(policy),
+            effort=effort,
+            seed=seed,
+            advance=lambda done, total: report(f"choosing settings of {policy}", done, total),
+        )
     chosen = make_policy(policy, prepared.expected, target.limits, seed=seed, parameters=parameters)
     reviser, every_steps = None, 1
     if replan and chosen.revise is not None and prepared.expected.unsure.any():
@@ -78,6 +82,7 @@ def run_policy(
             chosen,
             target.limits,
             target.table,
+            layout=target.layout,
             progress=lambda done, total: report(f"simulating {policy}", done, total),
             revise=reviser,
             revise_every=every_steps,
@@ -88,6 +93,7 @@ def run_policy(
         output_tokens=workload.output_tokens,
         prefill=prepared.prefill,
         kv_capacity_tokens=target.limits.kv_tokens,
+        holding=prepared.expected.holding,
         preemptions=run.preemptions,
     )
     told = None if reviser is None else {"every_steps": every_steps} | reviser.as_dict()
@@ -112,5 +118,6 @@ def _least_steps(prepared: Prepared, target: Machine) -> int:
         output_tokens=outputs,
         prefill=prepared.prefill,
         kv_capacity_tokens=target.limits.kv_tokens,
+        holding=prepared.expected.holding,
     )
     return bound.steps

@@ -8,8 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from blendplan.cost.reach import ALL_TOKENS, Reach, growing_share, mean_read
 from blendplan.cost.step import StepTable, lower_hull
 from blendplan.lengths.predicted import is_unsure
+from blendplan.policy.holding import GROWS_BY_ONE, Holding
 
 # Marginal price of a token, as a share of that in the best step, that counts as nearly as much.
 # Set under calibrated prices of the A100, like EFFICIENT.
@@ -30,12 +32,15 @@ class StepPrices(NamedTuple):
         efficient_tokens: ranges of sizes, first and last, at which a step costs what the prices of
             all sizes suggest; kernels work in tiles, and just past a full one they waste most.
             None where all sizes do.
+        state_reads: KV tokens that take as long to read as the states of a request that do not
+            grow, which each of its steps reads and writes.
     """
 
     token_s: float
     read_s: float
     least_tokens: int
     efficient_tokens: Sequence[Sequence[int]] = ()
+    state_reads: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,8 @@ class PolicyInput:
         request: number of the request that each of them is an answer to, ascending; int64 [n]. None
             where each is a request by itself. An engine is given all answers of a request at once,
             so every order of a policy must keep them together; see `keep_together`.
+        reach: how far back attention looks.
+        holding: what a request holds of the KV cache.
     """
 
     depth_first: NDArray[np.int64]
@@ -70,6 +77,8 @@ class PolicyInput:
     root_density: float
     prices: StepPrices
     request: NDArray[np.int64] | None = None
+    reach: Reach = ALL_TOKENS
+    holding: Holding = GROWS_BY_ONE
 
     def __len__(self) -> int:
         return len(self.depth_first)
@@ -119,10 +128,30 @@ class PolicyInput:
         """Expected square of the output length; float64 [n]."""
         return (self.outcomes**2).mean(axis=1)
 
+    @cached_property
+    def held_tokens(self) -> NDArray[np.float64]:
+        """KV tokens that each request holds beside those that grow with its output; float64 [n].
+
+        A shared prefix counts once where layers keep it, divided among the requests below it. What
+        a window keeps is counted as it is at the end.
+        """
+        level = self.holding.level(self.prompt_tokens + self.output_tokens)
+        return self.holding.growth * self.new_prompt_tokens + level
+
+    @cached_property
+    def level_reads(self) -> NDArray[np.float64]:
+        """KV tokens that each step of a request reads beside all those of its context; float64 [n].
+
+        That of windows is a mean over all of its steps.
+        """
+        level = mean_read(self.reach, self.prompt_tokens, self.output_tokens)
+        return level + self.prices.state_reads
+
     @property
     def reads(self) -> NDArray[np.float64]:
         """KV tokens that each request is expected to read while it decodes; float64 [n]."""
-        return self.prompt_tokens * self.output_tokens + self.output_squares / 2
+        contexts = self.prompt_tokens * self.output_tokens + self.output_squares / 2
+        return growing_share(self.reach) * contexts + self.level_reads * self.output_tokens
 
 
 def step_prices(table: StepTable) -> StepPrices:
@@ -145,7 +174,9 @@ def step_prices(table: StepTable) -> StepPrices:
     if full_price.any():
         least = min(least, int(corners[np.argmax(full_price)]))
     at_hull = table.linear_s[1:] <= EFFICIENT * np.interp(tokens, corners, hull)
-    return StepPrices(best, float(table.decode_attention[0]), least, _ranges(at_hull))
+    read_s = float(table.decode_attention[0])
+    state_reads = table.state_s / read_s if read_s > 0.0 else 0.0
+    return StepPrices(best, read_s, least, _ranges(at_hull), state_reads)
 
 
 def _ranges(chosen: NDArray[np.bool_]) -> list[list[int]]:

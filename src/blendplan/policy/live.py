@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from blendplan.errors import BlendplanError
 from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.kernels.kernel import kernel
+from blendplan.policy.holding import GROWS_BY_ONE, Holding
 from blendplan.policy.known import PolicyInput
 from blendplan.policy.progress import Progress
 from blendplan.policy.state_machine import Policy, Transitions
@@ -35,6 +36,7 @@ class LivePolicy:
         limits: limits of the engine.
         left: row of the plan of each of the policy's requests; the policy's own numbers without
             it; int64 [m].
+        holding: what a request holds of the KV cache, all counts of which are in slots.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class LivePolicy:
         cached_tokens: ArrayLike,
         limits: EngineLimits,
         left: NDArray[np.int64] | None = None,
+        holding: Holding = GROWS_BY_ONE,
     ) -> None:
         self.name = policy.name
         self.limits = limits
@@ -55,7 +58,11 @@ class LivePolicy:
         # The policy knows a request by its place among those that are left.
         self._place = np.full(len(prompts), -1, dtype=np.int64)
         self._place[self._left] = np.arange(len(self._left))
-        self._new_tokens = (prompts - np.asarray(cached_tokens, dtype=np.int64))[self._left]
+        self._all_new_tokens = prompts - np.asarray(cached_tokens, dtype=np.int64)
+        self._new_tokens = self._all_new_tokens[self._left]
+        new_slots = holding.growth * self._all_new_tokens + holding.level(prompts)
+        self._all_new_slots = np.ceil(new_slots).astype(np.int64)
+        self._new_slots = self._all_new_slots[self._left]
         self._chosen = np.empty(limits.max_num_seqs, dtype=np.int64)
         self._status = np.full(len(prompts), DONE, dtype=np.int8)
         self._status[self._left] = WAITING
@@ -107,6 +114,7 @@ class LivePolicy:
         count, self._prefill_tokens = _admission(self._transitions)(
             self._state,
             self._new_tokens,
+            self._new_slots,
             self._chosen,
             int(free_kv_tokens),
             used_kv_tokens,
@@ -239,9 +247,67 @@ class LivePolicy:
             progress: of the run, as of now.
         """
         if self._policy.revise is not None:
-            self._policy = self._policy.revise(self._policy, known, progress, self.limits)
-            self._state = self._policy.state
-            self._transitions = self._policy.transitions
+            self._follow(self._policy.revise(self._policy, known, progress, self.limits))
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """Rows of the policy's m requests; int64 [m]."""
+        return self._left
+
+    @property
+    def waiting(self) -> int:
+        """Requests that have not been admitted."""
+        return self._unadmitted
+
+    @property
+    def looks_at_lengths(self) -> bool:
+        """Whether it goes over to what is learned of output lengths."""
+        return self._policy.revise is not None
+
+    def numbers(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The policy's own numbers of some rows, -1 of those that it does not know; int64."""
+        return self._place[rows]
+
+    def regroup(
+        self, rows: NDArray[np.int64], known: PolicyInput, fresh: Callable[[], Policy]
+    ) -> list[int]:
+        """Go on with other requests: those that wait are arranged anew.
+
+        Args:
+            rows: of its m requests from now on, all that are on the engine among them; int64 [m].
+                Those that it did not know wait.
+            known: what is known of them by now.
+            fresh: makes a policy over them in its first state.
+
+        Returns:
+            rows that have begun and wait for the policy all the same: it looks at no lengths, so
+            it comes to them in its order.
+        """
+        kept = self._place[rows]
+        given_up = np.setdiff1d(self._left, rows, assume_unique=True)
+        self._unadmitted -= int(np.count_nonzero(self._status[given_up] == WAITING))
+        self._unadmitted += int(np.count_nonzero(kept < 0))
+        self._status[given_up] = DONE
+        self._status[rows[kept < 0]] = WAITING
+        self._left = rows
+        self._place[given_up] = -1
+        self._place[rows] = np.arange(len(rows))
+        self._new_tokens = self._all_new_tokens[rows]
+        self._new_slots = self._all_new_slots[rows]
+        outside: list[int] = []
+        if self._policy.revise is None:
+            outside = rows[self._status[rows] != WAITING].tolist()
+            self._status[outside] = WAITING
+            self._unadmitted += len(outside)
+            self._running = self._preempted = 0
+            self._follow(fresh())
+        else:
+            progress = self.progress(self.elapsed_steps())
+            self._follow(self._policy.revise(self._policy, known, progress, self.limits, kept))
+        return outside
+
+    def _follow(self, policy: Policy) -> None:
+        self._policy, self._state, self._transitions = policy, policy.state, policy.transitions
 
     def _enter(self, row: int) -> None:
         self._status[row] = RUNNING
@@ -271,6 +337,10 @@ class LivePolicy:
         """Whether a row is WAITING, RUNNING, PREEMPTED or DONE."""
         return int(self._status[row])
 
+    def status_of(self, rows: NDArray[np.int64]) -> NDArray[np.int8]:
+        """The same of many rows; int8."""
+        return self._status[rows]
+
     def shares(self) -> tuple[int, int]:
         """The memory partition in force: KV tokens of the compute and of the memory side."""
         compute, memory = self._transitions.shares(self._state)
@@ -286,6 +356,7 @@ def _admission(transitions: Transitions) -> Callable[..., tuple[int, int]]:
     def admit(
         state: Any,
         new_tokens: NDArray[np.int64],
+        new_slots: NDArray[np.int64],
         chosen: NDArray[np.int64],
         free_kv_tokens: int,
         used_kv_tokens: float,
@@ -303,12 +374,12 @@ def _admission(transitions: Transitions) -> Callable[..., tuple[int, int]]:
             request = next_request(state, running + count)
             if request < 0:
                 break
-            if new_tokens[request] > free_kv_tokens and running + count > 0:
+            if new_slots[request] > free_kv_tokens and running + count > 0:
                 break
             admitted(state, request)
             chosen[count] = request
             count += 1
-            free_kv_tokens -= new_tokens[request]
+            free_kv_tokens -= new_slots[request]
             budget -= new_tokens[request]
         return count, prefill_tokens
 

@@ -304,7 +304,7 @@ def _make(known: PolicyInput, limits: EngineLimits, *, seed: int, parameters: Pa
         now=scalars(_NOW, right=len(known) - 1),
         sides=sides,
         side=sides_by_density(known),
-        held_tokens=known.new_prompt_tokens + known.output_tokens / 2,
+        held_tokens=known.held_tokens + known.holding.growth * known.output_tokens / 2,
         new_prompt_tokens=known.new_prompt_tokens,
         output_tokens=known.output_tokens,
         density=known.density,

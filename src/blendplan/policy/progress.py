@@ -1,6 +1,7 @@
 """`Progress`: how far a run is, as whoever runs the steps tells it."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,3 +25,19 @@ class Progress:
     finished: NDArray[np.bool_]
     generated: NDArray[np.int32]
     entering: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+
+
+def carried(values: NDArray[Any], kept: NDArray[np.int64], new: Any = 0) -> NDArray[Any]:
+    """What was noted of each request, when a policy goes on with others.
+
+    Args:
+        values: of the requests before; [m, ...].
+        kept: number that each request had before, -1 of a new one; int64 [n].
+        new: value of the new ones.
+
+    Returns:
+        the same of the n requests.
+    """
+    result = np.full((len(kept), *values.shape[1:]), new, dtype=values.dtype)
+    result[kept >= 0] = values[kept[kept >= 0]]
+    return result

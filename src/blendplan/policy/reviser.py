@@ -1,7 +1,8 @@
 """`Reviser`: what a run teaches of output lengths, and the policy that follows from it."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from blendplan.kernels.kernel import kernel
 from blendplan.lengths.predicted import Lengths
 from blendplan.lengths.relearn import Relearner
 from blendplan.policy.known import PolicyInput
-from blendplan.policy.progress import Progress
+from blendplan.policy.progress import Progress, carried
 from blendplan.policy.state_machine import Policy
 
 # Lengths are learned after this share of the expected work, and again whenever the work that is
@@ -63,7 +64,8 @@ class Earlier:
     """Requests of the same job that are no longer the policy's.
 
     Attributes:
-        left: those that are the policy's: its request i is the job's ``left[i]``; int64 [m].
+        left: those that are the policy's: its request i is the job's ``left[i]``, and none of it
+            where that is -1; int64 [m].
         generated: output length of those that ended earlier, 0 of all others; int32 [n].
     """
 
@@ -103,10 +105,11 @@ class Reviser:
         self._known = known
         self._unsure = unsure
         self._limits = limits
+        self._longest = known.holding.longest(limits.kv_blocks * limits.block_size)
         self._earlier = earlier
         self._relearner: Relearner | None = None
-        self._room = np.maximum(1, limits.room_for_output(known.prompt_tokens.astype(np.int64)))
-        self._total = float((known.new_prompt_tokens + known.output_tokens).sum())
+        self._changing = Lock()
+        self._total = _work(known)
         # Where some ended before, there is something to learn from at once.
         first = 0.0 if earlier.generated.any() else FIRST_SHARE
         self._due = first * self._total
@@ -138,30 +141,66 @@ class Reviser:
         return waiting and not self.over and self._done(progress) >= self._due
 
     def learn(self, progress: Progress) -> PolicyInput | None:
-        """What is known of the policy's requests by now; None while that is too little."""
+        """What is known of the policy's requests by now; None while that is too little.
+
+        None too where the policy's requests have changed meanwhile, in another thread.
+        """
         earlier = self._earlier
         generated = earlier.generated.copy()
-        generated[earlier.left] = progress.generated
+        inside = earlier.left >= 0
+        own = earlier.left[inside]
+        generated[own] = progress.generated[inside]
         finished = earlier.generated > 0
-        finished[earlier.left] = progress.finished
+        finished[own] = progress.finished[inside]
+        running = earlier.left[progress.running]
         if self._relearner is None:
             unsure = self._unsure
             self._relearner = Relearner(unsure.features, unsure.lengths, unsure.max_tokens)
-        learned = self._relearner.lengths(finished, earlier.left[progress.running], generated)
+        learned = self._relearner.lengths(finished, running[running >= 0], generated)
         if learned is None:
             return None
-        done = self._done(progress)
-        self._due = max(FIRST_SHARE * self._total, self._growth * done)
-        share = done / max(1.0, self._total)
-        expected = float(learned.mean.sum(dtype=np.float64))
-        self.revisions.append(Revision(share, int(finished.sum()), expected))
-        own = learned.take(earlier.left).within(1.0, self._room)
-        self._known = self._known.with_outcomes(own.outcomes.astype(np.float64))
-        self._total = float((self._known.new_prompt_tokens + self._known.output_tokens).sum())
-        return self._known
+        with self._changing:
+            if self._earlier is not earlier:
+                return None
+            done = self._done(progress)
+            self._due = max(FIRST_SHARE * self._total, self._growth * done)
+            share = done / max(1.0, self._total)
+            expected = float(learned.mean.sum(dtype=np.float64))
+            self.revisions.append(Revision(share, int(finished.sum()), expected))
+            outcomes = self._known.outcomes.copy()
+            prompts = self._known.prompt_tokens[inside].astype(np.int64)
+            # The last generated token is never written to the cache.
+            room = np.maximum(1, self._longest - prompts + 1)
+            outcomes[inside] = learned.take(own).within(1.0, room).outcomes
+            self._known = self._known.with_outcomes(outcomes)
+            self._total = _work(self._known)
+            return self._known
+
+    def regroup(self, known: PolicyInput, kept: NDArray[np.int64]) -> PolicyInput:
+        """Go on with other requests; what is known of them by now.
+
+        Those that are new are none of the job, so nothing is learned from or of them.
+
+        Args:
+            known: what was known of them before the run.
+            kept: the number that each had before, -1 of a new one; int64.
+        """
+        with self._changing:
+            if self.revisions:
+                outcomes = carried(self._known.outcomes, kept)
+                outcomes[kept < 0] = known.outcomes[kept < 0]
+                known = known.with_outcomes(outcomes)
+            self._earlier = replace(self._earlier, left=carried(self._earlier.left, kept, -1))
+            self._known = known
+            self._total = _work(known)
+            return known
 
     def _done(self, progress: Progress) -> float:
         return float(_done(self._known.new_prompt_tokens, progress.admitted, progress.generated))
+
+
+def _work(known: PolicyInput) -> float:
+    return float((known.new_prompt_tokens + known.output_tokens).sum())
 
 
 def steps_between_looks(least_steps: int) -> int:

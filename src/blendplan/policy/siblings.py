@@ -63,12 +63,11 @@ def keep_together(policy: Policy, request: NDArray[np.int64] | None) -> Policy:
     """
     if request is None:
         return policy
-    first = np.searchsorted(request, request, side="left")
-    last = np.searchsorted(request, request, side="right") - 1
+    first, last = _spans(request)
     state = SiblingState(
         inner=policy.state,
-        first=first.astype(np.int64, copy=False),
-        last=last.astype(np.int64, copy=False),
+        first=first,
+        last=last,
         number=np.full(len(request), -1, dtype=np.int64),
         side=policy.side,
         now=scalars(_NOW, next=-1, chosen=-1),
@@ -102,14 +101,48 @@ def _revising(inner: Revise, transitions: Transitions) -> Revise:
     """How such a policy goes over to better predictions: as the one within it does."""
 
     def revise(
-        policy: Policy, known: PolicyInput, progress: Progress, limits: EngineLimits
+        policy: Policy,
+        known: PolicyInput,
+        progress: Progress,
+        limits: EngineLimits,
+        kept: NDArray[np.int64] | None = None,
     ) -> Policy:
         state = policy.state
         within = replace(policy, transitions=transitions, state=state.inner, revise=inner)
-        changed = inner(within, known, replace(progress, entering=state.entering()), limits)
-        return replace(policy, state=state._replace(inner=changed.state))
+        if kept is not None:
+            assert known.request is not None
+            state = _carried(state, known.request, kept)
+        progress = replace(progress, entering=state.entering())
+        changed = inner(within, known, progress, limits, kept)
+        return replace(
+            policy, side=changed.side, state=state._replace(inner=changed.state, side=changed.side)
+        )
 
     return revise
+
+
+def _carried(
+    state: SiblingState, request: NDArray[np.int64], kept: NDArray[np.int64]
+) -> SiblingState:
+    """The state over other requests, all sequences of a request kept or none."""
+    place = np.full(len(state.first), -1, dtype=np.int64)
+    place[kept[kept >= 0]] = np.flatnonzero(kept >= 0)
+    number = np.full(len(kept), -1, dtype=np.int64)
+    old = state.number[kept]
+    known = (kept >= 0) & (old >= 0)
+    number[known] = place[old[known]]
+    now = state.now.copy().view(np.recarray)
+    for name in ("next", "chosen"):
+        now[name] = place[state.now[name]] if state.now[0][name] >= 0 else -1
+    first, last = _spans(request)
+    return state._replace(first=first, last=last, number=number, now=now)
+
+
+def _spans(request: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First and last sequence of the request of each sequence; int64 [n] each."""
+    first = np.searchsorted(request, request, side="left")
+    last = np.searchsorted(request, request, side="right") - 1
+    return first.astype(np.int64, copy=False), last.astype(np.int64, copy=False)
 
 
 @cache

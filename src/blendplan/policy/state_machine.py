@@ -83,7 +83,12 @@ class Revise(Protocol):
     """How a policy goes on with what is known by now."""
 
     def __call__(
-        self, policy: Policy, known: PolicyInput, progress: Progress, limits: EngineLimits
+        self,
+        policy: Policy,
+        known: PolicyInput,
+        progress: Progress,
+        limits: EngineLimits,
+        kept: NDArray[np.int64] | None = None,
     ) -> Policy:
         """The policy to go on with; requests that wait may be arranged anew.
 
@@ -91,9 +96,12 @@ class Revise(Protocol):
 
         Args:
             policy: as far as it has come; not used any more.
-            known: what is known of its n requests by now.
+            known: what is known of n requests by now.
             progress: of the run.
             limits: of the engine.
+            kept: where the requests are no longer those of ``policy``, the number that each had
+                there, -1 of a new one, which waits; all that run or have some of their answers
+                running must be kept. int64 [n].
         """
 
 

@@ -10,12 +10,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from blendplan.cost.reach import ALL_TOKENS, Reach
 from blendplan.engines.kind import EngineKind
 from blendplan.engines.protocol import Engine, Launch, Session
 from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.planfile.check import column_digest
 from blendplan.planfile.plan import Plan
+from blendplan.planfile.revive import reach_of
 from blendplan.planfile.rows import Work, work_of, work_of_requests
+from blendplan.planfile.shared import shared_plans
+from blendplan.replaying.shares import Parts, parts_of
 from blendplan.requests.columns import Requests
 from blendplan.requests.rejects import NO_REJECTS
 from blendplan.requests.sequences import sequences_of
@@ -34,9 +38,11 @@ class Job:
             log; None where nothing was planned.
         rejected: requests that planning left out, rows of `REJECTED`.
         limits: those that were planned for; None where the engine's own are taken.
+        parts: makes what several replicas need to share the requests; None where nobody planned.
         order: rows in the order to send them, where no policy inside the engine says otherwise;
             int64 [n].
-        start: starts the engine for what is left.
+        start: starts the engine of a replica for what is left.
+        reach: how far back the model's attention looks, by which a step log counts.
     """
 
     rows: Work
@@ -45,12 +51,15 @@ class Job:
     planned: pa.Table | None
     rejected: pa.Table
     limits: EngineLimits | None
+    parts: Callable[[], Parts] | None
     order: NDArray[np.int64]
-    start: Callable[[Launch, Session], Engine]
+    start: Callable[[int, Launch, Session], Engine]
+    reach: Reach = ALL_TOKENS
 
 
 def job_of_plan(plan: Plan, kind: EngineKind) -> Job:
-    """A plan of one replica as a job for an engine."""
+    """A plan as a job for an engine, or for one engine of each replica."""
+    plans = shared_plans(plan)
     sharing = plan.metadata["prefix_sharing"]["planned"]
     return Job(
         rows=work_of(plan),
@@ -59,8 +68,12 @@ def job_of_plan(plan: Plan, kind: EngineKind) -> Job:
         planned=plan.table.select(["start_s", "finish_s", "output_tokens_mean"]),
         rejected=plan.rejected,
         limits=plan.limits,
+        parts=partial(parts_of, plans[0]),
         order=np.arange(len(plan)),
-        start=partial(kind.start, plan),
+        start=lambda replica, launch, session: kind.start(
+            plans[replica % len(plans)], launch, session
+        ),
+        reach=reach_of(plan.metadata),
     )
 
 
@@ -77,6 +90,7 @@ def job_of_requests(requests: Requests, kind: EngineKind) -> Job:
         planned=None,
         rejected=NO_REJECTS,
         limits=None,
+        parts=None,
         order=sequences_of(requests).of(build_tree(requests).order),
-        start=partial(kind.start, None),
+        start=lambda replica, launch, session: kind.start(None, launch, session),
     )

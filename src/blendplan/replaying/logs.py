@@ -1,5 +1,6 @@
 """Step log and request log: Parquet files that grow as the run goes."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,11 +9,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from blendplan.cost.calibration.from_steps import REACH
+from blendplan.cost.reach import Reach, reach_as_metadata, sees_all
 from blendplan.replaying.own_files import refuse_link
 from blendplan.whole_file import replacing
 
 # The columns up to time_s are what `blendplan calibrate` reads.
-STEP_LOG = pa.schema(
+_STEP_LOG = pa.schema(
     [
         ("prefill_tokens", pa.int32()),
         ("decode_tokens", pa.int32()),
@@ -24,6 +27,7 @@ STEP_LOG = pa.schema(
         ("kv_tokens_used", pa.int64()),
         ("running", pa.int32()),
         ("waiting", pa.int32()),
+        ("replica", pa.int32()),
     ]
 )
 # A prompt counts once; what was cached, generated and planned is that of all answers together.
@@ -40,12 +44,23 @@ REQUEST_LOG = pa.schema(
         ("answers", pa.int32()),
         ("preemptions", pa.int32()),
         ("attempts", pa.int32()),
+        ("replica", pa.int32()),
         ("planned_start_s", pa.float64()),
         ("planned_finish_s", pa.float64()),
         ("planned_output_tokens", pa.float32()),
     ]
 )
 _ROWS_AT_ONCE = 8192
+
+
+def step_log_of(reach: Reach) -> pa.Schema:
+    """Columns of a step log that counts pairs and tokens read by a reach, which stands beside them.
+
+    Nothing stands there where every token of a context counts.
+    """
+    if sees_all(reach):
+        return _STEP_LOG
+    return _STEP_LOG.with_metadata({REACH: json.dumps(reach_as_metadata(reach))})
 
 
 class Log:

@@ -1,307 +1,268 @@
-"""The replay loop: requests to an engine that asks for them, answers to disk.
+"""The replay loop: requests to engines that ask for them, answers to disk.
 
-Which request goes next is the business of the policy inside the engine. The loop sends what the
-engine is about to want, tries again what failed, starts an engine again that died, and writes. It
-does not know which engine it drives.
+Which request goes next is the business of the policy inside each engine. The loop sends what an
+engine is about to want, tries again what failed, starts an engine again that died, moves requests
+between the replicas of a run, and writes. It does not know which engine it drives, nor where.
 """
 
-import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from blendplan.engines.protocol import (
-    Answer,
-    Ended,
-    Engine,
-    EngineDiedError,
-    EngineRequest,
-    Report,
-    Session,
-)
+from blendplan.engines.protocol import Capacity, EngineDiedError, Move, Report, Session
 from blendplan.errors import BlendplanError
-from blendplan.planfile.rows import Work
-from blendplan.printable import show
-from blendplan.replaying.asked import asked
+from blendplan.replaying.balance import LOOKS, Balance, Transfer
+from blendplan.replaying.fleet import Fleet, Turn
+from blendplan.replaying.intake import Intake
 from blendplan.replaying.job import Job
-from blendplan.replaying.logs import Log
+from blendplan.replaying.shares import Shares
+from blendplan.replaying.station import Station
 from blendplan.replaying.stop import Stop
 from blendplan.replaying.tally import Tally
-from blendplan.replaying.usage import message_of, usage_of
 from blendplan.replaying.writer import ResultsWriter
-from blendplan.requests.record import BadRecordError
 
-# Deaths without a single finished request in between, after which the engine is hopeless.
+# Deaths without a single finished request in between, after which an engine is hopeless.
 _MOST_DEATHS_IN_A_ROW = 8
 
-
-class _Sent(NamedTuple):
-    """A request that the engine has, and since when."""
-
-    request: EngineRequest
-    sent_s: float
+SessionOf = Callable[[NDArray[np.int64] | None, Sequence[int], Sequence[int], float], Session]
 
 
 class ReplayLoop:
-    """One session of a run.
+    """One session of a run, on one engine or several.
 
     A request that fails is tried again ``retries`` times; an engine that dies is started again
     and everything that ran on it counts one failure. Those that an engine's death would cost
-    their last attempt get it alone, so that a request that kills engines takes no other with it.
+    their last attempt get it alone, so that a request that kills engines takes no other with it;
+    and they stay with the replica that they killed, so that they do not kill the others.
 
     Args:
-        work: the sequences, by requests: a request is named by the row of its first answer.
-        engine: started for everything that has no line yet.
-        restart: starts another one: (rows that go before all others, rows that run one by one).
-        writer: takes results and knows which requests have one already.
+        fleet: starts engines and gives them turns.
+        shares: which replica runs what.
+        session_of: what is left for a replica: (its rows, None where it is the only one; rows that
+            go before all others; rows that run one by one; clock of the run in seconds).
+        intake: writes down what engines report.
         tally: counts.
         stop: asked between reports whether to end.
-        retries: further attempts of a request that failed.
-        steps, requests: logs.
         remark: called with a line on anything that the user should know.
+        started: called when an engine has started for the first time.
         progress: called after each report.
     """
 
     def __init__(
         self,
-        work: Work,
-        engine: Engine,
-        restart: Callable[[Sequence[int], Sequence[int]], Engine],
-        writer: ResultsWriter,
+        fleet: Fleet,
+        shares: Shares,
+        session_of: SessionOf,
+        intake: Intake,
         tally: Tally,
         stop: Stop,
         *,
-        retries: int,
-        steps: Log,
-        requests: Log,
         remark: Callable[[str], None],
+        started: Callable[[int, Capacity], None],
         progress: Callable[[Tally], None],
     ) -> None:
-        self._work = work
-        self._engine = engine
-        self._restart = restart
-        self._writer = writer
+        self._fleet = fleet
+        self._shares = shares
+        self._session_of = session_of
+        self._intake = intake
         self._tally = tally
         self._stop = stop
-        self._retries = retries
-        self._steps = steps
-        self._requests = requests
         self._remark = remark
+        self._started = started
         self._progress = progress
-        self._sent: dict[int, _Sent] = {}
-        self._began: set[int] = set()
-        self._ended: dict[int, list[Ended]] = {}
-        self._failures: dict[int, int] = {}
-        self._refusals: set[int] = set()
-        self._deaths_in_a_row = 0
-        self._started_s = 0.0
-        self._clock_s: float | None = None
-        self.learned: dict[str, object] | None = None
+        self._balance = Balance(shares)
+        self.stations = [Station(replica) for replica in range(len(shares.waiting))]
+        self._stopping = False
+        self._clock_s = 0.0
+        self._waited_s = 0.0
+        self._looked_s = 0.0
+        self._look_every_s = shares.demand.together_s(*shares.total_s.tolist()) / (
+            LOOKS * len(self.stations)
+        )
 
     def run(self) -> None:
         """Run until every request has a line, or until asked to stop.
 
         Raises:
-            BlendplanError: the engine cannot be kept alive.
+            BlendplanError: an engine refuses to start, or none can be kept alive.
         """
-        self._started_s = time.monotonic()
-        to_send: list[EngineRequest] = []
-        stopping = False
         try:
-            while self._tally.left:
-                if self._stop.asked and not stopping:
-                    self._engine.stop()
-                    stopping = True
-                try:
-                    report = self._engine.serve(to_send)
-                except EngineDiedError as death:
-                    if stopping:
-                        break
-                    self._bury(death)
-                    to_send = []
-                    continue
-                to_send = self._take(report)
-                self._progress(self._tally)
-                if stopping and (report.idle or not self._sent):
-                    break
+            for station in self.stations:
+                self._ask_for_engine(station)
+            while self._tally.left and not self._has_stopped():
+                if self._stop.asked and not self._stopping:
+                    self._stopping = True
+                    for station in self.stations:
+                        station.turn.stop = True
+                event = self._fleet.wait()
+                if event is not None:
+                    self._happened(self.stations[event.replica], event.what)
+                if len(self.stations) > 1 and not self._stopping:
+                    self._even_out()
+                self._begin_turns()
+                if len(self.stations) > 1:
+                    self._tally.replicas = sum(one.capacity is not None for one in self.stations)
         finally:
-            self._engine.close()
+            for station in self.stations:
+                station.works(self._clock_s, self._waited_s)
+            self._fleet.close()
 
-    def _take(self, report: Report) -> list[EngineRequest]:
-        """Write down what happened; the requests to send next."""
-        self._clock_s = report.clock_s if report.clock_s is not None else self._clock_s
-        self._tally.steps += report.steps
-        self._tally.preemptions += report.preemptions
-        self._tally.elapsed_s = self._now()
-        self._began.update(report.began)
-        for ended in report.ended:
-            self._ended.setdefault(self._work.first(ended.row), []).append(ended)
-        if report.learned is not None:
-            self.learned = report.learned
-        for line in report.remarks:
-            self._remark(line)
-        self._log(report)
-        again = self._take_answers(report.answers)
-        return again + self._ask(report.wanted)
-
-    def _ask(self, rows: Sequence[int]) -> list[EngineRequest]:
-        """The requests in these rows; those that cannot be asked of any engine get their line."""
-        requests, unusable = [], []
-        for row in rows:
-            if self._writer.done[row]:
-                unusable.append(row)
-                continue
-            try:
-                request = asked(self._work, row)
-            except (BadRecordError, ValueError) as error:
-                self._write_error(row, "invalid_request", str(error))
-                unusable.append(row)
-                continue
-            self._sent[row] = _Sent(request, self._now())
-            requests.append(request)
-        if unusable:
-            self._engine.pass_over(unusable)
-        return requests
-
-    def _take_answers(self, answers: Sequence[Answer]) -> list[EngineRequest]:
-        """Write answers; the requests that are to be tried again."""
-        good, again, refused = [], [], []
-        for answer in answers:
-            if answer.row not in self._sent:
-                continue
-            if answer.status < 400:
-                good.append(answer)
-            elif answer.status >= 500 and self._may_try_again(answer.row):
-                self._ended.pop(answer.row, None)
-                again.append(self._sent[answer.row].request)
+    def _happened(self, station: Station, what: Capacity | Report | EngineDiedError) -> None:
+        station.in_turn = False
+        if isinstance(what, EngineDiedError):
+            self._bury(station, what)
+        elif isinstance(what, Report):
+            self._take(station, what)
+            self._progress(self._tally)
+        else:
+            self._intake.begin()
+            station.capacity = what
+            if self._shares.left[station.replica]:
+                station.works(self._clock_s, self._waited_s)
             else:
-                refused.append(answer)
-                self._tell_refusal(answer)
-        # Some are answered without the engine's scheduler, or with fewer sequences than planned.
-        unseen = [one.row for one in good + refused if self._missing(one.row)]
-        self._write(good)
-        for answer in refused:
-            self._leave(answer.row)
-            self._tally.failed += 1
-            self._writer.write_refusal(answer)
-        if unseen:
-            self._engine.pass_over(unseen)
-        return again
+                station.rests(self._clock_s)
+            if not station.deaths:
+                self._started(station.replica, what)
 
-    def _missing(self, row: int) -> bool:
-        """Whether the scheduler has not told of all sequences of a request."""
-        return len(self._ended.get(row, ())) < len(self._work.rows_of(row))
+    def _take(self, station: Station, report: Report) -> None:
+        """Write down what happened, and make the next turn ready."""
+        replica, shares = station.replica, self._shares
+        taken = self._intake.take(replica, report)
+        station.clock_s = max(station.clock_s, self._intake.now_s)
+        self._clock_s = station.clock_s
+        station.idle = bool(report.idle)
+        station.learned = report.learned or station.learned
+        if report.began:
+            shares.began(report.began)
+            self._waited_s = max(self._waited_s, station.clock_s)
+        if taken.done:
+            station.deaths_in_a_row = 0
+            station.finished += len(taken.done)
+            shares.done(taken.done)
+        mine = [row for row in report.wanted if shares.owns(replica, row)]
+        requests, unusable = self._intake.ask(replica, mine)
+        shares.sent([request.row for request in requests])
+        shares.done(unusable)
+        station.turn.requests += taken.again + requests
+        station.turn.passed += taken.passed + unusable
+        if not shares.left[replica]:
+            station.rests(self._clock_s)
 
-    def _tell_refusal(self, answer: Answer) -> None:
-        """Say what a server refuses, once for each status: often it is the same for all."""
-        if answer.status not in self._refusals:
-            self._refusals.add(answer.status)
-            self._remark(
-                f"request {show(self._work.request_id(answer.row))} was refused with status "
-                f"{answer.status}: {message_of(answer.body)}"
-            )
+    def _begin_turns(self) -> None:
+        """Give every engine a turn that has none, and something to do."""
+        for station in self.stations:
+            if station.capacity is None or station.in_turn:
+                continue
+            if station.turn or self._shares.left[station.replica]:
+                turn, station.turn = station.turn, Turn()
+                station.in_turn = True
+                self._fleet.begin_turn(station.replica, turn)
 
-    def _write(self, answers: Sequence[Answer]) -> None:
-        if not answers:
+    def _has_stopped(self) -> bool:
+        """Whether the run was asked to stop, and nothing runs any more."""
+        return self._stopping and all(
+            station.capacity is None or station.idle or not self._intake.sent_to(station.replica)
+            for station in self.stations
+        )
+
+    def _even_out(self) -> None:
+        """Move requests to replicas that are ahead."""
+        up = np.array([station.capacity is not None for station in self.stations])
+        hungry = up & (self._shares.waiting == 0)
+        look = self._clock_s - self._looked_s >= self._look_every_s
+        if not (look or hungry.any()) or not self._shares.waiting.any() or not up.any():
             return
-        self._deaths_in_a_row = 0
-        self._writer.write_answers(answers)
-        for answer in answers:
-            usage = usage_of(answer.body)
-            sent, ended = self._leave(answer.row)
-            self._writer.note_length(answer.row, usage.completion_tokens)
-            cached = sum(one.cached_tokens for one in ended) if ended else usage.cached_tokens
-            count = len(self._work.rows_of(answer.row))
-            self._tally.add(count, usage.prompt_tokens, cached, usage.completion_tokens)
-            if self._requests.wanted:
-                latencies = [one.first_token_s for one in ended if one.first_token_s is not None]
-                self._requests.add(
-                    submitted_s=sent.sent_s,
-                    first_token_s=sent.sent_s + min(latencies) if latencies else None,
-                    finished_s=self._now(),
-                    prompt_tokens=usage.prompt_tokens,
-                    cached_tokens=cached,
-                    output_tokens=usage.completion_tokens,
-                    answers=count,
-                    preemptions=sum(one.preemptions for one in ended) if ended else None,
-                    attempts=self._failures.get(answer.row, 0) + 1,
-                    **self._writer.planned(answer.row),
-                )
+        if look:
+            self._looked_s = self._clock_s
+        absent = np.array([one.given_up for one in self.stations])
+        absent[list(self._fleet.absent())] = True
+        busy_s = np.array([station.busy_s for station in self.stations])
+        kept = self._shares.places(self._intake.failed)
+        for transfer in self._balance.even_out(up, absent, busy_s, hungry_only=not look, kept=kept):
+            self._move(transfer)
 
-    def _leave(self, row: int) -> tuple[_Sent, list[Ended]]:
-        """A request is done with the engine."""
-        self._began.discard(row)
-        return self._sent.pop(row), self._ended.pop(row, [])
+    def _move(self, transfer: Transfer) -> None:
+        donor, recipient = self.stations[transfer.donor], self.stations[transfer.recipient]
+        rows = tuple(self._shares.firsts[transfer.places].tolist())
+        donor.moved_out += len(rows)
+        recipient.moved_in += len(rows)
+        donor.turn.add_move(Move(give=rows))
+        first, alone = self._intake.failed_of(rows)
+        recipient.turn.add_move(
+            Move(take=rows, first=tuple(first), alone=tuple(alone), clock_s=self._clock_s)
+        )
+        recipient.works(self._clock_s, self._waited_s)
+        if not self._shares.left[donor.replica]:
+            donor.rests(self._clock_s)
 
-    def _log(self, report: Report) -> None:
-        for work in report.work:
-            self._steps.add(
-                prefill_tokens=work.prefill_tokens,
-                decode_tokens=work.decode_tokens,
-                kv_tokens_read=work.kv_tokens_read,
-                sequences=work.prefill_sequences + work.decode_tokens,
-                prefill_pairs=work.prefill_pairs,
-                time_s=work.time_s,
-                end_s=self._tally.elapsed_s,
-                kv_tokens_used=work.kv_tokens_used,
-                running=work.running,
-                waiting=work.waiting,
-            )
-
-    def _may_try_again(self, row: int) -> bool:
-        """Whether a request that failed now has another attempt."""
-        self._failures[row] = self._failures.get(row, 0) + 1
-        return self._failures[row] <= self._retries
-
-    def _write_error(self, row: int, code: str, message: str) -> None:
-        self._tally.failed += 1
-        self._writer.write_error(row, code, message)
-
-    def _bury(self, death: EngineDiedError) -> None:
-        """Start another engine after this one died; what ran on it failed once."""
-        self._deaths_in_a_row += 1
-        self._tally.restarts += 1
-        # What waited in the engine did it no harm, unless nothing had begun.
-        suspects = [row for row in self._sent if row in self._began] or list(self._sent)
-        for row in suspects:
-            if not self._may_try_again(row):
-                self._write_error(row, "engine_died", str(death))
-        failed = [row for row in self._failures if not self._writer.done[row]]
-        alone = [row for row in failed if self._failures[row] == self._retries]
-        first = [row for row in failed if self._failures[row] < self._retries]
-        self._sent.clear()
-        self._began.clear()
-        self._ended.clear()
-        if self._deaths_in_a_row >= _MOST_DEATHS_IN_A_ROW:
-            raise BlendplanError(
-                f"the engine died {self._deaths_in_a_row} times in a row without finishing a "
-                f"request, most recently because {death}"
-            )
-        self._engine.close()
-        if not self._tally.left:
+    def _bury(self, station: Station, death: EngineDiedError) -> None:
+        """Start another engine after one died; what ran on it failed once."""
+        replica, had_started = station.replica, station.capacity is not None
+        station.capacity = None
+        if self._stopping:
             return
-        try:
-            self._engine = self._restart(first, alone)
-        except EngineDiedError as error:
-            raise BlendplanError(f"the engine died and cannot be started again: {error}") from None
+        if not had_started:
+            self._cannot_start(station, death)
+            return
+        station.deaths += 1
+        station.deaths_in_a_row += 1
+        self._shares.done(self._intake.bury(replica, str(death)))
+        self._shares.lost(replica)
+        if station.deaths_in_a_row >= _MOST_DEATHS_IN_A_ROW:
+            self._give_up(
+                station,
+                f"the engine died {station.deaths_in_a_row} times in a row without finishing a "
+                f"request, most recently because {death}",
+            )
+        elif self._tally.left:
+            self._ask_for_engine(station)
 
-    def _now(self) -> float:
-        """Seconds since the start of the session, on the engine's clock."""
-        return time.monotonic() - self._started_s if self._clock_s is None else self._clock_s
+    def _cannot_start(self, station: Station, death: EngineDiedError) -> None:
+        """The engine of a replica did not come up."""
+        if station.deaths:
+            self._give_up(station, f"the engine died and cannot be started again: {death}")
+        else:
+            self._give_up(station, f"the engine did not start: {death}", death)
+
+    def _give_up(self, station: Station, why: str, death: EngineDiedError | None = None) -> None:
+        """Do without a replica, unless it is the last."""
+        station.given_up = True
+        if all(one.given_up for one in self.stations):
+            raise death or BlendplanError(why)
+        self._remark(f"replica {station.replica} is given up: {why}; the others take its requests")
+
+    def _ask_for_engine(self, station: Station) -> None:
+        """Have the engine of a replica started, for what is left to it."""
+        replica = station.replica
+        station.turn = Turn(stop=self._stopping)
+        failed = [row for row in self._intake.failed if self._shares.owns(replica, row)]
+        first, alone = self._intake.failed_of(failed)
+        clock_s = max(self._clock_s, station.clock_s)
+        owned = self._shares.owned_by(replica) if len(self.stations) > 1 else None
+        self._fleet.start(replica, self._session_of(owned, first, alone, clock_s))
 
 
 def session_of(
-    job: Job, writer: ResultsWriter, first: Sequence[int], alone: Sequence[int], *, replan: bool
+    job: Job,
+    writer: ResultsWriter,
+    replan: bool,
+    owned: NDArray[np.int64] | None,
+    first: Sequence[int],
+    alone: Sequence[int],
+    clock_s: float,
 ) -> Session:
     """What is left of a run that has written so much.
 
     Args:
         job: what is run.
         writer: knows what is done.
-        first, alone, replan: as of `Session`.
+        owned: rows of first answers that are the replica's; None where there is only one.
+        first, alone, replan, clock_s: as of `Session`.
     """
     left = ~writer.done
+    if owned is not None:
+        left &= np.isin(job.rows.first_rows, owned)
     in_order = job.order[left[job.order]]
     return Session(
         left=np.flatnonzero(left),
@@ -310,4 +271,6 @@ def session_of(
         first=tuple(first),
         alone=tuple(alone),
         replan=replan,
+        shared=owned is not None,
+        clock_s=clock_s,
     )

@@ -3,21 +3,29 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from blendplan.checks.arguments import dictionary, flag, function, instance, one_of, text, whole
 from blendplan.checks.arguments import path as argument_path
 from blendplan.engines.launch import Remark, check_options, launch_of, model_to_load
-from blendplan.engines.protocol import Capacity, Engine, EngineDiedError, Launch
+from blendplan.engines.protocol import Capacity, EngineDiedError, Launch
 from blendplan.engines.registry import ENGINES
 from blendplan.errors import BlendplanError
-from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.planfile.plan import Plan
+from blendplan.replaying.balance import divide
+from blendplan.replaying.cluster.cast import cluster_cast
+from blendplan.replaying.cluster.connect import connected
+from blendplan.replaying.cluster.options import Cluster
+from blendplan.replaying.fleet import Cast, LocalFleet
+from blendplan.replaying.intake import Intake
 from blendplan.replaying.job import Job, job_of_plan
 from blendplan.replaying.journal import Journal, Order
-from blendplan.replaying.logs import REQUEST_LOG, STEP_LOG, open_log
+from blendplan.replaying.logs import REQUEST_LOG, open_log, step_log_of
 from blendplan.replaying.loop import ReplayLoop, session_of
+from blendplan.replaying.shares import Shares
+from blendplan.replaying.started import Started
 from blendplan.replaying.stop import Stop
 from blendplan.replaying.tally import Tally
 from blendplan.replaying.writer import ResultsWriter
@@ -38,6 +46,7 @@ class Replayed:
             where nothing was planned.
         replan: what was learned of output lengths in this session and when, see `Reviser`; None
             where nothing was to be learned.
+        replicas: of several, what each did, see `Station.as_dict`; empty for one engine.
     """
 
     engine: str
@@ -46,6 +55,7 @@ class Replayed:
     capacity: Capacity | None
     planned: dict[str, Any]
     replan: dict[str, Any] | None = None
+    replicas: tuple[dict[str, Any], ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The run as JSON values, by the names that plans use."""
@@ -68,6 +78,7 @@ class Replayed:
             "kv_tokens": None if self.capacity is None else self.capacity.limits.kv_tokens,
             "predicted": self.planned,
             "replan": self.replan,
+            "replicas": list(self.replicas),
         }
 
 
@@ -87,10 +98,11 @@ def replay(
     replan: bool = True,
     step_log: Path | None = None,
     request_log: Path | None = None,
+    ray: Cluster | str | None = None,
     remark: Remark = lambda line: None,
     progress: Callable[[Tally], None] = lambda tally: None,
 ) -> Replayed:
-    """Run a plan's requests on an engine and write their results.
+    """Run a plan's requests on an engine, or on several of a Ray cluster, and write their results.
 
     Every request gets exactly one line in the results file, an answer or an error. A run that is
     cut short, by whatever, leaves a journal beside it and goes on with ``resume``.
@@ -113,6 +125,8 @@ def replay(
         replan: whether output lengths are learned from the requests that end, and what waits is
             arranged anew, where the plan says so.
         step_log, request_log: Parquet files for what each step computed and each request took.
+        ray: run all replicas of the plan on a Ray cluster: ``auto``, ``local``, an address, or a
+            `Cluster` that says more; without it, one engine here.
         remark: called with a line on anything that the user should know.
         progress: called after each step with the state of the run.
 
@@ -122,6 +136,9 @@ def replay(
         KeyboardInterrupt: a second Ctrl-C, or SIGTERM; the run can be resumed.
     """
     instance("plan", plan, Plan, "give what plan() or Plan.read() returns")
+    cluster = None if ray is None else Cluster.of(ray)
+    if cluster is None:
+        plan.refuse_parts()
     kind = ENGINES.get(text("engine", engine, "give the name of an engine"))
     path, already, step_log, request_log = (
         None if value is None else argument_path(name, value)
@@ -145,13 +162,15 @@ def replay(
     if not len(plan):
         raise BlendplanError("the plan holds no requests; there is nothing to replay")
     model = model_to_load(plan, engine, kind, model, remark)
-    return run_job(
+    launch = launch_of(
+        plan, model, arguments, flags=flags, pdmux=pdmux, log_steps=log_steps, output=path
+    )
+    run = partial(
+        run_job,
         job_of_plan(plan, kind),
         engine,
         path,
-        launch_of(
-            plan, model, arguments, flags=flags, pdmux=pdmux, log_steps=log_steps, output=path
-        ),
+        launch,
         order=order,
         resume=resume,
         retries=retries,
@@ -162,6 +181,10 @@ def replay(
         remark=remark,
         progress=progress,
     )
+    if cluster is None:
+        return run()
+    with connected(cluster) as module:
+        return run(cast=cluster_cast(module, cluster, plan, kind, launch, remark))
 
 
 def run_job(
@@ -179,14 +202,16 @@ def run_job(
     request_log: Path | None = None,
     remark: Remark = lambda line: None,
     progress: Callable[[Tally], None] = lambda tally: None,
+    cast: Cast | None = None,
 ) -> Replayed:
-    """Run the requests of a job on an engine and write their results.
+    """Run the requests of a job on an engine, or on several, and write their results.
 
     Args:
         job: what to run.
         name: of the engine.
         path: results file, None for none.
         launch: how to start the engine.
+        cast: the engines, where there is not just one on this machine.
         order, resume, retries, already, replan, step_log, request_log, remark, progress: as of
             `replay`.
 
@@ -225,37 +250,57 @@ def run_job(
             launch.log.unlink(missing_ok=True)  # an earlier session's
         stop = open_things.enter_context(Stop(lambda: remark(_stopping(path))))
 
-        def start(first: Sequence[int] = (), alone: Sequence[int] = ()) -> Engine:
-            return job.start(launch, session_of(job, writer, first, alone, replan=replan))
-
+        steps = open_things.enter_context(open_log(step_log, step_log_of(job.reach)))
+        requests = open_things.enter_context(open_log(request_log, REQUEST_LOG))
+        if cast is None:
+            cast = Cast(lambda: LocalFleet(lambda replica, session: job.start(0, launch, session)))
+        started = Started(name, job.limits, remark)
+        loop = ReplayLoop(
+            cast.fleet(),
+            _shares(job, writer, cast),
+            partial(session_of, job, writer, replan),
+            Intake(
+                job.rows,
+                writer,
+                tally,
+                retries=retries,
+                steps=steps,
+                requests=requests,
+                remark=remark,
+            ),
+            tally,
+            stop,
+            remark=remark,
+            started=started.check,
+            progress=progress,
+        )
         try:
-            engine = start()
+            loop.run()
         except EngineDiedError as error:
             where = "" if Path(launch.model).is_dir() else f" ({launch.model!r} is no folder here)"
             raise BlendplanError(f"{name} did not start{where}: {error}") from None
-        capacity = engine.capacity
-        _check_version(name, capacity, remark)
-        if job.limits is not None:
-            _compare(job.limits, capacity.limits, remark)
-        steps = open_things.enter_context(open_log(step_log, STEP_LOG))
-        requests = open_things.enter_context(open_log(request_log, REQUEST_LOG))
-        loop = ReplayLoop(
-            job.rows,
-            engine,
-            start,
-            writer,
-            tally,
-            stop,
-            retries=retries,
-            steps=steps,
-            requests=requests,
-            remark=remark,
-            progress=progress,
-        )
-        loop.run()
         if not tally.left:
             writer.complete()
-    return Replayed(name, tally, tally.left > 0, capacity, tally.predicted, loop.learned)
+    several = len(loop.stations) > 1
+    return Replayed(
+        name,
+        tally,
+        tally.left > 0,
+        started.capacity,
+        tally.predicted,
+        None if several else loop.stations[0].learned,
+        tuple(station.as_dict() for station in loop.stations) if several else (),
+    )
+
+
+def _shares(job: Job, writer: ResultsWriter, cast: Cast) -> Shares:
+    """Who runs what of what is left."""
+    several = cast.most > 1 and job.parts is not None
+    parts = job.parts() if several and job.parts is not None else None
+    shares = Shares.divided(job.rows, parts, writer.done, cast.most)
+    if several:
+        divide(shares, cast.at_first)
+    return shares
 
 
 def _open_journal(
@@ -276,37 +321,6 @@ def _open_journal(
         remark(f"{journal.output} is complete: nothing to resume")
     else:
         journal.begin()
-
-
-def _check_version(name: str, capacity: Capacity, remark: Remark) -> None:
-    """Remark on a version of the engine that nobody has tried."""
-    tested = ENGINES.get(name).tested
-    if tested and capacity.version.split("+")[0] not in tested:
-        remark(
-            f"this is {capacity.version}, and blendplan was tested with {' and '.join(tested)}: "
-            "the order of admission may not be the plan's"
-        )
-
-
-def _compare(planned: EngineLimits, actual: EngineLimits, remark: Remark) -> None:
-    """Remark on limits of the started engine that are not the plan's; its own are kept to."""
-    if planned.kv_blocks * planned.block_size != actual.kv_blocks * actual.block_size:
-        remark(
-            f"the plan was made for a KV cache of {planned.kv_tokens:,} tokens, the engine has "
-            f"{actual.kv_tokens:,}: the memory partition follows the engine"
-        )
-    seats = planned.max_num_seqs, planned.max_num_batched_tokens
-    if seats != (actual.max_num_seqs, actual.max_num_batched_tokens):
-        remark(
-            f"the plan was made for {planned.max_num_seqs} sequences and "
-            f"{planned.max_num_batched_tokens} tokens a step, the engine takes "
-            f"{actual.max_num_seqs} and {actual.max_num_batched_tokens}"
-        )
-    if planned.async_scheduling and not actual.async_scheduling:
-        remark(
-            "the plan was made for vLLM's asynchronous scheduling, which the engine does not have: "
-            "some of its steps are not the plan's"
-        )
 
 
 def _stopping(output: Path | None) -> str:

@@ -16,6 +16,7 @@ class Tally:
         prompt_tokens, cached_tokens, output_tokens: totals over what it finished; a prompt counts
             once for each answer, as in plans.
         steps, preemptions, restarts: what the engine did.
+        replicas: engines that are up, where there may be several; 0 for just one.
         elapsed_s: seconds since the engine took the first request; simulated ones for the
             simulated engine.
     """
@@ -31,6 +32,7 @@ class Tally:
     steps: int = 0
     preemptions: int = 0
     restarts: int = 0
+    replicas: int = 0
     elapsed_s: float = 0.0
 
     def add(self, answers: int, prompt_tokens: int, cached_tokens: int, output_tokens: int) -> None:
@@ -72,7 +74,8 @@ class Tally:
 
     def line(self) -> str:
         """Where the run stands, as one short line."""
-        parts = [
+        parts = [f"{self.replicas} engines"] if self.replicas else []
+        parts += [
             f"{self.throughput_tokens_per_s:,.0f} tokens/s",
             f"{self.cached_share:.0%} cached",
             f"{self.preemptions} preempted",

@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 from rich.console import Group, RenderableType
 
 from blendplan.report.breakdown import breakdown_table
+from blendplan.report.kv_groups import kv_rows
 from blendplan.report.quantities import count, duration, rounded, share
 from blendplan.report.summary import facts, headline_rows
+from blendplan.report.tables import Column, Columns
 from blendplan.report.timeline import Row, Timeline
 
 
@@ -39,17 +41,45 @@ def picture(
     return Group(*parts)
 
 
+def parts_picture(plan: Mapping[str, Any]) -> Group:
+    """Totals of a plan and of each of its parts; keys as in ``blendplan inspect --json``."""
+    columns = [
+        Column("replica", text=True),
+        *map(Column, ("requests", "makespan", "of the optimum", "density", "sharing")),
+        Column("preemptions", narrow="preemp-\ntions", spare=1),
+    ]
+    rows = [
+        (
+            str(number),
+            count(part["requests"]),
+            duration(part["predicted"]["makespan_s"]),
+            share(part["bound_ratio"]),
+            rounded(part["density"]),
+            share(part["prefix_sharing"]["planned"]),
+            count(part["predicted"]["preemptions"]),
+        )
+        for number, part in enumerate(plan["parts"])
+    ]
+    return Group(facts(headline_rows(plan) | _engine_rows(plan)), "", Columns(columns, rows))
+
+
 def _engine_rows(plan: Mapping[str, Any]) -> dict[str, str]:
     engine, turnaround = plan["engine"], plan["turnaround_s"]
     rows = {
         "turnaround": ", ".join(
             f"{name.upper()} {duration(turnaround[name])}" for name in turnaround
         ),
-        "tail": f"{duration(plan['tail_s'])} from the last admission to the end",
-        "engine": f"{count(engine['kv_tokens'])} KV tokens in blocks of {engine['block_size']}, "
+        **(
+            {"tail": f"{duration(plan['tail_s'])} from the last admission to the end"}
+            if "tail_s" in plan
+            else {}
+        ),
+        "engine": f"{count(engine['kv_tokens'])} KV {plan['kv_unit']} in blocks of "
+        f"{engine['block_size']}, "
         f"{count(engine['max_num_seqs'])} requests and "
         f"{count(engine['max_num_batched_tokens'])} tokens a step, tp {plan['tp']}, "
         f"replicas {plan['replicas']}",
+        **kv_rows(plan["kv_groups"]),
     }
     for name, graphs in plan["cuda_graphs"].items():
         use, own = graphs["use"], graphs["own_use"]
@@ -58,7 +88,7 @@ def _engine_rows(plan: Mapping[str, Any]) -> dict[str, str]:
             f"{share(use['padding'])} padded; by itself {share(own['steps'])} with "
             f"{share(own['tokens'])}, {share(own['padding'])} padded"
         )
-    if len(plan["sides"]) > 1:
+    if len(plan.get("sides", ())) > 1:
         left = plan["memory_left_share"]
         rows["partition"] = (
             f"{share(left['p50'])} of the KV cache to the compute side in the median, "
@@ -86,7 +116,13 @@ def _over_time(
     rows = [
         Row("compute time", columns["compute_s"] / step_s, 1.0, "of each step", "green"),
         Row("memory time", columns["memory_s"] / step_s, 1.0, "of each step", "blue"),
-        Row("KV cache", columns["kv_tokens"], kv_tokens, f"of {rounded(kv_tokens)} tokens", "cyan"),
+        Row(
+            "KV cache",
+            columns["kv_tokens"],
+            kv_tokens,
+            f"of {rounded(kv_tokens)} {plan['kv_unit']}",
+            "cyan",
+        ),
         Row("running", columns["running"], running, f"at most {rounded(running)}", "magenta"),
         Row("prefill", columns["prefill_tokens"], prefill, f"at most {rounded(prefill)} tokens"),
     ]

@@ -1,6 +1,6 @@
 """How a replay went, beside what its plan had promised."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from blendplan.report.quantities import count, duration, estimated, learned, rounded, share
@@ -56,6 +56,19 @@ def _session(run: Mapping[str, Any]) -> dict[str, str]:
         rows["steps"] = count(run["steps"]) + beside("steps", count)
     if run["replan"] is not None:
         rows["lengths learned"] = learned(run["replan"])
+    if run["replicas"]:
+        rows["replicas"] = _balance(run["replicas"], run["makespan_s"])
     if run["restarts"]:
         rows["engine deaths"] = count(run["restarts"])
     return rows
+
+
+def _balance(replicas: Sequence[Mapping[str, Any]], makespan_s: float) -> str:
+    """How evenly several replicas worked."""
+    worked = [one for one in replicas if one["finished"] or one["busy_s"]]
+    moved = sum(one["moved_in"] for one in worked)
+    idle_s = max((one["kept_waiting_s"] for one in worked), default=0.0)
+    return (
+        f"{len(worked)}, {count(moved)} requests moved between them; at most "
+        f"{share(idle_s / max(makespan_s, 1e-9))} of the time idle while others had some waiting"
+    )

@@ -54,6 +54,11 @@ class GrowingArray:
             self._array = np.empty(1024, dtype)
         self._filled = 0
 
+    @property
+    def bytes(self) -> int:
+        """Size of what was filled."""
+        return self._filled * self._array.itemsize
+
     def append(self, values: NDArray[Any]) -> None:
         """Add `values` at the end."""
         end = self._filled + len(values)
@@ -104,6 +109,11 @@ class Collector:
         offsets, data = binary_parts(block.bodies)  # a null has no bytes
         self._body_lengths.append(np.diff(offsets))
         self._body_bytes.append(data[offsets[0] : offsets[-1]])
+
+    @property
+    def bytes(self) -> int:
+        """Size of the prompts and bodies added so far."""
+        return self._tokens.bytes + self._body_bytes.bytes
 
     def finish(self, source: Path | None, sha256: str) -> Requests:
         """All requests added so far, a missing id filled with the line number."""

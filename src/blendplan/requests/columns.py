@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from blendplan.offsets import offsets_of
 from blendplan.requests.fingerprint import TokenizerFingerprint
+from blendplan.requests.gather import gather
 from blendplan.requests.rejects import NO_REJECTS
 
 
@@ -28,7 +29,7 @@ class Requests:
         bodies: each request's own JSON, Arrow large_binary [n]; None when no request has one.
         estimated_tokens: True when ``token_ids`` come from the built-in four-bytes-a-token
             estimate, so that an engine must be given text instead.
-        source: the file that was read, None for requests made in memory.
+        source: the file that was read, as messages name it; None for requests made in memory.
         sha256: hexadecimal digest of that file's bytes, empty for requests made in memory.
         rejects: lines or rows of it that were left out as bad, or because they never run; rows of
             `REJECTED`.
@@ -46,7 +47,7 @@ class Requests:
     max_tokens: NDArray[np.int32]
     bodies: pa.Array | None = None
     estimated_tokens: bool = False
-    source: Path | None = None
+    source: Path | str | None = None
     sha256: str = ""
     rejects: pa.Table = field(default_factory=lambda: NO_REJECTS)
     answers: NDArray[np.int32] | None = None
@@ -95,13 +96,13 @@ def several(answers: NDArray[np.int32] | None) -> NDArray[np.int32] | None:
 def select(requests: Requests, rows: NDArray[np.int64]) -> Requests:
     """The requests at the given indices, in that order."""
     lengths = np.diff(requests.offsets)[rows]
-    prompts = [requests.prompt(int(row)) for row in rows]
+    offsets = offsets_of(lengths)
     taken = pa.array(rows)
     return Requests(
         ids=requests.ids.take(taken),
         source_row=requests.source_row[rows],
-        token_ids=np.concatenate(prompts) if prompts else np.empty(0, np.int32),
-        offsets=offsets_of(lengths),
+        token_ids=gather(requests.token_ids, requests.offsets, rows, int(offsets[-1])),
+        offsets=offsets,
         output_tokens=requests.output_tokens[rows],
         max_tokens=requests.max_tokens[rows],
         bodies=None if requests.bodies is None else requests.bodies.take(taken),

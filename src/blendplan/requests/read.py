@@ -1,31 +1,26 @@
 """`read_requests`: a request file of any kind to `Requests`."""
 
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import pyarrow as pa
 
 from blendplan.checks.arguments import function
 from blendplan.checks.arguments import path as argument_path
 from blendplan.errors import BlendplanError
 from blendplan.printable import show
-from blendplan.requests.collect import Block, Collector
+from blendplan.requests.blocks import Blocks
+from blendplan.requests.collect import Collector
 from blendplan.requests.columns import Requests, repeated_ids, select
 from blendplan.requests.fingerprint import tokenizer_fingerprint
-from blendplan.requests.lines import Reading, count_lines, read_lines
+from blendplan.requests.lines import Reading
 from blendplan.requests.load_tokenizer import has_tokenizer
 from blendplan.requests.media import Media
 from blendplan.requests.rejects import Failing, Rejecting, rejecting
 from blendplan.requests.remarks import Remarks
-from blendplan.requests.rows import read_rows
 from blendplan.requests.source import Progress, Source
-from blendplan.requests.tables import open_table
 from blendplan.requests.tokenizer import Tokenizer
 from blendplan.requests.tokens import Estimate, Tokens
 from blendplan.requests.write import request_line
@@ -69,7 +64,7 @@ def read_requests(
     if prompt_column is not None and (not isinstance(prompt_column, str) or not prompt_column):
         raise BlendplanError(f"prompt_column is {show(prompt_column)}; give the name of a column")
     seen = Remarks()
-    tokens, directory = _tokens(model_dir, seen)
+    tokens, directory = tokens_of(model_dir, seen)
     with Source(path, progress) as source:
         rejects_path = _rejects_path(source, rejects)
         outcome: AbstractContextManager[Failing | Rejecting] = nullcontext(
@@ -95,7 +90,7 @@ def read_requests(
     )
 
 
-def _tokens(model_dir: Path | str | None, seen: Remarks) -> tuple[Tokens, Path | None]:
+def tokens_of(model_dir: Path | str | None, seen: Remarks) -> tuple[Tokens, Path | None]:
     """What turns text into tokens, and the directory of its tokenizer, if that is one."""
     if model_dir is None:
         return Estimate(), None
@@ -118,46 +113,11 @@ def _rejects_path(source: Source, rejects: Path | str | None) -> Path:
 
 def _read(source: Source, reading: Reading) -> Requests:
     """All good requests, ids not yet checked against each other."""
-    if source.is_table:
-        return _read_table(source, reading)
-    plain_bytes = source.total_bytes if source.kind == "jsonl" else 0
-    collector = Collector(plain_bytes // 4, plain_bytes)
-    first_row = 0
-    blocks: deque[Future[Block | None]] = deque()
-    # The file is read, decompressed and hashed on one core, and parsed on another.
-    with ThreadPoolExecutor(1) as parser:
-        for text in source.line_blocks():
-            blocks.append(parser.submit(read_lines, text, first_row, reading))
-            first_row += count_lines(text)
-            if len(blocks) > 1:
-                collector.add(blocks.popleft().result())
-        while blocks:
-            collector.add(blocks.popleft().result())
+    blocks = Blocks(source, reading)
+    collector = Collector(blocks.expected_tokens, blocks.expected_body_bytes)
+    for block in blocks:
+        collector.add(block)
     return collector.finish(source.path, source.sha256())
-
-
-def _read_table(source: Source, reading: Reading) -> Requests:
-    # One thread hashes the file, one decodes the next batch, and this one gathers the columns.
-    with ThreadPoolExecutor(2) as workers:
-        digest = workers.submit(source.sha256)
-        table = open_table(source, reading.prompt_column)
-        reading = replace(reading, prompt_column=None)  # the column now has its usual name
-        table = replace(table, batches=_ahead(table.batches, workers))
-        collector = Collector(table.expected_tokens)
-        for block in read_rows(table, source.name, reading):
-            collector.add(block)
-            if table.rows:
-                done = source.total_bytes * int(block.source_row[-1] + 1) // table.rows
-                source.advance(done)
-        return collector.finish(source.path, digest.result())
-
-
-def _ahead(batches: Iterator[pa.RecordBatch], workers: ThreadPoolExecutor) -> Iterator[Any]:
-    """The batches, the next one already being made while one is in use."""
-    coming = workers.submit(next, batches, None)
-    while (batch := coming.result()) is not None:
-        coming = workers.submit(next, batches, None)
-        yield batch
 
 
 def _without_repeated(requests: Requests, source: Source, reject: Failing | Rejecting) -> Requests:

@@ -5,7 +5,7 @@ every request of the file; the file of rejects has the requests themselves.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -51,8 +51,14 @@ def leave_out(requests: Requests, refusals: Sequence[Refusal], rejects: Path) ->
     before = rejects.read_bytes() if rejects.exists() else b""
     with replacing(rejects) as temporary, temporary.open("wb") as file:
         file.write(before)
-        for refusal in refusals:
-            file.write(_reject_line(requests, refusal))
+        file.writelines(reject_lines(requests, refusals))
+    return without(requests, refusals)
+
+
+def without(requests: Requests, refusals: Sequence[Refusal]) -> Requests:
+    """The requests without those that are refused, which are among its rejects. Args: as above."""
+    if not refusals:
+        return requests
     keep = np.ones(len(requests), dtype=np.bool_)
     keep[[refusal.row for refusal in refusals]] = False
     rejected = pa.concat_tables([requests.rejects, _columns(requests, refusals)])
@@ -89,10 +95,15 @@ def _in_file_order(rejected: pa.Table) -> pa.Table:
     return rejected.take(pa.array(np.argsort(rows, kind="stable"))).combine_chunks()
 
 
-def _reject_line(requests: Requests, refusal: Refusal) -> bytes:
-    row = refusal.row
-    entry: dict[str, object] = {"line": int(requests.source_row[row]) + 1}
-    entry |= {"reason": refusal.message, "id": requests.ids[row].as_py()}
-    if requests.bodies is not None and requests.bodies[row].is_valid:
-        entry["original"] = requests.bodies[row].as_py().decode("utf-8")
-    return json.dumps(entry, ensure_ascii=False).encode("utf-8") + b"\n"
+def reject_lines(
+    requests: Requests, refusals: Sequence[Refusal], name: str | None = None
+) -> Iterator[bytes]:
+    """A JSON line for each refusal, as `Rejecting` writes them; `name` is that of the file."""
+    named = {} if name is None else {"file": name}
+    for refusal in refusals:
+        row = refusal.row
+        entry: dict[str, object] = {**named, "line": int(requests.source_row[row]) + 1}
+        entry |= {"reason": refusal.message, "id": requests.ids[row].as_py()}
+        if requests.bodies is not None and requests.bodies[row].is_valid:
+            entry["original"] = requests.bodies[row].as_py().decode("utf-8")
+        yield json.dumps(entry, ensure_ascii=False).encode("utf-8") + b"\n"

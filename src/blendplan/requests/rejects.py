@@ -30,7 +30,7 @@ request; the reason as one word; and in words."""
 
 NO_REJECTS: pa.Table = REJECTED.empty_table()
 
-_INVALID = "invalid_request"
+INVALID = "invalid_request"
 _BAD_REQUEST = 400
 # Looked for where a line is no JSON, so that its error carries the id that the user knows.
 _ID = re.compile(rb'"(?:custom_id|id)"\s*:\s*("(?:[^"\\]|\\.)*"|-?\d{1,18})')
@@ -57,19 +57,29 @@ class Rejecting:
     """Writes each bad line or row with the reason as a JSON line, and keeps its columns.
 
     The keys are ``line`` or ``row`` (from 1), ``reason``, and ``original``, or
-    ``original_base64`` where the line is not UTF-8.
+    ``original_base64`` where the line is not UTF-8; before them ``file``, where there are several.
+
+    Parameters:
+        file: where the lines go.
+        unit: what a request is called.
+        name: of the file, None where there is one.
+        id_prefix: stands before the number in the id of a request that states none.
     """
 
-    def __init__(self, file: BinaryIO, unit: str) -> None:
+    def __init__(
+        self, file: BinaryIO, unit: str, name: str | None = None, id_prefix: str = ""
+    ) -> None:
         self._file = file
         self._unit = unit
+        self._name = {} if name is None else {"file": name}
+        self._id_prefix = id_prefix
         self.rejected = 0
         self._rows = array("q")
         self._ids: list[str] = []
         self._reasons: list[str] = []
 
     def __call__(self, row: int, reason: str, original: bytes) -> None:
-        entry: dict[str, object] = {self._unit: row + 1, "reason": reason}
+        entry: dict[str, object] = {**self._name, self._unit: row + 1, "reason": reason}
         try:
             entry["original"] = original.decode("utf-8")
         except UnicodeDecodeError:
@@ -77,7 +87,7 @@ class Rejecting:
         self._file.write(json.dumps(entry, ensure_ascii=False).encode("utf-8") + b"\n")
         self.rejected += 1
         self._rows.append(row)
-        self._ids.append(_id_of(original) or str(row + 1))
+        self._ids.append(_id_of(original) or f"{self._id_prefix}{row + 1}")
         self._reasons.append(reason)
 
     def columns(self) -> pa.Table:
@@ -87,7 +97,7 @@ class Rejecting:
             pa.array(rows),
             pa.array(self._ids, pa.string()),
             pa.array(np.full(len(rows), _BAD_REQUEST, dtype=np.int32)),
-            pa.array([_INVALID] * len(rows), pa.string()),
+            pa.array([INVALID] * len(rows), pa.string()),
             pa.array(self._reasons, pa.string()),
         ]
         order = pa.array(np.argsort(rows, kind="stable"))

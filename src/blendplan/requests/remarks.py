@@ -60,6 +60,13 @@ class Remarks:
         """Look at the names of the fields of a line that is its own body."""
         self._see(name for name in names if not is_known_of_plain_line(name))
 
+    def join(self, other: "Remarks") -> None:
+        """Take over what was seen of another file."""
+        self._counts.update(other._counts)
+        for mine, theirs in ((self._unknown, other._unknown), (self._renamed, other._renamed)):
+            for name in theirs:
+                mine.setdefault(name)
+
     def _see(self, unknown: Iterable[str]) -> None:
         for name in unknown:
             (self._renamed if name in OTHER_NAMES else self._unknown).setdefault(name)

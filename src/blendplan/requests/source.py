@@ -55,7 +55,8 @@ class Source:
     """An open request file.
 
     Attributes:
-        path: as given by the caller.
+        path: where it lies.
+        name: as messages name it; the path, unless the caller gives another one.
         kind: ``jsonl``, ``gzip`` or ``zstd`` (of JSONL), ``csv``, ``parquet``, ``arrow``,
             ``arrow-stream``.
         unit: what one request of this file is called in messages.
@@ -67,13 +68,16 @@ class Source:
         BlendplanError: missing, a folder, not permitted, empty, or of a kind that is not read here.
     """
 
-    def __init__(self, path: Path | str, progress: Progress | None = None) -> None:
+    def __init__(
+        self, path: Path | str, progress: Progress | None = None, name: str | None = None
+    ) -> None:
         self.path = Path(path)
+        self._name = name
         self._file = _open(self.path)
         try:
             self.total_bytes = os.fstat(self._file.fileno()).st_size
             head = self._file.peek(_HEAD_BYTES)[:_HEAD_BYTES]  # type: ignore[attr-defined]
-            self.kind = _kind(self.path, head)
+            self.kind = _kind(self.path, self.name, head)
             is_array = self.kind == "jsonl" and _ARRAY.match(head.removeprefix(_UTF8_BOM))
             self.unit = "row" if self.is_table else "entry" if is_array else "line"
         except BaseException:
@@ -92,7 +96,7 @@ class Source:
     @property
     def name(self) -> str:
         """The path as it may stand in a one-line message."""
-        text = str(self.path)
+        text = self._name or str(self.path)
         return text if text.isprintable() else repr(text)
 
     @property
@@ -249,14 +253,14 @@ def _similar(path: Path) -> str:
     return f"; did you mean {str(path.parent / close[0])!r}?" if close else "; check the path"
 
 
-def _kind(path: Path, head: bytes) -> str:
+def _kind(path: Path, name: str, head: bytes) -> str:
     """Kind by content; the suffix only tells what a damaged file should have been."""
     if not head:
-        raise BlendplanError(f"{path} is empty; give at least one request")
+        raise BlendplanError(f"{name} is empty; give at least one request")
     for magic, what in _FOREIGN:
         if head.startswith(magic):
             raise BlendplanError(
-                f"{path} is {what}; give JSONL (plain, .gz or .zst) in UTF-8, Parquet or Arrow"
+                f"{name} is {what}; give JSONL (plain, .gz or .zst) in UTF-8, Parquet or Arrow"
             )
     kind = _kind_by_magic(head)
     if _CSV_NAME.search(path.name) and kind in (None, "gzip") and head.lstrip()[:1] not in b"{[":
@@ -264,7 +268,7 @@ def _kind(path: Path, head: bytes) -> str:
     meant = _TABLE_SUFFIXES.get(path.suffix.lower())
     if kind is None and meant is not None:
         raise BlendplanError(
-            f"{path} is named {path.suffix} but does not begin like one; "
+            f"{name} is named {path.suffix} but does not begin like one; "
             "it may be damaged, or JSONL that needs the suffix .jsonl"
         )
     return kind or "jsonl"

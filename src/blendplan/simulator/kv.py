@@ -3,6 +3,7 @@ blocks, and `GroupedCache` for every other layout, which has a table of them.
 """
 
 from blendplan.hardware.engine_limits import EngineLimits
+from blendplan.hardware.kv_layout import KvLayout
 from blendplan.kernels.by_record import by_record
 from blendplan.kernels.kernel import kernel
 from blendplan.simulator import grouped_steps, kv_cache
@@ -21,10 +22,16 @@ supply = by_record({KvCache: kv_cache.supply, GroupedCache: grouped_steps.supply
 release = by_record({KvCache: kv_cache.release, GroupedCache: grouped_steps.release})
 
 
-def cache_for(workload: Workload, limits: EngineLimits) -> AnyCache:
-    """An empty cache for the requests of a workload."""
+def cache_for(workload: Workload, limits: EngineLimits, layout: KvLayout | None) -> AnyCache:
+    """An empty cache for the requests of a workload.
+
+    Args:
+        workload: the requests.
+        limits: of the engine.
+        layout: of its KV cache; None where all layers keep all tokens.
+    """
     chains = workload.chains
-    if limits.layout is None:
+    if layout is None or layout.plain:
         return empty_cache(
             limits.kv_blocks,
             limits.block_size,
@@ -33,7 +40,7 @@ def cache_for(workload: Workload, limits: EngineLimits) -> AnyCache:
             chains.count,
         )
     return empty_grouped_cache(
-        limits.layout,
+        layout,
         limits.kv_blocks,
         workload.prompt_tokens,
         chains.chain_ids,

@@ -29,8 +29,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from blendplan.cost.reach import ALL_TOKENS, Reach, pairs_of, sees_all, tokens_read
 from blendplan.cost.step import StepTable, step_times
 from blendplan.hardware.engine_limits import EngineLimits
+from blendplan.hardware.kv_layout import KvLayout
 from blendplan.kernels.kernel import kernel
 from blendplan.kernels.scalars import scalars
 from blendplan.simulator.kv import (
@@ -72,7 +74,7 @@ STEP = np.dtype(
         ("prefill_pairs", "f8"),
         ("prefill_sequences", "i8"),
         ("decode_sequences", "i8"),
-        ("kv_tokens_read", "i8"),
+        ("kv_tokens_read", "f8"),
         ("sampling", "i8"),
         ("victims", "i8"),
         ("lost", "i8"),
@@ -88,12 +90,15 @@ class Engine(NamedTuple):
     Attributes:
         max_num_seqs, max_num_batched_tokens: limits.
         least_prefill_tokens: fewest prefill tokens that a step may be limited to.
+        reach: how far back attention looks.
         prompt_tokens, output_tokens: int32 [n].
         running: requests in the order of their admission; int64 [max_num_seqs].
         waiting_again: preempted requests, the next to be admitted last; int64 [n].
         computed, generated: tokens in the cache and tokens sampled, per request; int32 [n].
         generated_before: of those, the ones sampled before its present admission, or before the
             last step that had no token for it; int32 [n].
+        contexts: tokens of the context of each request that decodes in the step at hand; int64
+            [max_num_seqs].
         now: whether there is ``async_scheduling``; numbers of requests ``running``,
             ``waiting_again``, ``admitted`` once, and ``finished`` and gone; of those that run, how
             many are in the middle of their ``prompts``; ``steps`` and ``preemptions``;
@@ -101,9 +106,10 @@ class Engine(NamedTuple):
             sums of compute and memory time; one record.
         step: of the step at hand the prefill tokens allowed, the ``largest`` step that they make,
             what is left of them and of all tokens, and what it computes: ``prefill_pairs`` are
-            (query, key) pairs of causal attention, ``sampling`` the requests that get a token;
-            ``victims``, how many requests lost their blocks in it, and ``lost``, those of them
-            that wait again; ``done``, how many requests have finished; ``time_s``; one record.
+            (query, key) pairs of causal attention and ``kv_tokens_read`` what decodes read, both
+            by ``reach``; ``sampling`` the requests that get a token; ``victims``, how many
+            requests lost their blocks in it, and ``lost``, those of them that wait again;
+            ``done``, how many requests have finished; ``time_s``; one record.
         done: the requests that finished last; int64 [max_num_seqs].
         admission: requests in the order of their first admission; int64 [n].
         admission_step: of the first admission; int64 [n].
@@ -119,6 +125,7 @@ class Engine(NamedTuple):
     max_num_seqs: int
     max_num_batched_tokens: int
     least_prefill_tokens: int
+    reach: Reach
     prompt_tokens: NDArray[np.int32]
     output_tokens: NDArray[np.int32]
     running: NDArray[np.int64]
@@ -126,6 +133,7 @@ class Engine(NamedTuple):
     computed: NDArray[np.int32]
     generated: NDArray[np.int32]
     generated_before: NDArray[np.int32]
+    contexts: NDArray[np.int64]
     now: NDArray[np.void]
     step: NDArray[np.void]
     done: NDArray[np.int64]
@@ -140,14 +148,27 @@ class Engine(NamedTuple):
 
 
 def idle_engine(
-    prompt_tokens: NDArray[np.int32], output_tokens: NDArray[np.int32], limits: EngineLimits
+    prompt_tokens: NDArray[np.int32],
+    output_tokens: NDArray[np.int32],
+    limits: EngineLimits,
+    reach: Reach = ALL_TOKENS,
+    layout: KvLayout | None = None,
 ) -> Engine:
-    """An engine that has not started."""
+    """An engine that has not started; its steps are priced by tables of that reach.
+
+    Args:
+        prompt_tokens, output_tokens: of each request; int32 [n].
+        limits: of the engine.
+        reach: how far back attention looks.
+        layout: of the KV cache; None where all layers keep all tokens.
+    """
     n = len(prompt_tokens)
+    least = 0 if layout is None else layout.least_chunk_tokens
     return Engine(
         max_num_seqs=limits.max_num_seqs,
         max_num_batched_tokens=limits.max_num_batched_tokens,
-        least_prefill_tokens=limits.least_prefill_tokens,
+        least_prefill_tokens=min(least, limits.max_num_batched_tokens),
+        reach=reach,
         prompt_tokens=np.ascontiguousarray(prompt_tokens, dtype=np.int32),
         output_tokens=np.ascontiguousarray(output_tokens, dtype=np.int32),
         running=np.zeros(limits.max_num_seqs, dtype=np.int64),
@@ -155,6 +176,7 @@ def idle_engine(
         computed=np.zeros(n, dtype=np.int32),
         generated=np.zeros(n, dtype=np.int32),
         generated_before=np.zeros(n, dtype=np.int32),
+        contexts=np.zeros(limits.max_num_seqs, dtype=np.int64),
         now=scalars(NOW, async_scheduling=int(limits.async_scheduling)),
         step=scalars(STEP),
         done=np.zeros(limits.max_num_seqs, dtype=np.int64),
@@ -214,7 +236,7 @@ def begin(engine: Engine, prefill_budget: int) -> None:
     step.prefill_pairs = 0.0
     step.prefill_sequences = 0
     step.decode_sequences = 0
-    step.kv_tokens_read = 0
+    step.kv_tokens_read = 0.0
     step.sampling = 0
     step.victims = 0
     step.lost = 0
@@ -228,20 +250,23 @@ def serve(engine: Engine, cache: AnyCache) -> None:
     """
     now, step = engine.now[0], engine.step[0]
     new_step(cache)
-    # Most requests decode: what that changes stays in local variables.
+    # Most requests decode: what that changes stays in local variables, and nothing is called, for a
+    # call is handed all arrays of the engine.
+    prompt_tokens, output_tokens = engine.prompt_tokens, engine.output_tokens
+    computed, generated = engine.computed, engine.generated
     tokens_left = step.tokens_left
     some_are_done = step.done > 0
-    decoding = kv_tokens_read = 0
+    decoding = context_tokens = 0
     place = 0
     while place < now.running and tokens_left > 0:
         request = engine.running[place]
-        if some_are_done and _is_done(engine, request):
+        if some_are_done and generated[request] == output_tokens[request]:
             place += 1
             continue
-        before = engine.computed[request]
-        known = known_tokens(engine, request)
+        before = computed[request]
+        known = prompt_tokens[request] + generated[request]
         new = known - before
-        decodes = _decodes(engine, request)
+        decodes = new == 1 and generated[request] > 0
         settled = known
         if decodes:
             settled -= int(now.async_scheduling and _is_under_way(engine, request))
@@ -260,16 +285,21 @@ def serve(engine: Engine, cache: AnyCache) -> None:
             break
         supply(cache, request, before, new, settled, blocks)
         if decodes:
+            engine.contexts[decoding] = before + new
             decoding += 1
-            kv_tokens_read += before + new
-            engine.computed[request] = before + new
+            context_tokens += before + new
+            computed[request] = before + new
         else:
             _prefill(engine, request, before, new)
         tokens_left -= new
         place += 1
     step.tokens_left = tokens_left
     step.decode_sequences = decoding
-    step.kv_tokens_read = kv_tokens_read
+    step.kv_tokens_read = float(context_tokens)
+    if not sees_all(engine.reach):
+        step.kv_tokens_read = 0.0
+        for place in range(decoding):
+            step.kv_tokens_read += tokens_read(engine.reach, engine.contexts[place])
     step.sampling += decoding
 
 
@@ -281,7 +311,7 @@ def _prefill(engine: Engine, request: int, before: int, new: int) -> None:
     step.prefill_left -= new
     step.prefill_tokens += new
     step.prefill_sequences += 1
-    step.prefill_pairs += new * float(before) + new * (new + 1) / 2
+    step.prefill_pairs += pairs_of(engine.reach, before, new)
     if before + new == known_tokens(engine, request):
         step.sampling += 1
 
@@ -371,7 +401,7 @@ def price(engine: Engine, cache: AnyCache, table: StepTable, series: Series) -> 
         step.prefill_tokens,
         step.prefill_pairs,
         step.decode_sequences,
-        float(step.kv_tokens_read),
+        step.kv_tokens_read,
         step.sampling,
     )
     step.time_s = step_s
@@ -407,12 +437,13 @@ def sample(engine: Engine, cache: AnyCache) -> None:
     """
     now, step = engine.now[0], engine.step[0]
     running, kept, prompts = now.running, 0, 0
+    prompt_tokens, output_tokens = engine.prompt_tokens, engine.output_tokens
+    computed, generated = engine.computed, engine.generated
     for place in range(running):
         request = engine.running[place]
-        if engine.computed[request] == known_tokens(engine, request):
-            generated = engine.generated[request] + 1
-            engine.generated[request] = generated
-            if generated == engine.output_tokens[request]:
+        if computed[request] == prompt_tokens[request] + generated[request]:
+            generated[request] += 1
+            if generated[request] == output_tokens[request]:
                 engine.span_s[request, 1] = now.clock_s
                 engine.done[step.done] = request
                 step.done += 1

@@ -16,7 +16,18 @@ def build_tree(requests: Requests) -> PrefixTree:
     with the same prompt end in the same node, in input order.
     """
     order, shared = sorted_order(requests.token_ids, requests.offsets)
-    lengths = np.diff(requests.offsets)[order].astype(np.int32)
+    return tree_of(order, shared, np.diff(requests.offsets)[order].astype(np.int32))
+
+
+def tree_of(
+    order: NDArray[np.int64], shared: NDArray[np.int32], lengths: NDArray[np.int32]
+) -> PrefixTree:
+    """The tree of prompts that are sorted already.
+
+    Args:
+        order, shared: as `sorted_order` returns them; [n].
+        lengths: tokens of each prompt, in that order; int32 [n].
+    """
     depth, start, end = _nodes(shared, lengths)
     parent = _parents(start, end)
     first_child, next_sibling = child_lists(parent)

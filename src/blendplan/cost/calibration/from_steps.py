@@ -1,13 +1,22 @@
 """Calibrate from a real run: a log of engine steps gives the prices of a step."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from blendplan.cost.reach import (
+    ALL_TOKENS,
+    Reach,
+    reach_as_metadata,
+    reach_from_metadata,
+    sees_all,
+)
 from blendplan.errors import BlendplanError
 from blendplan.hardware.gpu import GpuSpec
 from blendplan.hardware.model import ModelSpec, linear_shapes
@@ -17,6 +26,9 @@ COLUMNS = ("prefill_tokens", "decode_tokens", "kv_tokens_read", "sequences", "ti
 PAIRS = "prefill_pairs"
 # Optional: when the step ended, which tells what the engine's caller did between two steps.
 END = "end_s"
+# Metadata of the file, by the same word as in a plan: how far back attention looks. A log without
+# it counts every token of a context.
+REACH = b"reach"
 # Tokens at which the price of one more may change, as GEMMs turn from memory to compute bound.
 KNOTS = (0.0, 16.0, 64.0, 256.0, 1024.0, 4096.0)
 LEAST_SHARE_PER_KNOT = 0.05
@@ -33,10 +45,12 @@ class StepLog:
 
     Attributes:
         prefill_tokens, decode_tokens: tokens computed.
-        kv_tokens_read: KV-cache tokens that the decoding sequences read.
+        kv_tokens_read: KV-cache tokens that the decoding sequences read, by ``reach``.
         sequences: sequences that took part.
         time_s: how long the step took.
-        prefill_pairs: (query, key) pairs of prefill attention; zeros where not recorded.
+        prefill_pairs: (query, key) pairs of prefill attention, by ``reach``; zeros where not
+            recorded.
+        reach: how far back attention looks, as far as the log counts by it.
     """
 
     prefill_tokens: NDArray[np.float64]
@@ -45,6 +59,7 @@ class StepLog:
     sequences: NDArray[np.float64]
     time_s: NDArray[np.float64]
     prefill_pairs: NDArray[np.float64]
+    reach: Reach = ALL_TOKENS
 
     def __len__(self) -> int:
         return len(self.time_s)
@@ -90,14 +105,25 @@ def read_step_log(path: Path) -> StepLog:
     ends_s = columns.pop(END)
     between_s = np.diff(ends_s, prepend=ends_s[:1])
     columns["time_s"] = np.maximum(columns["time_s"], between_s)
-    log = StepLog(**columns)
+    log = StepLog(**columns, reach=_reach(table, path))
     busy = (log.prefill_tokens + log.decode_tokens > 0) & (log.time_s > 0)
     if busy.sum() < LEAST_STEPS:
         raise BlendplanError(
             f"step log {path} has {int(busy.sum())} steps with tokens and a time; "
             f"at least {LEAST_STEPS} are needed"
         )
-    return StepLog(**{name: column[busy] for name, column in columns.items()})
+    return StepLog(**{name: column[busy] for name, column in columns.items()}, reach=log.reach)
+
+
+def _reach(table: pa.Table, path: Path) -> Reach:
+    text = (table.schema.metadata or {}).get(REACH)
+    if text is None:
+        return ALL_TOKENS
+    try:
+        columns = json.loads(text)
+    except ValueError:
+        columns = None
+    return reach_from_metadata(columns, f"step log {path}: reach")
 
 
 def unknown_machine(name: str) -> GpuSpec:
@@ -142,7 +168,7 @@ def calibrate_steps(log: StepLog, gpu: GpuSpec, model: ModelSpec, tp: int = 1) -
     predicted_s = terms @ prices
     stalls = float(np.clip(log.time_s.sum() / predicted_s.sum() - 1.0, -MOST_STALLS, MOST_STALLS))
     first = 1 + len(knots)
-    steps = {
+    steps: dict[str, Any] = {
         "model": model.name,
         "linear_parameters": sum(shape.parameters for shape in linear_shapes(model)),
         "tp": tp,
@@ -156,6 +182,8 @@ def calibrate_steps(log: StepLog, gpu: GpuSpec, model: ModelSpec, tp: int = 1) -
         "steps": len(log),
         "median_error_share": float(np.median(np.abs(predicted_s / log.time_s - 1.0))),
     }
+    if not sees_all(log.reach):
+        steps["reach"] = reach_as_metadata(log.reach)
     fitted = {**gpu.fitted, "source": f"{len(log)} steps of {model.name}", "steps": steps}
     return GpuSpec(
         **{name: getattr(gpu, name) for name in GpuSpec.__dataclass_fields__ if name != "fitted"},

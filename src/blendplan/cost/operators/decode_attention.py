@@ -14,6 +14,9 @@ from blendplan.kernels.kernel import kernel
 # FlashAttention 3 plans the splits of a batch in one thread block, up to this size.
 MOST_PLANNED_SEQUENCES = 992
 FIT_ROWS = 2500
+# Tokens beyond a window that its tiles take in. Chosen on half of the windowed calls of H100, H200
+# and B200 (docs/accuracy.md).
+WINDOW_EDGE = 32.0
 
 
 class DecodeAttentionParameters(NamedTuple):

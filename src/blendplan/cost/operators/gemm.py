@@ -19,6 +19,8 @@ LEAST_SPLIT_K = 128
 # The inner dimension is split only where the tiles leave half of the SMs idle.
 MOST_TILES_TO_SPLIT = 0.5
 MOST_SPLIT_WAVES = 4
+# Bits of both operands.
+OPERAND_BITS = {"bf16": 16.0, "fp8": 8.0, "fp8_block": 8.0, "fp4": 4.0}
 # The published tables cycle through this many copies of the operands.
 OPERAND_SETS = 6
 # Compute time at which half of the slowdown under sustained load has set in.
@@ -106,8 +108,8 @@ class GemmModel:
 
     Args:
         gpu: whose peaks the shares refer to.
-        dtype: ``bf16``, or ``fp8`` or ``fp8_block`` for both operands, the input being quantised
-            in the call.
+        dtype: ``bf16``, or ``fp8``, ``fp8_block`` or ``fp4`` for both operands, the input being
+            quantised in the call.
         parameters: from an earlier fit; else call `fit`.
 
     Attributes:
@@ -171,7 +173,7 @@ class GemmModel:
         operand_sets: float,
         weight_bits: float | None = None,
     ) -> NDArray[np.float64]:
-        bits = 16.0 if self.dtype == "bf16" else 8.0
+        bits = OPERAND_BITS[self.dtype]
         return _gemm_times(
             parameters,
             m,

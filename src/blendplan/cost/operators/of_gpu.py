@@ -14,7 +14,7 @@ from blendplan.cost.operators.prefill_attention import (
     PrefillAttentionParameters,
 )
 from blendplan.errors import BlendplanError
-from blendplan.hardware.gpu import GpuSpec
+from blendplan.hardware.gpu import NVFP4_BITS, GpuSpec
 
 P = TypeVar("P", GemmParameters, DecodeAttentionParameters, PrefillAttentionParameters)
 
@@ -74,8 +74,9 @@ class Operators(NamedTuple):
     """Operator models of one GPU for one model's dtypes.
 
     Attributes:
-        gemm: linear layers, in the dtype of their weights.
-        head: output head and other layers that stay in bf16.
+        gemm: linear layers, in the dtype of most of the model's weights.
+        head: output head and other layers that stay in bf16, or are expanded to it.
+        quantised: linear layers whose weights are multiplied as they are, by their bits.
         decode, prefill: attention.
         all_reduce: within the node.
         measured: names of the operators that are fitted to measurements.
@@ -84,6 +85,7 @@ class Operators(NamedTuple):
 
     gemm: GemmModel
     head: GemmModel
+    quantised: Mapping[float, GemmModel]
     decode: DecodeAttentionModel
     prefill: PrefillAttentionModel
     all_reduce: AllReduceModel
@@ -96,7 +98,8 @@ def operators(gpu: GpuSpec, *, weight_bits: float = 16.0, kv_bits: float = 16.0)
 
     Args:
         gpu: with or without fitted parameters.
-        weight_bits: 8 picks the fp8 GEMMs where the GPU has fp8 units.
+        weight_bits: of most weights; 8 picks the fp8 GEMMs where the GPU has fp8 units, 4.5
+            the fp4 GEMMs where it has those.
         kv_bits: 8 picks decode attention over an fp8 KV cache.
 
     Raises:
@@ -105,8 +108,10 @@ def operators(gpu: GpuSpec, *, weight_bits: float = 16.0, kv_bits: float = 16.0)
     purpose = "add it to the profile, or name a base GPU there"
     gpu.require("flop_per_s", "bandwidth_bytes_per_s", "sm_count", purpose=purpose)
     kv = "fp8" if kv_bits == 8 else "bf16"
-    fp8 = weight_bits == 8 and gpu.fp8_flop_per_s > 0
-    gemm, gemm_measured = _gemm(gpu, "fp8" if fp8 else "bf16")
+    dtypes = {8.0: "fp8"} if gpu.fp8_flop_per_s else {}
+    if gpu.fp4_flop_per_s:
+        dtypes[NVFP4_BITS] = "fp4"
+    gemm, gemm_measured = _gemm(gpu, dtypes.get(weight_bits, "bf16"))
     head, _ = _gemm(gpu, "bf16")
     kernels: dict[str, str] = {}
     decode = _attention(gpu, "decode_attention", kv, DecodeAttentionParameters, kernels)
@@ -117,6 +122,7 @@ def operators(gpu: GpuSpec, *, weight_bits: float = 16.0, kv_bits: float = 16.0)
     return Operators(
         gemm=gemm,
         head=head,
+        quantised={bits: _gemm(gpu, dtype)[0] for bits, dtype in dtypes.items()},
         decode=DecodeAttentionModel(gpu, kv_bits, decode or UNMEASURED_DECODE),
         prefill=PrefillAttentionModel(gpu, 16.0, kv_bits, prefill or UNMEASURED_PREFILL),
         all_reduce=all_reduce,

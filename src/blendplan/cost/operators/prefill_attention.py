@@ -13,6 +13,9 @@ from blendplan.kernels.kernel import kernel
 # Head dimensions that attention kernels are compiled for; others are padded to the next.
 HEAD_DIMS = (64, 128, 192, 256, 512)
 FIT_ROWS = 2000
+# Keys beyond a window that its tiles take in, for each query whose window is full. Chosen on half
+# of the windowed calls of H100, H200 and B200 (docs/accuracy.md).
+WINDOW_EDGE = 64.0
 
 
 class PrefillAttentionParameters(NamedTuple):
@@ -127,9 +130,10 @@ class PrefillAttentionModel:
         """
         measured_s = np.asarray(time_s, np.float64)
         chosen = sampled(len(measured_s), FIT_ROWS)
-        arguments = (batch, new, cached, heads, kv_heads, head_dim)
+        everything = np.full(len(measured_s), np.inf)
+        arguments = (batch, new, cached, heads, kv_heads, head_dim, everything)
         columns = _columns([np.asarray(item, np.float64)[chosen] for item in arguments])
-        seen = np.unique(_template(columns[-1]))
+        seen = np.unique(_template(columns[-2]))
         bounds = dict(BOUNDS)
         for index, dim in enumerate(HEAD_DIMS):
             if index not in seen:
@@ -156,6 +160,7 @@ class PrefillAttentionModel:
         heads: ArrayLike,
         kv_heads: ArrayLike,
         head_dim: ArrayLike,
+        window: ArrayLike = np.inf,
     ) -> NDArray[np.float64]:
         """Seconds of each call; float64, the arguments broadcast.
 
@@ -164,15 +169,16 @@ class PrefillAttentionModel:
             new, cached: tokens of each that are computed, and that are in the KV cache before.
             heads, kv_heads: on this GPU.
             head_dim: elements of a head.
+            window: most tokens that a query looks at.
         """
-        arguments = (batch, new, cached, heads, kv_heads, head_dim)
+        arguments = (batch, new, cached, heads, kv_heads, head_dim, window)
         wide = np.broadcast_arrays(*(np.asarray(item, np.float64) for item in arguments))
         return self._times(self.parameters_, _columns(wide)).reshape(wide[0].shape)
 
     def _times(
         self, parameters: PrefillAttentionParameters, columns: Sequence[NDArray[np.float64]]
     ) -> NDArray[np.float64]:
-        batch, new, cached, heads, kv_heads, head_dim = columns
+        batch, new, cached, heads, kv_heads, head_dim, window = columns
         shares = np.array(parameters[-len(HEAD_DIMS) :])
         padded = np.maximum(np.array(HEAD_DIMS, np.float64)[_template(head_dim)], head_dim)
         flop_per_s = self.gpu.peak_flop_per_s(self.attention_bits)
@@ -184,6 +190,7 @@ class PrefillAttentionModel:
             heads,
             kv_heads,
             head_dim,
+            window,
             4.0 * padded / (shares[_template(head_dim)] * flop_per_s),
             self.kv_bits / 8.0,
             float(self.gpu.sm_count),
@@ -217,6 +224,7 @@ def _prefill_times(
     heads: NDArray[np.float64],
     kv_heads: NDArray[np.float64],
     head_dim: NDArray[np.float64],
+    window: NDArray[np.float64],
     pair_s: NDArray[np.float64],
     kv_element_bytes: float,
     sm_count: float,
@@ -228,15 +236,24 @@ def _prefill_times(
     slots = sm_count * p.units_per_sm
     for i in range(len(batch)):
         units = batch[i] * heads[i] * np.ceil(new[i] / p.tile_tokens)
-        pairs = new[i] * (cached[i] + new[i] / 2.0 + p.tile_tokens / 2.0)
+        longest, kept = new[i] + cached[i], cached[i]
+        if longest <= window[i]:
+            pairs = new[i] * (cached[i] + new[i] / 2.0 + p.tile_tokens / 2.0)
+        else:
+            growing = max(0.0, window[i] - cached[i])
+            outside = new[i] - growing
+            seen = growing * (cached[i] + growing / 2.0) + outside * window[i]
+            pairs = seen + new[i] * p.tile_tokens / 2.0 + outside * WINDOW_EDGE
+            longest = min(longest, window[i] + p.tile_tokens + WINDOW_EDGE)
+            kept = min(cached[i], window[i])
         work_s = batch[i] * heads[i] * pairs * pair_s[i] + units * p.unit_s / slots
         waves = units / slots
         mean_s = work_s * (1.0 + p.tail_share * (np.ceil(waves) / waves - 1.0))
-        slowest_s = (new[i] + cached[i]) * p.tile_tokens * pair_s[i] * slots + p.unit_s
+        slowest_s = longest * p.tile_tokens * pair_s[i] * slots + p.unit_s
         longer, shorter = max(mean_s, slowest_s), min(mean_s, slowest_s)
         joined = longer * (1.0 + (shorter / longer) ** p.sharpness) ** (1.0 / p.sharpness)
         passes = p.query_passes * heads[i] * new[i] + p.kv_passes * kv_heads[i] * new[i]
-        traffic = 4.0 * passes + 2.0 * kv_element_bytes * kv_heads[i] * cached[i]
+        traffic = 4.0 * passes + 2.0 * kv_element_bytes * kv_heads[i] * kept
         joined += p.token_s * batch[i] * new[i]
         time_s[i] = p.launch_s + joined + batch[i] * head_dim[i] * traffic / bandwidth
     return time_s

@@ -17,6 +17,7 @@ from sglang.srt.managers.scheduler import Scheduler
 from sglang.srt.managers.scheduler_components.output_streamer import SchedulerOutputStreamer
 from sglang.srt.runtime_context import get_model, get_parallel, get_serving
 
+from blendplan.cost.reach import Reach
 from blendplan.engines.link import admission_of
 from blendplan.engines.planned import PlannedAdmission
 from blendplan.engines.prompt_check import check_tokenizer
@@ -29,6 +30,7 @@ from blendplan.engines.step_clock import StepClock
 from blendplan.engines.tokenizer_files import tokenizer_folder
 from blendplan.errors import BlendplanError
 from blendplan.hardware.engine_limits import EngineLimits
+from blendplan.planfile.revive import reach_of
 
 # Between two looks at a queue in which nothing may begin yet.
 _PAUSE_S = 0.0005
@@ -46,6 +48,7 @@ class PlannedScheduler(Scheduler):  # type: ignore[misc]
     """
 
     waiting_queue: list[Any]
+    _reach: Reach
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -75,6 +78,7 @@ class PlannedScheduler(Scheduler):  # type: ignore[misc]
                 check_tokenizer(self._admission.plan, folder, self._admission.remark)
             rows = Rows(self._admission, replayed=given.path.is_dir())
             self._sequences = Sequences(self._admission, rows)
+            self._reach = reach_of(self._admission.plan.metadata)
         self._refused: Any = None
         self._adder: PlannedAdder | None = None
         self._limit = self._most_tokens
@@ -126,7 +130,7 @@ class PlannedScheduler(Scheduler):  # type: ignore[misc]
         """As SGLang's."""
         plan = super().get_next_batch_to_run(*args, **kwargs)
         if self._clock is not None and plan.batch_to_run is not None:
-            self._clock.scheduled(scheduled_work(plan.batch_to_run, self._adder))
+            self._clock.scheduled(scheduled_work(plan.batch_to_run, self._adder, self._reach))
         return plan
 
     def send_abort_output(self, abort_req: Any, req: Any) -> None:

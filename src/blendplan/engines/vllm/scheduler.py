@@ -25,6 +25,7 @@ from blendplan.engines.vllm.queue import PlannedQueue
 from blendplan.engines.vllm.rows import Rows
 from blendplan.engines.vllm.watch import scheduled_work
 from blendplan.hardware.engine_limits import EngineLimits
+from blendplan.planfile.revive import reach_of
 
 
 class PlannedScheduler(AsyncScheduler):  # type: ignore[misc]
@@ -56,6 +57,7 @@ class PlannedScheduler(AsyncScheduler):  # type: ignore[misc]
             folder = tokenizer_folder(model.tokenizer, model.tokenizer_revision)
             check_tokenizer(self._admission.plan, folder, self._admission.remark)
         self._rows = Rows(self._admission, replayed=options.path.is_dir())
+        self._reach = reach_of(self._admission.plan.metadata)
         self._clock = StepClock() if options.log_steps else None
         self._generated = np.zeros(len(self._admission.plan), dtype=np.int32)
         self._cached: dict[int, int] = {}
@@ -97,7 +99,7 @@ class PlannedScheduler(AsyncScheduler):  # type: ignore[misc]
         if output.total_num_scheduled_tokens:
             self._admission.did_step(1)
             if self._clock is not None:
-                self._clock.scheduled(scheduled_work(self, output))
+                self._clock.scheduled(scheduled_work(self, output, self._reach))
         self._admission.flush()
         return output
 

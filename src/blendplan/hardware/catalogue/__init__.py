@@ -1,7 +1,7 @@
 """The catalogues of GPUs and models: TOML tables that ship with the package."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields
 from functools import cache
 from importlib import resources
@@ -14,11 +14,34 @@ from blendplan.printable import show
 S = TypeVar("S")
 
 
+# Endings and beginnings of names that say which copy of a model is meant, not which shape it has.
+_ENDINGS = ("instruct", "it", "chat", "hf", "base", "bf16", "pt", "preview")
+_BEGINNINGS = ("meta", "nvidia", "ai21")
+
+
 @cache
 def catalogue(name: str) -> dict[str, dict[str, Any]]:
     """Tables of ``<name>.toml`` of this folder, by entry name, in file order."""
-    text = resources.files(__name__).joinpath(f"{name}.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)
+    return _table(f"{name}.toml")
+
+
+@cache
+def aliases(name: str) -> dict[str, list[str]]:
+    """Other names of each entry of a catalogue, in its order."""
+    if name == "models":
+        return _table("models.toml")
+    return {entry: table.get("aliases", []) for entry, table in catalogue(name).items()}
+
+
+@cache
+def model_fields(entry: str) -> dict[str, Any]:
+    """Fields of ``config.json`` of a model of the catalogue; one file each, read when asked for."""
+    return _table("models", f"{entry}.toml")
+
+
+def _table(*path: str) -> dict[str, Any]:
+    file = resources.files(__name__).joinpath(*path)
+    return tomllib.loads(file.read_text(encoding="utf-8"))
 
 
 @cache
@@ -31,14 +54,38 @@ def fitted_tables(gpu: str) -> dict[str, Any]:
 def entry_named(name: str, word: str) -> str | None:
     """The entry of a catalogue that a word names, also by an alias; None if there is none.
 
-    Capitals, blanks and underscores do not matter, nor what comes before a slash, as in
-    ``meta-llama/Llama-3.1-8B``.
+    Capitals, blanks, dots, dashes and underscores do not matter, nor what comes before a slash, as
+    in ``meta-llama/Llama-3.1-8B``, nor an ending such as ``-instruct``.
     """
-    key = word.strip().lower().replace("_", "-").replace(" ", "-").rsplit("/", 1)[-1]
-    for entry, table in catalogue(name).items():
-        if key == entry or key in table.get("aliases", ()):
-            return entry
+    known = _squashed(name)
+    key = squash(word.strip().removesuffix(".json").rsplit("/", 1)[-1])
+    for candidate in _candidates(key):
+        if candidate in known:
+            return known[candidate]
     return None
+
+
+def squash(word: str) -> str:
+    """Letters and digits of a name, in small letters."""
+    return "".join(letter for letter in word.lower() if letter.isalnum())
+
+
+@cache
+def _squashed(name: str) -> dict[str, str]:
+    """Entries by their squashed names and aliases."""
+    found = {squash(alias): entry for entry, others in aliases(name).items() for alias in others}
+    return found | {squash(entry): entry for entry in aliases(name)}
+
+
+def _candidates(key: str) -> Iterator[str]:
+    """A squashed name, then without a beginning or endings that make no difference."""
+    starts = [key] + [key.removeprefix(word) for word in _BEGINNINGS if key.startswith(word)]
+    for start in starts:
+        yield start
+        shorter = start
+        while ending := next((word for word in _ENDINGS if shorter.endswith(word)), ""):
+            shorter = shorter.removesuffix(ending)
+            yield shorter
 
 
 def spec_from_table(kind: type[S], table: Mapping[str, Any], where: str) -> S:

@@ -1,8 +1,9 @@
 """The calendar of likely ends: how many KV tokens long requests will hold, and when.
 
 A request is entered by the bucket of steps in which each of its outcomes ends, as a count and an
-offset (prompt tokens - step of admission), in equal parts. What all are expected to hold at a time
-tau is then offset + count * tau over the buckets that end later, whatever the number of requests.
+offset (what it holds at its start - step of admission), in equal parts. What all are expected to
+hold at a time tau is then offset + count * tau over the buckets that end later, whatever the number
+of requests. Where a token takes more or less than one slot, both are multiples of that.
 Outcomes that a request has already outlived are struck out.
 """
 
@@ -25,7 +26,7 @@ def projected_peak(state: BlendState, request: int) -> float:
     width = state.parameters.bucket_steps
     buckets, number = len(state.counts), state.outcomes.shape[1]
     clock, current = now.clock, now.bucket
-    prompt = state.new_prompt_tokens[request]
+    growth = state.parameters.growth
     longest = outcome(state, request, number - 1)
     count = offset = peak = 0.0
     alive = 0
@@ -41,7 +42,8 @@ def projected_peak(state: BlendState, request: int) -> float:
         # The new request ends within a bucket at its own time, all others at the bucket's end.
         while alive < number and start <= clock + outcome(state, request, number - 1 - alive):
             alive += 1
-        own = prompt + min(end - clock, max(start - clock, longest))
+        grown = min(end - clock, max(start - clock, longest))
+        own = state.held_tokens[request] + growth * grown
         peak = max(peak, offset + count * end + own * alive / number)
     return peak
 
@@ -68,11 +70,12 @@ def strike(state: BlendState, request: int) -> None:
 @kernel
 def _enter(state: BlendState, request: int, sign: float) -> None:
     first, number = state.first[request], state.outcomes.shape[1]
-    weight = sign / (number - first)
-    held = state.new_prompt_tokens[request] + state.generated[request] - state.started[request]
+    weight, growth = sign / (number - first), state.parameters.growth
+    held = state.held_tokens[request] + growth * state.generated[request]
+    held -= growth * state.started[request]
     for place in range(first, number):
         slot = state.slot[request, place]
-        state.counts[slot] += weight
+        state.counts[slot] += weight * growth
         state.offsets[slot] += weight * held
 
 

@@ -105,7 +105,7 @@ def expect_reads(state: BlendState, request: int) -> None:
             length = outcome(state, request, place)
             mean += length / (number - first)
             square += length * length / (number - first)
-    reads = state.prompt_tokens[request] * mean + square / 2
+    reads = reads_of(state, request, state.prompt_tokens[request] * mean + square / 2, mean)
     side = int(state.memory_side[request])
     state.now[0].reads_likely[side] += reads - state.likely_reads[request]
     state.likely_reads[request] = reads
@@ -114,4 +114,10 @@ def expect_reads(state: BlendState, request: int) -> None:
 @kernel
 def actual_reads(state: BlendState, request: int, length: float) -> float:
     """KV tokens that a request has read when it has generated ``length`` tokens."""
-    return length * (state.prompt_tokens[request] + length / 2)
+    return reads_of(state, request, length * (state.prompt_tokens[request] + length / 2), length)
+
+
+@kernel
+def reads_of(state: BlendState, request: int, context_tokens: float, steps: float) -> float:
+    """What that many steps read whose contexts have so many tokens in all."""
+    return state.parameters.read_growth * context_tokens + state.level_reads[request] * steps

@@ -13,7 +13,7 @@ from blendplan.policy.blend.state import BlendState
 from blendplan.policy.blend.steps import enter
 from blendplan.policy.blend.timetable import arrange
 from blendplan.policy.known import PolicyInput
-from blendplan.policy.progress import Progress
+from blendplan.policy.progress import Progress, carried
 from blendplan.policy.state_machine import Policy
 
 # What goes on as it was.
@@ -26,24 +26,42 @@ _KEPT = (
     "weighed",
     "running",
     "running_offset",
+    "running_level",
     "credit_tokens",
     "reads_running",
 )
 
 
-def revise(policy: Policy, known: PolicyInput, progress: Progress, limits: EngineLimits) -> Policy:
+def revise(
+    policy: Policy,
+    known: PolicyInput,
+    progress: Progress,
+    limits: EngineLimits,
+    kept: NDArray[np.int64] | None = None,
+) -> Policy:
     """The same policy with what is known by now; waiting requests are arranged anew.
 
     Args:
-        policy: over n requests, as far as it has come.
-        known: what is known of them by now.
+        policy: as far as it has come.
+        known: what is known of n requests by now.
         progress: of the run.
         limits: of the engine.
+        kept: the policy's number of each request, -1 of one that it did not know, which waits;
+            int64 [n]. Without it the requests are the same.
     """
     old = policy.state
     waits = ~progress.admitted
-    if not isinstance(old, BlendState) or not waits.any():
+    if not isinstance(old, BlendState):
         return policy  # A plain queue does not look at lengths.
+    if kept is not None:
+        old = old._replace(
+            started=carried(old.started, kept),
+            generated=carried(old.generated, kept),
+            memory_side=carried(old.memory_side, kept),
+        )
+        policy = replace(policy, side=carried(policy.side, kept))
+    elif not waits.any():
+        return policy
     options = BlendOptions(**policy.parameters)  # type: ignore[arg-type]
     unfinished = np.flatnonzero(~progress.finished)
     elapsed = _elapsed(old, progress.running)
@@ -69,6 +87,8 @@ def revise(policy: Policy, known: PolicyInput, progress: Progress, limits: Engin
         compute_order=compute_order,
         memory_order=memory_order,
         memory_side=memory_side,
+        # What has been added up for a request is taken back as it was.
+        level_reads=np.where(waits, whole.level_reads, old.level_reads),
         output_tokens=np.maximum(known.output_tokens, np.where(waits, 0.0, elapsed)),
         started=old.started,
         generated=old.generated,

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from blendplan.cost.reach import growing_share
 from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.kernels.scalars import scalars
 from blendplan.policy.blend.state import (
@@ -80,14 +81,15 @@ def blend_parameters(
         options: tuning.
     """
     prices = columns.prices
-    outputs, held = columns.output_tokens, columns.new_prompt_tokens + columns.output_tokens
+    outputs, growth = columns.output_tokens, columns.holding.growth
+    held = columns.held_tokens + growth * outputs
     kv_tokens = float(limits.kv_tokens)
-    tokens = float(held.sum())
+    tokens = float((columns.new_prompt_tokens + outputs).sum())
     request_reads = columns.reads
     reads = (float(request_reads[~memory].sum()), float(request_reads[memory].sum()))
     # KV tokens times steps that a request occupies; a compute-heavy one also while it is prefilled.
-    area = columns.new_prompt_tokens * outputs + columns.output_squares / 2
-    short_area = columns.new_prompt_tokens * outputs + columns.output_squares + 2 * held
+    area = columns.held_tokens * outputs + growth * columns.output_squares / 2
+    short_area = columns.held_tokens * outputs + growth * columns.output_squares + 2 * held
     compute_area = float(short_area[~memory].sum())
     memory_area = float(area[memory].sum())
     # With a density so high that full steps of prefill cannot keep up with a full KV cache, memory
@@ -116,6 +118,8 @@ def blend_parameters(
         least_tokens = limits.max_num_batched_tokens
     return BlendParameters(
         kv_tokens=kv_tokens,
+        growth=growth,
+        read_growth=growing_share(columns.reach),
         most_limit=max(options.limit, options.most_limit),
         compute_reserve=reserve,
         bucket_steps=max(1, int(np.ceil(longest / BUCKETS))),
@@ -155,6 +159,8 @@ def blend_state(
         memory_order=arrangement.memory_order,
         prompt_tokens=columns.prompt_tokens,
         new_prompt_tokens=columns.new_prompt_tokens,
+        held_tokens=columns.held_tokens,
+        level_reads=columns.level_reads,
         output_tokens=columns.output_tokens,
         outcomes=columns.outcomes,
         middle=np.log(columns.outcomes).mean(axis=1),

@@ -25,6 +25,7 @@ NOW = np.dtype(
         ("bucket", "i8"),
         ("running", "f8"),
         ("running_offset", "f8"),
+        ("running_level", "f8"),
         ("short_tokens", "f8"),
         ("compute_tokens", "f8"),
         ("unexpected_tokens", "f8"),
@@ -46,6 +47,8 @@ class BlendParameters(NamedTuple):
 
     Attributes:
         kv_tokens: M.
+        growth: KV tokens by which what a running request holds grows per step.
+        read_growth: KV tokens by which what it reads grows per step.
         most_limit: how far the share of M that the projected peak may reach can rise.
         compute_reserve: KV tokens that the flow of compute-heavy requests is expected to hold.
         bucket_steps: width of a bucket; requests with longer outputs are *long*.
@@ -57,6 +60,8 @@ class BlendParameters(NamedTuple):
     """
 
     kv_tokens: float
+    growth: float
+    read_growth: float
     most_limit: float
     compute_reserve: float
     bucket_steps: int
@@ -74,8 +79,10 @@ class BlendState(NamedTuple):
         parameters: constants.
         compute_order, memory_order: the two queues; int64.
         prompt_tokens: prompt length, which every decode step reads; float64 [n].
-        new_prompt_tokens: prompt tokens to compute and to hold, the request's share of a common
-            prefix counted; float64 [n].
+        new_prompt_tokens: prompt tokens to compute, the request's share of a common prefix counted;
+            float64 [n].
+        held_tokens: KV tokens that it holds beside what grows with its output; float64 [n].
+        level_reads: KV tokens that each of its steps reads beside what grows; float64 [n].
         output_tokens: expected output length; float64 [n].
         outcomes: equally likely output lengths, rising; float64 [n, OUTCOMES].
         middle: mean of their logarithms; float64 [n].
@@ -87,8 +94,8 @@ class BlendState(NamedTuple):
             of its outcomes from ``first`` on; int64 [n, OUTCOMES] and [n].
         long_running, long_position: the running long requests and where each stands there;
             int64 [n].
-        counts, offsets: per bucket, number of requests that end in it, and sum of their prompt
-            tokens less their step of admission; float64 [BUCKETS * 2].
+        counts, offsets: per bucket, number of requests that end in it times ``growth``, and sum of
+            what they hold at a clock of 0; float64 [BUCKETS * 2].
         likely_reads: KV tokens that a request that has run is expected to read in all; float64 [n].
         cohort: number of the requests with predictions about as long; int64 [n].
         size_below, size_above: next efficient step at or under, and at or over, each number of
@@ -102,8 +109,9 @@ class BlendState(NamedTuple):
             ``used_tokens``, the sum of what was in use, since ``weighed``, the clock when the limit
             was looked at last; ``next_compute`` and ``next_memory``, places in the queues;
             ``long_running``, how many there are;
-            ``bucket`` of the clock; ``running`` requests and ``running_offset``, the sum of their
-            prompts less their steps of admission; ``short_tokens`` and ``compute_tokens``, KV
+            ``bucket`` of the clock; ``running`` requests, ``running_offset``, the sum of their
+            prompts less their steps of admission, and ``running_level``, that of their
+            ``level_reads``; ``short_tokens`` and ``compute_tokens``, KV
             tokens that running short and compute-heavy requests hold at their ends;
             ``unexpected_tokens``, KV tokens in use that no prediction accounts for;
             ``credit_tokens``, tokens that earlier steps were kept short of; ``tokens_left`` to
@@ -117,6 +125,8 @@ class BlendState(NamedTuple):
     memory_order: NDArray[np.int64]
     prompt_tokens: NDArray[np.float64]
     new_prompt_tokens: NDArray[np.float64]
+    held_tokens: NDArray[np.float64]
+    level_reads: NDArray[np.float64]
     output_tokens: NDArray[np.float64]
     outcomes: NDArray[np.float64]
     middle: NDArray[np.float64]

@@ -27,7 +27,7 @@ from blendplan.policy.blend.calendar import (
     projected_peak,
     strike,
 )
-from blendplan.policy.blend.learning import actual_reads, learn_from
+from blendplan.policy.blend.learning import actual_reads, learn_from, reads_of
 from blendplan.policy.blend.state import BlendState
 from blendplan.policy.state_machine import Transitions, in_turn
 
@@ -58,7 +58,8 @@ def _begin_step(state: BlendState, running: int, used_tokens: float) -> int:
         project_again(state)
     expected = now.short_tokens + state.offsets.sum() + state.counts.sum() * now.clock
     now.unexpected_tokens = max(0.0, used_tokens - expected)
-    reads = now.running_offset + now.running * now.clock
+    reads = parameters.read_growth * (now.running_offset + now.running * now.clock)
+    reads += now.running_level
     now.reads_running += reads
     now.tokens_left -= now.running
     now.new_tokens += now.running
@@ -161,7 +162,7 @@ def _fits(state: BlendState, request: int) -> bool:
     # A short request is gone before any of the long ones ends, so they only grow.
     output = state.output_tokens[request]
     long_tokens = state.offsets.sum() + state.counts.sum() * (now.clock + output)
-    return long_tokens + state.new_prompt_tokens[request] + output <= cap
+    return long_tokens + state.held_tokens[request] + parameters.growth * output <= cap
 
 
 @kernel
@@ -190,7 +191,8 @@ def _is_long(state: BlendState, request: int) -> bool:
 @kernel
 def _tokens_at_end(state: BlendState, request: int) -> float:
     """KV tokens that a request holds when it has generated what is expected of it."""
-    return state.new_prompt_tokens[request] + state.output_tokens[request]
+    grown = state.parameters.growth * state.output_tokens[request]
+    return state.held_tokens[request] + grown
 
 
 @kernel
@@ -209,6 +211,7 @@ def _admitted(state: BlendState, request: int) -> None:
     state.started[request] = clock
     now.running += 1
     now.running_offset += state.prompt_tokens[request] + state.generated[request] - clock
+    now.running_level += state.level_reads[request]
     enter(state, request)
 
 
@@ -258,6 +261,7 @@ def _released(state: BlendState, request: int) -> None:
     started = state.started[request]
     now.running -= 1
     now.running_offset -= state.prompt_tokens[request] + state.generated[request] - started
+    now.running_level -= state.level_reads[request]
     if _is_long(state, request):
         strike(state, request)
         now.long_running -= 1
@@ -284,7 +288,8 @@ def _finished(state: BlendState, request: int) -> None:
     now.reads_likely[side] -= state.likely_reads[request]
     now.reads_done[side] += actual_reads(state, request, actual)
     # As its steps have added it up: one token more in each.
-    now.reads_running -= steps * (state.prompt_tokens[request] + (steps + 1.0) / 2)
+    context_tokens = steps * (state.prompt_tokens[request] + (steps + 1.0) / 2)
+    now.reads_running -= reads_of(state, request, context_tokens, steps)
     if _is_long(state, request):
         learn_from(state, request, actual)
 

@@ -52,7 +52,7 @@ def spread_evenly(
     late = columns.outcomes[requests, -1]
     first = np.flatnonzero(np.diff(columns.family[requests], prepend=-1))
     member = np.repeat(np.arange(len(first)), np.diff(first, append=len(requests)))
-    work = outputs * (columns.new_prompt_tokens[requests] + outputs / 2)
+    work = outputs * (columns.held_tokens[requests] + columns.holding.growth * outputs / 2)
     family_work = np.bincount(member, work)
     size = np.bincount(member)
     span = np.where(size > 1, steps * family_work / max(1.0, family_work.sum()), 0.0)

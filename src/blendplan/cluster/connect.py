@@ -1,0 +1,69 @@
+"""`connected`: this process as the driver of a Ray cluster."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from blendplan.errors import BlendplanError
+from blendplan.printable import show
+
+LOCAL, AUTO = "local", "auto"
+_PATIENCE_S = 5.0
+
+
+@contextmanager
+def connected(address: str) -> Iterator[Any]:
+    """Within it, this process is a driver of the cluster; gives the module ``ray``.
+
+    A connection that was there before stays.
+
+    Args:
+        address: ``local`` for a cluster that is started on this machine and ends with the block,
+            ``auto`` for the one that this machine is in, or the address of one.
+
+    Raises:
+        BlendplanError: Ray is not installed, or there is no cluster.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise BlendplanError(
+            f"Ray cannot be imported ({error}); python -m pip install 'blendplan[ray]' adds it"
+        ) from None
+    if ray.is_initialized():
+        yield ray
+        return
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address == LOCAL:
+        ray.init(address=LOCAL, include_dashboard=False, **quiet)
+    else:
+        try:
+            _knock(address)
+            ray.init(address=address, **quiet)
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            raise _no_cluster(address, error) from None
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Ask for an answer at an address, since Ray goes on asking for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=_PATIENCE_S).close()
+
+
+def _no_cluster(address: str, error: Exception) -> BlendplanError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if address == AUTO:
+        return BlendplanError(
+            f"no Ray cluster is running on this machine ({reason}); start one with `ray start "
+            "--head`, give its address, or use --ray local"
+        )
+    return BlendplanError(
+        f"no Ray cluster answers at {show(address)} ({reason}); give the address that `ray start` "
+        "printed on the head node, or auto on a node of the cluster"
+    )

@@ -1,0 +1,304 @@
+"""What each layer is, from whatever field of a config says so."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from blendplan.errors import BlendplanError
+from blendplan.hardware.hf_config.families import Family
+from blendplan.hardware.hf_config.fields import Config, seen
+from blendplan.hardware.hf_config.windows import sliding_window
+
+MOST_LAYERS = 1000
+# What layers are called in lists; the values are the kinds that the rest of the reader knows.
+# `linear` is any recurrence: which one, other fields and the model type say.
+_WORDS = {
+    "full": "full",
+    "full_attention": "full",
+    "attention": "full",
+    "global": "full",
+    "global_attention": "full",
+    "f": "full",
+    "a": "full",
+    "*": "full",
+    "swa": "sliding",
+    "sliding": "sliding",
+    "local": "sliding",
+    "local_attention": "sliding",
+    "sliding_attention": "sliding",
+    "sliding_window": "sliding",
+    "sliding_window_attention": "sliding",
+    "reference_sliding_attention": "sliding",
+    "s": "sliding",
+    "chunked_attention": "chunked",
+    "chunked": "chunked",
+    "c": "chunked",
+    "linear_attention": "linear",
+    "linear": "linear",
+    "recurrent": "linear",
+    "mamba": "linear",
+    "mamba2": "linear",
+    "gated_deltanet": "linear",
+    "gated_delta_net": "linear",
+    "deltanet": "linear",
+    "kda": "linear",
+    "lightning": "linear",
+    "lightning_attention": "linear",
+    "conv": "linear",
+    "short_conv": "linear",
+    "m": "linear",
+    "l": "linear",
+    "hybrid": "hybrid",
+    "hybrid_sliding": "hybrid sliding",
+    "h": "hybrid",
+    "mlp": "mlp",
+    "-": "mlp",
+    "moe": "moe",
+    "e": "moe",
+    "indexed_attention": "full",
+    "deepseek_sparse_attention": "full",
+    "sparse_attention": "full",
+    "minimax_m3_sparse": "full",
+    "compressed_sparse_attention": "full",
+    "heavily_compressed_attention": "full",
+    "none": "none",
+    "no_op": "none",
+    "noop": "none",
+}
+
+
+def layer_count(config: Config) -> int:
+    """Layers of the decoder.
+
+    Raises:
+        BlendplanError: no field says, or there are none or absurdly many.
+    """
+    names = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+    listed = config.items(("layers_block_type", "layer_types"))
+    pattern = config.value("hybrid_override_pattern")
+    if isinstance(pattern, str) and pattern and not listed:
+        return _sane(len(pattern), config)
+    if not config.says(names) and listed:
+        return _sane(len(listed), config)
+    return _sane(config.count(names), config)
+
+
+def _sane(layers: int, config: Config) -> int:
+    if not 0 < layers <= MOST_LAYERS:
+        raise BlendplanError(
+            f"{config.where}: {layers} layers; expected between 1 and {MOST_LAYERS}"
+        )
+    return layers
+
+
+def layer_kinds(config: Config, family: Family, layers: int) -> list[str]:
+    """The kind of each layer: full, sliding, chunked, linear, hybrid, mlp, moe or none.
+
+    The first field that says so decides; then the pattern of the model's class; then whether there
+    is a window, which all layers have.
+    """
+    for source in _SOURCES:
+        kinds = source(config, layers)
+        if kinds is not None:
+            break
+    else:
+        kinds = [_WORDS[word] for word in _repeated(family.pattern.lower() or "f", layers)]
+        if family.last_full:
+            kinds[-1] = "full"
+    return _without_window(config, kinds)
+
+
+def _without_window(config: Config, kinds: list[str]) -> list[str]:
+    """Sliding and chunked layers that have no window after all are full."""
+    sliding = sliding_window(config) > 0
+    chunked = config.count("attention_chunk_size", default=0) > 0
+    names = {"sliding": sliding, "chunked": chunked}
+    return ["full" if not names.get(kind, True) else kind for kind in kinds]
+
+
+def _repeated(pattern: Sequence[Any], layers: int) -> list[Any]:
+    return [pattern[layer % len(pattern)] for layer in range(layers)]
+
+
+def _word(word: Any, name: str, config: Config) -> str:
+    key = str(word).lower().strip()
+    kind = _WORDS.get(key)
+    if kind is None and "attention" in key:
+        kind = "full"
+        config.remark(
+            f"{name} has {key!r}, which is not known: read as full attention, which keeps the most "
+            "KV and costs the most"
+        )
+    if kind is None:
+        raise BlendplanError(f"{config.where}: {name} has {seen(word)}, a layer that is not known")
+    return kind
+
+
+def _listed(config: Config, layers: int) -> list[str] | None:
+    for name in ("layer_types", "layers_block_type", "block_types", "hybrid_layer_types"):
+        words = config.items(name)
+        if words is not None:
+            if len(words) < layers and name not in ("block_types",):
+                raise BlendplanError(
+                    f"{config.where}: {name} lists {len(words)} layers of {layers}"
+                )
+            return [_word(word, name, config) for word in _repeated(words, layers)]
+    return None
+
+
+def _pattern_text(config: Config, layers: int) -> list[str] | None:
+    name = "hybrid_override_pattern"
+    text = config.value(name)
+    if not isinstance(text, str) or not text:
+        return None
+    return [_word(letter, name, config) for letter in text[:layers]]
+
+
+def _numbers(config: Config, layers: int) -> list[str] | None:
+    """Lists of numbers by layer."""
+    for name, meaning in _NUMBERED.items():
+        flags = config.items(name)
+        if flags is not None and len(flags) >= layers:
+            return [meaning[bool(flag)] for flag in flags[:layers]]
+    return None
+
+
+_NUMBERED = {
+    "attn_type_list": ("linear", "full"),  # MiniMax
+    "hybrid_layer_pattern": ("full", "sliding"),  # MiMo-V2
+    "no_rope_layers": ("full", "chunked"),  # Llama 4: layers with rotary embedding are chunked
+    "decoder_attention_types": ("full", "linear"),
+}
+
+
+def _indices(config: Config, layers: int) -> list[str] | None:
+    """Numbers of the layers that differ from the rest."""
+    inner = config.part("linear_attn_config")
+    if inner is not None and inner.items("full_attn_layers") is not None:
+        full = set(inner.items("full_attn_layers") or ())
+        inner.read.add("kda_layers")
+        return ["full" if layer + 1 in full else "linear" for layer in range(layers)]
+    for name, (there, elsewhere) in _INDEXED.items():
+        found = config.items(name)
+        if found is not None:
+            rows = set(found)
+            return [there if layer in rows else elsewhere for layer in range(layers)]
+    return None
+
+
+_INDEXED = {
+    "full_attn_idxs": ("full", "linear"),  # LFM2
+    "attn_layer_indices": ("full", "linear"),  # Bamba
+    "full_attention_layers": ("full", "linear"),
+    "hybrid_layer_ids": ("hybrid", "linear"),  # Zamba2
+    "global_attn_idx": ("hybrid", "hybrid sliding"),  # Hymba
+}
+
+
+def _periods(config: Config, layers: int) -> list[str] | None:
+    """Every so many layers one is different."""
+    period = config.count("attn_layer_period", default=0)
+    if period:
+        offset = config.count("attn_layer_offset", default=0)
+        there = "hybrid" if config.word("model_type") == "zamba" else "full"
+        return [there if layer % period == offset else "linear" for layer in range(layers)]
+    period = config.count("full_attention_interval", default=0)
+    if period:
+        return ["linear" if (layer + 1) % period else "full" for layer in range(layers)]
+    period = config.count("layer_group_size", default=0)
+    if period:  # Ling and Ring with linear attention; layers that fill no group are full
+        whole = layers // period * period
+        last = range(layers)
+        return ["linear" if (i + 1) % period and i < whole else "full" for i in last]
+    period = config.count("mb_per_layer", default=0)
+    if period > 0:  # Phi-4-flash: Mamba every so many layers, then sliding, the middle one full
+        return _decoder_decoder(layers, period)
+    return None
+
+
+def _decoder_decoder(layers: int, period: int) -> list[str]:
+    """The first half alternates recurrence and window; one full layer whose KV the rest reads."""
+    kinds = []
+    for layer in range(layers):
+        if layer % period == 0:
+            kinds.append("linear")
+        else:
+            kinds.append("sliding" if layer < layers // 2 else "full")
+    return kinds
+
+
+def _window_pattern(config: Config, layers: int) -> list[str] | None:
+    """A window in all layers but every so many."""
+    name = ("sliding_window_pattern", "_sliding_window_pattern", "global_attn_every_n_layers")
+    pattern = config.value(name)
+    if isinstance(pattern, str) and pattern:  # EXAONE 4: "LLLG"
+        letters = _repeated(pattern.lower(), layers)
+        kinds = ["full" if letter in "gf" else "sliding" for letter in letters]
+        kinds[-1] = "full"
+        return kinds
+    if isinstance(pattern, list) and pattern:
+        return [_word(word, name[0], config) for word in _repeated(pattern, layers)]
+    if isinstance(pattern, int) and not isinstance(pattern, bool) and pattern > 0:
+        return ["sliding" if (layer + 1) % pattern else "full" for layer in range(layers)]
+    interval = config.count("no_rope_layer_interval", default=0)
+    if interval and config.count("attention_chunk_size", default=0):
+        return ["chunked" if (layer + 1) % interval else "full" for layer in range(layers)]
+    return None
+
+
+def _late_windows(config: Config, layers: int) -> list[str] | None:
+    """Qwen: with the switch on, layers from ``max_window_layers`` on have the window."""
+    first = config.value("max_window_layers")
+    if not config.says("max_window_layers") or not isinstance(first, int):
+        return None
+    if not config.says(("sliding_window",)) or not config.flag("use_sliding_window", False):
+        return ["full"] * layers
+    return ["sliding" if layer >= first else "full" for layer in range(layers)]
+
+
+def _windows_listed(config: Config, layers: int) -> list[str] | None:
+    """A window for each layer, ``null`` or 0 for none."""
+    for name in ("sliding_window", "interleaved_sliding_window", "window_size"):
+        windows = config.items(name)
+        if windows is not None:
+            return ["sliding" if window else "full" for window in _repeated(windows, layers)]
+    return None
+
+
+_SOURCES: tuple[Callable[[Config, int], list[str] | None], ...] = (
+    _listed,
+    _pattern_text,
+    _numbers,
+    _indices,
+    _periods,
+    _window_pattern,
+    _windows_listed,
+    _late_windows,
+)
+
+LAYER_FIELDS = (
+    "layer_types",
+    "layers_block_type",
+    "block_types",
+    "hybrid_layer_types",
+    "hybrid_override_pattern",
+    *_NUMBERED,
+    *_INDEXED,
+    "attn_layer_period",
+    "attn_layer_offset",
+    "full_attention_interval",
+    "layer_group_size",
+    "sliding_window_pattern",
+    "_sliding_window_pattern",
+    "global_attn_every_n_layers",
+    "no_rope_layer_interval",
+    "max_window_layers",
+    "use_sliding_window",
+    "num_hidden_layers",
+    "index_topk_freq",
+    "index_topk_pattern",
+    "index_skip_topk_offset",
+    "full_attn_mod",
+    "vocab_size_per_layer_input",
+    "cache_implementation",
+)
+"""Fields that say what layers are, all of which are understood; one of them decides."""

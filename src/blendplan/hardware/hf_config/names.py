@@ -1,0 +1,29 @@
+"""Names that the same field has in configs of different families."""
+
+EXPERTS = (
+    "num_local_experts",
+    "n_routed_experts",
+    "num_experts",
+    "moe_num_experts",
+    "num_moe_experts",
+    "num_routed_experts",
+)
+HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
+KV_HEADS = (
+    "num_key_value_heads",
+    "num_kv_heads",
+    "n_head_kv",
+    "num_attention_groups",
+    "num_query_groups",
+    "multi_query_group_num",
+)
+HEAD_DIM = ("head_dim", "attention_head_dim", "kv_channels", "head_size")
+BIAS = (
+    "attention_bias",
+    "qkv_bias",
+    "use_qkv_bias",
+    "add_qkv_bias",
+    "attn_bias",
+    "use_bias",
+    "enable_bias",
+)

@@ -1,0 +1,215 @@
+"""`read_config`: a ``config.json``, or the folder that holds it, to a `ModelSpec`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from blendplan.checks.json_files import parse_json_object, read_text
+from blendplan.errors import BlendplanError
+from blendplan.hardware.context import context_tokens
+from blendplan.hardware.hf_config import extras
+from blendplan.hardware.hf_config.class_defaults import class_defaults
+from blendplan.hardware.hf_config.encoders import encoder_parameters
+from blendplan.hardware.hf_config.families import family_of
+from blendplan.hardware.hf_config.feed_forward import MOE_FIELDS
+from blendplan.hardware.hf_config.fields import Config, seen
+from blendplan.hardware.hf_config.layer_kinds import LAYER_FIELDS, layer_count
+from blendplan.hardware.hf_config.layers import layers_of
+from blendplan.hardware.hf_config.names import BIAS, HEAD_DIM, HEADS, KV_HEADS
+from blendplan.hardware.hf_config.quantisation import bits_of
+from blendplan.hardware.hf_config.states import STATE_FIELDS
+from blendplan.hardware.hf_config.unknown_keys import remark_on_unknown
+from blendplan.hardware.layers import Layer
+from blendplan.hardware.model import ModelSpec
+
+HIDDEN = ("hidden_size", "n_embd", "d_model", "model_dim")
+_TEXT = ("text_config", "llm_config", "language_config", "lang_config", "language_model")
+_MAIN = {
+    "hidden_size": HIDDEN,
+    "num_attention_heads": ("num_attention_heads", "n_head", "n_heads", "num_heads"),
+    "vocab_size": ("vocab_size",),
+    "num_hidden_layers": ("num_hidden_layers", "n_layer", "n_layers", "num_layers"),
+}
+_NO_DECODERS = ("ForMaskedLM", "ForSequenceClassification", "ForTokenClassification")
+_NOT_MODELLED = (
+    "xlstm",
+    "rwkv",
+    "rwkv5",
+    "rwkv6",
+    "reformer",
+    "xlnet",
+    "moshi",
+    "jetmoe",
+    "hrm_text",
+    "cpmant",
+    "blt",
+    "zaya",
+    "bert",
+    "roberta",
+    "xlm-roberta",
+    "electra",
+    "modernbert",
+    "hyena",
+    "striped_hyena",
+)
+_OWN = ("aliases", "source", "text_config", "quantization_config", "compression_config")
+
+
+def read_config(path: Path) -> ModelSpec:
+    """The model that a ``config.json``, or the folder that holds it, describes.
+
+    Raises:
+        BlendplanError: no such file, not JSON, fields missing, of the wrong kind or not known.
+    """
+    if path.is_dir():
+        path = path / "config.json"
+    where = f"model config {path}"
+    hint = "give a catalogue name or a folder with config.json"
+    values = parse_json_object(read_text(path, where, hint), where)
+    name = path.parent.name if path.name == "config.json" and path.parent.name else path.stem
+    beside = values.get("_hf_quant_config") or _beside(path.parent, "hf_quant_config.json")
+    tokenizer = _beside(path.parent, "tokenizer_config.json")
+    return model_from_config(name, values, where, tokenizer, beside)
+
+
+def _beside(folder: Path, name: str) -> dict[str, Any]:
+    """What stands beside the config; nothing where it is missing or cannot be read."""
+    path = folder / name
+    try:
+        return parse_json_object(read_text(path, str(path), ""), str(path))
+    except BlendplanError:  # whoever needs the file says what is wrong with it
+        return {}
+
+
+def model_from_config(
+    name: str,
+    values: Mapping[str, Any],
+    where: str,
+    tokenizer: Mapping[str, Any],
+    beside: Mapping[str, Any],
+) -> ModelSpec:
+    """The model that the values of a ``config.json`` describe.
+
+    Args:
+        name: of the model.
+        values: of the file.
+        where: what errors call it.
+        tokenizer: ``tokenizer_config.json``; empty where there is none.
+        beside: ``hf_quant_config.json``; empty where there is none.
+
+    Raises:
+        BlendplanError: fields missing, of the wrong kind or not known.
+    """
+    config = _language_model(values, where)
+    kind = config.word("model_type")
+    family = family_of(kind, config)
+    _refuse_others(config, values)
+    if not config.says(HIDDEN) and not config.says(_MAIN["num_hidden_layers"]):
+        config.defaults = {}  # no file of a model leaves out both
+    hidden, layers = config.count(HIDDEN), layer_count(config) * (2 if family.doubled else 1)
+    _remark_on_defaults(config, kind)
+    if not hidden:
+        raise BlendplanError(f"{where}: hidden_size is 0")
+    config.layers = layers
+    bits = bits_of(config, values, beside, layers)
+    built = layers_of(config, family, hidden, layers, bits)
+    used, looked_up = extras.of_model(config, layers, hidden)
+    longest = context_tokens(dict(config.defaults) | dict(config.values), tokenizer)
+    tied, vocab = _tied(config, values), config.count("vocab_size")
+    encoders = encoder_parameters(values, hidden)
+    if encoders:
+        config.remark(
+            f"what reads images or sound is estimated at {encoders / 1e9:.2f} B parameters; "
+            "its time is not modelled"
+        )
+    experts = any(layer.feed_forward and layer.feed_forward.experts for layer in built)
+    remark_on_unknown(config, (*_OWN, *_redundant(built)))
+    return ModelSpec(
+        name=name,
+        hidden=hidden,
+        vocab=vocab,
+        max_context_tokens=longest,
+        layers=built,
+        tied_embeddings=tied,
+        other_parameters=used,
+        looked_up_parameters=looked_up,
+        encoder_parameters=encoders,
+        active_counts=family.active_counts if experts else "all",
+        head_bits=bits.head,
+        kv_bits=bits.kv,
+        source=str(values.get("source") or where.removeprefix("model config ")),
+        remarks=tuple(config.remarks),
+    )
+
+
+def _language_model(values: Mapping[str, Any], where: str) -> Config:
+    """The part of a file that describes the language model."""
+    inner: Mapping[str, Any] = values
+    within = ""
+    thinker = values.get("thinker_config")
+    for holder in (thinker, values):
+        for name in _TEXT:
+            if isinstance(holder, Mapping) and isinstance(holder.get(name), Mapping):
+                inner, within = holder[name], name
+                break
+        if within:
+            break
+    kind = str(inner.get("model_type") or _text_type(values)).lower()
+    return Config({**inner, "model_type": kind}, where, class_defaults(kind))
+
+
+def _text_type(values: Mapping[str, Any]) -> str:
+    """Model type of a language model that does not name its own."""
+    kind = str(values.get("model_type") or "")
+    return f"{kind}_text" if class_defaults(f"{kind}_text") else kind
+
+
+def _refuse_others(config: Config, values: Mapping[str, Any]) -> None:
+    if values.get("is_encoder_decoder") is True:
+        raise BlendplanError(
+            f"{config.where}: an encoder-decoder model, which is not modelled; give a decoder"
+        )
+    kind, classes = config.word("model_type"), values.get("architectures")
+    if kind in _NOT_MODELLED or "type_vocab_size" in values:  # the latter only encoders have
+        raise BlendplanError(f"{config.where}: model type {kind!r} is not modelled")
+    if (
+        isinstance(classes, list)
+        and classes
+        and all(str(name).endswith(_NO_DECODERS) for name in classes)
+    ):
+        raise BlendplanError(
+            f"{config.where}: a {seen(classes[0])} generates no text, so there is nothing to plan"
+        )
+
+
+def _remark_on_defaults(config: Config, kind: str) -> None:
+    """Main sizes that the file leaves to the model's class."""
+    found = [
+        f"{name} {config.value(names)}"
+        for name, names in _MAIN.items()
+        if not config.says(names) and config.value(names) is not None
+    ]
+    if found and not (kind == "nemotron_h" and found == ["num_hidden_layers"]):
+        config.remark(f"not in the file, by the class of {kind}: {', '.join(found)}")
+
+
+def _tied(config: Config, values: Mapping[str, Any]) -> bool:
+    if config.says("tie_word_embeddings") or not isinstance(
+        values.get("tie_word_embeddings"), bool
+    ):
+        return config.flag(("tie_word_embeddings", "tie_embedding"), False)
+    return bool(values["tie_word_embeddings"])
+
+
+def _redundant(layers: tuple[Layer, ...]) -> tuple[str, ...]:
+    """Fields that say again what others have said, or describe layers that are not there."""
+    recurrent = any(layer.state is not None for layer in layers)
+    return (
+        *LAYER_FIELDS,
+        *MOE_FIELDS,
+        *(() if recurrent else STATE_FIELDS),
+        *HEADS,
+        *KV_HEADS,
+        *HEAD_DIM,
+        *BIAS,
+    )

@@ -1,0 +1,124 @@
+"""Whole files: what is assumed is said, and nothing but a refusal comes of nonsense."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from benchmarks.published_models import PUBLISHED
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from blendplan.errors import BlendplanError
+from blendplan.hardware.catalogue import entry_named
+from blendplan.hardware.hf_config import layers
+from blendplan.hardware.lookup import model_names, model_spec
+from blendplan.hardware.model import ModelSpec
+from tests.hardware.hf_config.configs import config, read
+
+FOLDER = Path(os.environ.get("BLENDPLAN_DATA", ".")) / "models" / "configs"
+FILES = sorted(FOLDER.glob("*.json"))
+
+
+def remarks(**values: Any) -> str:
+    return " ".join(read(config(**values)).remarks)
+
+
+def test_fields_that_nobody_read_are_named() -> None:
+    found = remarks(attention_spiral_size=8, expert_choice_width=3, kv_twist=2)
+    assert "not understood: attention_spiral_size, expert_choice_width, kv_twist" in found
+    assert remarks(attention_spiral_size=None, use_kv_twist=False) == ""
+    assert remarks(attention_dropout=0.1, initializer_range=0.02, rope_theta=1e4) == ""
+
+
+def test_sizes_that_the_class_has_are_said() -> None:
+    values = {"model_type": "gemma3_text", "hidden_size": 2560, "num_hidden_layers": 34}
+    model = read(values | {"intermediate_size": 10240, "sliding_window": 1024})
+    assert "num_attention_heads 8, vocab_size 262208" in model.remarks[0]
+    assert next(iter(model.attentions)).kv_heads == 4
+    assert model.tied_embeddings
+    assert model.max_context_tokens == 131072
+
+
+def test_null_in_the_file_is_not_the_default_of_the_class() -> None:
+    assert read(config(model_type="mistral", sliding_window=None)).layers_by_kind == {"full": 8}
+    missing = read(config(model_type="mistral", max_position_embeddings=9000))
+    assert missing.layers_by_kind == {"sliding": 8}
+
+
+def test_a_file_without_width_and_depth_is_none() -> None:
+    with pytest.raises(BlendplanError, match="hidden_size is missing"):
+        read({"model_type": "mistral", "quantization_config": {"quant_method": "fp8"}})
+
+
+@pytest.mark.parametrize("name", ["text_config", "llm_config", "language_config"])
+def test_language_model_within_a_larger_one(name: str) -> None:
+    vision = {"hidden_size": 32, "depth": 2, "patch_size": 4}
+    outer = {"model_type": "some_vl", name: config(), "vision_config": vision}
+    model = read(outer)
+    assert model.layers == read(config()).layers
+    assert 2 * 12 * 32**2 < model.encoder_parameters < 3 * 12 * 32**2
+    assert model.active_parameters == read(config()).active_parameters
+    assert model.weight_bytes() > read(config()).weight_bytes()
+
+
+def test_tied_embeddings_of_the_larger_model_count() -> None:
+    inner = config()
+    del inner["tie_word_embeddings"]
+    assert read({"text_config": inner, "tie_word_embeddings": True}).tied_embeddings
+    assert not read({"text_config": inner}).tied_embeddings
+
+
+_NONSENSE = st.sampled_from(
+    [None, "", -1, 0, 3.5, "x", [], {}, [1], [None], ["x"], {"a": 1}, True, 10**12, float("inf")]
+)
+_BASES = [
+    config(),
+    config(model_type="gemma4_text", layer_types=["sliding_attention"] * 8, sliding_window=64),
+    config(model_type="qwen3_moe", num_experts=8, num_experts_per_tok=2, moe_intermediate_size=32),
+    config(model_type="nemotron_h", hybrid_override_pattern="M-*E", n_routed_experts=4),
+    config(kv_lora_rank=32, qk_nope_head_dim=16, index_topk=9, index_n_heads=2, index_head_dim=4),
+    config(linear_attn_config={"full_attn_layers": [4], "num_heads": 4, "head_dim": 16}),
+    config(quantization_config={"quant_method": "compressed-tensors", "config_groups": {"a": {}}}),
+]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(_BASES), st.data())
+def test_nonsense_gives_a_model_or_one_line(base: dict[str, Any], data: st.DataObject) -> None:
+    values = json.loads(json.dumps(base))
+    for name in data.draw(st.lists(st.sampled_from(sorted(values)), min_size=1, max_size=3)):
+        holder = values
+        inner = values.get(name)
+        if isinstance(inner, dict) and inner and data.draw(st.booleans()):
+            holder, name = inner, data.draw(st.sampled_from(sorted(inner)))
+        holder[name] = data.draw(_NONSENSE)
+    try:
+        model = read(values)
+    except BlendplanError as error:
+        assert "\n" not in str(error)
+    else:
+        assert model.parameters > 0
+        assert model.weight_bytes() > 0
+
+
+@pytest.mark.parametrize("name", model_names())
+def test_layers_built_once_are_those_built_one_by_one(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = model_spec(name)
+    numbers = iter(range(10**6))
+    monkeypatch.setattr(layers, "_told_apart", lambda *_: str(next(numbers)))
+    assert model_spec(name).layers == known.layers
+
+
+@pytest.mark.skipif(not FILES, reason="BLENDPLAN_DATA names no folder with models/configs/")
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_published_files(path: Path) -> None:
+    model: ModelSpec = model_spec(path)
+    assert not [remark for remark in model.remarks if "not understood" in remark]
+    stated = PUBLISHED.get(entry_named("models", path.stem) or "")
+    if stated is not None:
+        assert stated.total_met(model.parameters)
+        assert stated.active_met(model.active_parameters)
