@@ -125,7 +125,7 @@ class FastEngine:
         self.policy = policy
         self.table = table
         self.engine = idle_engine(
-            workload.prompt_tokens, workload.output_tokens, settings, layout, table.reach
+            workload.prompt_tokens, workload.output_tokens, settings, table.reach, layout
         )
         self.cache = cache_for(workload, settings, layout)
         self.series = empty_series()

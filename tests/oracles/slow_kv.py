@@ -143,8 +143,7 @@ class Group:
         for hit in hits[skipped:]:
             if hit is not None:
                 self.pool.hold(hit)
-        behind: Table = [None] * skipped
-        self.tables[request] = behind + hits[skipped:]
+        self.tables[request] = [*[None] * skipped, *hits[skipped:]]
         self.filled[request] = len(self.tables[request])
 
     def extend(self, request: int, tokens: int) -> None:

@@ -75,6 +75,14 @@ class KvLayout:
         return math.lcm(*(group.block_tokens for group in self.groups))
 
     @property
+    def least_chunk_tokens(self) -> int:
+        """Fewest prompt tokens that a step must be let compute; 0 for any.
+
+        Chunks of prompts end where states are kept: with less than a block, one might never begin.
+        """
+        return self.block_tokens if self.has_states else 0
+
+    @property
     def hash_tokens(self) -> int:
         """Tokens by which contents are told apart: every group's block is a multiple."""
         return math.gcd(*(group.block_tokens for group in self.groups))

@@ -1,14 +1,12 @@
 """`by_record`: one name for kernels that do the same with records of different kinds."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from numba import types
 
-F = TypeVar("F", bound=Callable[..., object])
 
-
-def by_record(kernels: Mapping[type, Callable[..., object]], like: F) -> F:
+def by_record(kernels: Mapping[type, Callable[..., object]]) -> Any:
     """A kernel that is one of several, by the type of its first argument.
 
     Which one is known when the caller is compiled: it costs nothing when it runs, and a caller that
@@ -16,10 +14,8 @@ def by_record(kernels: Mapping[type, Callable[..., object]], like: F) -> F:
 
     Args:
         kernels: the kernel for each type of record, a `NamedTuple`.
-        like: one of them, for type checkers.
     """
-    chosen: Any = ByRecord(kernels)
-    return chosen
+    return ByRecord(kernels)
 
 
 class ByRecord:

@@ -158,7 +158,7 @@ def workload_of(plan: Plan, rows: NDArray[np.int64] | None = None) -> Workload:
     work = work_of(plan)
     requests, sequences = _requests(work)
     layout = layout_of(plan.metadata)
-    block_size = plan.limits.block_size if layout is None else layout.hash_tokens
+    hash_tokens = plan.limits.block_size if layout is None else layout.hash_tokens
     return Workload(
         work.prompt_tokens,
         plausible_outputs(
@@ -166,7 +166,7 @@ def workload_of(plan: Plan, rows: NDArray[np.int64] | None = None) -> Workload:
             numbers_of(work.source_row, work.answer),
             plan.metadata["seed"],
         ),
-        block_chains(repeat_requests(build_tree(requests), sequences), requests, block_size),
+        block_chains(repeat_requests(build_tree(requests), sequences), requests, hash_tokens),
     )
 
 

@@ -5,7 +5,7 @@ content, and those least recently freed first; a block keeps its content until i
 contents may be in several blocks: a hit goes to the one that was filled first.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,7 +116,7 @@ def release_block(pool: BlockPool, block: int) -> None:
 def find_content(pool: BlockPool, key: int) -> int:
     """Where the hash table has a content; -1 where no block has it."""
     mask = len(pool.keys) - 1
-    place = _home(pool, key)
+    place = int(_home(pool, key))
     while pool.keys[place] != key:
         if pool.keys[place] == NO_CONTENT:
             return -1
@@ -129,7 +129,7 @@ def fill_block(pool: BlockPool, block: int, key: int) -> None:
     """A block without content has one that others may hit from now on."""
     pool.content[block] = key
     mask = len(pool.keys) - 1
-    place = _home(pool, key)
+    place = int(_home(pool, key))
     while pool.keys[place] != key and pool.keys[place] != NO_CONTENT:
         place = (place + 1) & mask
     if pool.keys[place] == NO_CONTENT:
@@ -166,7 +166,7 @@ def empty_block(pool: BlockPool, block: int) -> None:
 
 
 @kernel
-def _home(pool: BlockPool, key: int) -> Any:
+def _home(pool: BlockPool, key: int) -> np.int64:
     """Where a content is looked for first."""
     return np.int64((np.uint64(key) * np.uint64(_ODD)) >> np.uint64(pool.shift))
 

@@ -2,8 +2,6 @@
 blocks, and `GroupedCache` for every other layout, which has a table of them.
 """
 
-from typing import Any
-
 from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.hardware.kv_layout import KvLayout
 from blendplan.kernels.by_record import by_record
@@ -15,28 +13,18 @@ from blendplan.simulator.workload import Workload
 
 AnyCache = KvCache | GroupedCache
 
-covered = by_record(
-    {KvCache: kv_cache.covered, GroupedCache: grouped_steps.covered}, kv_cache.covered
-)
-new_step = by_record(
-    {KvCache: kv_cache.new_step, GroupedCache: grouped_steps.new_step}, kv_cache.new_step
-)
-look_up = by_record(
-    {KvCache: kv_cache.look_up, GroupedCache: grouped_steps.look_up}, kv_cache.look_up
-)
-cut = by_record({KvCache: kv_cache.cut, GroupedCache: grouped_steps.cut}, kv_cache.cut)
-enter = by_record({KvCache: kv_cache.enter, GroupedCache: grouped_steps.enter}, kv_cache.enter)
-lacking = by_record(
-    {KvCache: kv_cache.lacking, GroupedCache: grouped_steps.lacking}, kv_cache.lacking
-)
-supply = by_record({KvCache: kv_cache.supply, GroupedCache: grouped_steps.supply}, kv_cache.supply)
-release = by_record(
-    {KvCache: kv_cache.release, GroupedCache: grouped_steps.release}, kv_cache.release
-)
+covered = by_record({KvCache: kv_cache.covered, GroupedCache: grouped_steps.covered})
+new_step = by_record({KvCache: kv_cache.new_step, GroupedCache: grouped_steps.new_step})
+look_up = by_record({KvCache: kv_cache.look_up, GroupedCache: grouped_steps.look_up})
+cut = by_record({KvCache: kv_cache.cut, GroupedCache: grouped_steps.cut})
+enter = by_record({KvCache: kv_cache.enter, GroupedCache: grouped_steps.enter})
+lacking = by_record({KvCache: kv_cache.lacking, GroupedCache: grouped_steps.lacking})
+supply = by_record({KvCache: kv_cache.supply, GroupedCache: grouped_steps.supply})
+release = by_record({KvCache: kv_cache.release, GroupedCache: grouped_steps.release})
 
 
-def cache_for(workload: Workload, limits: EngineLimits, layout: KvLayout | None) -> Any:
-    """An empty cache for the requests of a workload: a `KvCache` or a `GroupedCache`.
+def cache_for(workload: Workload, limits: EngineLimits, layout: KvLayout | None) -> AnyCache:
+    """An empty cache for the requests of a workload.
 
     Args:
         workload: the requests.
@@ -66,6 +54,6 @@ def cache_for(workload: Workload, limits: EngineLimits, layout: KvLayout | None)
 
 
 @kernel
-def used_tokens(cache: KvCache) -> int:
+def used_tokens(cache: AnyCache) -> int:
     """Tokens of the blocks that running requests hold: slots, as of `KvLayout`."""
     return (cache.blocks - cache.now[0].free) * cache.block_size

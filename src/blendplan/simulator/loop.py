@@ -8,7 +8,6 @@ from blendplan.cost.step import StepTable
 from blendplan.kernels.kernel import kernel
 from blendplan.policy.state_machine import Transitions
 from blendplan.simulator.kv import AnyCache, used_tokens
-from blendplan.simulator.kv_cache import KvCache
 from blendplan.simulator.series import Series
 from blendplan.simulator.steps import Engine, admit, begin, leave, may_admit, price, sample, serve
 
@@ -27,7 +26,7 @@ def step_loop(policy: Transitions) -> RunSteps:
 
     @kernel
     def take_step(
-        engine: Engine, cache: KvCache, state: Any, table: StepTable, series: Series
+        engine: Engine, cache: AnyCache, state: Any, table: StepTable, series: Series
     ) -> bool:
         now, step = engine.now[0], engine.step[0]
         begin(engine, begin_step(state, now.running, float(used_tokens(cache))))
@@ -68,7 +67,7 @@ def step_loop(policy: Transitions) -> RunSteps:
     @kernel
     def run_steps(
         engine: Engine,
-        cache: KvCache,
+        cache: AnyCache,
         state: Any,
         table: StepTable,
         series: Series,

@@ -156,7 +156,7 @@ def simulate_run(
     """
     workload.check_fits(limits, layout)
     engine = idle_engine(
-        workload.prompt_tokens, workload.output_tokens, limits, layout, table.reach
+        workload.prompt_tokens, workload.output_tokens, limits, table.reach, layout
     )
     cache = cache_for(workload, limits, layout)
     series = empty_series()

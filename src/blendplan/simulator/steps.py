@@ -36,6 +36,7 @@ from blendplan.hardware.kv_layout import KvLayout
 from blendplan.kernels.kernel import kernel
 from blendplan.kernels.scalars import scalars
 from blendplan.simulator.kv import (
+    AnyCache,
     covered,
     cut,
     enter,
@@ -46,7 +47,6 @@ from blendplan.simulator.kv import (
     supply,
     used_tokens,
 )
-from blendplan.simulator.kv_cache import KvCache
 from blendplan.simulator.series import Series, record
 
 NOW = np.dtype(
@@ -90,27 +90,27 @@ class Engine(NamedTuple):
 
     Attributes:
         max_num_seqs, max_num_batched_tokens: limits.
-        reach: how far back attention looks.
         least_prefill_tokens: fewest prefill tokens that a step may be limited to.
+        reach: how far back attention looks.
         prompt_tokens, output_tokens: int32 [n].
         running: requests in the order of their admission; int64 [max_num_seqs].
         waiting_again: preempted requests, the next to be admitted last; int64 [n].
         computed, generated: tokens in the cache and tokens sampled, per request; int32 [n].
-        generated_before: of those, the ones sampled before its present admission; int32 [n].
+        generated_before: of those, the ones sampled before its present admission, or before the
+            last step that had no token for it; int32 [n].
         contexts: tokens of the context of each request that decodes in the step at hand; int64
             [max_num_seqs].
         now: whether there is ``async_scheduling``; numbers of requests ``running``,
             ``waiting_again``, ``admitted`` once, and ``finished`` and gone; of those that run, how
             many are in the middle of their ``prompts``; ``steps`` and ``preemptions``;
-            ``prefill_tokens`` computed, again after a preemption included;
-            ``clock_s``, and the sums of compute and memory time; one record.
+            ``prefill_tokens`` computed, again after a preemption included; ``clock_s``, and the
+            sums of compute and memory time; one record.
         step: of the step at hand the prefill tokens allowed, the ``largest`` step that they make,
             what is left of them and of all tokens, and what it computes: ``prefill_pairs`` are
-            (query, key) pairs of causal attention and ``kv_tokens_read`` what decodes read, both by
-            ``reach``; ``sampling`` the
-            requests that get a token; ``victims``, how many requests lost their blocks in it, and
-            ``lost``, those of them that wait again; ``done``, how many requests have finished;
-            ``time_s``; one record.
+            (query, key) pairs of causal attention and ``kv_tokens_read`` what decodes read, both
+            by ``reach``; ``sampling`` the requests that get a token; ``victims``, how many
+            requests lost their blocks in it, and ``lost``, those of them that wait again;
+            ``done``, how many requests have finished; ``time_s``; one record.
         done: the requests that finished last; int64 [max_num_seqs].
         admission: requests in the order of their first admission; int64 [n].
         admission_step: of the first admission; int64 [n].
@@ -125,8 +125,8 @@ class Engine(NamedTuple):
 
     max_num_seqs: int
     max_num_batched_tokens: int
-    reach: Reach
     least_prefill_tokens: int
+    reach: Reach
     prompt_tokens: NDArray[np.int32]
     output_tokens: NDArray[np.int32]
     running: NDArray[np.int64]
@@ -152,25 +152,24 @@ def idle_engine(
     prompt_tokens: NDArray[np.int32],
     output_tokens: NDArray[np.int32],
     limits: EngineLimits,
-    layout: KvLayout | None = None,
     reach: Reach = ALL_TOKENS,
+    layout: KvLayout | None = None,
 ) -> Engine:
-    """An engine that has not started.
+    """An engine that has not started; its steps are priced by tables of that reach.
 
     Args:
         prompt_tokens, output_tokens: of each request; int32 [n].
-        limits: its limits.
-        layout: of its KV cache; None where all layers keep all tokens.
-        reach: of the tables that price its steps.
+        limits: of the engine.
+        reach: how far back attention looks.
+        layout: of the KV cache; None where all layers keep all tokens.
     """
     n = len(prompt_tokens)
-    # Chunks end where states are kept: with less than a block, a prompt might never begin.
-    states = layout is not None and layout.has_states
+    least = 0 if layout is None else layout.least_chunk_tokens
     return Engine(
         max_num_seqs=limits.max_num_seqs,
         max_num_batched_tokens=limits.max_num_batched_tokens,
+        least_prefill_tokens=min(least, limits.max_num_batched_tokens),
         reach=reach,
-        least_prefill_tokens=min(limits.block_size, limits.max_num_batched_tokens) * states,
         prompt_tokens=np.ascontiguousarray(prompt_tokens, dtype=np.int32),
         output_tokens=np.ascontiguousarray(output_tokens, dtype=np.int32),
         running=np.zeros(limits.max_num_seqs, dtype=np.int64),
@@ -245,17 +244,17 @@ def begin(engine: Engine, prefill_budget: int) -> None:
 
 
 @kernel
-def serve(engine: Engine, cache: KvCache) -> None:
+def serve(engine: Engine, cache: AnyCache) -> None:
     """Give the running requests their tokens, and preempt from the end where blocks run out.
 
     The requests that lost their blocks are the last ``step.lost`` of ``waiting_again``.
     """
     now, step = engine.now[0], engine.step[0]
+    new_step(cache)
     # Most requests decode: what that changes stays in local variables, and nothing is called, for a
     # call is handed all arrays of the engine.
     prompt_tokens, output_tokens = engine.prompt_tokens, engine.output_tokens
     computed, generated = engine.computed, engine.generated
-    new_step(cache)
     held, block_size = covered(cache)
     tokens_left = step.tokens_left
     some_are_done = step.done > 0
@@ -278,8 +277,8 @@ def serve(engine: Engine, cache: KvCache) -> None:
                 continue
         if not decodes or before + new > held[request] * block_size:
             settled = before + new
-            if decodes and now.async_scheduling:
-                settled -= int(_is_under_way(engine, request))
+            if decodes:
+                settled -= int(now.async_scheduling and _is_under_way(engine, request))
             blocks = lacking(cache, request, before, new, known)
             while blocks > cache.now[0].free:
                 if _preempt_last(engine, cache) == request:
@@ -332,7 +331,7 @@ def _is_under_way(engine: Engine, request: int) -> bool:
 
 
 @kernel
-def _preempt_last(engine: Engine, cache: KvCache) -> int:
+def _preempt_last(engine: Engine, cache: AnyCache) -> int:
     now = engine.now[0]
     now.running -= 1
     victim = engine.running[now.running]
@@ -367,7 +366,7 @@ def may_admit(engine: Engine) -> bool:
 
 
 @kernel
-def admit(engine: Engine, cache: KvCache, request: int) -> bool:
+def admit(engine: Engine, cache: AnyCache, request: int) -> bool:
     """Admit a waiting request, for the first time or again; False where it does not fit now."""
     now, step = engine.now[0], engine.step[0]
     known = known_tokens(engine, request)
@@ -394,7 +393,7 @@ def admit(engine: Engine, cache: KvCache, request: int) -> bool:
 
 
 @kernel
-def price(engine: Engine, cache: KvCache, table: StepTable, series: Series) -> bool:
+def price(engine: Engine, cache: AnyCache, table: StepTable, series: Series) -> bool:
     """Let the time of the step pass; False where it computes nothing and takes no time."""
     now, step = engine.now[0], engine.step[0]
     if step.prefill_tokens + step.decode_sequences == 0:
@@ -433,7 +432,7 @@ def price(engine: Engine, cache: KvCache, table: StepTable, series: Series) -> b
 
 
 @kernel
-def sample(engine: Engine, cache: KvCache) -> None:
+def sample(engine: Engine, cache: AnyCache) -> None:
     """Every request whose known tokens are all computed gets its next one; the done ones leave.
 
     They are the first ``step.done`` of ``engine.done``. With asynchronous scheduling they stay.
@@ -454,10 +453,11 @@ def sample(engine: Engine, cache: KvCache) -> None:
                     release(cache, request, engine.computed[request])
                     now.finished += 1
                     continue
-        elif generated[request] == 0 or (
-            computed[request] + 1 < prompt_tokens[request] + generated[request]
-        ):
+        elif not _decodes(engine, request):
             prompts += 1
+        else:
+            # There was no token for it: nothing of it is under way.
+            engine.generated_before[request] = engine.generated[request]
         engine.running[kept] = request
         kept += 1
     now.running = kept
@@ -465,7 +465,7 @@ def sample(engine: Engine, cache: KvCache) -> None:
 
 
 @kernel
-def leave(engine: Engine, cache: KvCache) -> int:
+def leave(engine: Engine, cache: AnyCache) -> int:
     """Those that were done before this step leave; how many there are in ``engine.done``."""
     now, step = engine.now[0], engine.step[0]
     done, running, kept = step.done, now.running, 0
