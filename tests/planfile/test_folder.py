@@ -61,8 +61,8 @@ def test_parts_that_are_not_what_the_manifest_names(made: PlanFolder, copy: Path
             with pytest.raises(BlendplanError, match=said) as caught:
                 check()
             assert str(second) in str(caught.value)
-        for words in (["verify", copy], ["replay", copy, "--replica", "1"]):
-            assert names[1] in error_line(run(*words))
+        for words in (("verify",), ("replay", "--replica", "1")):
+            assert names[1] in error_line(run(*words, copy))
         second.write_bytes(content)
 
 

@@ -18,7 +18,7 @@ from tests.planning.large.request_files import SMALL, lines, write_files, write_
 def planned(files: Path | list[Path], folder: Path, **options: object) -> PlanFolder:
     """A plan made in this process, with runs and ranges of a few requests."""
     settings = {**SMALL, "processes": 1, "task_bytes": 20_000, **options}
-    return blendplan.plan_files(files, folder, **settings)  # type: ignore[arg-type]
+    return blendplan.plan_files(files, folder, **settings)
 
 
 def rows(plan: Plan) -> list[tuple[int, str, list[int]]]:
