@@ -116,7 +116,11 @@ def test_the_commands_take_a_folder(made: PlanFolder, tmp_path: Path) -> None:
     one = answer("inspect", made.path, "--replica", "2")
     assert one["requests"] == made.metadata["parts"][2]["requests"]
     assert one["sides"]
-    assert answer("verify", made.path)["verified"]
+    files = made.path.parent / "requests.jsonl"
+    assert answer("verify", made.path, "--requests", files)["verified"]
+    assert "not the request file" in error_line(
+        run("verify", made.path, "--requests", made.path / MANIFEST)
+    )
     assert "--replica 0 to 2" in error_line(run("export", made.path, "-o", tmp_path / "o.jsonl"))
     assert "--replica 0 to 2" in error_line(run("replay", made.path))
     written = answer("export", made.path, "--replica", "0", "-o", tmp_path / "o.jsonl")
