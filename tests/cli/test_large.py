@@ -21,7 +21,8 @@ def files(tmp_path: Path) -> Path:
 
 def test_a_folder_a_glob_and_files_are_planned_into_a_folder(files: Path, tmp_path: Path) -> None:
     made = []
-    for number, words in enumerate(([files], [f"{files}/*.jsonl"], sorted(files.iterdir()))):
+    ways: list[list[str | Path]] = [[files], [f"{files}/*.jsonl"], [*sorted(files.iterdir())]]
+    for number, words in enumerate(ways):
         output = f"{tmp_path / str(number)}/"
         said = answer("plan", *words, *OPTIONS, "--replicas", "2", "-o", output)
         assert said["requests"] == 60
@@ -29,6 +30,9 @@ def test_a_folder_a_glob_and_files_are_planned_into_a_folder(files: Path, tmp_pa
         assert said["output"] == str(tmp_path / str(number))
         made.append(open_plan(output).metadata)
     assert made[0] == made[1] == made[2]
+    second = files / "part-01.jsonl"
+    wrong = run("export", tmp_path / "0", "--replica", "0", "-o", second)
+    assert "the file that the plan was made from" in error_line(wrong)
     assert answer("verify", tmp_path / "1", "--requests", files)["checked"][-1] == (
         "made from 3 files"
     )
