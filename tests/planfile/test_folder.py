@@ -61,12 +61,8 @@ def test_parts_that_are_not_what_the_manifest_names(made: PlanFolder, copy: Path
             with pytest.raises(BlendplanError, match=said) as caught:
                 check()
             assert str(second) in str(caught.value)
-        commands: list[list[str | Path]] = [
-            ["verify", copy],
-            ["replay", copy, "--replica", "1"],
-        ]
-        for words in commands:
-            assert names[1] in error_line(run(*words))
+        for words in (("verify",), ("replay", "--replica", "1")):
+            assert names[1] in error_line(run(*words, copy))
         second.write_bytes(content)
 
 
@@ -120,7 +116,11 @@ def test_the_commands_take_a_folder(made: PlanFolder, tmp_path: Path) -> None:
     one = answer("inspect", made.path, "--replica", "2")
     assert one["requests"] == made.metadata["parts"][2]["requests"]
     assert one["sides"]
-    assert answer("verify", made.path)["verified"]
+    files = made.path.parent / "requests.jsonl"
+    assert answer("verify", made.path, "--requests", files)["verified"]
+    assert "not the request file" in error_line(
+        run("verify", made.path, "--requests", made.path / MANIFEST)
+    )
     assert "--replica 0 to 2" in error_line(run("export", made.path, "-o", tmp_path / "o.jsonl"))
     assert "--replica 0 to 2" in error_line(run("replay", made.path))
     written = answer("export", made.path, "--replica", "0", "-o", tmp_path / "o.jsonl")

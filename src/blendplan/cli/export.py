@@ -66,14 +66,19 @@ def command(
     if to_output and answer.as_json:
         raise click.UsageError("--json and the requests cannot both go to standard output")
     with Progress(quiet=answer.quiet or to_output) as progress:
-        from blendplan.planfile.export import export, shard_paths
+        from blendplan.planfile.export import export, keep_sources, shard_paths
+        from blendplan.planfile.folder import PlanFolder
         from blendplan.planfile.opened import open_plan, the_part
 
         if not to_output:
             outputs = [output] if shards is None else shard_paths(output, shards)
             check_destinations(outputs, inputs=[plan_file])
         progress.stage(f"reading {plan_file.name}")
-        plan = the_part(open_plan(plan_file), replica, "export each by itself")
+        opened = open_plan(plan_file)
+        if isinstance(opened, PlanFolder) and not to_output:
+            for path in outputs:
+                keep_sources(path, {source["sha256"] for source in opened.sources})
+        plan = the_part(opened, replica, "export each by itself")
         progress.stage(f"writing {output.name}")
         files = export(plan, output, shards=shards, priority=priority, model=model)
     if to_output:

@@ -67,6 +67,6 @@ def plan_into_folder(
     answer.tell(
         values,
         lambda shown: facts(
-            headline_rows(shown) | {"plan folder": f"{shown['output']}, {shown['parts']} parts"}
+            headline_rows(shown) | {"plan folder": f"{shown['output']}, parts: {shown['parts']}"}
         ),
     )

@@ -15,14 +15,16 @@ from blendplan.cli.progress import Progress
 @click.argument("plan_file", metavar="PLAN", type=FILE)
 @click.option(
     "--requests",
-    "requests_file",
-    type=FILE,
+    "requests_files",
+    multiple=True,
+    type=click.Path(),
     metavar="FILE",
-    help="Check too that the plan was made from this request file.",
+    help="Check too that the plan was made from this request file, or for a folder from this file, "
+    "folder, glob or address. May be given several times.",
 )
 @answering
-def command(plan_file: Path, requests_file: Path | None, answer: Answer) -> None:
-    """Check a plan file.
+def command(plan_file: Path, requests_files: tuple[str, ...], answer: Answer) -> None:
+    """Check a plan, a file or a folder.
 
     Says what was checked: that PLAN is whole, unaltered and consistent with itself.
     """
@@ -32,8 +34,8 @@ def command(plan_file: Path, requests_file: Path | None, answer: Answer) -> None
         progress.stage(f"verifying {plan_file.name}")
         plan = open_plan(plan_file)
         checked = plan.verify()
-        if requests_file is not None:
-            checked.append(_check_source(requests_file, plan.metadata["request_file_sha256"]))
+        if requests_files:
+            checked.append(_check_source(requests_files, plan.metadata["request_file_sha256"]))
     values = {
         "plan": str(plan_file),
         "requests": plan.requests,
@@ -48,16 +50,18 @@ def _lines(values: Mapping[str, Any]) -> list[str]:
     return [*checked, f"{values['plan']} is whole and consistent"]
 
 
-def _check_source(path: Path, stated: str) -> str:
-    from hashlib import file_digest
-
+def _check_source(words: tuple[str, ...], stated: str) -> str:
     from blendplan.errors import BlendplanError
+    from blendplan.planfile.folder import inputs_sha256
+    from blendplan.requests.inputs import find_inputs, sha256_of
 
-    with path.open("rb") as file:
-        seen = file_digest(file, "sha256").hexdigest()
+    inputs = find_inputs(words)
+    seen = inputs_sha256([sha256_of(one) for one in inputs])
+    first = Path(inputs[0].shown)
     if seen != stated:
+        what = f"{first} is not the request file" if len(inputs) == 1 else "these are not the files"
         raise BlendplanError(
-            f"{path} is not the request file of this plan: its SHA-256 is {seen[:12]}..., "
-            f"the plan was made from {stated[:12] or 'no file'}...; plan it again"
+            f"{what} of this plan: SHA-256 is {seen[:12]}..., the plan was made from "
+            f"{stated[:12] or 'no file'}...; plan again"
         )
-    return f"made from {path.name}"
+    return f"made from {first.name}" if len(inputs) == 1 else f"made from {len(inputs)} files"

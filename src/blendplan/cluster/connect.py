@@ -9,7 +9,7 @@ from blendplan.errors import BlendplanError
 from blendplan.printable import show
 
 LOCAL, AUTO = "local", "auto"
-_PATIENCE_S = 5.0
+_PATIENCE_S = 10.0
 
 
 @contextmanager
@@ -50,10 +50,14 @@ def connected(address: str) -> Iterator[Any]:
 
 
 def _knock(address: str) -> None:
-    """Ask for an answer at an address, since Ray goes on asking for minutes."""
+    """Find out at once whether anybody listens there: Ray would try for minutes.
+
+    Raises:
+        OSError: nobody does.
+    """
     host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if colon and port.isdigit():
-        socket.create_connection((host, int(port)), timeout=_PATIENCE_S).close()
+    if colon and port.isdecimal() and "/" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), _PATIENCE_S).close()
 
 
 def _no_cluster(address: str, error: Exception) -> BlendplanError:

@@ -2,7 +2,7 @@
 
 import hashlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ def export(
     _refuse_table(target)
     paths = [target] if shards is None else shard_paths(target, shards)
     for name in paths:
-        _keep_the_source(name, str(plan.metadata["request_file_sha256"]))
+        keep_sources(name, {str(plan.metadata["request_file_sha256"])})
     cuts = np.linspace(0, len(firsts), len(paths) + 1).astype(np.int64)
     with ExitStack() as files:
         # All appear when the last is written.
@@ -90,16 +90,20 @@ def export(
     return paths
 
 
-def _keep_the_source(path: Path, sha256: str) -> None:
-    """The file that the plan was made from is not replaced: it has the input's order and lines.
+def keep_sources(path: Path, digests: Collection[str]) -> None:
+    """The files that a plan was made from are not replaced: they have the input's order and lines.
+
+    Args:
+        path: where something is to be written.
+        digests: SHA-256 of these files, hexadecimal.
 
     Raises:
-        BlendplanError: it is at this path.
+        BlendplanError: one of them is at this path.
     """
-    if not sha256 or not path.is_file():
+    if not path.is_file():
         return
     with path.open("rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() == sha256:
+        if hashlib.file_digest(file, "sha256").hexdigest() in digests:
             raise BlendplanError(
                 f"cannot write {path}: it is the file that the plan was made from; choose another "
                 "output path"

@@ -12,12 +12,13 @@ import pyarrow.parquet as pq
 
 from blendplan.checks.arguments import dictionary, text
 from blendplan.checks.arguments import path as argument_path
+from blendplan.cluster.connect import connected
 from blendplan.errors import BlendplanError
 from blendplan.planfile.plan import Plan
 from blendplan.planning.planner import plan as make_plan
 from blendplan.printable import show
-from blendplan.replaying.cluster.connect import connected, replicas_that_fit
 from blendplan.replaying.cluster.options import Cluster
+from blendplan.replaying.cluster.room import replicas_that_fit
 from blendplan.replaying.run import replay as replay_plan
 from blendplan.requests.batch_output import output_lines
 from blendplan.requests.prompt_column import PROMPT_FIELDS
@@ -95,7 +96,7 @@ def replay(
         else:
             place = argument_path("folder", folder)
             place.mkdir(parents=True, exist_ok=True)
-        ray = open_things.enter_context(connected(wanted))
+        ray = open_things.enter_context(connected(wanted.address))
         if not (place / _PLAN).exists():
             _write_rows(dataset, place / _ROWS)
             column = _prompt_column(pq.read_schema(place / _ROWS), prompt_column)

@@ -9,6 +9,7 @@ from typing import Any
 
 from blendplan.checks.arguments import dictionary, flag, function, instance, one_of, text, whole
 from blendplan.checks.arguments import path as argument_path
+from blendplan.cluster.connect import connected
 from blendplan.engines.launch import Remark, check_options, launch_of, model_to_load
 from blendplan.engines.protocol import Capacity, EngineDiedError, Launch
 from blendplan.engines.registry import ENGINES
@@ -16,7 +17,6 @@ from blendplan.errors import BlendplanError
 from blendplan.planfile.plan import Plan
 from blendplan.replaying.balance import divide
 from blendplan.replaying.cluster.cast import cluster_cast
-from blendplan.replaying.cluster.connect import connected
 from blendplan.replaying.cluster.options import Cluster
 from blendplan.replaying.fleet import Cast, LocalFleet
 from blendplan.replaying.intake import Intake
@@ -183,7 +183,7 @@ def replay(
     )
     if cluster is None:
         return run()
-    with connected(cluster) as module:
+    with connected(cluster.address) as module:
         return run(cast=cluster_cast(module, cluster, plan, kind, launch, remark))
 
 

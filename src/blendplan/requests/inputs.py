@@ -1,5 +1,6 @@
 """`find_inputs`: the request files that paths, folders, globs and addresses name."""
 
+import hashlib
 import os
 import posixpath
 import re
@@ -15,7 +16,7 @@ from pyarrow import fs
 
 from blendplan.errors import BlendplanError
 from blendplan.printable import show
-from blendplan.requests.source import Source
+from blendplan.requests.source import BLOCK_BYTES, Source
 
 _WILD = re.compile(r"[*?[]")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -91,6 +92,22 @@ def local_copy(one: Input, folder: Path) -> Iterator[Path]:
         yield copy
     finally:
         copy.unlink(missing_ok=True)
+
+
+def sha256_of(one: Input) -> str:
+    """Digest of the bytes of a file.
+
+    Raises:
+        BlendplanError: it cannot be read from where it lies.
+    """
+    digest = hashlib.sha256()
+    with (
+        _reaching(one.shown),
+        one.filesystem.open_input_stream(one.place, compression=None) as stream,
+    ):
+        while block := stream.read(BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _of_word(word: str) -> Iterator[tuple[Input, str]]:

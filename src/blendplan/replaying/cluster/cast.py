@@ -11,8 +11,8 @@ from blendplan.errors import BlendplanError
 from blendplan.planfile.plan import Plan
 from blendplan.planfile.shared import shared_plans
 from blendplan.replaying.cluster.actor import Part
-from blendplan.replaying.cluster.connect import replicas_that_fit, seen
 from blendplan.replaying.cluster.options import Cluster
+from blendplan.replaying.cluster.room import replicas_that_fit, seen
 from blendplan.replaying.fleet import Cast, Fleet
 
 _CPUS = 1

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 
 from blendplan.checks.arguments import text, whole
-
-LOCAL, AUTO = "local", "auto"
+from blendplan.cluster.connect import AUTO
 
 
 @dataclass(frozen=True)
