@@ -175,7 +175,8 @@ def _config(groups: Sequence[dict[str, Any]], blocks: int) -> Any:
         num_blocks=blocks,
         kv_cache_tensors=[],
         kv_cache_groups=[
-            KVCacheGroupSpec([f"layer.{number}"], spec(group)) for number, group in enumerate(groups)
+            KVCacheGroupSpec([f"layer.{number}"], spec(group))
+            for number, group in enumerate(groups)
         ],
         prefix_cache_retention_interval=0,
     )
@@ -229,9 +230,7 @@ class Driver:
         init_none_hash(sha256)
         parameters = SamplingParams(max_tokens=output_tokens, ignore_eos=True)
         hasher = get_request_block_hasher(self.hash_block_size, sha256)
-        self.scheduler.add_request(
-            Request(str(row), prompt, parameters, None, block_hasher=hasher)
-        )
+        self.scheduler.add_request(Request(str(row), prompt, parameters, None, block_hasher=hasher))
 
     def schedule(self) -> Any:
         """What the next step computes."""
