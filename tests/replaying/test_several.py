@@ -1,5 +1,6 @@
 """Several engines share a plan: everything runs once, wherever requests go and whoever dies."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -133,12 +134,12 @@ def test_answers_stay_together_wherever_few_requests_have_several(tmp_path: Path
     )
     made = small_plan(asked, policy="blend", replicas=2, effort=0)
     for seed in range(4):
-        drawn = np.random.default_rng(seed)
+        rng = np.random.default_rng(seed)
         done = replay_several(
             made,
             4,
             at_first=1 + seed,
-            fleet=lambda start, drawn=drawn: LateFleet(start, drawn, deaths=6, lives=0.95),
+            fleet=partial(LateFleet, rng=rng, deaths=6, lives=0.95),
             retries=20,
         )
         assert done.tally.finished == 80
