@@ -84,6 +84,9 @@ def test_words_that_name_nothing(folder: Path, word: str, said: str) -> None:
 def test_addresses_that_nobody_opens() -> None:
     with pytest.raises(BlendplanError, match="cannot be read"):
         find_inputs(["nowhere://bucket/x.jsonl"])
+    with pytest.raises(BlendplanError) as caught:
+        find_inputs(["nowhere://bucket/x.jsonl?secret_key=abc"])
+    assert "abc" not in str(caught.value)
     with pytest.raises(BlendplanError, match="no request files"):
         find_inputs([])
 

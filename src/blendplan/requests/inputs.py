@@ -20,6 +20,8 @@ from blendplan.requests.source import BLOCK_BYTES, Source
 
 _WILD = re.compile(r"[*?[]")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+# Options of a file system, as in ``s3://bucket/path?region=us-east-1``.
+_QUERY = re.compile(r"\?[a-z_]+=.*$")
 _HIDDEN = (".", "_")  # as other readers of folders of tables pass over
 
 
@@ -70,7 +72,7 @@ def find_inputs(words: Sequence[str]) -> list[Input]:
         whole = f"{one.filesystem.type_name}:{one.place}"
         name = one.shown if common is None else posixpath.relpath(whole, common)
         inputs.append(replace(one, name=name, id_prefix=f"{name}:"))
-    if len(words) == 1 and len(inputs) == 1 and inputs[0].shown == words[0]:
+    if len(words) == 1 and len(inputs) == 1 and inputs[0].shown == _without_options(words[0])[0]:
         inputs = [replace(inputs[0], id_prefix="")]
     return inputs
 
@@ -112,21 +114,22 @@ def sha256_of(one: Input) -> str:
 
 def _of_word(word: str) -> Iterator[tuple[Input, str]]:
     """The files of one word, each with the folder that the word stands on."""
-    fixed, pattern = _split(word)
-    with _reaching(word):
-        filesystem, place = _file_system(fixed)
+    path, options = _without_options(word)
+    fixed, pattern = _split(path)
+    with _reaching(path, options):
+        filesystem, place = _file_system(fixed, options)
         info = filesystem.get_file_info(place)
     if info.type == fs.FileType.File and not pattern:
-        yield Input("", word, place, filesystem, info.size or 0), posixpath.dirname(place)
+        yield Input("", path, place, filesystem, info.size or 0), posixpath.dirname(place)
         return
     if info.type != fs.FileType.Directory:
         if not pattern and isinstance(filesystem, fs.LocalFileSystem):
             with Source(place):  # which says what is wrong, and what may be meant
                 pass
-        raise BlendplanError(f"{show(word)} names no file; check the path")
+        raise BlendplanError(f"{show(path)} names no file; check the path")
     matches = re.compile(_expression(pattern)).fullmatch if pattern else _is_not_hidden
     deep = not pattern or "/" in pattern
-    with _reaching(word):
+    with _reaching(path):
         entries = filesystem.get_file_info(fs.FileSelector(place, recursive=deep))
     sizes = {
         posixpath.relpath(entry.path, place): entry.size or 0
@@ -136,10 +139,16 @@ def _of_word(word: str) -> Iterator[tuple[Input, str]]:
     kept = sorted(name for name in sizes if matches(name))
     if not kept:
         what = "matches no file" if pattern else "is a folder without request files"
-        raise BlendplanError(f"{show(word)} {what}; check the path")
+        raise BlendplanError(f"{show(path)} {what}; check the path")
     for name in kept:
         shown = posixpath.join(fixed, name)
         yield Input("", shown, posixpath.join(place, name), filesystem, sizes[name]), place
+
+
+def _without_options(word: str) -> tuple[str, str]:
+    """A word as messages show it, and the options of its file system, which may be secrets."""
+    query = _QUERY.search(word) if _ADDRESS.match(word) else None
+    return (word[: query.start()], query[0]) if query else (word, "")
 
 
 def _split(word: str) -> tuple[str, str]:
@@ -152,9 +161,9 @@ def _split(word: str) -> tuple[str, str]:
     return fixed or ("/" if word.startswith("/") else "."), "/".join(names[first:])
 
 
-def _file_system(fixed: str) -> tuple[Any, str]:
+def _file_system(fixed: str, options: str) -> tuple[Any, str]:
     if _ADDRESS.match(fixed):
-        filesystem, place = fs.FileSystem.from_uri(fixed)
+        filesystem, place = fs.FileSystem.from_uri(fixed + options)
         return filesystem, place.rstrip("/") or "/"
     return fs.LocalFileSystem(), Path(fixed).absolute().as_posix()
 
@@ -191,14 +200,15 @@ def _common(bases: list[str]) -> str | None:
 
 
 @contextmanager
-def _reaching(word: str) -> Iterator[None]:
-    """Turn what a file system says of an address into one line."""
+def _reaching(word: str, options: str = "") -> Iterator[None]:
+    """Turn what a file system says of an address into one line, without its options."""
     try:
         yield
     except BlendplanError:
         raise
     except (pa.ArrowException, OSError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        said = str(error).replace(options, "") if options else str(error)
+        reason = (said.splitlines() or [type(error).__name__])[0][:200]
         raise BlendplanError(
             f"{show(word)} cannot be read ({reason}); check the address and the permissions"
         ) from None

@@ -3,11 +3,14 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import blendplan
 from blendplan import BlendplanError, Plan
@@ -82,6 +85,48 @@ def test_the_same_plan_with_any_number_of_processes(tmp_path: Path) -> None:
     assert made[0].files == made[1].files
     texts = [(one.path / MANIFEST).read_bytes() for one in made]
     assert texts[0] == texts[1]
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    prompts=st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=40), min_size=2, max_size=80),
+    files=st.integers(1, 4),
+    replicas=st.integers(1, 4),
+    policy=st.sampled_from(["blend", "dfs", "blendserve"]),
+    seed=st.integers(0, 9),
+)
+def test_whatever_the_tree_all_is_planned_once_within_bounds(
+    tmp_path_factory: pytest.TempPathFactory,
+    prompts: list[list[int]],
+    files: int,
+    replicas: int,
+    policy: str,
+    seed: int,
+) -> None:
+    folder = tmp_path_factory.mktemp("random")
+    outputs = np.random.default_rng(seed).integers(1, 300, len(prompts)).tolist()
+    some = [
+        {"id": f"r{row}", "prompt_token_ids": prompt, "output_tokens": output}
+        for row, (prompt, output) in enumerate(zip(prompts, outputs, strict=True))
+    ]
+    options: dict[str, Any] = {"replicas": replicas, "policy": policy, "seed": seed}
+    made = planned(
+        write_files(folder / "in", some, files), folder / "plan", task_bytes=1, **options
+    )
+    made.verify()
+    found = sorted(row for number in range(len(made)) for row in rows(made.part(number)))
+    assert found == [(row, line["id"], line["prompt_token_ids"]) for row, line in enumerate(some)]
+    metadata = made.metadata
+    assert metadata["bound_s"] <= metadata["predicted"]["makespan_s"] * (1 + 1e-9)
+    assert metadata["prefix_sharing"]["planned"] <= metadata["prefix_sharing"]["optimal"] + 1e-9
+    one = blendplan.plan(
+        blendplan.read_requests(write_lines(folder / "one.jsonl", some)), **options, **SMALL
+    )
+    assert metadata["prefix_sharing"]["optimal"] == pytest.approx(
+        one.metadata["prefix_sharing"]["optimal"]
+    )
+    if metadata["predicted"]["preemptions"] == one.metadata["predicted"]["preemptions"] == 0:
+        assert metadata["bound_s"] <= one.metadata["bound_s"] * (1 + 1e-9)
 
 
 def test_requests_with_several_answers_stay_together(tmp_path: Path) -> None:
@@ -177,7 +222,7 @@ def test_bad_requests_are_named_by_file_and_line(tmp_path: Path) -> None:
     for bad, reason in (
         ('{"id": "x"}', "line 11"),
         (json.dumps({**some[2], "prompt_token_ids": [9]}), '"r2" is that of'),
-        (json.dumps({"id": "x", "prompt_token_ids": [1] * 5000}), "KV cache of 4000"),
+        (json.dumps({"id": "x", "prompt_token_ids": [1] * 5000}), "5,000 tokens"),
     ):
         second.write_text(f"{good}{bad}\n")
         said = failing(folder, tmp_path / "plan")
