@@ -175,7 +175,19 @@ class KvLayout:
         """
         if not isinstance(groups, list) or not 0 < len(groups) <= 1000:
             raise BlendplanError(f"{name} must be a list of 1 to 1000 groups")
-        return cls(tuple(_group(f"{name}[{i}]", group) for i, group in enumerate(groups)))
+        layout = cls(tuple(_group(f"{name}[{i}]", group) for i, group in enumerate(groups)))
+        before = KvGroup("", 0, 0, 1, 1, bucket=-1)
+        for place, group in enumerate(layout.groups):
+            alike = (group.kind, group.reach, group.block_tokens, group.checkpoint_tokens) == (
+                (before.kind, before.reach, before.block_tokens, before.checkpoint_tokens)
+            )
+            if group.bucket != before.bucket + 1 and not (alike and group.bucket == before.bucket):
+                raise BlendplanError(
+                    f"{name}[{place}].bucket is {group.bucket}; buckets are 0, 1, 2, ..., and the "
+                    "groups of one are alike"
+                )
+            before = group
+        return layout
 
 
 def kv_layout(
