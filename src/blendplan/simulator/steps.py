@@ -267,23 +267,23 @@ def serve(engine: Engine, cache: AnyCache) -> None:
         known = prompt_tokens[request] + generated[request]
         new = known - before
         decodes = new == 1 and generated[request] > 0
-        settled = known
-        if decodes:
-            settled -= int(now.async_scheduling and _is_under_way(engine, request))
-        else:
+        if not decodes:
             new = min(new, step.prefill_left, tokens_left)
             new = cut(cache, request, known, before, new, step.largest)
             if new == 0:
                 place += 1
                 continue
-            settled = before + new
-        blocks = lacking(cache, request, before, new, known)
-        while blocks > cache.now[0].free:
-            if _preempt_last(engine, cache) == request:
+        if not decodes or before + new > cache.room[request]:
+            under_way = 0
+            if decodes and now.async_scheduling and _is_under_way(engine, request):
+                under_way = 1
+            blocks = lacking(cache, request, before, new, known, under_way)
+            while blocks > cache.now[0].free:
+                if _preempt_last(engine, cache) == request:
+                    break
+            if place == now.running:
                 break
-        if place == now.running:
-            break
-        supply(cache, request, before, new, settled, blocks)
+            supply(cache, request, before, new, before + new - under_way, blocks)
         if decodes:
             engine.contexts[decoding] = before + new
             decoding += 1
