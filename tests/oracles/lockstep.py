@@ -164,7 +164,7 @@ class FastEngine:
         """Blocks that a running request holds."""
         if isinstance(self.cache, GroupedCache):
             return held_blocks(self.cache, request)
-        return int(self.cache.held[request])
+        return int(self.cache.room[request]) // self.cache.block_size
 
 
 def assert_same_state(fast: FastEngine, slow: SlowEngine) -> None:

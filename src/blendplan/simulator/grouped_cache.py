@@ -1,6 +1,5 @@
-"""The KV cache of a layout with several groups, with windows or with states.
-
-It has a table of blocks for each running request and group.
+"""The KV cache of a layout with several groups, with windows or with states: a table of blocks for
+each running request and group.
 
 Rules of vllm/v1/core/single_type_kv_cache_manager.py and kv_cache_manager.py (0.32), with prefix
 caching and ``prefix_cache_retention_interval`` 0, its default: before a request gets blocks it
@@ -64,6 +63,8 @@ class GroupedCache(NamedTuple):
         seat: number among the running requests, -1 for those that do not run; int32 [n].
         seats: numbers that are free, the next one last; int64 [s].
         begun: whether a request was ever admitted; int8 [n].
+        room: tokens up to which a running request may decode and nothing happens to its blocks;
+            int32 [n].
         tables: blocks of each seat and group, 0 for none; int32 [s, g, w].
         table: of each, its ``length``; the blocks ``filled``, which may be hit; those ``gone`` from
             its beginning; of a state, the block of the ``last`` step, and the ``position`` of a
@@ -91,6 +92,7 @@ class GroupedCache(NamedTuple):
     seat: NDArray[np.int32]
     seats: NDArray[np.int64]
     begun: NDArray[np.int8]
+    room: NDArray[np.int32]
     tables: NDArray[np.int32]
     table: NDArray[np.void]
     junction: NDArray[np.int64]
@@ -161,6 +163,7 @@ def empty_grouped_cache(
         seat=np.full(len(prompt_tokens), -1, dtype=np.int32),
         seats=np.arange(seats - 1, -1, -1, dtype=np.int64),
         begun=np.zeros(len(prompt_tokens), dtype=np.int8),
+        room=np.zeros(len(prompt_tokens), dtype=np.int32),
         # Pages of memory that no request comes to are never there.
         tables=np.zeros((*shape, width), dtype=np.int32),
         table=np.zeros(shape, TABLE).view(np.recarray),

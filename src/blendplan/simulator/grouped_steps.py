@@ -6,14 +6,14 @@ then, and in each later step, it gives back what is behind its windows and gets 
 need.
 """
 
-import numpy as np
-from numpy.typing import NDArray
-
 from blendplan.kernels.kernel import kernel
 from blendplan.simulator.block_pool import hold_block
 from blendplan.simulator.grouped_cache import (
+    IS_CHUNKED,
+    IS_SLIDING,
     IS_STATE,
     GroupedCache,
+    ceil_div,
     extend,
     fill,
     give_back,
@@ -28,6 +28,7 @@ from blendplan.simulator.states import (
     extend_states,
     fill_states,
     give_back_states,
+    has_more_states,
     needed_states,
 )
 
@@ -36,12 +37,6 @@ from blendplan.simulator.states import (
 def new_step(cache: GroupedCache) -> None:
     """A step begins: states that were filled in the last one may be hit."""
     cache.now[0].step += 1
-
-
-@kernel
-def covered(cache: GroupedCache) -> tuple[NDArray[np.int32], int]:
-    """As of `KvCache`, but windows move and states are kept in every step: nobody is covered."""
-    return cache.prompt_tokens, 0
 
 
 @kernel
@@ -83,13 +78,15 @@ def enter(
 
 
 @kernel
-def lacking(cache: GroupedCache, request: int, before: int, new: int, known: int) -> int:
+def lacking(
+    cache: GroupedCache, request: int, before: int, new: int, known: int, under_way: int
+) -> int:
     """Blocks that a running request needs for its next ``new`` tokens.
 
     Those behind its windows are given back first. A step that is under way still needs them.
     """
     seat = cache.seat[request]
-    settled = before
+    settled = before - under_way
     if cache.under_way[seat, 1] == cache.now[0].step - 1:
         settled = max(0, before - cache.under_way[seat, 0])
     for group in range(len(cache.groups)):
@@ -116,6 +113,27 @@ def supply(
     seat = cache.seat[request]
     _extend_and_fill(cache, request, seat, before + new, settled)
     _under_way(cache, seat, new)
+    cache.room[request] = _quiet_tokens(cache, seat, before + new)
+
+
+@kernel
+def _quiet_tokens(cache: GroupedCache, seat: int, tokens: int) -> int:
+    """How long a request of so many tokens may be until something happens to its blocks.
+
+    It needs another one, or has one behind a window, or fills a block of the scheduler.
+    """
+    most = (tokens // cache.block_size + 1) * cache.block_size - 1
+    for group in range(len(cache.groups)):
+        kind, table = cache.groups[group], cache.table[seat, group]
+        most = min(most, table.length * kind.tokens)
+        next_gone = (table.gone + 1) * kind.tokens
+        if kind.kind == IS_SLIDING:
+            most = min(most, kind.reach + next_gone - 1)
+        elif kind.kind == IS_CHUNKED:
+            most = min(most, ceil_div(next_gone, kind.reach) * kind.reach)
+        elif kind.kind == IS_STATE and has_more_states(cache, seat, group):
+            return tokens
+    return most
 
 
 @kernel
@@ -128,6 +146,7 @@ def release(cache: GroupedCache, request: int, computed: int) -> None:
     for group in range(len(cache.groups)):
         release_table(cache, seat, group)
     cache.seat[request] = -1
+    cache.room[request] = 0
     now = cache.now[0]
     cache.seats[now.seats] = seat
     now.seats += 1

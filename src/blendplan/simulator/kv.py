@@ -13,7 +13,6 @@ from blendplan.simulator.workload import Workload
 
 AnyCache = KvCache | GroupedCache
 
-covered = by_record({KvCache: kv_cache.covered, GroupedCache: grouped_steps.covered})
 new_step = by_record({KvCache: kv_cache.new_step, GroupedCache: grouped_steps.new_step})
 look_up = by_record({KvCache: kv_cache.look_up, GroupedCache: grouped_steps.look_up})
 cut = by_record({KvCache: kv_cache.cut, GroupedCache: grouped_steps.cut})

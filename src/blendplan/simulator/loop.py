@@ -82,5 +82,4 @@ def step_loop(policy: Transitions) -> RunSteps:
                 return False
         return now.finished == requests
 
-    loop: Any = run_steps
-    return loop
+    return run_steps

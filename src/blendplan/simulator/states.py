@@ -41,6 +41,15 @@ def _drop(cache: GroupedCache, seat: int, group: int, place: int) -> None:
 
 
 @kernel
+def has_more_states(cache: GroupedCache, seat: int, group: int) -> bool:
+    """Whether a group has other states of a request than the last one."""
+    table = cache.table[seat, group]
+    if table.gone < table.length - 1 or table.position > 0:
+        return True
+    return table.last >= 0 and cache.tables[seat, group, table.last] > 0
+
+
+@kernel
 def needed_states(
     cache: GroupedCache,
     seat: int,

@@ -37,7 +37,6 @@ from blendplan.kernels.kernel import kernel
 from blendplan.kernels.scalars import scalars
 from blendplan.simulator.kv import (
     AnyCache,
-    covered,
     cut,
     enter,
     lacking,
@@ -255,7 +254,6 @@ def serve(engine: Engine, cache: AnyCache) -> None:
     # call is handed all arrays of the engine.
     prompt_tokens, output_tokens = engine.prompt_tokens, engine.output_tokens
     computed, generated = engine.computed, engine.generated
-    held, block_size = covered(cache)
     tokens_left = step.tokens_left
     some_are_done = step.done > 0
     decoding = context_tokens = 0
@@ -275,17 +273,17 @@ def serve(engine: Engine, cache: AnyCache) -> None:
             if new == 0:
                 place += 1
                 continue
-        if not decodes or before + new > held[request] * block_size:
-            settled = before + new
-            if decodes:
-                settled -= int(now.async_scheduling and _is_under_way(engine, request))
-            blocks = lacking(cache, request, before, new, known)
+        if not decodes or before + new > cache.room[request]:
+            under_way = 0
+            if decodes and now.async_scheduling and _is_under_way(engine, request):
+                under_way = 1
+            blocks = lacking(cache, request, before, new, known, under_way)
             while blocks > cache.now[0].free:
                 if _preempt_last(engine, cache) == request:
                     break
             if place == now.running:
                 break
-            supply(cache, request, before, new, settled, blocks)
+            supply(cache, request, before, new, before + new - under_way, blocks)
         if decodes:
             engine.contexts[decoding] = before + new
             decoding += 1
