@@ -136,9 +136,15 @@ def many_answers() -> Recorded:
     )
 
 
+def start() -> Recorded:
+    """Nothing: the engine starts, and says what it has."""
+    return Recorded([], [], blocks=400)
+
+
 def workload(name: str) -> Recorded:
     """A workload by its name; ``mixed7`` is the random one of seed 7."""
     named = {
+        "start": start,
         "no_pressure": no_pressure,
         "sharing": sharing,
         "pressure": pressure,
@@ -194,7 +200,7 @@ def record(model: str, run: Recorded, *, async_scheduling: bool = False) -> dict
     scheduler.schedule = watched
     numbers = run.answers or [1] * len(run.prompts)
     # Requests are named by the row of their first answer; the others have the rows after it.
-    firsts = np.cumsum([0, *numbers[:-1]]).tolist()
+    firsts = np.cumsum([0, *numbers])[:-1].tolist()
     for row, prompt, length, number in zip(
         firsts, run.prompts, run.output_tokens, numbers, strict=True
     ):

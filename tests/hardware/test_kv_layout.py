@@ -41,7 +41,7 @@ GIB_40 = 40 * 2**30
         ("qwen3-next-80b", [12] * 4, 12 * 1_114_112, 3_212),
         ("nemotron-3-nano-30b", [6, 6, 6, 5, 6], 6 * 2_146_304, 3_335),
         ("jamba-1.5-mini", [4] * 8, 1_310_720, 32_768),
-        ("llama-4-scout", [48], 3_145_728, 13_653),
+        ("llama-4-scout", [12] * 4, 786_432, 54_613),
     ],
 )
 def test_groups_blocks_and_bytes(
@@ -83,15 +83,15 @@ def test_a_block_size_is_only_ever_raised() -> None:
     assert kv_layout(MODELS["kimi-linear-48b"]).block_tokens % 128 == 0
 
 
-def test_chunked_attention_turns_the_hybrid_manager_off() -> None:
+def test_without_the_hybrid_manager_all_tokens_are_kept() -> None:
     layers = MODELS["llama-4-scout"]
-    assert kv_layout(layers).plain
-    on = kv_layout(layers, hybrid=True)
-    assert [(group.kind, group.layers) for group in on.groups] == [
+    assert [(group.kind, group.layers) for group in kv_layout(layers).groups] == [
         *[("chunked", 12)] * 3,
         ("full", 12),
     ]
-    assert (on.bytes_per_block, GIB_40 // on.bytes_per_block) == (786_432, 54_613)
+    off = kv_layout(layers, hybrid=False)
+    assert off.plain
+    assert (off.bytes_per_block, GIB_40 // off.bytes_per_block) == (3_145_728, 13_653)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_latent_attention_takes_no_padding() -> None:
     layout = kv_layout([LATENT, attention(5, 64, window=64)])
     assert layout.plain and layout.groups[0].layers == 2
     with pytest.raises(BlendplanError, match="pages of 18432 and"):
-        kv_layout([LATENT, KvLayer("chunked", 1280, reach=64)], hybrid=True)
+        kv_layout([LATENT, KvLayer("chunked", 1280, reach=64)])
 
 
 def test_blocks_that_the_logged_size_counts() -> None:

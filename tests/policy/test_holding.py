@@ -34,10 +34,9 @@ def test_the_longest_context_that_slots_hold(holding: Holding, slots: int) -> No
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("hybrid", [True, None])
-def test_holdings_of_layouts_are_what_the_layouts_say(name: str, hybrid: bool | None) -> None:
+def test_holdings_of_layouts_are_what_the_layouts_say(name: str) -> None:
     """Without rounding to blocks; of chunks the mean over a chunk."""
-    layout = kv_layout(MODELS[name], hybrid=hybrid)
+    layout = kv_layout(MODELS[name])
     holding = holding_of(layout)
     contexts = np.arange(1, 20_000, 7)
     held = holding._replace(chunks=()).held(contexts)

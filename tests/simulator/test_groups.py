@@ -40,7 +40,7 @@ def layouts(draw: st.DrawFn) -> KvLayout:
 
 
 @given(layouts(), st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_groups_beside_the_slow_engine(layout: KvLayout, data: st.DataObject) -> None:
     tokens = st.integers(0, 1)
     stems = data.draw(st.lists(st.lists(tokens, min_size=1, max_size=20), min_size=1, max_size=3))
@@ -56,7 +56,10 @@ def test_groups_beside_the_slow_engine(layout: KvLayout, data: st.DataObject) ->
     layout = layout.limited(
         in_flight_tokens=most_tokens * (1 + asynchronous), max_model_len=longest
     )
+    # With a step under way, a state that passes a boundary in each needs a block more than vLLM
+    # counts; where it is lacking, a request preempts itself for ever, there as here.
     blocks = int(layout.needed_blocks(longest)) + data.draw(st.integers(0, 8))
+    blocks += sum(group.kind == "state" for group in layout.groups)
     limits = EngineLimits(
         blocks * layout.block_tokens, slots, most_tokens, layout.block_tokens, asynchronous
     )

@@ -195,7 +195,7 @@ def kv_layout(
     block_size: int = 16,
     *,
     kernel_tokens: int = KERNEL_TOKENS,
-    hybrid: bool | None = None,
+    hybrid: bool = True,
 ) -> KvLayout:
     """The layout that vLLM 0.32 gives these layers.
 
@@ -203,16 +203,14 @@ def kv_layout(
         layers: of the model, in its order.
         block_size: tokens of a block; states may make it larger.
         kernel_tokens: fewest tokens that the attention kernels take as a block.
-        hybrid: whether the hybrid KV cache manager is on; None is vLLM's default: on, but for
-            chunked attention.
+        hybrid: whether the hybrid KV cache manager is on, as it is by default; without it, windows
+            and chunks beside full attention are stored for all tokens.
 
     Raises:
         BlendplanError: no layer keeps anything, or vLLM cannot put them in one pool.
     """
     if not layers:
         raise BlendplanError("no layer of the model keeps anything; it has no KV cache to plan for")
-    if hybrid is None:
-        hybrid = all(layer.kind != CHUNKED for layer in layers)
     buckets = kv_specs(layers, block_size, kernel_tokens, hybrid)
     return KvLayout(
         tuple(

@@ -16,34 +16,36 @@ NO_CONTENT = -1
 _ODD = 0x9E3779B97F4A7C15  # 2**64 over the golden ratio: spreads keys over the top bits
 
 
+BLOCK = np.dtype(
+    [
+        ("content", "i8"),
+        *((name, "i4") for name in ("references", "following", "preceding", "younger", "older")),
+    ]
+)
+SLOT = np.dtype([("key", "i8"), ("first", "i8"), ("stamp", "i8")])
+
+
 class BlockPool(NamedTuple):
     """State of b blocks; block 0 stands for none.
 
     Attributes:
-        references: requests that hold a block; int32 [b + 1].
-        content: key of what may be hit in it, NO_CONTENT for nothing; int64 [b + 1].
-        following, preceding: the doubly linked list of free blocks with content, least recently
-            freed first; entry 0 is both ends; int32 [b + 1].
-        younger, older: circular list of the blocks that have a content, in the order in which they
-            were filled: the one that was filled first follows the last; int32 [b + 1].
+        block: of each block the requests that hold it (``references``); the key of what may be hit
+            in it (``content``), NO_CONTENT for nothing; its places in the doubly linked list of
+            free blocks with content (``following``, ``preceding``), least recently freed first,
+            of which entry 0 is both ends; and those in the circular list of the blocks that have
+            its content (``younger``, ``older``), in the order in which they were filled, where the
+            first one follows the last; records [b + 1].
         empty: free blocks without content, the next one last; int32 [b].
-        keys, first, stamp: a hash table of contents by open addressing: the content, the block
-            that was filled first, and a number for whoever keeps one; int64, int32, int64 [m].
+        slot: a hash table of contents by open addressing: the content (``key``), the block that was
+            filled ``first``, and a ``stamp`` for whoever keeps one; records [m].
         shift: 64 less the binary logarithm of m.
         now: blocks that are ``free``, and those of them that are ``unhashed``; one record, which
             may have other fields too.
     """
 
-    references: NDArray[np.int32]
-    content: NDArray[np.int64]
-    following: NDArray[np.int32]
-    preceding: NDArray[np.int32]
-    younger: NDArray[np.int32]
-    older: NDArray[np.int32]
+    block: NDArray[np.void]
     empty: NDArray[np.int32]
-    keys: NDArray[np.int64]
-    first: NDArray[np.int32]
-    stamp: NDArray[np.int64]
+    slot: NDArray[np.void]
     shift: int
     now: NDArray[np.void]
 
@@ -51,18 +53,14 @@ class BlockPool(NamedTuple):
 def block_pool(blocks: int, now: NDArray[np.void]) -> BlockPool:
     """A pool of ``blocks`` free blocks, whose numbers ``now`` must say."""
     bits = max(3, int(2 * blocks).bit_length())
-    links = np.zeros(blocks + 1, dtype=np.int32)
+    block = np.zeros(blocks + 1, BLOCK).view(np.recarray)
+    block.content = NO_CONTENT
+    slot = np.zeros(1 << bits, SLOT).view(np.recarray)
+    slot.key = NO_CONTENT
     return BlockPool(
-        references=links.copy(),
-        content=np.full(blocks + 1, NO_CONTENT, dtype=np.int64),
-        following=links.copy(),
-        preceding=links.copy(),
-        younger=links.copy(),
-        older=links,
+        block=block,
         empty=np.arange(blocks, 0, -1, dtype=np.int32),
-        keys=np.full(1 << bits, NO_CONTENT, dtype=np.int64),
-        first=np.zeros(1 << bits, dtype=np.int32),
-        stamp=np.zeros(1 << bits, dtype=np.int64),
+        slot=slot,
         shift=64 - bits,
         now=now,
     )
@@ -77,48 +75,48 @@ def take_block(pool: BlockPool) -> int:
         now.unhashed -= 1
         block = pool.empty[now.unhashed]
     else:
-        block = pool.following[0]
+        block = pool.block[0].following
         _unlink(pool, block)
         empty_block(pool, block)
-    pool.references[block] = 1
+    pool.block[block].references = 1
     return block
 
 
 @kernel
 def hold_block(pool: BlockPool, block: int) -> None:
     """One more request holds a block that it hit."""
-    if pool.references[block] == 0:
+    if pool.block[block].references == 0:
         _unlink(pool, block)
         pool.now[0].free -= 1
-    pool.references[block] += 1
+    pool.block[block].references += 1
 
 
 @kernel
 def release_block(pool: BlockPool, block: int) -> None:
     """One request holds a block no more."""
-    pool.references[block] -= 1
-    if pool.references[block] > 0:
+    pool.block[block].references -= 1
+    if pool.block[block].references > 0:
         return
     now = pool.now[0]
     now.free += 1
-    if pool.content[block] == NO_CONTENT:
+    if pool.block[block].content == NO_CONTENT:
         pool.empty[now.unhashed] = block
         now.unhashed += 1
         return
-    last = pool.preceding[0]
-    pool.following[last] = block
-    pool.preceding[block] = last
-    pool.following[block] = 0
-    pool.preceding[0] = block
+    last = pool.block[0].preceding
+    pool.block[last].following = block
+    pool.block[block].preceding = last
+    pool.block[block].following = 0
+    pool.block[0].preceding = block
 
 
 @kernel
 def find_content(pool: BlockPool, key: int) -> int:
     """Where the hash table has a content; -1 where no block has it."""
-    mask = len(pool.keys) - 1
+    mask = len(pool.slot) - 1
     place = int(_home(pool, key))
-    while pool.keys[place] != key:
-        if pool.keys[place] == NO_CONTENT:
+    while pool.slot[place].key != key:
+        if pool.slot[place].key == NO_CONTENT:
             return -1
         place = (place + 1) & mask
     return place
@@ -127,42 +125,42 @@ def find_content(pool: BlockPool, key: int) -> int:
 @kernel
 def fill_block(pool: BlockPool, block: int, key: int) -> None:
     """A block without content has one that others may hit from now on."""
-    pool.content[block] = key
-    mask = len(pool.keys) - 1
+    pool.block[block].content = key
+    mask = len(pool.slot) - 1
     place = int(_home(pool, key))
-    while pool.keys[place] != key and pool.keys[place] != NO_CONTENT:
+    while pool.slot[place].key != key and pool.slot[place].key != NO_CONTENT:
         place = (place + 1) & mask
-    if pool.keys[place] == NO_CONTENT:
-        pool.keys[place] = key
-        pool.first[place] = block
-        pool.stamp[place] = 0
-        pool.younger[block] = block
-        pool.older[block] = block
+    if pool.slot[place].key == NO_CONTENT:
+        pool.slot[place].key = key
+        pool.slot[place].first = block
+        pool.slot[place].stamp = 0
+        pool.block[block].younger = block
+        pool.block[block].older = block
         return
-    oldest = pool.first[place]
-    youngest = pool.older[oldest]
-    pool.younger[youngest] = block
-    pool.older[block] = youngest
-    pool.younger[block] = oldest
-    pool.older[oldest] = block
+    oldest = pool.slot[place].first
+    youngest = pool.block[oldest].older
+    pool.block[youngest].younger = block
+    pool.block[block].older = youngest
+    pool.block[block].younger = oldest
+    pool.block[oldest].older = block
 
 
 @kernel
 def empty_block(pool: BlockPool, block: int) -> None:
     """A block loses its content, if it has any."""
-    key = pool.content[block]
+    key = pool.block[block].content
     if key == NO_CONTENT:
         return
-    pool.content[block] = NO_CONTENT
+    pool.block[block].content = NO_CONTENT
     place = find_content(pool, key)
-    younger, older = pool.younger[block], pool.older[block]
+    younger, older = pool.block[block].younger, pool.block[block].older
     if younger == block:
         _remove(pool, place)
         return
-    pool.younger[older] = younger
-    pool.older[younger] = older
-    if pool.first[place] == block:
-        pool.first[place] = younger
+    pool.block[older].younger = younger
+    pool.block[younger].older = older
+    if pool.slot[place].first == block:
+        pool.slot[place].first = younger
 
 
 @kernel
@@ -174,22 +172,22 @@ def _home(pool: BlockPool, key: int) -> np.int64:
 @kernel
 def _remove(pool: BlockPool, place: int) -> None:
     """Take a content out of the hash table, and close the gap that it leaves."""
-    mask = len(pool.keys) - 1
+    mask = len(pool.slot) - 1
     gap, place = place, (place + 1) & mask
-    while pool.keys[place] != NO_CONTENT:
+    while pool.slot[place].key != NO_CONTENT:
         # What is at home behind the gap, or in it, may not be moved before its home.
-        distance = (place - _home(pool, pool.keys[place])) & mask
+        distance = (place - _home(pool, pool.slot[place].key)) & mask
         if distance >= (place - gap) & mask:
-            pool.keys[gap] = pool.keys[place]
-            pool.first[gap] = pool.first[place]
-            pool.stamp[gap] = pool.stamp[place]
+            pool.slot[gap].key = pool.slot[place].key
+            pool.slot[gap].first = pool.slot[place].first
+            pool.slot[gap].stamp = pool.slot[place].stamp
             gap = place
         place = (place + 1) & mask
-    pool.keys[gap] = NO_CONTENT
+    pool.slot[gap].key = NO_CONTENT
 
 
 @kernel
 def _unlink(pool: BlockPool, block: int) -> None:
-    before, after = pool.preceding[block], pool.following[block]
-    pool.following[before] = after
-    pool.preceding[after] = before
+    before, after = pool.block[block].preceding, pool.block[block].following
+    pool.block[before].following = after
+    pool.block[after].preceding = before

@@ -241,7 +241,7 @@ def needed_blocks(
     needed = max(0, required - max(skipped, cache.hit_blocks[group]))
     for place in range(skipped, cache.hit_blocks[group]):
         block = cache.hits[group, place]
-        if block > 0 and cache.pool.references[block] == 0:
+        if block > 0 and cache.pool.block[block].references == 0:
             needed += 1
     return needed
 
@@ -265,7 +265,7 @@ def fill(cache: GroupedCache, request: int, seat: int, group: int, tokens: int) 
         block = cache.tables[seat, group, place]
         if (
             block > 0
-            and cache.pool.content[block] == NO_CONTENT
+            and cache.pool.block[block].content == NO_CONTENT
             and _is_kept(cache, request, seat, group, place)
         ):
             end = (place + 1) * kind.tokens

@@ -124,7 +124,7 @@ def _has(cache: GroupedCache, request: int, bucket: int, place: int) -> bool:
         found = find_content(cache.pool, content_key(cache, request, member, end))
         if found < 0:
             return False
-        cache.hits[member, place] = cache.pool.first[found]
+        cache.hits[member, place] = cache.pool.slot[found].first
     return True
 
 

@@ -69,10 +69,10 @@ def needed_states(
         hits, length = 0, cache.table[seat, group].length
     elif hits > 0:
         block = cache.hits[group, hits - 1]
-        place = find_content(cache.pool, cache.pool.content[block])
-        if cache.pool.stamp[place] == cache.now[0].step:
+        place = find_content(cache.pool, cache.pool.block[block].content)
+        if cache.pool.slot[place].stamp == cache.now[0].step:
             return cache.blocks + 1
-        evicted = int(cache.pool.references[block] == 0)
+        evicted = int(cache.pool.block[block].references == 0)
     position = checkpoint(cache, seat, group, tokens, start, prefill_end)
     if not gate and seat >= 0:
         cache.table[seat, group].position = position
@@ -150,7 +150,7 @@ def _fill_boundary(cache: GroupedCache, request: int, seat: int, group: int, tok
             empty_block(cache.pool, block)
             return
         key = content_key(cache, request, group, table.position)
-        if cache.pool.content[block] != key:
+        if cache.pool.block[block].content != key:
             empty_block(cache.pool, block)
             fill_block(cache.pool, block, key)
             _not_now(cache, block)
@@ -159,7 +159,7 @@ def _fill_boundary(cache: GroupedCache, request: int, seat: int, group: int, tok
         place = tokens // kind.tokens - 1
         block = cache.tables[seat, group, place] if place < table.length else 0
         if block > 0:
-            if cache.pool.content[block] == NO_CONTENT:
+            if cache.pool.block[block].content == NO_CONTENT:
                 fill_block(cache.pool, block, content_key(cache, request, group, tokens))
             _not_now(cache, block)
 
@@ -167,8 +167,10 @@ def _fill_boundary(cache: GroupedCache, request: int, seat: int, group: int, tok
 @kernel
 def _not_now(cache: GroupedCache, block: int) -> None:
     """What a block holds cannot be hit in this step: it is written in it."""
-    if block > 0 and cache.pool.content[block] != NO_CONTENT:
-        cache.pool.stamp[find_content(cache.pool, cache.pool.content[block])] = cache.now[0].step
+    if block > 0 and cache.pool.block[block].content != NO_CONTENT:
+        cache.pool.slot[
+            find_content(cache.pool, cache.pool.block[block].content)
+        ].stamp = cache.now[0].step
 
 
 @kernel
