@@ -152,7 +152,7 @@ def run_variants(
     for label, variant in variants.items():
         expected = variant.change(prepared.expected)
         policy = make_policy("blend", expected, target.limits, parameters=asdict(variant.options))
-        run = simulate_run(truth, policy, target.limits, target.table)
+        run = simulate_run(truth, policy, target.limits, target.table, layout=target.layout)
         bound = makespan_bound(
             target.table,
             prompt_tokens=truth.prompt_tokens,

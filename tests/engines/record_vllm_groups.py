@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.engines.record_vllm_steps import ASYNC, _families, _step, _tokens
+from tests.engines.record_vllm_steps import ASYNC, _step, _tokens, groups_of
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,8 @@ def _config(groups: Sequence[dict[str, Any]], blocks: int) -> Any:
         num_blocks=blocks,
         kv_cache_tensors=[],
         kv_cache_groups=[
-            KVCacheGroupSpec([f"layer.{number}"], spec(group)) for number, group in enumerate(groups)
+            KVCacheGroupSpec([f"layer.{number}"], spec(group))
+            for number, group in enumerate(groups)
         ],
         prefix_cache_retention_interval=0,
     )
@@ -215,10 +216,6 @@ class Driver:
         self.under_way: deque[Any] = deque()
         self.most_under_way = 1 + async_scheduling
         self.next_token = count(10**6)
-        self.caps = [
-            getattr(manager, "max_admission_blocks_per_request", None)
-            for manager in self.scheduler.kv_cache_manager.coordinator.single_type_managers
-        ]
 
     def add(self, row: int, prompt: list[int], output_tokens: int) -> None:
         from vllm.sampling_params import SamplingParams
@@ -229,9 +226,7 @@ class Driver:
         init_none_hash(sha256)
         parameters = SamplingParams(max_tokens=output_tokens, ignore_eos=True)
         hasher = get_request_block_hasher(self.hash_block_size, sha256)
-        self.scheduler.add_request(
-            Request(str(row), prompt, parameters, None, block_hasher=hasher)
-        )
+        self.scheduler.add_request(Request(str(row), prompt, parameters, None, block_hasher=hasher))
 
     def schedule(self) -> Any:
         """What the next step computes."""
@@ -285,10 +280,7 @@ def record(config: Any, run: Recorded, *, async_scheduling: bool = False) -> dic
     assert len(ends) == len(run.prompts), "the scheduler came to a standstill"
     return {
         "async_scheduling": async_scheduling,
-        "groups": [
-            group | {"most_blocks": cap or 0}
-            for group, cap in zip(run.groups, driver.caps, strict=True)
-        ],
+        "groups": groups_of(driver.scheduler),
         "usable_blocks": run.blocks - 1,
         "max_num_batched_tokens": run.max_num_batched_tokens,
         "max_num_seqs": run.max_num_seqs,

@@ -5,13 +5,14 @@
 writes FOLDER/NAME.json for each workload: what was asked, and per step the tokens scheduled, the
 requests admitted (with their cached tokens), preempted, running and waiting, and the free blocks.
 A workload ``async-NAME`` is NAME with asynchronous scheduling, with the steps in it that computed
-nothing. Imports nothing of blendplan: what it writes is vLLM's own.
+nothing; ``NAME:3`` has three times as many blocks, for a model whose KV cache has as many groups.
+Imports nothing of blendplan: what it writes is vLLM's own.
 """
 
 import json
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -215,18 +216,71 @@ def record(model: str, run: Recorded, *, async_scheduling: bool = False) -> dict
                         "cached": output.num_cached_tokens,
                         "output": len(answer.token_ids),
                     }
+    described = groups_of(scheduler)
+    capacity = _capacity(config, scheduler)
     engine.engine_core.shutdown()
     return {
         "async_scheduling": async_scheduling,
-        "block_size": BLOCK_SIZE,
+        **_layout(described),
+        "capacity": capacity,
         "usable_blocks": run.blocks - 1,
         "max_num_batched_tokens": run.max_num_batched_tokens,
         "max_num_seqs": run.max_num_seqs,
+        "max_model_len": run.max_model_len,
         "prompts": _repeated(run.prompts, numbers),
         "output_tokens": _repeated(run.output_tokens, numbers),
         "answers": numbers,
         "steps": steps,
         "finished": [ends[row] for row in range(sum(numbers))],
+    }
+
+
+def groups_of(scheduler: Any) -> list[dict[str, Any]]:
+    """The groups of a scheduler's KV cache: what of them its steps depend on."""
+    kinds = {"SlidingWindowSpec": "sliding", "ChunkedLocalAttentionSpec": "chunked"}
+    kinds |= {"MambaSpec": "state"}
+    reaches = {"sliding": "sliding_window", "chunked": "attention_chunk_size"}
+    managers = scheduler.kv_cache_manager.coordinator.single_type_managers
+    specs: list[Any] = []
+    groups = []
+    for manager in managers:
+        spec = manager.kv_cache_spec
+        if spec not in specs:
+            specs.append(spec)
+        kind = kinds.get(type(spec).__name__, "full")
+        groups.append(
+            {
+                "kind": kind,
+                "reach": getattr(spec, reaches[kind]) if kind in reaches else 0,
+                "block_tokens": spec.block_size,
+                "bucket": specs.index(spec),
+                "checkpoint_tokens": getattr(spec, "prefill_checkpoint_alignment", None) or 0,
+                "most_blocks": manager.max_admission_blocks_per_request or 0,
+            }
+        )
+    return groups
+
+
+def _layout(groups: list[dict[str, Any]]) -> dict[str, Any]:
+    """The groups, or the size of a block where there is one, of full attention."""
+    if [group["kind"] for group in groups] == ["full"]:
+        return {"block_size": groups[0]["block_tokens"]}
+    return {"groups": groups}
+
+
+def _capacity(config: Any, scheduler: Any) -> dict[str, Any]:
+    """What vLLM makes of a GiB for this model, at start and in its log."""
+    from vllm.v1.core.kv_cache_utils import get_kv_cache_capacity, get_kv_cache_config_from_groups
+
+    override = config.cache_config.num_gpu_blocks_override
+    config.cache_config.num_gpu_blocks_override = None
+    groups = scheduler.kv_cache_config.kv_cache_groups
+    cache = get_kv_cache_config_from_groups(config, groups, 2**30)
+    config.cache_config.num_gpu_blocks_override = override
+    return {
+        "blocks": cache.num_blocks,
+        "logged_tokens": get_kv_cache_capacity(config, cache)[0],
+        "layers": [len(group.layer_names) for group in groups],
     }
 
 
@@ -300,8 +354,11 @@ def main() -> None:
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     model, folder, *names = sys.argv[1:]
     for name in names:
+        name, _, times = name.partition(":")
         plain = name.removeprefix(ASYNC)
-        recorded = record(model, workload(plain), async_scheduling=plain != name)
+        run = workload(plain)
+        run = replace(run, blocks=1 + (run.blocks - 1) * int(times or 1))
+        recorded = record(model, run, async_scheduling=plain != name)
         (Path(folder) / f"{name}.json").write_text(json.dumps({"name": name, **recorded}))
 
 

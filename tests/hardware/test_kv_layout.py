@@ -229,6 +229,8 @@ def test_states_need_the_hybrid_manager() -> None:
         [{**KvGroup("full", 1, 0, 16, 64).__dict__, "layers": 1.5}],
         [{**KvGroup("sliding", 1, 0, 16, 64).__dict__}],
         [{**KvGroup("full", 1, 0, 16, 64).__dict__, "other": 1}],
+        [{**KvGroup("full", 1, 0, 16, 64).__dict__, "bucket": 1}],
+        [KvGroup("full", 1, 0, 16, 64).__dict__, KvGroup("full", 1, 0, 32, 64).__dict__],
     ],
 )
 def test_bad_metadata_is_refused(groups: object) -> None:

@@ -8,12 +8,14 @@ import pyarrow as pa
 from blendplan.cost.reach import ALL_TOKENS, Reach
 from blendplan.cost.step import StepTable
 from blendplan.hardware.engine_limits import EngineLimits
+from blendplan.hardware.kv_layout import KvLayout
 from blendplan.lengths.predicted import OUTCOMES
 from blendplan.policy.known import PolicyInput, StepPrices
 from blendplan.policy.make import make_policy
 from blendplan.policy.state_machine import Policy
 from blendplan.requests.columns import Requests
-from blendplan.simulator.kv_cache import cached_blocks, empty_cache
+from blendplan.simulator.grouped_cache import GroupedCache, held_blocks
+from blendplan.simulator.kv import cache_for, look_up
 from blendplan.simulator.loop import step_loop
 from blendplan.simulator.series import empty_series
 from blendplan.simulator.steps import generated_tokens, idle_engine
@@ -113,21 +115,19 @@ class FastEngine:
     """The simulated engine, stepped by hand."""
 
     def __init__(
-        self, workload: Workload, settings: EngineLimits, policy: Policy, table: StepTable
+        self,
+        workload: Workload,
+        settings: EngineLimits,
+        policy: Policy,
+        table: StepTable,
+        layout: KvLayout | None = None,
     ) -> None:
         self.policy = policy
         self.table = table
         self.engine = idle_engine(
-            workload.prompt_tokens, workload.output_tokens, settings, table.reach
+            workload.prompt_tokens, workload.output_tokens, settings, table.reach, layout
         )
-        chains = workload.chains
-        self.cache = empty_cache(
-            settings.kv_blocks,
-            settings.block_size,
-            chains.chain_ids,
-            chains.chain_offsets,
-            chains.count,
-        )
+        self.cache = cache_for(workload, settings, layout)
         self.series = empty_series()
 
     def step(self) -> bool:
@@ -158,7 +158,13 @@ class FastEngine:
     def hits(self, request: int) -> int:
         """Tokens that a request would hit if it were admitted now."""
         known = self.engine.prompt_tokens[request] + self.engine.generated[request]
-        return int(cached_blocks(self.cache, request, known)[0]) * self.cache.block_size
+        return int(look_up(self.cache, request, known)[0])
+
+    def held(self, request: int) -> int:
+        """Blocks that a running request holds."""
+        if isinstance(self.cache, GroupedCache):
+            return held_blocks(self.cache, request)
+        return int(self.cache.room[request]) // self.cache.block_size
 
 
 def assert_same_state(fast: FastEngine, slow: SlowEngine) -> None:
@@ -179,7 +185,7 @@ def assert_same_state(fast: FastEngine, slow: SlowEngine) -> None:
     assert engine.admission[: fast.count("admitted")].tolist() == admitted
     assert engine.cached_tokens[admitted].tolist() == list(slow.cached_tokens.values())
     for request in slow.running:
-        assert fast.cache.held[request] == slow.kv.held(request)
+        assert fast.held(request) == slow.kv.held(request)
     for request in range(len(slow.prompts)):
         if request not in slow.running and slow.generated[request] < slow.output_tokens[request]:
             hit, _ = slow.kv.look_up(request, slow.known(request))

@@ -103,7 +103,9 @@ class Group:
         return self.tables.setdefault(request, [])
 
     def cached(self, request: int, block: int) -> Block | None:
-        return self.pool.find((self.number, self.contents.content(request, (block + 1) * self.size)))
+        return self.pool.find(
+            (self.number, self.contents.content(request, (block + 1) * self.size))
+        )
 
     def new_step(self) -> None:
         """A step begins."""
@@ -141,7 +143,7 @@ class Group:
         for hit in hits[skipped:]:
             if hit is not None:
                 self.pool.hold(hit)
-        self.tables[request] = [None] * skipped + hits[skipped:]
+        self.tables[request] = [*[None] * skipped, *hits[skipped:]]
         self.filled[request] = len(self.tables[request])
 
     def extend(self, request: int, tokens: int) -> None:
@@ -478,9 +480,10 @@ class SlowKv:
         """
         prefill_end = max(self.contents.prompt_tokens(request), known - 1)
         found = hits or [[] for _ in self.groups]
-        if hits is not None and self._needed(
-            request, known, computed, found, True, prefill_end
-        ) > self.pool.free():
+        if (
+            hits is not None
+            and self._needed(request, known, computed, found, True, prefill_end) > self.pool.free()
+        ):
             return False
         for group in self.groups:
             group.give_back(request, max(0, computed - in_flight))

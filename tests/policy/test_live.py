@@ -95,7 +95,7 @@ def drive(
         prefill = sum(engine.known(r) - engine.computed[r] for r in engine.running) - decodes
         prefill += sum(engine.known(r) for r in [*queue.waiting, *engine.waiting_again])
         rows = live.admit(
-            engine.pool.free() * settings.block_size,
+            engine.kv.pool.free() * settings.block_size,
             step_tokens=settings.max_num_batched_tokens - decodes - prefill,
         )
         assert live.running + len(preempted) <= live.limits.max_num_seqs or not tells_resumed
@@ -153,7 +153,7 @@ def drive_within_budget(made: Plan) -> tuple[list[int], SlowEngine]:
             for row, tokens in zip(engine.running, left, strict=True)
         )
         rows = live.admit(
-            engine.pool.free() * limits.block_size,
+            engine.kv.pool.free() * limits.block_size,
             step_tokens=limits.max_num_batched_tokens - decodes,
             backlog_tokens=sum(left) - decodes,
         )

@@ -30,6 +30,7 @@ def simulated_start(plan: Plan) -> Callable[[int, Session], SimulatedEngine]:
             workload,
             target.limits,
             target.table,
+            layout=target.layout,
             max_model_len=target.max_model_len,
         )
 

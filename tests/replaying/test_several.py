@@ -1,5 +1,6 @@
 """Several engines share a plan: everything runs once, wherever requests go and whoever dies."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -121,3 +122,24 @@ def test_an_engine_that_never_comes_up_leaves_its_part_to_others(
         "replica 1 is given up: the engine did not start: no such model; the others take its "
         "requests"
     ]
+
+
+def test_answers_stay_together_wherever_few_requests_have_several(tmp_path: Path) -> None:
+    rng = np.random.default_rng(8)
+    answers = np.where(np.arange(80) == 3, 4, 1)
+    asked = blendplan.requests_from_lists(
+        [rng.integers(3, 4000, rng.integers(3, 60)).tolist() for _ in answers],
+        output_tokens=rng.integers(1, 60, 80),
+        answers=answers,
+    )
+    made = small_plan(asked, policy="blend", replicas=2, effort=0)
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        done = replay_several(
+            made,
+            4,
+            at_first=1 + seed,
+            fleet=partial(LateFleet, rng=rng, deaths=6, lives=0.95),
+            retries=20,
+        )
+        assert done.tally.finished == 80

@@ -18,10 +18,15 @@ from tests.oracles.lockstep import (
 )
 from tests.oracles.slow_engine import InputOrder, SlowEngine
 
-RECORDINGS = sorted((Path(__file__).parents[1] / "data" / "vllm_steps").glob("*.json.gz"))
+DATA = Path(__file__).parents[1] / "data"
+RECORDINGS = sorted((DATA / "vllm_steps").glob("*.json.gz"))
+# The scheduler over layouts of the KV cache with several groups, windows or states.
+OF_GROUPS = sorted((DATA / "vllm_groups").glob("*.json.gz"))
 
 
-@pytest.fixture(scope="module", params=RECORDINGS, ids=lambda path: path.name.split(".")[0])
+@pytest.fixture(
+    scope="module", params=[*RECORDINGS, *OF_GROUPS], ids=lambda path: path.name.split(".")[0]
+)
 def recorded(request: pytest.FixtureRequest) -> dict[str, Any]:
     """One recording."""
     run: dict[str, Any] = json.loads(gzip.decompress(request.param.read_bytes()))
@@ -62,6 +67,27 @@ def test_recordings_cover_the_hard_cases() -> None:
     )
 
 
+def test_recordings_cover_every_kind_of_group() -> None:
+    runs = [json.loads(gzip.decompress(path.read_bytes())) for path in OF_GROUPS]
+    for asynchronous in (False, True):
+        mine = [run for run in runs if run["async_scheduling"] is asynchronous]
+        assert len(mine) == 19
+        groups = [group for run in mine for group in run["groups"]]
+        assert {group["kind"] for group in groups} == {"full", "sliding", "chunked", "state"}
+        assert {group["checkpoint_tokens"] for group in groups} == {0, 1, 8}
+        assert any(group["most_blocks"] for group in groups)
+        steps = [step for run in mine for step in run["steps"]]
+        assert sum(len(step["preempted"]) for step in steps) > 100
+        assert sum(cached > 0 for step in steps for _, cached in step["admitted"]) > 100
+    # Blocks larger than a step, of different sizes, and more than two kinds of groups.
+    assert any(
+        max(group["block_tokens"] for group in run["groups"]) > run["max_num_batched_tokens"]
+        for run in runs
+    )
+    assert any(len({group["block_tokens"] for group in run["groups"]}) > 1 for run in runs)
+    assert any(len({group["bucket"] for group in run["groups"]}) > 2 for run in runs)
+
+
 def test_slow_engine_takes_the_recorded_steps(recorded: dict[str, Any]) -> None:
     slow = slow_engine(recorded)
     policy = slow.policy
@@ -86,7 +112,8 @@ def test_slow_engine_takes_the_recorded_steps(recorded: dict[str, Any]) -> None:
 def test_simulated_engine_takes_the_recorded_steps(recorded: dict[str, Any]) -> None:
     slow = slow_engine(recorded)
     prompts, outputs = recorded["prompts"], recorded["output_tokens"]
-    block_size = recorded["block_size"]
+    layout = layout_of(recorded)
+    block_size = layout.block_tokens
     settings = EngineLimits(
         recorded["usable_blocks"] * block_size,
         recorded["max_num_seqs"],
@@ -95,10 +122,11 @@ def test_simulated_engine_takes_the_recorded_steps(recorded: dict[str, Any]) -> 
         recorded.get("async_scheduling", False),
     )
     fast = FastEngine(
-        workload_of(prompts, outputs, block_size),
+        workload_of(prompts, outputs, layout.hash_tokens),
         settings,
         input_order(len(prompts), settings),
         odd_prices(settings, 1.0),
+        layout,
     )
     spent = 0
     for number, step in enumerate(recorded["steps"]):

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blendplan import __version__
+from blendplan.checks.ranges import RANGES
 from blendplan.cost.step import StepTable
 from blendplan.engines.planned import PlannedAdmission
 from blendplan.engines.protocol import (
@@ -27,9 +28,10 @@ from blendplan.engines.protocol import (
     StepWork,
 )
 from blendplan.hardware.engine_limits import EngineLimits
+from blendplan.hardware.kv_layout import KvLayout
 from blendplan.planfile.plan import Plan
 from blendplan.simulator import steps
-from blendplan.simulator.kv_cache import empty_cache, used_tokens
+from blendplan.simulator.kv import cache_for, used_tokens
 from blendplan.simulator.series import empty_series
 from blendplan.simulator.workload import Workload
 
@@ -44,6 +46,7 @@ class SimulatedEngine:
             lengths that it says, unless a request knows its own.
         limits: limits of the engine.
         table: price of a step.
+        layout: of the KV cache; None where all layers keep all tokens.
         max_model_len: longest context that it takes; what the KV cache holds without it.
         log_steps: report the work of each step.
     """
@@ -56,10 +59,13 @@ class SimulatedEngine:
         limits: EngineLimits,
         table: StepTable,
         *,
+        layout: KvLayout | None = None,
         max_model_len: int | None = None,
         log_steps: bool = False,
     ) -> None:
         held = limits.kv_blocks * limits.block_size + 1
+        if layout is not None:
+            held = min(layout.longest_request(limits.kv_blocks), RANGES["max_model_len"][1]) + 1
         self.capacity = Capacity(
             limits=limits,
             context_tokens=held if max_model_len is None else min(held, max_model_len),
@@ -73,17 +79,10 @@ class SimulatedEngine:
         self._model = str(plan.metadata["model"])
         self._report = Report()
         self._engine = steps.idle_engine(
-            workload.prompt_tokens, workload.output_tokens.copy(), limits, table.reach
+            workload.prompt_tokens, workload.output_tokens.copy(), limits, table.reach, layout
         )
+        self._cache = cache_for(workload, limits, layout)
         self._engine.now[0].clock_s = self._told_s = session.clock_s
-        chains = workload.chains
-        self._cache = empty_cache(
-            limits.kv_blocks,
-            limits.block_size,
-            chains.chain_ids,
-            chains.chain_offsets,
-            chains.count,
-        )
         self._series = empty_series()
         self._has_output = False
         self._taken: StepWork | None = None

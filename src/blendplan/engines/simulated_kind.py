@@ -27,6 +27,7 @@ def simulated_engine(
         workload_of(plan),
         target.limits,
         target.table,
+        layout=target.layout,
         max_model_len=target.max_model_len,
         log_steps=log_steps,
     )

@@ -75,6 +75,19 @@ class KvLayout:
         return math.lcm(*(group.block_tokens for group in self.groups))
 
     @property
+    def least_chunk_tokens(self) -> int:
+        """Fewest prompt tokens that a step must be let compute; 0 for any.
+
+        Chunks of prompts end where states are kept: with less than a block, one might never begin.
+        """
+        return self.block_tokens if self.has_states else 0
+
+    @property
+    def hash_tokens(self) -> int:
+        """Tokens by which contents are told apart: every group's block is a multiple."""
+        return math.gcd(*(group.block_tokens for group in self.groups))
+
+    @property
     def bytes_per_block(self) -> int:
         """Bytes of one block of the pool, whichever group has it."""
         return max(group.page_bytes for group in self.groups)
@@ -162,7 +175,19 @@ class KvLayout:
         """
         if not isinstance(groups, list) or not 0 < len(groups) <= 1000:
             raise BlendplanError(f"{name} must be a list of 1 to 1000 groups")
-        return cls(tuple(_group(f"{name}[{i}]", group) for i, group in enumerate(groups)))
+        layout = cls(tuple(_group(f"{name}[{i}]", group) for i, group in enumerate(groups)))
+        before = KvGroup("", 0, 0, 1, 1, bucket=-1)
+        for place, group in enumerate(layout.groups):
+            alike = (group.kind, group.reach, group.block_tokens, group.checkpoint_tokens) == (
+                (before.kind, before.reach, before.block_tokens, before.checkpoint_tokens)
+            )
+            if group.bucket != before.bucket + 1 and not (alike and group.bucket == before.bucket):
+                raise BlendplanError(
+                    f"{name}[{place}].bucket is {group.bucket}; buckets are 0, 1, 2, ..., and the "
+                    "groups of one are alike"
+                )
+            before = group
+        return layout
 
 
 def kv_layout(

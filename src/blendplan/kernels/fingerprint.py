@@ -22,6 +22,8 @@ import numba
 import numpy as np
 from numba.core.dispatcher import Dispatcher
 
+from blendplan.kernels.by_record import ByRecord
+
 PLAIN = (type(None), type(...), bool, int, float, complex, str, bytes)
 # Libraries whose contents their version tells.
 KNOWN_BY_VERSION = {"builtins", "cmath", "llvmlite", "math", "numba", "numpy", "operator"}
@@ -100,6 +102,8 @@ class _Description:
         if isinstance(value, Dispatcher):
             options = self.of((value.targetoptions, value.locals))
             return f"kernel:{self._number(value.py_func)}{options}"
+        if isinstance(value, ByRecord):
+            return self.of(value.kernels)
         if isinstance(value, FunctionType):
             return _name(value) if _known(value.__module__) else f"function:{self._number(value)}"
         if isinstance(value, ModuleType):

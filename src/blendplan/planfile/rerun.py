@@ -55,6 +55,7 @@ def simulate(plan: Plan) -> SimulatedRun:
         policy,
         target.limits,
         target.table,
+        layout=target.layout,
         revise=reviser_of(plan, target.limits),
         revise_every=every_steps(plan),
     )
@@ -156,7 +157,8 @@ def workload_of(plan: Plan, rows: NDArray[np.int64] | None = None) -> Workload:
         plan = Plan(plan.table.take(rows), plan.metadata)
     work = work_of(plan)
     requests, sequences = _requests(work)
-    block_size = plan.metadata["engine"]["block_size"]
+    layout = layout_of(plan.metadata)
+    hash_tokens = plan.limits.block_size if layout is None else layout.hash_tokens
     return Workload(
         work.prompt_tokens,
         plausible_outputs(
@@ -164,7 +166,7 @@ def workload_of(plan: Plan, rows: NDArray[np.int64] | None = None) -> Workload:
             numbers_of(work.source_row, work.answer),
             plan.metadata["seed"],
         ),
-        block_chains(repeat_requests(build_tree(requests), sequences), requests, block_size),
+        block_chains(repeat_requests(build_tree(requests), sequences), requests, hash_tokens),
     )
 
 

@@ -68,6 +68,8 @@ def plan_policy(
 def known_of(table: pa.Table, metadata: Mapping[str, Any], rows: NDArray[np.int64]) -> PolicyInput:
     """What the planner knew of the requests in these rows; m of them."""
 
+    # Whether policies keep answers together is the plan's, whichever of its rows are left.
+    alone = not numbers(table, "answer").any()
     table = table.select(_KNOWN).take(pa.array(rows))
 
     def column(name: str) -> NDArray[Any]:
@@ -86,7 +88,7 @@ def known_of(table: pa.Table, metadata: Mapping[str, Any], rows: NDArray[np.int6
         density=column("density"),
         root_density=float(metadata["density"]),
         prices=StepPrices(**metadata["step_prices"]),
-        request=None if first.all() else np.cumsum(first) - 1,
+        request=None if alone else np.cumsum(first) - 1,
         reach=reach_of(metadata),
         holding=plan_holding(metadata),
     )

@@ -254,7 +254,12 @@ def check_metadata(metadata: Mapping[str, Any], *, whole_plan: bool = True) -> N
     if metadata.get("tokenizer") is not None:
         _check_tokenizer(metadata["tokenizer"])
     if "kv_layout" in metadata["engine"]:
-        KvLayout.from_metadata("engine.kv_layout", metadata["engine"]["kv_layout"])
+        layout = KvLayout.from_metadata("engine.kv_layout", metadata["engine"]["kv_layout"])
+        if layout.block_tokens != metadata["engine"]["block_size"]:
+            raise BlendplanError(
+                f"engine.block_size is {metadata['engine']['block_size']}, the blocks of "
+                f"engine.kv_layout have {layout.block_tokens} tokens"
+            )
         asked = metadata["engine"].get("asked_block_size")
         whole("engine.asked_block_size", asked, *RANGES["block_size"])
     if "max_model_len" in metadata["engine"]:

@@ -133,7 +133,7 @@ def prepare(
     workload = Workload(
         asked.prompt_tokens,
         plausible_outputs(expected.outcomes, asked.numbers, seed),
-        block_chains(tree, requests, target.limits.block_size),
+        block_chains(tree, requests, target.layout.hash_tokens),
     )
     return Prepared(
         requests,

@@ -82,6 +82,7 @@ def run_policy(
             chosen,
             target.limits,
             target.table,
+            layout=target.layout,
             progress=lambda done, total: report(f"simulating {policy}", done, total),
             revise=reviser,
             revise_every=every_steps,

@@ -80,7 +80,9 @@ def best_parameters(
         policy = make_of_kind(
             kind, part.expected, target.limits, seed=seed, parameters=candidate.parameters
         )
-        return simulate_run(workload, policy, target.limits, target.table, progress=go_on)
+        return simulate_run(
+            workload, policy, target.limits, target.table, layout=target.layout, progress=go_on
+        )
 
     stopped = threading.Event()
 

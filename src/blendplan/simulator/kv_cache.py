@@ -43,7 +43,7 @@ class KvCache(NamedTuple):
             first. Entry b < c is a content block, c + r the private blocks of request r, c + n + r
             its duplicate, the last entry is both ends; int64 [c + 2 n + 1].
         parked: free hashed private blocks of each request; int32 [n].
-        held: blocks that each running request holds; int32 [n].
+        room: tokens that the blocks of each running request have room for; int32 [n].
         private_from: position in its prompt from which a request's blocks are its own: private, or
             a duplicate first and then private; int32 [n].
         duplicate: NO_DUPLICATE, HELD or PARKED, per request; int8 [n].
@@ -62,7 +62,7 @@ class KvCache(NamedTuple):
     following: NDArray[np.int64]
     preceding: NDArray[np.int64]
     parked: NDArray[np.int32]
-    held: NDArray[np.int32]
+    room: NDArray[np.int32]
     private_from: NDArray[np.int32]
     duplicate: NDArray[np.int8]
     newest_duplicate: NDArray[np.int32]
@@ -91,7 +91,7 @@ def empty_cache(
         following=links,
         preceding=links.copy(),
         parked=np.zeros(requests, dtype=np.int32),
-        held=np.zeros(requests, dtype=np.int32),
+        room=np.zeros(requests, dtype=np.int32),
         private_from=np.zeros(requests, dtype=np.int32),
         duplicate=np.zeros(requests, dtype=np.int8),
         newest_duplicate=np.full(content_blocks, -1, dtype=np.int32),
@@ -101,9 +101,8 @@ def empty_cache(
 
 
 @kernel
-def used_tokens(cache: KvCache) -> int:
-    """KV tokens in blocks that running requests hold."""
-    return (cache.blocks - cache.now[0].free) * cache.block_size
+def new_step(cache: KvCache) -> None:
+    """A step begins; what was filled in the last one could be hit in it already."""
 
 
 @kernel
@@ -131,6 +130,64 @@ def cached_blocks(cache: KvCache, request: int, tokens: int) -> tuple[int, int]:
 
 
 @kernel
+def look_up(cache: KvCache, request: int, known: int) -> tuple[int, int]:
+    """Tokens that a waiting request would hit, and how many of their blocks are free."""
+    hits, free_hits = cached_blocks(cache, request, known)
+    return hits * cache.block_size, free_hits
+
+
+@kernel
+def cut(cache: KvCache, request: int, known: int, start: int, new: int, largest: int) -> int:
+    """Tokens of a chunk of a prompt: attention takes it as it comes."""
+    return new
+
+
+@kernel
+def enter(cache: KvCache, request: int, known: int, before: int, free_hits: int, new: int) -> bool:
+    """Admit a request with its hits; False, and nothing changed, where its prompt does not fit.
+
+    Args:
+        cache: the cache.
+        request: that waits.
+        known: its prompt and generated tokens.
+        before, free_hits: what `look_up` answers.
+        new: tokens that it computes now.
+    """
+    hits = before // cache.block_size
+    if -(-known // cache.block_size) - hits + free_hits > cache.now[0].free:
+        return False
+    hold_cached(cache, request, hits)
+    allocate(cache, request, -(-(before + new) // cache.block_size) - hits)
+    register(cache, request, before, before + new)
+    return True
+
+
+@kernel
+def lacking(cache: KvCache, request: int, before: int, new: int, known: int, under_way: int) -> int:
+    """Blocks that a running request needs for its next ``new`` tokens.
+
+    Args:
+        cache: the cache.
+        request: of it.
+        before, new: tokens computed before and in the step.
+        known: prompt and generated tokens.
+        under_way: of the tokens computed before, those that a step still needs in any case.
+    """
+    if before + new <= cache.room[request]:
+        return 0
+    return -(-(before + new - cache.room[request]) // cache.block_size)
+
+
+@kernel
+def supply(cache: KvCache, request: int, before: int, new: int, settled: int, blocks: int) -> None:
+    """Give a running request the blocks that it lacks, which the caller has checked are free."""
+    if blocks > 0:
+        allocate(cache, request, blocks)
+    if before < cache.private_from[request] * cache.block_size:
+        register(cache, request, before, before + new)
+
+
+@kernel
 def hold_cached(cache: KvCache, request: int, hits: int) -> None:
     """Take ``hits`` cached blocks for an admitted request; it holds nothing else yet."""
     start = cache.chain_offsets[request]
@@ -146,7 +203,7 @@ def hold_cached(cache: KvCache, request: int, hits: int) -> None:
         _unlink(cache, len(cache.cached) + request)
         cache.now[0].free -= cache.parked[request]
         cache.parked[request] = 0
-    cache.held[request] = hits
+    cache.room[request] = hits * cache.block_size
     cache.private_from[request] = chain
 
 
@@ -155,7 +212,7 @@ def allocate(cache: KvCache, request: int, blocks: int) -> None:
     """Give ``blocks`` more blocks to a request; the caller has checked that they are free."""
     now = cache.now[0]
     now.free -= blocks
-    cache.held[request] += blocks
+    cache.room[request] += blocks * cache.block_size
     unhashed = min(blocks, now.unhashed)
     now.unhashed -= unhashed
     end = len(cache.following) - 1
@@ -226,7 +283,7 @@ def release(cache: KvCache, request: int, computed: int) -> None:
     """Free all blocks of a request that has ``computed`` tokens in the cache."""
     full = computed // cache.block_size
     content = min(full, cache.private_from[request])
-    unhashed = cache.held[request] - full
+    unhashed = cache.room[request] // cache.block_size - full
     cache.now[0].free += unhashed
     cache.now[0].unhashed += unhashed
     end = len(cache.following) - 1
@@ -247,7 +304,7 @@ def release(cache: KvCache, request: int, computed: int) -> None:
         if cache.references[block] == 0:
             cache.now[0].free += 1
             _link_before(cache, block, end)
-    cache.held[request] = 0
+    cache.room[request] = 0
 
 
 @kernel

@@ -7,11 +7,11 @@ from typing import Any
 from blendplan.cost.step import StepTable
 from blendplan.kernels.kernel import kernel
 from blendplan.policy.state_machine import Transitions
-from blendplan.simulator.kv_cache import KvCache, used_tokens
+from blendplan.simulator.kv import AnyCache, used_tokens
 from blendplan.simulator.series import Series
 from blendplan.simulator.steps import Engine, admit, begin, leave, may_admit, price, sample, serve
 
-RunSteps = Callable[[Engine, KvCache, Any, StepTable, Series, int], bool]
+RunSteps = Callable[[Engine, AnyCache, Any, StepTable, Series, int], bool]
 
 
 @remembered
@@ -26,7 +26,7 @@ def step_loop(policy: Transitions) -> RunSteps:
 
     @kernel
     def take_step(
-        engine: Engine, cache: KvCache, state: Any, table: StepTable, series: Series
+        engine: Engine, cache: AnyCache, state: Any, table: StepTable, series: Series
     ) -> bool:
         now, step = engine.now[0], engine.step[0]
         begin(engine, begin_step(state, now.running, float(used_tokens(cache))))
@@ -67,7 +67,7 @@ def step_loop(policy: Transitions) -> RunSteps:
     @kernel
     def run_steps(
         engine: Engine,
-        cache: KvCache,
+        cache: AnyCache,
         state: Any,
         table: StepTable,
         series: Series,

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from blendplan.cost.step import StepTable
 from blendplan.errors import BlendplanError
 from blendplan.hardware.engine_limits import EngineLimits
+from blendplan.hardware.kv_layout import KvLayout
 from blendplan.policy.progress import Progress as RunProgress
 from blendplan.policy.state_machine import Policy
-from blendplan.simulator.kv_cache import empty_cache
+from blendplan.simulator.kv import cache_for
 from blendplan.simulator.loop import step_loop
 from blendplan.simulator.series import empty_series, means
 from blendplan.simulator.steps import Engine, generated_tokens, idle_engine
@@ -133,6 +134,7 @@ def simulate_run(
     limits: EngineLimits,
     table: StepTable,
     *,
+    layout: KvLayout | None = None,
     progress: Progress | None = None,
     revise: Revise | None = None,
     revise_every: int = 64,
@@ -144,6 +146,7 @@ def simulate_run(
         policy: a fresh policy; its state is used up.
         limits: limits of the engine.
         table: price of a step, made for these limits.
+        layout: of the KV cache; None where all layers keep all tokens.
         progress: called with (finished requests, all requests) now and then.
         revise: asked every so many steps for the policy to go on with.
         revise_every: how many; tries of an engine in which everybody was preempted count too.
@@ -151,16 +154,11 @@ def simulate_run(
     Raises:
         BlendplanError: a request can never fit the KV cache.
     """
-    workload.check_fits(limits)
-    chains = workload.chains
-    engine = idle_engine(workload.prompt_tokens, workload.output_tokens, limits, table.reach)
-    cache = empty_cache(
-        limits.kv_blocks,
-        limits.block_size,
-        chains.chain_ids,
-        chains.chain_offsets,
-        chains.count,
+    workload.check_fits(limits, layout)
+    engine = idle_engine(
+        workload.prompt_tokens, workload.output_tokens, limits, table.reach, layout
     )
+    cache = cache_for(workload, limits, layout)
     series = empty_series()
     run_steps = step_loop(policy.transitions)
     now = engine.now[0]

@@ -32,15 +32,18 @@ from numpy.typing import NDArray
 from blendplan.cost.reach import ALL_TOKENS, Reach, pairs_of, sees_all, tokens_read
 from blendplan.cost.step import StepTable, step_times
 from blendplan.hardware.engine_limits import EngineLimits
+from blendplan.hardware.kv_layout import KvLayout
 from blendplan.kernels.kernel import kernel
 from blendplan.kernels.scalars import scalars
-from blendplan.simulator.kv_cache import (
-    KvCache,
-    allocate,
-    cached_blocks,
-    hold_cached,
-    register,
+from blendplan.simulator.kv import (
+    AnyCache,
+    cut,
+    enter,
+    lacking,
+    look_up,
+    new_step,
     release,
+    supply,
     used_tokens,
 )
 from blendplan.simulator.series import Series, record
@@ -52,6 +55,7 @@ NOW = np.dtype(
         ("waiting_again", "i8"),
         ("admitted", "i8"),
         ("finished", "i8"),
+        ("prompts", "i8"),
         ("steps", "i8"),
         ("preemptions", "i8"),
         ("prefill_tokens", "i8"),
@@ -63,6 +67,7 @@ NOW = np.dtype(
 STEP = np.dtype(
     [
         ("prefill_budget", "i8"),
+        ("largest", "i8"),
         ("tokens_left", "i8"),
         ("prefill_left", "i8"),
         ("prefill_tokens", "i8"),
@@ -84,24 +89,27 @@ class Engine(NamedTuple):
 
     Attributes:
         max_num_seqs, max_num_batched_tokens: limits.
+        least_prefill_tokens: fewest prefill tokens that a step may be limited to.
         reach: how far back attention looks.
         prompt_tokens, output_tokens: int32 [n].
         running: requests in the order of their admission; int64 [max_num_seqs].
         waiting_again: preempted requests, the next to be admitted last; int64 [n].
         computed, generated: tokens in the cache and tokens sampled, per request; int32 [n].
-        generated_before: of those, the ones sampled before its present admission; int32 [n].
+        generated_before: of those, the ones sampled before its present admission, or before the
+            last step that had no token for it; int32 [n].
         contexts: tokens of the context of each request that decodes in the step at hand; int64
             [max_num_seqs].
         now: whether there is ``async_scheduling``; numbers of requests ``running``,
-            ``waiting_again``, ``admitted`` once, and ``finished`` and gone; ``steps`` and
-            ``preemptions``; ``prefill_tokens`` computed, again after a preemption included;
-            ``clock_s``, and the sums of compute and memory time; one record.
-        step: of the step at hand the prefill tokens allowed, what is left of them and of all
-            tokens, and what it computes: ``prefill_pairs`` are (query, key) pairs of causal
-            attention and ``kv_tokens_read`` what decodes read, both by ``reach``; ``sampling`` the
-            requests that get a token; ``victims``, how many requests lost their blocks in it, and
-            ``lost``, those of them that wait again; ``done``, how many requests have finished;
-            ``time_s``; one record.
+            ``waiting_again``, ``admitted`` once, and ``finished`` and gone; of those that run, how
+            many are in the middle of their ``prompts``; ``steps`` and ``preemptions``;
+            ``prefill_tokens`` computed, again after a preemption included; ``clock_s``, and the
+            sums of compute and memory time; one record.
+        step: of the step at hand the prefill tokens allowed, the ``largest`` step that they make,
+            what is left of them and of all tokens, and what it computes: ``prefill_pairs`` are
+            (query, key) pairs of causal attention and ``kv_tokens_read`` what decodes read, both
+            by ``reach``; ``sampling`` the requests that get a token; ``victims``, how many
+            requests lost their blocks in it, and ``lost``, those of them that wait again;
+            ``done``, how many requests have finished; ``time_s``; one record.
         done: the requests that finished last; int64 [max_num_seqs].
         admission: requests in the order of their first admission; int64 [n].
         admission_step: of the first admission; int64 [n].
@@ -116,6 +124,7 @@ class Engine(NamedTuple):
 
     max_num_seqs: int
     max_num_batched_tokens: int
+    least_prefill_tokens: int
     reach: Reach
     prompt_tokens: NDArray[np.int32]
     output_tokens: NDArray[np.int32]
@@ -143,12 +152,22 @@ def idle_engine(
     output_tokens: NDArray[np.int32],
     limits: EngineLimits,
     reach: Reach = ALL_TOKENS,
+    layout: KvLayout | None = None,
 ) -> Engine:
-    """An engine that has not started; its steps are priced by tables of that reach."""
+    """An engine that has not started; its steps are priced by tables of that reach.
+
+    Args:
+        prompt_tokens, output_tokens: of each request; int32 [n].
+        limits: of the engine.
+        reach: how far back attention looks.
+        layout: of the KV cache; None where all layers keep all tokens.
+    """
     n = len(prompt_tokens)
+    least = 0 if layout is None else layout.least_chunk_tokens
     return Engine(
         max_num_seqs=limits.max_num_seqs,
         max_num_batched_tokens=limits.max_num_batched_tokens,
+        least_prefill_tokens=min(least, limits.max_num_batched_tokens),
         reach=reach,
         prompt_tokens=np.ascontiguousarray(prompt_tokens, dtype=np.int32),
         output_tokens=np.ascontiguousarray(output_tokens, dtype=np.int32),
@@ -208,14 +227,11 @@ def begin(engine: Engine, prefill_budget: int) -> None:
     now, step = engine.now[0], engine.step[0]
     if not now.async_scheduling:
         step.done = 0
-    left_over = step.done
-    if now.running > 0:
-        # Only the last can be in the middle of its prompt: that used up what its step had left.
-        last = engine.running[now.running - 1]
-        left_over += int(not _decodes(engine, last))
-    step.prefill_budget = prefill_budget
+    step.prefill_budget = max(prefill_budget, engine.least_prefill_tokens)
     step.tokens_left = engine.max_num_batched_tokens
-    step.prefill_left = min(prefill_budget + left_over, engine.max_num_batched_tokens)
+    left_over = step.done + now.prompts
+    step.prefill_left = min(step.prefill_budget + left_over, engine.max_num_batched_tokens)
+    step.largest = min(now.running + step.prefill_budget, engine.max_num_batched_tokens)
     step.prefill_tokens = 0
     step.prefill_pairs = 0.0
     step.prefill_sequences = 0
@@ -227,12 +243,13 @@ def begin(engine: Engine, prefill_budget: int) -> None:
 
 
 @kernel
-def serve(engine: Engine, cache: KvCache) -> None:
+def serve(engine: Engine, cache: AnyCache) -> None:
     """Give the running requests their tokens, and preempt from the end where blocks run out.
 
     The requests that lost their blocks are the last ``step.lost`` of ``waiting_again``.
     """
     now, step = engine.now[0], engine.step[0]
+    new_step(cache)
     # Most requests decode: what that changes stays in local variables, and nothing is called, for a
     # call is handed all arrays of the engine.
     prompt_tokens, output_tokens = engine.prompt_tokens, engine.output_tokens
@@ -247,28 +264,33 @@ def serve(engine: Engine, cache: KvCache) -> None:
             place += 1
             continue
         before = computed[request]
-        new = prompt_tokens[request] + generated[request] - before
+        known = prompt_tokens[request] + generated[request]
+        new = known - before
         decodes = new == 1 and generated[request] > 0
         if not decodes:
             new = min(new, step.prefill_left, tokens_left)
+            new = cut(cache, request, known, before, new, step.largest)
             if new == 0:
                 place += 1
                 continue
-        if before + new > cache.held[request] * cache.block_size:
-            blocks = -(-(before + new) // cache.block_size) - cache.held[request]
+        if not decodes or before + new > cache.room[request]:
+            under_way = 0
+            if decodes and now.async_scheduling and _is_under_way(engine, request):
+                under_way = 1
+            blocks = lacking(cache, request, before, new, known, under_way)
             while blocks > cache.now[0].free:
                 if _preempt_last(engine, cache) == request:
                     break
             if place == now.running:
                 break
-            allocate(cache, request, blocks)
+            supply(cache, request, before, new, before + new - under_way, blocks)
         if decodes:
             engine.contexts[decoding] = before + new
             decoding += 1
             context_tokens += before + new
             computed[request] = before + new
         else:
-            _prefill(engine, cache, request, before, new)
+            _prefill(engine, request, before, new)
         tokens_left -= new
         place += 1
     step.tokens_left = tokens_left
@@ -282,10 +304,9 @@ def serve(engine: Engine, cache: KvCache) -> None:
 
 
 @kernel
-def _prefill(engine: Engine, cache: KvCache, request: int, before: int, new: int) -> None:
+def _prefill(engine: Engine, request: int, before: int, new: int) -> None:
     """Compute ``new`` prompt tokens of a request that has ``before`` in the cache."""
     step = engine.step[0]
-    register(cache, request, before, before + new)
     engine.computed[request] = before + new
     step.prefill_left -= new
     step.prefill_tokens += new
@@ -302,7 +323,13 @@ def _is_done(engine: Engine, request: int) -> bool:
 
 
 @kernel
-def _preempt_last(engine: Engine, cache: KvCache) -> int:
+def _is_under_way(engine: Engine, request: int) -> bool:
+    """Whether the token that a request sampled last came from the step before this one."""
+    return engine.generated[request] > engine.generated_before[request]
+
+
+@kernel
+def _preempt_last(engine: Engine, cache: AnyCache) -> int:
     now = engine.now[0]
     now.running -= 1
     victim = engine.running[now.running]
@@ -312,6 +339,7 @@ def _preempt_last(engine: Engine, cache: KvCache) -> int:
         # Its newest token came after its blocks were last hashed.
         computed -= 1
     release(cache, victim, computed)
+    now.prompts -= int(not _decodes(engine, victim))
     engine.computed[victim] = 0
     engine.step[0].victims += 1
     if _is_done(engine, victim):
@@ -336,18 +364,16 @@ def may_admit(engine: Engine) -> bool:
 
 
 @kernel
-def admit(engine: Engine, cache: KvCache, request: int) -> bool:
+def admit(engine: Engine, cache: AnyCache, request: int) -> bool:
     """Admit a waiting request, for the first time or again; False where it does not fit now."""
     now, step = engine.now[0], engine.step[0]
     known = known_tokens(engine, request)
-    hits, free_hits = cached_blocks(cache, request, known)
-    if -(-known // cache.block_size) - hits + free_hits > cache.now[0].free:
-        return False
-    before = hits * cache.block_size
+    before, free_hits = look_up(cache, request, known)
     new = min(known - before, min(step.tokens_left, step.prefill_left))
-    hold_cached(cache, request, hits)
-    allocate(cache, request, -(-(before + new) // cache.block_size) - hits)
-    _prefill(engine, cache, request, before, new)
+    new = cut(cache, request, known, before, new, step.largest)
+    if new == 0 or not enter(cache, request, known, before, free_hits, new):
+        return False
+    _prefill(engine, request, before, new)
     step.tokens_left -= new
     engine.running[now.running] = request
     engine.generated_before[request] = engine.generated[request]
@@ -365,7 +391,7 @@ def admit(engine: Engine, cache: KvCache, request: int) -> bool:
 
 
 @kernel
-def price(engine: Engine, cache: KvCache, table: StepTable, series: Series) -> bool:
+def price(engine: Engine, cache: AnyCache, table: StepTable, series: Series) -> bool:
     """Let the time of the step pass; False where it computes nothing and takes no time."""
     now, step = engine.now[0], engine.step[0]
     if step.prefill_tokens + step.decode_sequences == 0:
@@ -404,13 +430,13 @@ def price(engine: Engine, cache: KvCache, table: StepTable, series: Series) -> b
 
 
 @kernel
-def sample(engine: Engine, cache: KvCache) -> None:
+def sample(engine: Engine, cache: AnyCache) -> None:
     """Every request whose known tokens are all computed gets its next one; the done ones leave.
 
     They are the first ``step.done`` of ``engine.done``. With asynchronous scheduling they stay.
     """
     now, step = engine.now[0], engine.step[0]
-    running, kept = now.running, 0
+    running, kept, prompts = now.running, 0, 0
     prompt_tokens, output_tokens = engine.prompt_tokens, engine.output_tokens
     computed, generated = engine.computed, engine.generated
     for place in range(running):
@@ -425,13 +451,19 @@ def sample(engine: Engine, cache: KvCache) -> None:
                     release(cache, request, engine.computed[request])
                     now.finished += 1
                     continue
+        elif not _decodes(engine, request):
+            prompts += 1
+        else:
+            # There was no token for it: nothing of it is under way.
+            engine.generated_before[request] = engine.generated[request]
         engine.running[kept] = request
         kept += 1
     now.running = kept
+    now.prompts = prompts
 
 
 @kernel
-def leave(engine: Engine, cache: KvCache) -> int:
+def leave(engine: Engine, cache: AnyCache) -> int:
     """Those that were done before this step leave; how many there are in ``engine.done``."""
     now, step = engine.now[0], engine.step[0]
     done, running, kept = step.done, now.running, 0

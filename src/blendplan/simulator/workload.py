@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from blendplan.errors import BlendplanError
 from blendplan.hardware.engine_limits import EngineLimits
+from blendplan.hardware.kv_layout import KvLayout
 from blendplan.tree.blocks import BlockChains
 
 
@@ -27,12 +28,23 @@ class Workload:
     def __len__(self) -> int:
         return len(self.prompt_tokens)
 
-    def check_fits(self, limits: EngineLimits) -> None:
-        """Raise a BlendplanError when a request can never run within the KV cache alone."""
+    def longest_tokens(self) -> int:
+        """Prompt and output tokens of the longest request; 0 without any."""
+        return int((self.prompt_tokens.astype(np.int64) + self.output_tokens).max(initial=0))
+
+    def check_fits(self, limits: EngineLimits, layout: KvLayout | None = None) -> None:
+        """Raise a BlendplanError when a request can never run within the KV cache alone.
+
+        Args:
+            limits: of the engine.
+            layout: of the KV cache; None where all layers keep all tokens.
+        """
+        longest = limits.kv_blocks * limits.block_size
+        if layout is not None:
+            longest = layout.longest_request(limits.kv_blocks)
         total = self.prompt_tokens.astype(np.int64) + self.output_tokens
         # The last generated token is never written to the cache.
-        blocks = -(-(total - 1) // limits.block_size)
-        too_long = np.flatnonzero(blocks > limits.kv_blocks)
+        too_long = np.flatnonzero(total - 1 > longest)
         if len(too_long):
             worst = int(too_long[np.argmax(total[too_long])])
             raise BlendplanError(

@@ -27,7 +27,9 @@ def environment() -> dict[str, str]:
     """What processes of the cluster need to find this code and these tests."""
     sources = Path(blendplan.__file__).parent.parent
     return {
-        "PYTHONPATH": os.pathsep.join([str(sources), str(ROOT)]),
+        "PYTHONPATH": os.pathsep.join(
+            [str(sources), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        ),
         "RAY_USAGE_STATS_ENABLED": "0",
         # Paths of sockets are short.
         "RAY_TMPDIR": tempfile.mkdtemp(prefix="ray", dir="/tmp"),

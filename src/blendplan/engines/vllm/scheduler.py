@@ -41,7 +41,8 @@ class PlannedScheduler(AsyncScheduler):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         options = SchedulerOptions.of(self.vllm_config.additional_config)
         self._pool = self.kv_cache_manager.block_pool
-        self._tokens_per_block = int(self.cache_config.block_size)
+        # Blocks of all groups of layers, in slots, as the plan counts them: see `KvLayout`.
+        self._tokens_per_block = int(self.block_size)
         config = self.scheduler_config
         self._most_tokens = int(config.max_num_scheduled_tokens or config.max_num_batched_tokens)
         # Block 0 is a placeholder that no request gets.
@@ -86,6 +87,9 @@ class PlannedScheduler(AsyncScheduler):  # type: ignore[misc]
         limit = self._admission.begin_step(
             float(self.used_kv_tokens), self._generated_tokens, waits=False
         )
+        if self.need_mamba_block_aligned_split:
+            # Chunks end where states are kept: with less than a block, one might never begin.
+            limit = max(limit, min(self._tokens_per_block, self._most_tokens))
         if self._seeded:
             limit = self._most_tokens
         # Running requests come first in vLLM's token budget, those that decode before the one that
@@ -118,7 +122,7 @@ class PlannedScheduler(AsyncScheduler):  # type: ignore[misc]
 
     @property
     def used_kv_tokens(self) -> int:
-        """KV tokens of the blocks that requests hold."""
+        """KV tokens of the blocks that requests hold; slots where layers keep different things."""
         used = self._pool.num_gpu_blocks - 1 - self._pool.get_num_free_blocks()
         return int(used) * self._tokens_per_block
 

@@ -58,6 +58,7 @@ def revise(
             started=carried(old.started, kept),
             generated=carried(old.generated, kept),
             memory_side=carried(old.memory_side, kept),
+            level_reads=carried(old.level_reads, kept),
         )
         policy = replace(policy, side=carried(policy.side, kept))
     elif not waits.any():

@@ -197,7 +197,8 @@ class RayFleet:
         try:
             outcome: Outcome | str = ray.get(call)
         except RayTaskError as error:
-            raise BlendplanError(f"replica {replica} failed: {_line_of(error)}") from None
+            cause = f"{type(error.cause).__name__}: {error.cause}"
+            raise BlendplanError(f"replica {replica} failed: {printable(cause)}") from error
         except RayActorError as error:
             self._forget(replica)
             self._died(replica, what, EngineDiedError(_obituary(error)), of_engine=False)
