@@ -34,8 +34,8 @@ GPU = "h100-80g"
 _SAMPLE_S = 0.25
 
 
-def write_files(folder: Path, requests: int, prompt_tokens: int, files: int, seed: int) -> int:
-    """Write requests as so many Parquet files; returns their bytes."""
+def write_files(folder: Path, requests: int, prompt_tokens: int, files: int, seed: int) -> None:
+    """Write requests as so many Parquet files."""
     generator = np.random.default_rng(seed)
     prefixes = million.Prefixes(prompt_tokens, generator)
     cuts = np.linspace(0, requests, files + 1).astype(int).tolist()
@@ -47,7 +47,6 @@ def write_files(folder: Path, requests: int, prompt_tokens: int, files: int, see
                 writer.write_table(
                     million.row_group(first, rows, prompt_tokens, prefixes, generator)
                 )
-    return size_of(folder)
 
 
 def size_of(folder: Path) -> int:
@@ -188,20 +187,24 @@ def main() -> None:
     parser.add_argument("--effort", type=int, default=1)
     parser.add_argument("--one-piece", action="store_true", help="also plan as one file")
     parser.add_argument("--folder", type=Path, help="where the temporary folder goes")
+    parser.add_argument(
+        "--input", type=Path, help="folder of the request files, which are kept, and used again"
+    )
     parser.add_argument("--seed", type=int, default=0)
     words = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=words.folder) as folder:
-        files, output = Path(folder) / "requests", Path(folder) / "plan"
-        files.mkdir()
-        input_bytes = write_files(
-            files, words.requests, words.prompt_tokens, words.files, words.seed
-        )
+        files, output = words.input or Path(folder) / "requests", Path(folder) / "plan"
+        if not files.exists():
+            making = Path(folder) / "making"
+            making.mkdir()
+            write_files(making, words.requests, words.prompt_tokens, words.files, words.seed)
+            making.rename(files)
         shared = {"files": str(files), "replicas": words.replicas, "effort": words.effort}
         result: dict[str, Any] = {
             "requests": words.requests,
             "prompt_tokens": words.prompt_tokens,
             "processes": words.processes,
-            "input_bytes": input_bytes,
+            "input_bytes": size_of(files),
             "folder": measured(
                 "plan_folder",
                 {**shared, "output": str(output), "processes": words.processes},
