@@ -25,7 +25,7 @@ main()
 HANG_IN_SEARCH = HANGING.format(
     patch="""
 import blendplan.planning.search
-def hang(*_, progress):
+def hang(*_, progress, **__):
     sys.stdout.write("here\\n")
     sys.stdout.flush()
     while True:

@@ -214,7 +214,7 @@ def test_the_cache_is_found_in_the_first_place_that_can_be_written(tmp_path: Pat
     package.mkdir()
     (package / "__init__.py").touch()
     (package / "kernels").mkdir()
-    for name in ("__init__", "kernel", "cache", "fingerprint"):
+    for name in ("__init__", "kernel", "cache", "fingerprint", "by_record"):
         text = Path(blendplan.kernels.kernel.__file__).with_name(f"{name}.py").read_text()
         (package / "kernels" / f"{name}.py").write_text(text)
 

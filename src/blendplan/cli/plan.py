@@ -14,6 +14,7 @@ from blendplan.cli.names import Name, NameOption
 from blendplan.cli.options import FILE
 from blendplan.cli.progress import Progress
 from blendplan.cli.ranges import Share, within
+from blendplan.errors import BlendplanError
 from blendplan.policy.registry import DEFAULT, POLICIES
 
 _DEFAULT_FRACTION = 0.01
@@ -90,20 +91,19 @@ def command(
     blendplan plan requests.jsonl --gpu h200 --lengths sample:results.jsonl -o plan.arrow
     blendplan plan 's3://bucket/requests/*.parquet' --gpu h100-80g --replicas 32 -o plan/
     """
-    to_folder = output is not None and (output.endswith(_ENDS) or Path(output).is_dir())
-    if to_folder:
+    if output is not None and output.endswith(_ENDS):
         if sample_out is not None or fraction is not None:
             raise click.UsageError("a sample is taken of one file; leave out the folder")
         if job.engine is not None:
             raise click.UsageError(
                 "--engine looks through the requests of one file; leave it out for a folder"
             )
-        plan_into_folder(job, policy, Path(str(output)), processes, ray, answer)
+        plan_into_folder(job, policy, Path(output), processes, ray, answer)
         return
     if processes is not None or ray is not None:
         raise click.UsageError("--processes and --ray plan into a folder: end -o DIR with /")
     if names_several(job.files):
-        raise click.UsageError("several files are planned into a folder: end -o DIR with /")
+        raise BlendplanError("several files are planned into a folder: end -o DIR with /")
     if sample_out is not None:
         if output is not None:
             raise click.UsageError("--sample-out writes no plan; leave out --output")
