@@ -5,7 +5,7 @@ from pathlib import Path
 
 from blendplan.report.drawing import require_matplotlib
 from blendplan.report.figures import Figures, PolicyFigure
-from blendplan.report.page import facts_grid, page, picture
+from blendplan.report.page import facts_grid, page, picture, table
 from blendplan.report.quantities import count, duration, rounded, share
 from blendplan.whole_file import replacing
 
@@ -74,15 +74,10 @@ def _table(figures: Figures) -> str:
         "preemptions",
         "planned in",
     )
-    fastest = min(figures.policies, key=lambda one: one.makespan_s)
-    rows = "".join(
-        ('<tr class="best">' if one is fastest else "<tr>")
-        + "".join(f"<td>{escape(cell)}</td>" for cell in _cells(one))
-        + "</tr>"
-        for one in figures.policies
-    )
-    heads = "".join(f"<th>{title}</th>" for title in titles)
-    return f"<section><h2>Numbers</h2><table><tr>{heads}</tr>{rows}</table></section>"
+    makespans_s = [one.makespan_s for one in figures.policies]
+    best = makespans_s.index(min(makespans_s))
+    rows = [_cells(one) for one in figures.policies]
+    return f"<section><h2>Numbers</h2>{table(titles, rows, best)}</section>"
 
 
 def _cells(policy: PolicyFigure) -> tuple[str, ...]:

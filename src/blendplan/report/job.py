@@ -56,7 +56,7 @@ def job_page(values: Values, finish_s: NDArray[np.float64]) -> str:
         f"<div><h2>Planned and {_happened(values)}</h2>{_comparison(values)}</div></section>",
     ]
     if values["errors"]:
-        errors = ((code, count(number)) for code, number in values["errors"].items())
+        errors = [(code, count(number)) for code, number in values["errors"].items()]
         parts.append(f"<section><h2>Errors</h2>{table(('code', 'requests'), errors)}</section>")
     if len(values["sessions"]) > 1:
         parts.append(f"<section><h2>Sessions</h2>{_sessions(values)}</section>")

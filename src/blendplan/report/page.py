@@ -1,6 +1,6 @@
 """`page`: the frame of an HTML report, which needs nothing else, not even a network."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 from blendplan.report.drawing import Chart, svg
@@ -29,6 +29,7 @@ svg text { font-family: inherit !important; }
 .facts div { border-left: 3px solid #e3e7ec; padding-left: 10px; }
 .facts b { display: block; font-size: 17px; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+.wide { overflow-x: auto; }
 th, td { text-align: right; padding: 6px 8px; border-bottom: 1px solid #e3e7ec; }
 th:first-child, td:first-child { text-align: left; }
 th { color: #5b6673; font-weight: 500; font-size: 13px; }
@@ -58,11 +59,21 @@ def facts_grid(facts: Mapping[str, str]) -> str:
     return f'<div class="facts">{"".join(cells)}</div>'
 
 
-def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A table of texts; the first column is flush left."""
+def table(heads: Iterable[str], rows: Sequence[Sequence[str]], best: int | None = None) -> str:
+    """A table of texts; the first column is flush left, and a bar scrolls it where it is too wide.
+
+    Args:
+        heads: titles of the columns.
+        rows: its cells.
+        best: number of the row that stands out, from 0.
+    """
     lines = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows)
     head = "".join(f"<th>{escape(title)}</th>" for title in heads)
-    return f"<table><tr>{head}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+    body = "".join(
+        f'<tr class="best">{line}</tr>' if number == best else f"<tr>{line}</tr>"
+        for number, line in enumerate(lines)
+    )
+    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
 
 
 def picture(chart: Chart) -> str:
