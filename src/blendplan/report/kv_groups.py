@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from blendplan.hardware.kv_layers import KvLayer
+from blendplan.hardware.kv_layer import KvLayer
 from blendplan.report.quantities import count, rounded
 
 _WORDS = {"full": "all tokens", "sliding": "a window", "chunked": "a chunk", "state": "a state"}
