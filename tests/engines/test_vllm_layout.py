@@ -9,8 +9,8 @@ import pytest
 
 from blendplan.errors import BlendplanError
 from blendplan.hardware.kv_layer import KvLayer
-from blendplan.hardware.kv_layout import kv_layout
 from blendplan.hardware.kv_layers import kv_layers
+from blendplan.hardware.kv_layout import kv_layout
 from blendplan.hardware.lookup import model_spec
 from blendplan.hardware.model import ModelSpec
 from tests.engines.deepseek_v4_specs import deepseek_v4_specs

@@ -25,8 +25,8 @@ def compressed_layers(attention: Attention, bits: float) -> list[KvLayer]:
 
     Args:
         attention: with ``packed``.
-        bits: per element of the KV cache; 8 for the layout of FlashMLA, which is the default, others
-            for plain rows.
+        bits: per element of the KV cache; 8 for the layout of FlashMLA, the default, others for
+            plain rows.
     """
     aligned = _FP8_ALIGNMENT if bits == FP8_BITS else _PLAIN_ALIGNMENT
     entry = int(entry_bytes(attention, bits))
@@ -56,6 +56,4 @@ def _state(attention: Attention, dim: int, aligned: int) -> KvLayer:
 def _paged(kind: str, tokens: int, size: int, aligned: int, reach: int = 0) -> KvLayer:
     page = -(-size // aligned) * aligned
     per_token = -(-page // tokens)
-    return KvLayer(
-        kind, per_token, reach=reach, latent=True, block_tokens=tokens, page_bytes=page
-    )
+    return KvLayer(kind, per_token, reach=reach, latent=True, block_tokens=tokens, page_bytes=page)

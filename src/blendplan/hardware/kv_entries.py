@@ -1,8 +1,8 @@
 """`entry_bytes`: bytes of one entry of the KV cache: what is kept of a token, or of a few together.
 
 In fp8, engines keep more than a byte per element of latent attention whose tokens are chosen: the
-part with the rotary embedding stays in bf16, and groups of the rest have scales. Layouts of FlashMLA
-as vLLM 0.32 has them (vllm/v1/attention/backends/mla/flashmla_sparse.py and
+part with the rotary embedding stays in bf16, and groups of the rest have scales. Layouts of
+FlashMLA as vLLM 0.32 has them (vllm/v1/attention/backends/mla/flashmla_sparse.py and
 vllm/models/deepseek_v4/attention.py, ``fp8_ds_mla``).
 """
 

@@ -3,7 +3,7 @@
 import math
 
 from blendplan.hardware.kv_compressed import compressed_layers
-from blendplan.hardware.kv_entries import indexer_key_bytes, entry_bytes
+from blendplan.hardware.kv_entries import entry_bytes, indexer_key_bytes
 from blendplan.hardware.kv_layer import CHUNKED, FULL, SLIDING, STATE, KvLayer
 from blendplan.hardware.layers import Attention, State
 from blendplan.hardware.model import ModelSpec, kv_bits

@@ -8,7 +8,6 @@ kernels want all layers of a block together, as DeepSeek V4's do.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from blendplan.errors import BlendplanError
 from blendplan.hardware.kv_groups import KvSpec, all_tokens, equal_groups
@@ -26,7 +25,7 @@ def packs(layers: Sequence[KvLayer]) -> bool:
 def packed_groups(
     layers: Sequence[KvLayer], block_size: int, hybrid: bool
 ) -> list[list[list[KvSpec]]]:
-    """Buckets of layers that need the same blocks, the groups of each, and the layers of each group.
+    """Buckets of layers that need the same blocks, groups of each, and the layers of each group.
 
     Args:
         layers: of the model, in its order.

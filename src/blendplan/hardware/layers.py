@@ -217,6 +217,13 @@ def check_layer(layer: Layer, where: str) -> None:
             raise BlendplanError(
                 f"{where}: {attention.heads} heads are no multiple of {attention.kv_heads} KV heads"
             )
+        if attention.compression and not attention.packed:
+            raise BlendplanError(f"{where}: compressed history is kept in packed pages alone")
+        if attention.packed and not (attention.window and attention.rope_dim <= attention.key_dim):
+            raise BlendplanError(
+                f"{where}: packed pages go with a window and a rotary part of at most key_dim, not "
+                f"{attention.window} and {attention.rope_dim}"
+            )
     if feed_forward is None:
         return
     if feed_forward.experts:

@@ -44,5 +44,6 @@ def kv_rows(groups: Sequence[Mapping[str, Any]]) -> dict[str, str]:
             what = f"{count(group['bytes_per_token'])} bytes a token"
             if group["reach_tokens"]:
                 what += f", of the last {count(group['reach_tokens'])} tokens"
-        rows[f"KV, {_WORDS[kind]}"] = f"{what}, in {layers} layers on a GPU"
+        name, said = f"KV, {_WORDS[kind]}", f"{what}, in {layers} layers on a GPU"
+        rows[name] = f"{rows[name]}; {said}" if name in rows else said
     return rows

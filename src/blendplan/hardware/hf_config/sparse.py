@@ -5,7 +5,6 @@ from blendplan.hardware.hf_config.fields import Config
 from blendplan.hardware.hf_config.place import Place
 from blendplan.hardware.layers import Attention, Projection
 
-
 # DeepSeek V4: spans that compressors take, and the part of a key with the rotary embedding.
 _RATIOS = (4, 128)
 _ROPE_DIM = 64
