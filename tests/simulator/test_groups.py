@@ -17,7 +17,7 @@ from tests.oracles.slow_engine import SlowEngine
 
 @st.composite
 def layouts(draw: st.DrawFn) -> KvLayout:
-    """One to three kinds of groups; blocks of attention may be twice or four times those of states."""
+    """One to three kinds of groups; blocks of attention may be larger than those of states."""
     unit = draw(st.integers(1, 4))
     groups = []
     kinds = draw(st.lists(st.sampled_from(["full", "sliding", "chunked", "state"]), max_size=2))

@@ -35,7 +35,7 @@ def kv_groups(layers: Sequence[KvLayer]) -> list[dict[str, Any]]:
 
 def kv_rows(groups: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """The same as a fact for each group, for people."""
-    rows = {}
+    rows: dict[str, str] = {}
     for group in groups:
         kind, layers = group["kind"], group["layers"]
         if kind == "state":
