@@ -5,6 +5,7 @@
 #   make coverage  all tests, and what they leave out; it takes longer
 #   make lint    linters and types only
 #   make test-engines  the tests on the real vLLM and SGLang, on a CPU (environments of 5 GB)
+#   make docs    the documentation as a site, in build/docs
 #   make bench   speed and memory, as JSON
 #   make clean   remove all that the other targets created
 #
@@ -22,7 +23,7 @@ PYTEST := $(BIN)/python -m pytest --quiet --numprocesses=2 --dist=loadfile
 TWO_AT_ONCE := $(MAKE) --no-print-directory --jobs=2 --output-sync=target
 
 .SILENT:
-.PHONY: demo test coverage lint bench engines test-engines $(ENGINES:%=test-%) clean
+.PHONY: demo test coverage lint docs bench engines test-engines $(ENGINES:%=test-%) clean
 
 demo: $(VENV)/run.stamp
 	examples/demo.sh $(BIN)
@@ -37,6 +38,10 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check --quiet $(CODE)
 	$(BIN)/ruff format --quiet --check $(CODE)
 	$(BIN)/mypy --no-error-summary
+
+docs: $(VENV)/dev.stamp
+	$(BIN)/python -m sphinx --quiet --fail-on-warning docs build/docs
+	echo "the site begins at build/docs/index.html"
 
 engines:
 	$(TWO_AT_ONCE) $(ENGINES:%=.venv-%/stamp)

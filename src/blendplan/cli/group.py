@@ -23,6 +23,7 @@ from blendplan.names import unknown
 
 # Name of the command = name of its module in this package; `--help` lists them in this order.
 COMMANDS = (
+    "run",
     "plan",
     "sample",
     "replay",

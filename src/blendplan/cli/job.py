@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from blendplan.cli.destination import check_destinations
-from blendplan.cli.options import MACHINE, planning_options
+from blendplan.cli.options import MACHINE, SERVERS, Decorator, planning_options, screening_engine
 from blendplan.errors import BlendplanError
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Job:
         )
         remarks: list[str] = []
         serving = None
-        if self.engine is not None:
+        if self.engine in SERVERS:
             progress.stage(f"asking what {self.engine} would refuse")
             requests, remarks, serving = self._screened(requests, self.engine)
         if self.on_error == "skip":
@@ -191,11 +191,12 @@ class JobRequests(NamedTuple):
     serving: dict[str, Any] | None
 
 
-def planning(several: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def planning(*, several: bool = False, engine_option: Decorator = screening_engine) -> Decorator:
     """Add the request file and the shared options to a command; it gets them as ``job``.
 
     Args:
         several: whether it takes several files.
+        engine_option: its ``--engine``.
     """
 
     def with_job(function: Callable[..., None]) -> Callable[..., None]:
@@ -217,6 +218,6 @@ def planning(several: bool = False) -> Callable[[Callable[..., None]], Callable[
             job = Job(given, on_error, rejects, planned, prompt_column, engine, engine_args)
             function(*args, job=job, **options)
 
-        return planning_options(command, several)
+        return planning_options(command, several, engine_option)
 
     return with_job

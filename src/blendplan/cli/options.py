@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +15,12 @@ from blendplan.engines.registry import ENGINES
 from blendplan.errors import BlendplanError
 from blendplan.hardware.engine_limits import LIMITS, EngineLimits
 from blendplan.lengths.registry import AUTO, length_methods, predictor_of
+from blendplan.policy.registry import DEFAULT, POLICIES
+
+if TYPE_CHECKING:
+    from blendplan.replaying.cluster.options import Cluster
+
+Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
 SERVERS = ("vllm", "sglang")
 """Engines whose servers' treatment of requests is known before they are started."""
@@ -60,7 +66,18 @@ class _LengthsOption(click.Option):
         return super().get_help_record(ctx)
 
 
-# Of `plan`, `compare` and `replay`.
+# Of `plan` and `run`.
+policy_option = click.option(
+    "--policy",
+    cls=NameOption,
+    default=DEFAULT,
+    show_default=True,
+    type=Name("policy", POLICIES),
+    metavar="NAME",
+    help="Which request goes next: {names}.",
+)
+
+# Of `plan`, `compare`, `run` and `replay`.
 no_replan = click.option(
     "--no-replan",
     "replan",
@@ -91,6 +108,15 @@ def _engine_args(
 
 _ONE_FILE = click.argument("files", metavar="REQUESTS", nargs=1, type=click.Path())
 _FILES = click.argument("files", metavar="REQUESTS...", nargs=-1, required=True, type=click.Path())
+
+# Of commands that plan only.
+screening_engine = click.option(
+    "--engine",
+    type=Name("engine", SERVERS),
+    metavar="NAME",
+    help=f"Engine that will run the requests, {' or '.join(SERVERS)}: says which of them its "
+    "server would refuse, and why.",
+)
 
 _PLANNING = (
     click.option(
@@ -153,13 +179,6 @@ _PLANNING = (
         cls=_LengthsOption,
         help="Output lengths: {names}; METHOD:FILE where they are learned from the results of "
         "earlier runs.",
-    ),
-    click.option(
-        "--engine",
-        type=Name("engine", SERVERS),
-        metavar="NAME",
-        help=f"Engine that will run the requests, {' or '.join(SERVERS)}: says which of them its "
-        "server would refuse, and why.",
     ),
     click.option(
         "--engine-arg",
@@ -278,14 +297,20 @@ _PLANNING = (
 )
 
 
-def planning_options(function: Callable[..., None], several: bool) -> Callable[..., None]:
-    """Add the request file, or several, and the shared options, in the order of `--help`."""
-    for option in reversed((_FILES if several else _ONE_FILE, *_PLANNING)):
-        function = option(function)
-    return function
+def planning_options(
+    function: Callable[..., None], several: bool, engine: Decorator
+) -> Callable[..., None]:
+    """Add the request file, or several, and the shared options, in the order of `--help`.
+
+    Args:
+        function: the command.
+        several: whether it takes several files.
+        engine: its option ``--engine``.
+    """
+    return _with(function, (_FILES if several else _ONE_FILE, engine, *_PLANNING))
 
 
-_RUNNING = (
+_LOADING = (
     click.option(
         "--model",
         metavar="NAME",
@@ -301,6 +326,10 @@ _RUNNING = (
         help="Argument of the engine by its own name, with its value as JSON; overrides the "
         "plan's. May be given several times.",
     ),
+    click.option("--resume", is_flag=True, help="Continue an interrupted run."),
+)
+
+_RUNNING = (
     click.option(
         "--order",
         default="input",
@@ -310,7 +339,6 @@ _RUNNING = (
         help="Order of the results: that of the request file, written at the end, or as requests "
         "finish.",
     ),
-    click.option("--resume", is_flag=True, help="Continue an interrupted run."),
     click.option(
         "--retries",
         default=2,
@@ -329,6 +357,29 @@ _RUNNING = (
 )
 
 
+_CLUSTER = (
+    click.option(
+        "--ray",
+        metavar="ADDRESS",
+        help="Run all replicas of the plan on a Ray cluster: auto for that of this machine, local "
+        "for one that is started for the run, or the address of one.",
+    ),
+    click.option(
+        "--replicas-max",
+        type=within("replicas_max"),
+        metavar="N",
+        help="Most engines on the cluster; more than fit now take part when there is room.  "
+        "[default: the plan's, or as many as fit where it is for one]",
+    ),
+    click.option(
+        "--gpus-per-replica",
+        type=within("gpus_per_replica"),
+        metavar="N",
+        help="GPUs of each engine on the cluster.  [default: the plan's tensor parallelism]",
+    ),
+)
+
+
 def _flags(ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -> tuple[str, ...]:
     """Words of the engine's command line, which only -- can bring."""
     if words and not words[0].startswith("-"):
@@ -343,7 +394,38 @@ engine_flags = click.argument(
 
 def engine_options(function: Callable[..., None]) -> Callable[..., None]:
     """Add the options that `replay` and `sample` share, by the names of `replay`."""
-    for option in reversed(_RUNNING):
+    return _with(running_options(function), _LOADING)
+
+
+def running_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of all that runs requests, by the names of `replay`."""
+    return _with(function, _RUNNING)
+
+
+def cluster_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of what runs on a cluster."""
+    return _with(function, _CLUSTER)
+
+
+def cluster_of(
+    ray: str | None, replicas_max: int | None, gpus_per_replica: int | None
+) -> "Cluster | None":
+    """The cluster that these options ask for.
+
+    Raises:
+        UsageError: options of a cluster without one.
+    """
+    if ray is None:
+        if (replicas_max, gpus_per_replica) != (None, None):
+            raise click.UsageError("--replicas-max and --gpus-per-replica need --ray")
+        return None
+    from blendplan.replaying.cluster.options import Cluster
+
+    return Cluster(ray, replicas_max, gpus_per_replica)
+
+
+def _with(function: Callable[..., None], options: tuple[Decorator, ...]) -> Callable[..., None]:
+    for option in reversed(options):
         function = option(function)
     return function
 

@@ -1,8 +1,9 @@
 """How a run on an engine is reported, and with which exit code."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from blendplan.cli.answer import Answer
@@ -15,12 +16,16 @@ if TYPE_CHECKING:
     from blendplan.replaying.tally import Tally
 
 
-_INTERRUPTED = "interrupted; --resume continues the run"
+_AGAIN = "--resume continues the run"
 
 
 @contextmanager
-def resumable(output: Path | None) -> Iterator[None]:
+def resumable(output: Path | None, again: str = _AGAIN) -> Iterator[None]:
     """Within it, an interrupt that ends a run at once says how to go on, if there is a journal.
+
+    Args:
+        output: the results file.
+        again: how to go on.
 
     Raises:
         Failure: instead of the interrupt.
@@ -28,9 +33,11 @@ def resumable(output: Path | None) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        if output is None or not output.with_name(output.name + ".journal").exists():
+        from blendplan.replaying.journal import journal_path
+
+        if output is None or not journal_path(output).exists():
             raise
-        raise Failure(_INTERRUPTED, EXIT_INTERRUPTED) from None
+        raise Failure(f"interrupted; {again}", EXIT_INTERRUPTED) from None
 
 
 def showing(progress: "Progress", engine: str) -> "Callable[[Tally], None]":
@@ -49,12 +56,17 @@ def tell_outcome(
     output: Path | None,
     compile_s: float,
     total: "Total | None" = None,
+    *,
+    more: "Mapping[str, Any]" = MappingProxyType({}),
+    again: str = _AGAIN,
 ) -> None:
     """Show what was planned and what happened.
 
     Args:
         answer, replayed, output, compile_s: of the run.
         total: what a sample tells of all output tokens.
+        more: further values for the answer.
+        again: how an interrupted run goes on.
 
     Raises:
         Failure: the run was interrupted, or requests failed.
@@ -65,12 +77,13 @@ def tell_outcome(
     values: dict[str, Any] = replayed.as_dict() | {
         "output": None if output is None else str(output),
         "compile_s": compile_s,
+        **more,
     }
     if total is not None:
         values["total_output_tokens"] = total.as_dict()
     answer.tell(values, lambda shown: facts(replayed_rows(shown)))
     if replayed.interrupted:
-        raise Failure(_INTERRUPTED, EXIT_INTERRUPTED)
+        raise Failure(f"interrupted; {again}", EXIT_INTERRUPTED)
     if values["failed"]:
         line = f"{values['failed']} of {values['requests']} requests failed"
         if output is not None:

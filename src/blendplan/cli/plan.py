@@ -10,12 +10,10 @@ from blendplan.cli.answer import Answer, answering, headline
 from blendplan.cli.compilation import compilation_clock
 from blendplan.cli.job import Job, planning
 from blendplan.cli.large import names_several, plan_into_folder
-from blendplan.cli.names import Name, NameOption
-from blendplan.cli.options import FILE
+from blendplan.cli.options import FILE, policy_option
 from blendplan.cli.progress import Progress
 from blendplan.cli.ranges import Share, within
 from blendplan.errors import BlendplanError
-from blendplan.policy.registry import DEFAULT, POLICIES
 
 _DEFAULT_FRACTION = 0.01
 _ENDS = tuple({"/", os.sep})
@@ -29,15 +27,7 @@ _ENDS = tuple({"/", os.sep})
     metavar="FILE|DIR/",
     help="Where the plan goes; a folder, for requests that need not fit into memory, ends in /.",
 )
-@click.option(
-    "--policy",
-    cls=NameOption,
-    default=DEFAULT,
-    show_default=True,
-    type=Name("policy", POLICIES),
-    metavar="NAME",
-    help="Which request goes next: {names}.",
-)
+@policy_option
 @planning(several=True)
 @click.option(
     "--sample-out",
@@ -128,7 +118,7 @@ def _plan(job: Job, policy: str, output: Path, answer: Answer) -> None:
         read = job.read(progress)
         requests = read.requests
         planned = plan(requests, policy=policy, progress=progress.report, **job.options)
-        planned = planned.served_by(read.serving)
+        planned = planned.saying(serving=read.serving)
         progress.stage(f"writing {output.name}")
         planned.write(output)
     for note in job.notes(read, planned.metadata):

@@ -8,7 +8,15 @@ import click
 from blendplan.cli.answer import Answer, answering
 from blendplan.cli.compilation import compilation_clock
 from blendplan.cli.destination import check_destinations
-from blendplan.cli.options import FILE, engine_flags, engine_option, engine_options, no_replan
+from blendplan.cli.options import (
+    FILE,
+    cluster_of,
+    cluster_options,
+    engine_flags,
+    engine_option,
+    engine_options,
+    no_replan,
+)
 from blendplan.cli.outcome import resumable, showing, tell_outcome
 from blendplan.cli.progress import Progress
 from blendplan.cli.ranges import within
@@ -29,25 +37,7 @@ from blendplan.engines.registry import ENGINES
 @click.option(
     "--already", type=FILE, metavar="FILE", help="Results to take over, such as a sample's."
 )
-@click.option(
-    "--ray",
-    metavar="ADDRESS",
-    help="Run all replicas of the plan on a Ray cluster: auto for that of this machine, local for "
-    "one that is started for the run, or the address of one.",
-)
-@click.option(
-    "--replicas-max",
-    type=within("replicas_max"),
-    metavar="N",
-    help="Most engines on the cluster; more than fit now take part when there is room.  [default: "
-    "the plan's, or as many as fit where it is for one]",
-)
-@click.option(
-    "--gpus-per-replica",
-    type=within("gpus_per_replica"),
-    metavar="N",
-    help="GPUs of each engine on the cluster.  [default: the plan's tensor parallelism]",
-)
+@cluster_options
 @engine_options
 @no_replan
 @answering
@@ -78,8 +68,7 @@ def command(
     output, engine = options["output"], options["engine"]
     if output is None and ENGINES.get(engine).needs_results:
         raise click.UsageError(f"--engine {engine} needs -o FILE: where the results go")
-    if ray is None and (replicas_max, gpus_per_replica) != (None, None):
-        raise click.UsageError("--replicas-max and --gpus-per-replica need --ray")
+    cluster = cluster_of(ray, replicas_max, gpus_per_replica)
     if ray is not None and replica is not None:
         raise click.UsageError("--ray runs all replicas; drop --replica")
     check_destinations(
@@ -88,11 +77,9 @@ def command(
     )
     with Progress(quiet=answer.quiet) as progress, compilation_clock(progress.line) as clock:
         from blendplan.planfile.opened import open_plan, the_part, whole_plan
-        from blendplan.replaying.cluster.options import Cluster
         from blendplan.replaying.run import replay
 
         opened = open_plan(plan_file)
-        cluster = None if ray is None else Cluster(ray, replicas_max, gpus_per_replica)
         if cluster is None:
             plan = the_part(opened, replica, "run all with --ray, or each")
         else:

@@ -36,7 +36,13 @@ def connected(address: str) -> Iterator[Any]:
         return
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address == LOCAL:
-        ray.init(address=LOCAL, include_dashboard=False, **quiet)
+        # This machine is here for the run: its workers yield to nobody.
+        ray.init(
+            address=LOCAL,
+            include_dashboard=False,
+            _system_config={"worker_niceness": 0},
+            **quiet,
+        )
     else:
         try:
             _knock(address)

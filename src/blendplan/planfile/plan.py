@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -123,15 +123,13 @@ class Plan:
             metadata["parts"] = [{**first, **said}, *others]
         return Plan(self.table, metadata, rejected)
 
-    def served_by(self, serving: Mapping[str, Any] | None) -> "Plan":
-        """The same plan, saying also for which engine's server its requests were checked.
+    def saying(self, **more: Any) -> "Plan":
+        """The same plan with more keys in its metadata, and in that of its parts.
 
         Args:
-            serving: JSON values: ``engine``, its ``arguments``, and ``checked_by``; None for none.
+            more: JSON values by their keys, see docs/plan-format.md; None says nothing.
         """
-        if serving is None:
-            return self
-        said = {"serving": dict(serving)}
+        said = {key: value for key, value in more.items() if value is not None}
         metadata = {**self.metadata, **said}
         if "parts" in metadata:
             metadata["parts"] = [{**part, **said} for part in metadata["parts"]]

@@ -32,6 +32,11 @@ _LONGEST_HEADER = 1 << 16  # bytes; a longer first line is not ours
 Order = Literal["input", "finish"]
 
 
+def journal_path(output: Path) -> Path:
+    """Where the journal of a results file lies while its run is unfinished."""
+    return output.with_name(f"{output.name}.journal")
+
+
 class Journal:
     """Append-only result lines of one run; as a context manager, it lets go of its files.
 
@@ -47,7 +52,7 @@ class Journal:
 
     def __init__(self, output: Path, order: Order, identity: Mapping[str, str]) -> None:
         self.output = output
-        self.path = output.with_name(output.name + ".journal")
+        self.path = journal_path(output)
         self.order = order
         self._identity = dict(identity)
         self._lock: IO[bytes] | None = None

@@ -328,5 +328,5 @@ def _stopping(output: Path | None) -> str:
         return "stopping when the running requests are finished; Ctrl-C again stops at once"
     return (
         "stopping when the running requests are finished; Ctrl-C again stops at once; "
-        "either way --resume continues the run"
+        "either way the run can be continued"
     )

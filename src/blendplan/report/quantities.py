@@ -44,6 +44,15 @@ def share(value: float) -> str:
     return f"{value:.1%}".replace("%", " %")
 
 
+def cost(job: Mapping[str, Any]) -> str:
+    """What a job cost: ``12.40 at 2.49 a GPU hour``.
+
+    Args:
+        job: keys ``cost`` and ``price_per_gpu_hour``.
+    """
+    return f"{job['cost']:,.2f} at {job['price_per_gpu_hour']:g} a GPU hour"
+
+
 def gain(value: float) -> str:
     """What is won or lost as a percentage: ``+5.4 %``."""
     return ("+" if value >= 0 else "") + share(value)

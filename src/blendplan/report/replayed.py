@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from blendplan.report.quantities import count, duration, estimated, learned, rounded, share
+from blendplan.report.quantities import cost, count, duration, estimated, learned, rounded, share
 
 
 def replayed_rows(run: Mapping[str, Any]) -> dict[str, str]:
@@ -28,8 +28,19 @@ def replayed_rows(run: Mapping[str, Any]) -> dict[str, str]:
     if run["output"]:
         rows["results"] = run["output"]
         if run["interrupted"]:
-            rows["results"] += ", when --resume has run the rest"
-    return rows
+            rows["results"] += ", when the rest has run"
+    return rows | _job(run["job"]) if "job" in run else rows
+
+
+def _job(job: Mapping[str, Any]) -> dict[str, str]:
+    """What the job comes to, over all of its sessions."""
+    rows = {}
+    if job["sessions"] > 1:
+        rows["all sessions"] = f"{count(job['sessions'])}, {duration(job['makespan_s'])}"
+    rows["GPU hours"] = rounded(job["gpu_hours"])
+    if job["cost"] is not None:
+        rows["cost"] = cost(job)
+    return rows | {"summary": job["summary"]}
 
 
 def _session(run: Mapping[str, Any]) -> dict[str, str]:

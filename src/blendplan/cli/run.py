@@ -1,0 +1,147 @@
+"""``blendplan run``: the whole job, from a request file to its results."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from blendplan.cli.answer import Answer, answering
+from blendplan.cli.compilation import compilation_clock
+from blendplan.cli.destination import check_destinations
+from blendplan.cli.job import Job, planning
+from blendplan.cli.kept_plan import kept_plan, plan_path
+from blendplan.cli.options import (
+    FILE,
+    cluster_of,
+    cluster_options,
+    engine_flags,
+    engine_option,
+    policy_option,
+    running_options,
+)
+from blendplan.cli.outcome import resumable, showing, tell_outcome
+from blendplan.cli.progress import Progress
+from blendplan.cli.ranges import Price
+
+if TYPE_CHECKING:
+    from blendplan.planfile.opened import PlanParts
+    from blendplan.replaying.summary import JobSummary
+
+_SUMMARIES = ("json", "html")
+_AGAIN = "the same command again continues it"
+
+
+@click.command("run")
+@click.option(
+    "-o", "--output", required=True, type=FILE, metavar="FILE", help="Where the results go (JSONL)."
+)
+@policy_option
+@planning(engine_option=engine_option(required=True))
+@engine_flags
+@click.option(
+    "--load",
+    metavar="NAME",
+    help="Model that the engine loads, by its Hugging Face name or folder.  [default: --model]",
+)
+@click.option(
+    "--already", type=FILE, metavar="FILE", help="Results to take over, such as a sample's."
+)
+@cluster_options
+@running_options
+@click.option(
+    "--price",
+    type=Price(),
+    metavar="PRICE",
+    help="What one GPU costs an hour: the summary says what the job did.",
+)
+@answering
+def command(
+    job: Job,
+    policy: str,
+    output: Path,
+    load: str | None,
+    ray: str | None,
+    replicas_max: int | None,
+    gpus_per_replica: int | None,
+    price: float | None,
+    answer: Answer,
+    **options: Any,
+) -> None:
+    """Plan the requests of a file, run them on an engine, and write their results.
+
+    The engine is started once; it learns output lengths as requests finish, and arranges anew what
+    waits. Every request gets one line of results, an answer or an error. A run that was cut short,
+    by whatever, goes on with the same command.
+
+    Beside the results lie the plan (FILE.plan.arrow) and, at the end, what the job was
+    (FILE.summary.json and, where matplotlib is installed, FILE.summary.html).
+
+    \b
+    blendplan run requests.jsonl --engine vllm --model MODEL --gpu h100-80g -o results.jsonl
+    blendplan run requests.jsonl --engine vllm --gpu h100-80g -o results.jsonl --load ORG/NAME
+    blendplan run requests.jsonl --engine sim --gpu h100-80g -o results.jsonl --price 2.49
+    blendplan run requests.jsonl --engine vllm --gpu l40s --replicas 4 --ray auto -o results.jsonl
+
+    What stands after -- goes to the engine's own command line.
+    """
+    cluster = cluster_of(ray, replicas_max, gpus_per_replica)
+    if cluster is None and job.options["replicas"] > 1:
+        raise click.UsageError("several --replicas run on a cluster: add --ray auto")
+    engine = str(job.engine)
+    summary_file, page = (output.with_name(f"{output.name}.summary.{end}") for end in _SUMMARIES)
+    logs = options["step_log"], options["request_log"]
+    check_destinations(
+        [output, plan_path(output), summary_file, page, *logs],
+        inputs=[job.path, options["already"]],
+    )
+    with (
+        Progress(quiet=answer.quiet) as progress,
+        compilation_clock(progress.line, policies=[policy]) as clock,
+    ):
+        job.check()
+        from blendplan.planfile.opened import the_part, whole_plan
+        from blendplan.replaying.course import Course
+        from blendplan.replaying.journal import journal_path
+        from blendplan.replaying.run import replay
+        from blendplan.replaying.summary import JobSummary
+
+        opened = kept_plan(job, policy, output, progress)
+        one_engine = cluster is None
+        plan = the_part(opened, None, "run it with --ray") if one_engine else whole_plan(opened)
+        begun = output.exists() or journal_path(output).exists()
+        earlier = JobSummary.read(summary_file) if begun else None
+        course = Course(showing(progress, engine))
+        progress.stage(f"starting {engine}")
+        with resumable(output, _AGAIN):
+            replayed = replay(
+                plan,
+                engine,
+                output,
+                model=load,
+                engine_args=job.engine_args,
+                replan=job.options["replan"],
+                resume=True,
+                ray=cluster,
+                remark=progress.line,
+                progress=course.note,
+                **options,
+            )
+        summary = JobSummary.of(
+            opened, replayed, course, results=output, earlier=earlier, price=price
+        )
+        summary.write(summary_file)
+        if summary.values["complete"] and find_spec("matplotlib") is not None:
+            progress.stage(f"writing {page.name}")
+            _write_page(summary, opened, page)
+    more = {"job": summary.headline() | {"summary": str(summary_file)}}
+    tell_outcome(answer, replayed, output, clock.seconds, more=more, again=_AGAIN)
+
+
+def _write_page(summary: "JobSummary", plan: "PlanParts", page: Path) -> None:
+    import numpy as np
+
+    from blendplan.report.job import write_job_page
+
+    ends = [plan.part(replica).column("finish_s") for replica in range(len(plan))]
+    write_job_page(summary.values, np.concatenate(ends), page)
