@@ -1,6 +1,7 @@
 """Prices of models whose layers look back, choose, compress or keep states."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -142,6 +143,23 @@ def test_compressed_history_is_read_in_part() -> None:
     assert rest.pair_flop == window.pair_flop / 4
 
 
+def test_fp8_entries_are_read_with_their_scales() -> None:
+    packed = replace(model_of([(COMPRESSED,)], layers=1), kv_bits=8.0)
+    window, rest = looks_of(packed)
+    assert (window.read_bytes, rest.read_bytes) == (584, 584 / 4)
+    chosen, indexer = looks_of(replace(model_of([(SPARSE,)], layers=1), kv_bits=8.0), 8)
+    assert (chosen.read_bytes, indexer.read_bytes) == (512 + 16 + 128, 132)
+    for mixer in (COMPRESSED, SPARSE):
+        models = [replace(model_of([(mixer,)]), kv_bits=bits) for bits in (8.0, 16.0)]
+        small, large = (
+            decode_of(datasheet_cost(model, H200).step_table(64, 512), 512, 8192)
+            for model in models
+        )
+        read = [sum(look.read_bytes * look.seen(np.array(8192.0)) for look in looks_of(model))
+                for model in models]  # fmt: skip
+        assert small / large == pytest.approx(read[0] / read[1])
+
+
 def test_layers_that_keep_nothing_read_all_the_same() -> None:
     (shared,) = looks_of(model_of([(SHARED,)], layers=2))
     assert shared.read_bytes == 2 * 8 * 128 * 2
@@ -161,8 +179,6 @@ def test_looks_of_equal_reach_are_one_kind() -> None:
 
 
 def test_nvfp4_weights_are_multiplied_as_they_are_where_the_gpu_can() -> None:
-    from dataclasses import replace
-
     b200 = replace(gpu_spec("b200"), fp4_flop_per_s=9000e12)
     without = replace(b200, fp4_flop_per_s=0.0)
 
@@ -174,9 +190,14 @@ def test_nvfp4_weights_are_multiplied_as_they_are_where_the_gpu_can() -> None:
 
     fp4, fp8, bf16 = (linear_s(bits, b200) for bits in (4.5, 8.0, 16.0))
     assert fp4[4096] < 0.8 * fp8[4096] < 0.8 * bf16[4096]
+    # So are groups of fp8 weights with scales of their own, and take little more to read.
+    mxfp8 = linear_s(8.25, b200)
+    assert 0.99 * fp8[4096] < mxfp8[4096] < 0.8 * bf16[4096]
+    assert fp8[1] < mxfp8[1] < 1.05 * fp8[1]
     # Where it cannot, and for integers and mxfp4, they are expanded: small steps gain, large ones
     # do not.
     expanded = linear_s(4.5, without)
+    assert linear_s(8.25, without)[4096] > 0.95 * bf16[4096] > linear_s(8.0, without)[4096]
     integers, mxfp4 = linear_s(4.15625, b200), linear_s(4.25, b200)
     for table in (expanded, integers, mxfp4):
         assert table[1] < 0.5 * bf16[1]

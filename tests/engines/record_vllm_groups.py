@@ -87,6 +87,13 @@ LAYOUTS = {
     "mamba2": _state(8, checkpoint=1),
     "window_state": [*_state(16, groups=2), *_window(16, 40, bucket=1), *_full(16, bucket=2)],
     "falcon_h1": [*_state(32, checkpoint=1), *_full(32)],
+    # A quarter of the real windows and blocks.
+    "deepseek_v4": [
+        *_window(16, 32, groups=2),
+        *_full(64),
+        *_window(1, 2, bucket=2),
+        *_window(2, 32, bucket=3),
+    ],
     "kimi": [*_state(16, groups=2), *_window(32, 40, bucket=1)],
 }
 

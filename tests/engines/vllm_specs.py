@@ -1,10 +1,10 @@
-"""Layers of `blendplan.hardware.kv_layers` in vLLM's own words, and vLLM's groups of them."""
+"""Layers of `blendplan.hardware.kv_layer` in vLLM's own words, and vLLM's groups of them."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from blendplan.hardware.kv_layers import CHUNKED, FULL, SLIDING, STATE, KvLayer
+from blendplan.hardware.kv_layer import CHUNKED, FULL, SLIDING, STATE, KvLayer
 from blendplan.hardware.kv_layout import KvGroup
 
 
@@ -40,6 +40,8 @@ def vllm_spec(layer: KvLayer, tokens: int, state_page: int | None) -> Any:
         SlidingWindowSpec,
     )
 
+    if layer.page_bytes:
+        return _paged_spec(layer)
     if layer.kind == STATE:
         return MambaSpec(
             block_size=tokens,
@@ -69,15 +71,36 @@ def vllm_spec(layer: KvLayer, tokens: int, state_page: int | None) -> Any:
     return FullAttentionSpec(**sizes)
 
 
-def vllm_groups(config: Any, layers: Sequence[KvLayer]) -> list[Any]:
-    """vLLM's groups of these layers."""
-    from vllm.v1.core.kv_cache_utils import get_kv_cache_groups
+def _paged_spec(layer: KvLayer) -> Any:
+    """A layer with a page of its own, an entry of which is a byte."""
+    import torch
+    from vllm.v1.kv_cache_interface import MLAAttentionSpec, SlidingWindowMLASpec
 
+    sizes: dict[str, Any] = {
+        "block_size": layer.block_tokens,
+        "num_kv_heads": 1,
+        "head_size": 1,
+        "dtype": torch.int8,
+        "page_size_padded": layer.page_bytes,
+    }
+    if layer.kind == SLIDING:
+        return SlidingWindowMLASpec(sliding_window=layer.reach, **sizes)
+    return MLAAttentionSpec(**sizes)
+
+
+def vllm_specs(config: Any, layers: Sequence[KvLayer]) -> dict[str, Any]:
+    """These layers as vLLM describes them, by name."""
     tokens, state_page = _aligned(int(config.cache_config.block_size), layers)
-    specs = {
+    return {
         f"layers.{number}": vllm_spec(layer, tokens, state_page)
         for number, layer in enumerate(layers)
     }
+
+
+def vllm_groups(config: Any, specs: dict[str, Any]) -> list[Any]:
+    """vLLM's groups of layers as it describes them."""
+    from vllm.v1.core.kv_cache_utils import get_kv_cache_groups
+
     groups: list[Any] = get_kv_cache_groups(config, specs)
     return groups
 
@@ -107,7 +130,12 @@ def as_group(config: Any, group: Any) -> KvGroup:
     spec = group.kv_cache_spec
     if isinstance(spec, UniformTypeKVCacheSpecs):
         spec = spec.first_spec
-    kinds = {"SlidingWindowSpec": SLIDING, "ChunkedLocalAttentionSpec": CHUNKED, "MambaSpec": STATE}
+    kinds = {
+        "SlidingWindowSpec": SLIDING,
+        "SlidingWindowMLASpec": SLIDING,
+        "ChunkedLocalAttentionSpec": CHUNKED,
+        "MambaSpec": STATE,
+    }
     kind = kinds.get(type(spec).__name__, FULL)
     reaches = {SLIDING: "sliding_window", CHUNKED: "attention_chunk_size"}
     layout = config.cache_config.get_resolved_kv_cache_layout()

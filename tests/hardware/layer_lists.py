@@ -7,7 +7,7 @@ Sizes are of one GPU, in bf16. Windows, heads and layer patterns are those of ea
 import random
 from collections.abc import Sequence
 
-from blendplan.hardware.kv_layers import CHUNKED, FULL, SLIDING, STATE, KvLayer
+from blendplan.hardware.kv_layer import CHUNKED, FULL, SLIDING, STATE, KvLayer
 
 
 def attention(heads: int, key_dim: int, value_dim: int | None = None, window: int = 0) -> KvLayer:
@@ -87,5 +87,25 @@ def random_layers(draws: random.Random) -> list[KvLayer]:
         shape = () if latent else (draws.choice([1, 2]), draws.choice([size // 2, size // 4]))
         kinds.append(KvLayer(kind, size, reach=reach, latent=latent, shape=shape))
     layers = [kind for kind in kinds for _ in range(draws.randint(1, 7))]
+    draws.shuffle(layers)
+    return layers
+
+
+def random_paged_layers(draws: random.Random) -> list[KvLayer]:
+    """Layers whose kernels fix their pages: full attention, and windows with one or several sizes.
+
+    Of windows with several sizes, as many layers have each: vLLM loses others where it splits them.
+    """
+    layers: list[KvLayer] = []
+    for place, tokens in enumerate(draws.sample([2, 4, 8, 16, 32], draws.choice([1, 2, 3, 4]))):
+        reach = draws.choice([0, 4, 16, 64]) if place else 0
+        kind = SLIDING if reach else FULL
+        sizes = draws.sample([512, 576, 1152, 4096, 9216], draws.choice([1, 1, 2, 3]))
+        alike = draws.randint(1, 20)
+        for size in sizes:
+            layer = KvLayer(
+                kind, size, reach=reach, latent=True, block_tokens=tokens, page_bytes=size
+            )
+            layers += [layer] * (alike if reach or draws.random() < 0.5 else draws.randint(1, 20))
     draws.shuffle(layers)
     return layers

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blendplan.errors import BlendplanError
-from blendplan.hardware.kv_layers import KvLayer, kv_layers
+from blendplan.hardware.kv_layer import KvLayer
+from blendplan.hardware.kv_layers import kv_layers
 from blendplan.hardware.kv_layout import KvGroup, KvLayout, kv_layout
 from blendplan.hardware.layers import Attention, FeedForward, Layer, State
 from blendplan.hardware.lookup import model_spec

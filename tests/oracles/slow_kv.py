@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Protocol
 
-from blendplan.hardware.kv_layers import CHUNKED, FULL, SLIDING
+from blendplan.hardware.kv_layer import CHUNKED, FULL, SLIDING
 from blendplan.hardware.kv_layout import KvGroup, KvLayout
 
 

@@ -14,7 +14,9 @@ SPARSE = Attention(
     128, 128, 128, 128, latent=512, rope_dim=64, top_k=2048, indexer_heads=64, indexer_dim=128
 )
 BLOCKS = Attention(32, 8, 128, 128, top_k=2048, selection_block=128)
-COMPRESSED = Attention(32, 1, 512, 512, window=128, top_k=512, compression=4, kept_once=True)
+COMPRESSED = Attention(
+    32, 1, 512, 512, window=128, rope_dim=64, top_k=512, compression=4, kept_once=True, packed=True
+)
 SHARED = Attention(32, 8, 128, 128, window=512, shares_kv=True)
 DELTA = State(
     "gated_delta",

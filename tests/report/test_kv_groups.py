@@ -28,3 +28,9 @@ def test_states_are_told_by_the_request(tp: int) -> None:
     assert (state["kind"], state["layers"], state["bytes_per_token"]) == ("state", 36, 0)
     assert (full["kind"], full["layers"], full["state_bytes"]) == ("full", 12, 0)
     assert "a request, in 36 layers" in kv_rows(groups)["KV, a state"]
+
+
+def test_windows_of_different_lengths_are_all_told() -> None:
+    rows = kv_rows(kv_groups(kv_layers(model_spec("deepseek-v4-flash"))))
+    assert "of the last 128 tokens" in rows["KV, a window"]
+    assert "of the last 8 tokens" in rows["KV, a window"]

@@ -82,6 +82,33 @@ def test_kv_over_time_is_what_the_running_requests_hold(
             assert found == pytest.approx([fits * tokens for tokens in held], abs=0.01)
 
 
+def test_where_layers_keep_different_tokens_slots_are_shown(tmp_path: Path) -> None:
+    """Against what each request holds, one moment at a time; lengths around the window's."""
+    job = write_job(tmp_path / "job.jsonl", requests=60)
+    result = compare(
+        read_requests(job), policies=("dfs",), gpu="h200", model="gpt-oss-20b", kv_tokens=40_000
+    )
+    drawn = draw_figures(result)
+    assert drawn.kv_unit == "slots"
+    (one,) = drawn.policies
+    run, workload = result.outcomes["dfs"].run, result.prepared.workload
+    holding = result.prepared.expected.holding
+    assert holding.windows
+    for moment in (0, 60, 120, 200):
+        time_s, held = one.kv.time_s[moment], 0.0
+        for request in range(len(workload)):
+            start_s, finish_s = run.start_s[request], run.finish_s[request]
+            if start_s <= time_s < finish_s:
+                done = (time_s - start_s) / (finish_s - start_s)
+                context = workload.prompt_tokens[request] + done * workload.output_tokens[request]
+                held += float(holding.held(context)) - holding.growth * run.cached_tokens[request]
+        found = one.kv.compute_tokens[moment] + one.kv.memory_tokens[moment]
+        assert found == pytest.approx(min(held, drawn.kv_tokens), rel=1e-6, abs=0.01)
+    page = html_report(drawn)
+    assert "KV cache, slots" in page and "KV cache over the run, slots" in page
+    assert "A slot is" in page and "KV cache, tokens" not in page
+
+
 def test_only_policies_with_a_partition_show_one(figures: Figures) -> None:
     shown = {one.name: len(one.kv.share_tokens) for one in figures.policies}
     assert shown["fcfs"] == shown["dfs"] == 0

@@ -17,7 +17,7 @@ from tests.oracles.slow_engine import SlowEngine
 
 @st.composite
 def layouts(draw: st.DrawFn) -> KvLayout:
-    """One to three kinds of groups; blocks of attention may be twice those of states."""
+    """One to three kinds of groups; blocks of attention may be larger than those of states."""
     unit = draw(st.integers(1, 4))
     groups = []
     kinds = draw(st.lists(st.sampled_from(["full", "sliding", "chunked", "state"]), max_size=2))
@@ -25,12 +25,13 @@ def layouts(draw: st.DrawFn) -> KvLayout:
     for bucket, kind in enumerate([*kinds, draw(st.sampled_from(["full", "sliding", "state"]))]):
         bounded = kind in ("sliding", "chunked")
         # vLLM takes no chunks beside blocks of another size.
-        double = kind != "state" and not has_chunks and draw(st.booleans())
+        larger = kind != "state" and not has_chunks
+        times = draw(st.sampled_from([1, 2, 4])) if larger else 1
         group = KvGroup(
             kind=kind,
             layers=1,
             reach=draw(st.integers(1, 14)) if bounded else 0,
-            block_tokens=unit * (1 + double),
+            block_tokens=unit * times,
             page_bytes=1,
             bucket=bucket,
             checkpoint_tokens=draw(st.sampled_from([0, 1, 2])) if kind == "state" else 0,

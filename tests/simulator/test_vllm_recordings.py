@@ -71,7 +71,7 @@ def test_recordings_cover_every_kind_of_group() -> None:
     runs = [json.loads(gzip.decompress(path.read_bytes())) for path in OF_GROUPS]
     for asynchronous in (False, True):
         mine = [run for run in runs if run["async_scheduling"] is asynchronous]
-        assert len(mine) == 19
+        assert len(mine) == 20
         groups = [group for run in mine for group in run["groups"]]
         assert {group["kind"] for group in groups} == {"full", "sliding", "chunked", "state"}
         assert {group["checkpoint_tokens"] for group in groups} == {0, 1, 8}

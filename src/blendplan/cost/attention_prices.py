@@ -131,7 +131,8 @@ class AttentionPrices:
         cached: NDArray[np.float64],
     ) -> NDArray[np.float64]:
         """Seconds of one layer's prefill attention."""
-        if look.kind == "indexer" or (look.kind == "latent" and look.tokens):
+        in_part = look.tokens > 0 or look.every > 1
+        if look.kind == "indexer" or (look.kind == "latent" and in_part):
             pairs = sequences * _pairs(look, new, cached)
             return pairs * look.pair_flop / self._flop_per_s(look)
         head_dim, kv_heads = look.key_dim, look.kv_heads
@@ -181,7 +182,7 @@ class AttentionPrices:
         kv_heads, head_dim = look.kv_heads, float(look.key_dim)
         if look.kind == "latent":
             # Keys and values are one latent vector for all heads: half the bytes of two.
-            head_dim = look.key_dim / 2.0
+            head_dim = look.read_bytes * look.every / (self.operators.decode.kv_bits / 4.0)
         elif look.kind == "indexer":
             read_s = look.read_bytes * sequences * seen / self.gpu.bandwidth_bytes_per_s
             score_s = look.pair_flop * sequences * seen / self._flop_per_s(look)

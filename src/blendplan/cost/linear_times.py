@@ -36,8 +36,8 @@ def gemm_s(
 def gemm_of(weight_bits: float, operators: Operators) -> GemmModel:
     """The GEMMs by which weights of that many bits are multiplied.
 
-    Those of 8 bits and of nvfp4 are multiplied as they are where the GPU can; all others are
-    expanded to bf16 on the way in.
+    Those of 8 bits, of mxfp8 and of nvfp4 are multiplied as they are where the GPU can; all others
+    are expanded to bf16 on the way in.
     """
     return operators.quantised.get(weight_bits, operators.head)
 

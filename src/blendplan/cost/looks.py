@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blendplan.cost.reach import ALL_TOKENS, OWN_TOKEN, Reach, pairs_up_to
+from blendplan.hardware.kv_entries import entry_bytes, indexer_key_bytes
 from blendplan.hardware.layers import Attention
 from blendplan.hardware.linear_shapes import kv_heads_per_gpu
 from blendplan.hardware.model import ModelSpec
 
-# Keys of an indexer are fp8 values with one 4-byte scale for all of a token's
-# (`DeepseekV32IndexerCache` in vllm/model_executor/models/deepseek_v2.py, 0.32).
-INDEXER_BITS, INDEXER_SCALE_BYTES = 8.0, 4
+# Keys of an indexer are fp8 values; see `indexer_key_bytes`.
+INDEXER_BITS = 8.0
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def reach_of(
 def _looks(attention: Attention, layers: int, kv_bits: float, tp: int) -> list[Look]:
     heads = attention.heads // tp
     main = Look(
-        kind="heads",
+        kind="latent" if attention.packed else "heads",
         layers=layers,
         tokens=attention.reach,
         chunked=bool(attention.chunk) and attention.reach == attention.chunk,
@@ -120,10 +120,10 @@ def _looks(attention: Attention, layers: int, kv_bits: float, tp: int) -> list[L
         value_dim=attention.value_dim,
         expanded_dim=attention.key_dim,
         pair_flop=2.0 * (attention.key_dim + attention.value_dim) * attention.heads / tp,
-        read_bytes=_kept_of_heads(attention, tp) * kv_bits / 8,
+        read_bytes=entry_bytes(attention, kv_bits, tp),
     )
     if attention.latent:
-        main = _latent(main, attention, kv_bits, tp)
+        main = _latent(main, attention, tp)
     looks = _compressed(main, attention) if attention.compression else [main]
     if attention.top_k and attention.indexer_heads:
         looks.append(_indexer(attention, layers))
@@ -145,7 +145,6 @@ def _looks(attention: Attention, layers: int, kv_bits: float, tp: int) -> list[L
 def _indexer(attention: Attention, layers: int) -> Look:
     """Scores of all tokens, or of what stands for a few of them; every GPU scores for itself."""
     every = max(1, attention.compression)
-    key_bytes = attention.indexer_dim * INDEXER_BITS / 8 + INDEXER_SCALE_BYTES
     return Look(
         kind="indexer",
         layers=layers,
@@ -158,17 +157,11 @@ def _indexer(attention: Attention, layers: int) -> Look:
         value_dim=0,
         expanded_dim=attention.indexer_dim,
         pair_flop=2.0 * attention.indexer_heads * attention.indexer_dim / every,
-        read_bytes=key_bytes / every,
+        read_bytes=indexer_key_bytes(attention) / every,
     )
 
 
-def _kept_of_heads(attention: Attention, tp: int) -> int:
-    """Elements of a token's keys and values, also where an earlier layer keeps them."""
-    per_head = attention.key_dim + (0 if attention.kept_once else attention.value_dim)
-    return kv_heads_per_gpu(attention, tp) * per_head
-
-
-def _latent(main: Look, attention: Attention, kv_bits: float, tp: int) -> Look:
+def _latent(main: Look, attention: Attention, tp: int) -> Look:
     """Latent attention; a prompt is multiplied out into keys and values unless it is sparse."""
     kept = attention.latent + attention.rope_dim
     per_head = attention.key_dim + attention.rope_dim + attention.value_dim
@@ -182,7 +175,6 @@ def _latent(main: Look, attention: Attention, kv_bits: float, tp: int) -> Look:
         value_dim=attention.latent,
         expanded_dim=attention.key_dim + attention.rope_dim,
         pair_flop=2.0 * per_head * attention.heads / tp,
-        read_bytes=kept * kv_bits / 8,
     )
 
 

@@ -24,6 +24,14 @@ NVFP4_BITS = 4.5
 Its weights are multiplied with activations of 4 bits; those of mxfp4 (4.25) with 16 in engines, so
 they are expanded to bf16 like integers.
 """
+MXFP8_BITS = 8.25
+"""Bits per weight of mxfp8, the 8 of a scale for 32 weights included.
+
+Units that scale such groups themselves came with those for fp4: Blackwell and CDNA4. On other GPUs
+engines expand the weights to bf16 (vLLM 0.32, vllm/model_executor/kernels/linear/mxfp8: FlashInfer
+from SM100 on, Triton on gfx95x, Marlin or emulation elsewhere; experts likewise, in
+layers/fused_moe/oracle/mxfp8.py).
+"""
 
 
 @dataclass(frozen=True)
@@ -82,12 +90,19 @@ class GpuSpec:
         """Whether anything was fitted to measurements."""
         return bool(self.fitted)
 
+    @property
+    def scales_groups(self) -> bool:
+        """Whether its matrix units scale small groups of fp8 weights; see `MXFP8_BITS`."""
+        return self.fp8_flop_per_s > 0 and self.fp4_flop_per_s > 0
+
     def peak_flop_per_s(self, weight_bits: float) -> float:
         """Matrix peak for weights of that many bits.
 
-        fp8 and nvfp4 weights run on units of their own where the GPU has them; weights of other
-        bits are expanded to bf16 first.
+        fp8, mxfp8 and nvfp4 weights run on units of their own where the GPU has them; weights of
+        other bits are expanded to bf16 first.
         """
         own = {8.0: self.fp8_flop_per_s}
+        if self.scales_groups:
+            own[MXFP8_BITS] = self.fp8_flop_per_s
         own |= dict.fromkeys((4.0, NVFP4_BITS), self.fp4_flop_per_s)
         return own.get(weight_bits) or self.flop_per_s

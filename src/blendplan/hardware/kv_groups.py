@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from blendplan.errors import BlendplanError
-from blendplan.hardware.kv_layers import CHUNKED, FULL, SLIDING, STATE, KvLayer
+from blendplan.hardware.kv_layer import CHUNKED, FULL, SLIDING, STATE, KvLayer
 
 # Tokens that the block of latent attention is a multiple of beside states.
 _LATENT_TOKENS = 128
@@ -52,13 +52,13 @@ def kv_specs(
     if _alike(specs):
         return [[specs]]
     try:
-        return _buckets(_equal_pages(specs))
+        return equal_groups(_equal_pages(specs))
     except _UnequalPagesError as error:
         # Latent attention beside plain windows that no page fits: all tokens are kept.
         has_window = any(spec.layer.kind == SLIDING for spec in specs)
         if not has_window or any(spec.layer.kind == CHUNKED for spec in specs):
             raise error.refused() from None
-        promoted = _specs(_all_tokens(layers), block_size, kernel_tokens)
+        promoted = _specs(all_tokens(layers), block_size, kernel_tokens)
         if not _alike(promoted):
             raise error.refused() from None
         return [[promoted]]
@@ -79,7 +79,7 @@ class _UnequalPagesError(Exception):
         )
 
 
-def _all_tokens(layers: Sequence[KvLayer]) -> list[KvLayer]:
+def all_tokens(layers: Sequence[KvLayer]) -> list[KvLayer]:
     """Windows and chunks beside full attention, stored for all tokens."""
     if all(layer.kind != FULL for layer in layers):
         return list(layers)
@@ -94,7 +94,7 @@ def _one_group(layers: Sequence[KvLayer], block_size: int, kernel_tokens: int) -
     specs = _specs(layers, block_size, kernel_tokens)
     if _alike(specs):
         return specs
-    specs = _specs(_all_tokens(layers), block_size, kernel_tokens)
+    specs = _specs(all_tokens(layers), block_size, kernel_tokens)
     windows, chunks = (
         {layer.reach for layer in layers if layer.kind == kind} for kind in (SLIDING, CHUNKED)
     )
@@ -158,7 +158,7 @@ def _equal_pages(specs: Sequence[KvSpec]) -> list[KvSpec]:
     return equal
 
 
-def _buckets(specs: Sequence[KvSpec]) -> list[list[list[KvSpec]]]:
+def equal_groups(specs: Sequence[KvSpec]) -> list[list[list[KvSpec]]]:
     """Equal layers in groups of equally many, as far as the numbers go."""
     buckets: dict[KvSpec, list[KvSpec]] = {}
     for spec in specs:

@@ -16,7 +16,8 @@ from typing import Any
 from blendplan.checks.arguments import dictionary, whole
 from blendplan.errors import BlendplanError
 from blendplan.hardware.kv_groups import kv_specs
-from blendplan.hardware.kv_layers import CHUNKED, FULL, KINDS, SLIDING, STATE, KvLayer
+from blendplan.hardware.kv_layer import CHUNKED, FULL, KINDS, SLIDING, STATE, KvLayer
+from blendplan.hardware.kv_packed import packed_groups, packs
 
 # vLLM's attention kernels take blocks of 16 tokens (FlashAttention, FlashInfer, Triton).
 KERNEL_TOKENS = 16
@@ -201,7 +202,7 @@ def kv_layout(
 
     Args:
         layers: of the model, in its order.
-        block_size: tokens of a block; states may make it larger.
+        block_size: tokens of a block; states may make it larger, and kernels fix it.
         kernel_tokens: fewest tokens that the attention kernels take as a block.
         hybrid: whether the hybrid KV cache manager is on, as it is by default; without it, windows
             and chunks beside full attention are stored for all tokens.
@@ -211,7 +212,11 @@ def kv_layout(
     """
     if not layers:
         raise BlendplanError("no layer of the model keeps anything; it has no KV cache to plan for")
-    buckets = kv_specs(layers, block_size, kernel_tokens, hybrid)
+    buckets = (
+        packed_groups(layers, block_size, hybrid)
+        if packs(layers)
+        else kv_specs(layers, block_size, kernel_tokens, hybrid)
+    )
     return KvLayout(
         tuple(
             KvGroup(

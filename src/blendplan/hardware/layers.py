@@ -42,7 +42,8 @@ class Attention:
         chunk: tokens of a chunk, out of which no query sees; 0 for none.
         latent: width of the one vector that is kept for all heads (multi-head latent attention);
             0 where keys and values of the heads are kept.
-        rope_dim: with a latent, what is kept beside it for the rotary embedding.
+        rope_dim: with a latent, what is kept beside it for the rotary embedding; where pages are
+            packed, the part of a key that has it.
         query_latent: with a latent, the width that queries pass through; 0 for none.
         top_k: tokens that a query reads at most, chosen from all; 0 for all.
         indexer_heads, indexer_dim: of the heads that choose them; one key of ``indexer_dim`` is
@@ -54,6 +55,8 @@ class Attention:
         shares_kv: reads the keys and values that an earlier layer keeps, and keeps none.
         keys_are_values: one vector serves as key and as value.
         kept_once: what is kept holds keys and values in the same elements.
+        packed: the window, what stands for the history before it and what that is made of have
+            pages of different sizes, which share blocks (DeepSeek V4).
         projections: matrices beside query, key, value and output.
         usual_projections: whether query, key, value and output are matrices of the usual shapes;
             otherwise all of them are among ``projections``.
@@ -79,6 +82,7 @@ class Attention:
     shares_kv: bool = False
     keys_are_values: bool = False
     kept_once: bool = False
+    packed: bool = False
     projections: tuple[Projection, ...] = ()
     usual_projections: bool = True
     shares_weights: bool = False
@@ -212,6 +216,13 @@ def check_layer(layer: Layer, where: str) -> None:
         if attention.heads % attention.kv_heads:
             raise BlendplanError(
                 f"{where}: {attention.heads} heads are no multiple of {attention.kv_heads} KV heads"
+            )
+        if attention.compression and not attention.packed:
+            raise BlendplanError(f"{where}: compressed history is kept in packed pages alone")
+        if attention.packed and not (attention.window and attention.rope_dim <= attention.key_dim):
+            raise BlendplanError(
+                f"{where}: packed pages go with a window and a rotary part of at most key_dim, not "
+                f"{attention.window} and {attention.rope_dim}"
             )
     if feed_forward is None:
         return

@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from blendplan.errors import BlendplanError
+from blendplan.hardware.kv_entries import entry_bytes
 from blendplan.hardware.layers import Attention, FeedForward, Layer, State, check_layer
-from blendplan.hardware.linear_shapes import LinearShape, kv_heads_per_gpu, layer_shapes
+from blendplan.hardware.linear_shapes import LinearShape, layer_shapes
 
 KV_BITS = {"bf16": 16.0, "fp16": 16.0, "bfloat16": 16.0, "float16": 16.0, "fp8": 8.0}
 
@@ -176,12 +177,14 @@ class ModelSpec:
         """KV-cache bytes of one token on one GPU, over all layers that keep it.
 
         Latent attention keeps one vector for all heads, on every GPU; with more GPUs than KV
-        heads, the heads are replicated.
+        heads, the heads are replicated. A token of compressed history counts by its share.
         """
-        elements = sum(
-            kept_elements(attention, tp) * count for attention, count in self.attentions.items()
+        bits = kv_bits(self, kv_dtype)
+        return sum(
+            entry_bytes(attention, bits, tp) / max(1, attention.compression) * count
+            for attention, count in self.attentions.items()
+            if not attention.shares_kv
         )
-        return elements * kv_bits(self, kv_dtype) / 8
 
     def weight_bytes(self, tp: int = 1) -> float:
         """Bytes of weights on one GPU."""
@@ -204,16 +207,6 @@ def kv_bits(model: ModelSpec, kv_dtype: str) -> float:
             f"unknown KV cache dtype {kv_dtype!r}: known are auto, {', '.join(KV_BITS)}"
         )
     return KV_BITS[kv_dtype]
-
-
-def kept_elements(attention: Attention, tp: int = 1) -> int:
-    """Elements that one GPU keeps of a token of the history in one layer."""
-    if attention.shares_kv:
-        return 0
-    if attention.latent:
-        return attention.latent + attention.rope_dim
-    per_head = attention.key_dim + (0 if attention.kept_once else attention.value_dim)
-    return kv_heads_per_gpu(attention, tp) * per_head
 
 
 def linear_shapes(model: ModelSpec, tp: int = 1) -> list[LinearShape]:

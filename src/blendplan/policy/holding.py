@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from blendplan.checks.arguments import number
 from blendplan.errors import BlendplanError
-from blendplan.hardware.kv_layers import CHUNKED, SLIDING, STATE
+from blendplan.hardware.kv_layer import CHUNKED, SLIDING, STATE
 from blendplan.hardware.kv_layout import KvLayout
 
 # More tokens than any context has.

@@ -28,6 +28,13 @@ from blendplan.report.figures import Figures, PolicyFigure
 from blendplan.report.quantities import count, duration, rounded, share
 from blendplan.report.roles import is_planned
 
+# What a unit of the KV cache is, where that is not plain.
+_SLOTS = {
+    "tokens": "",
+    "slots": " A slot is a block's share of a token; layers that keep different tokens have blocks "
+    "of their own, so a token may take several.",
+}
+
 
 def charts(figures: Figures) -> tuple[Chart, ...]:
     """Throughput, prefix sharing, step times, KV cache, requests by length, prefix tree."""
@@ -175,10 +182,11 @@ def _kv(figures: Figures) -> Chart:
 
     return Chart(
         "kv",
-        "KV cache over the run, tokens",
+        f"KV cache over the run, {figures.kv_unit}",
         "Held by requests of the compute and of the memory side. The dashed line is the partition, "
-        "where a policy has one: what it leaves to the compute side.",
-        f"Tokens in the KV cache over the run, of {count(figures.kv_tokens)}: {_runs(figures)}",
+        f"where a policy has one: what it leaves to the compute side.{_SLOTS[figures.kv_unit]}",
+        f"{figures.kv_unit.capitalize()} in the KV cache over the run, of "
+        f"{count(figures.kv_tokens)}: {_runs(figures)}",
         _panels(figures, panel),
     )
 

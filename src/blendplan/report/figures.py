@@ -10,31 +10,11 @@ from numpy.typing import NDArray
 
 from blendplan.planning.compare import Comparison, Outcome
 from blendplan.planning.verdict import Verdict
+from blendplan.policy.holding import Holding
 from blendplan.report.figures_map import DensityMap, density_map
 from blendplan.report.figures_tree import TreeBlock, tree_blocks
-from blendplan.simulator.simulate import SimulatedRun
+from blendplan.report.kv_over_time import KvOverTime, kv_over_time
 from blendplan.tree.annotate import annotate
-
-# Points of the KV pictures: more than a chart has pixels to show.
-_POINTS = 240
-
-
-@dataclass(frozen=True)
-class KvOverTime:
-    """Who holds the KV cache over the run of one policy.
-
-    Attributes:
-        time_s: moments from the start to the end; float64 [k].
-        compute_tokens, memory_tokens: KV tokens held by requests of the compute and of the memory
-            side; float64 [k].
-        share_tokens: KV tokens that the partition leaves to the compute side; float64 [k], empty
-            for a policy without a partition.
-    """
-
-    time_s: NDArray[np.float64]
-    compute_tokens: NDArray[np.float64]
-    memory_tokens: NDArray[np.float64]
-    share_tokens: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -74,6 +54,7 @@ class Figures:
         requests, prompt_tokens, output_tokens: what there is to do.
         model, gpu, tp, overlap, cost_model: what for.
         density, optimal_sharing, kv_tokens, bound_s: of the workload and the machine.
+        kv_unit: what ``kv_tokens`` are: ``tokens``, or ``slots`` where layers keep different ones.
         policies: in the order in which they were asked for.
         map: the requests by their lengths.
         tree: the top of the prefix tree, outermost first.
@@ -93,6 +74,7 @@ class Figures:
     density: float
     optimal_sharing: float
     kv_tokens: int
+    kv_unit: str
     bound_s: float
     policies: tuple[PolicyFigure, ...]
     map: DensityMap
@@ -119,7 +101,7 @@ def draw_figures(
     )
     bound_s = min(outcome.bound.makespan_s for outcome in result.outcomes.values())
     policies = tuple(
-        _policy(name, outcome, prompts, outputs, target.limits.kv_tokens)
+        _policy(name, outcome, prompts, outputs, target.limits.kv_tokens, prepared.expected.holding)
         for name, outcome in result.outcomes.items()
     )
     return Figures(
@@ -135,6 +117,7 @@ def draw_figures(
         density=float(totals.density[0]),
         optimal_sharing=prepared.sharing,
         kv_tokens=target.limits.kv_tokens,
+        kv_unit="tokens" if target.layout.plain else "slots",
         bound_s=bound_s,
         policies=policies,
         map=density_map(prompts, outputs, compute_s, memory_s),
@@ -150,6 +133,7 @@ def _policy(
     prompts: NDArray[np.int32],
     outputs: NDArray[np.int32],
     kv_tokens: int,
+    holding: Holding,
 ) -> PolicyFigure:
     run = outcome.run
     return PolicyFigure(
@@ -164,50 +148,5 @@ def _policy(
         end_s=run.series["end_s"],
         compute_s=run.series["compute_s"],
         memory_s=run.series["memory_s"],
-        kv=_kv_over_time(run, prompts, outputs, kv_tokens),
+        kv=kv_over_time(run, prompts, outputs, kv_tokens, holding),
     )
-
-
-def _kv_over_time(
-    run: SimulatedRun, prompts: NDArray[np.int32], outputs: NDArray[np.int32], kv_tokens: int
-) -> KvOverTime:
-    """KV tokens by side, each request growing evenly from its start to its end.
-
-    A prompt counts without what it found in the cache: that belongs to another request. Where even
-    growth adds up to more than there is, all are scaled down to the capacity.
-    """
-    time_s = np.linspace(0.0, run.makespan_s, _POINTS)
-    first = (prompts - run.cached_tokens).astype(np.float64)
-    growth = outputs / np.maximum(run.finish_s - run.start_s, 1e-12)
-    compute, memory = (
-        _held(time_s, run.start_s[of], run.finish_s[of], first[of], growth[of])
-        for of in (run.side == 0, run.side == 1)
-    )
-    fits = kv_tokens / np.maximum(compute + memory, kv_tokens)
-    compute, memory = compute * fits, memory * fits
-    # A policy without a partition gives everything to one side.
-    if not (run.share_tokens.min(axis=1, initial=np.iinfo(np.int64).max) > 0).any():
-        return KvOverTime(time_s, compute, memory, np.empty(0))
-    share = run.share_tokens[run.admission, 0].astype(np.float64)
-    latest = np.searchsorted(run.start_s[run.admission], time_s, side="right") - 1
-    return KvOverTime(time_s, compute, memory, share[np.maximum(latest, 0)])
-
-
-def _held(
-    time_s: NDArray[np.float64],
-    start_s: NDArray[np.float64],
-    finish_s: NDArray[np.float64],
-    first: NDArray[np.float64],
-    growth: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """Sum over the requests that run at each moment of first + growth * time since their start."""
-    constant = first - growth * start_s
-
-    def begun(moments: NDArray[np.float64]) -> NDArray[np.float64]:
-        order = np.argsort(moments, kind="stable")
-        count = np.searchsorted(moments[order], time_s, side="right")
-        still = np.concatenate(([0.0], np.cumsum(constant[order])))[count]
-        slope = np.concatenate(([0.0], np.cumsum(growth[order])))[count]
-        return still + slope * time_s
-
-    return np.maximum(begun(start_s) - begun(finish_s), 0.0)

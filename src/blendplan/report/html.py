@@ -40,7 +40,7 @@ def _heading(figures: Figures) -> str:
         "output tokens": rounded(figures.output_tokens),
         "compute over memory time": rounded(figures.density),
         "prefix sharing possible": share(figures.optimal_sharing),
-        "KV cache, tokens": rounded(figures.kv_tokens),
+        f"KV cache, {figures.kv_unit}": rounded(figures.kv_tokens),
         "lower bound on the run": duration(figures.bound_s),
     }
     return (

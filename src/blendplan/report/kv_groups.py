@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from blendplan.hardware.kv_layers import KvLayer
+from blendplan.hardware.kv_layer import KvLayer
 from blendplan.report.quantities import count, rounded
 
 _WORDS = {"full": "all tokens", "sliding": "a window", "chunked": "a chunk", "state": "a state"}
@@ -35,7 +35,7 @@ def kv_groups(layers: Sequence[KvLayer]) -> list[dict[str, Any]]:
 
 def kv_rows(groups: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """The same as a fact for each group, for people."""
-    rows = {}
+    rows: dict[str, str] = {}
     for group in groups:
         kind, layers = group["kind"], group["layers"]
         if kind == "state":
@@ -44,5 +44,6 @@ def kv_rows(groups: Sequence[Mapping[str, Any]]) -> dict[str, str]:
             what = f"{count(group['bytes_per_token'])} bytes a token"
             if group["reach_tokens"]:
                 what += f", of the last {count(group['reach_tokens'])} tokens"
-        rows[f"KV, {_WORDS[kind]}"] = f"{what}, in {layers} layers on a GPU"
+        name, said = f"KV, {_WORDS[kind]}", f"{what}, in {layers} layers on a GPU"
+        rows[name] = f"{rows[name]}; {said}" if name in rows else said
     return rows

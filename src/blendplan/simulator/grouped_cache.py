@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from blendplan.hardware.kv_layers import CHUNKED, FULL, KINDS, SLIDING, STATE
+from blendplan.hardware.kv_layer import CHUNKED, FULL, KINDS, SLIDING, STATE
 from blendplan.hardware.kv_layout import KvLayout
 from blendplan.kernels.kernel import kernel
 from blendplan.kernels.scalars import scalars

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from blendplan.errors import BlendplanError
 from blendplan.hardware.layers import Attention, State
 from tests.hardware.hf_config.configs import config, read
 
@@ -60,18 +61,49 @@ def test_blocks_of_history_that_an_index_chooses() -> None:
     assert [a.top_k for a in model.attentions] == [0, 64]
 
 
+COMPRESSED: dict[str, Any] = {
+    "model_type": "deepseek_v4", "compress_ratios": [0, 4, 128, 4, 0, 4, 128, 4],
+    "sliding_window": 32, "q_lora_rank": 24, "o_lora_rank": 8, "o_groups": 2,
+    "num_key_value_heads": 1, "index_topk": 64, "index_n_heads": 2, "index_head_dim": 8,
+    "n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32,
+}  # fmt: skip
+
+
 def test_compressed_history() -> None:
-    model = read(
-        config(
-            model_type="deepseek_v4", compress_ratios=[0, 4, 128, 4, 0, 4, 128, 4],
-            sliding_window=32, q_lora_rank=24, o_lora_rank=8, o_groups=2, num_key_value_heads=1,
-            index_topk=64, index_n_heads=2, index_head_dim=8, n_routed_experts=4,
-            num_experts_per_tok=2, moe_intermediate_size=32,
-        )
-    )  # fmt: skip
+    model = read(config(**COMPRESSED))
     assert model.layers_by_kind == {"sliding": 2, "compressed": 6}
     assert {(a.compression, a.top_k) for a in model.attentions} == {(0, 0), (4, 64), (128, 0)}
-    assert all(a.kept_once and a.window == 32 for a in model.attentions)
+    assert all(a.kept_once and a.packed and a.window == 32 for a in model.attentions)
+    assert model.kv_bits == 8, "what vLLM keeps unless it is told otherwise"
+    assert [remark for remark in model.remarks if "256 tokens" in remark]
+    assert not [remark for remark in model.remarks if "estimate" in remark]
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"compress_ratios": [0, 16] * 4}, "no compressor for 16 tokens"),
+        ({"model_type": "deepseek_v41"}, "laid out as that of DeepSeek V4"),
+    ],
+)
+def test_what_is_estimated_of_compressed_history_is_said(
+    changed: dict[str, Any], says: str
+) -> None:
+    model = read(config(**(COMPRESSED | changed)))
+    assert [remark for remark in model.remarks if says in remark]
+
+
+def test_compressed_history_without_a_window_is_refused() -> None:
+    with pytest.raises(BlendplanError, match="sliding_window is 0"):
+        read(config(**(COMPRESSED | {"sliding_window": 0})))
+
+
+def test_sparse_latent_attention_says_what_fp8_takes() -> None:
+    index = {"index_topk": 64, "index_n_heads": 2, "index_head_dim": 8, "q_lora_rank": 24}
+    glm = config(model_type="glm_moe_dsa", **MLA, **index)
+    # 32 bytes and a scale of 4, and 8 elements of 2.
+    assert [remark for remark in read(glm).remarks if "52 bytes" in remark and "40" in remark]
+    assert not [remark for remark in read(config(**MLA)).remarks if "fp8" in remark]
 
 
 def test_layers_of_two_kinds_have_heads_of_their_own() -> None:

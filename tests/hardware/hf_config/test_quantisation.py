@@ -17,6 +17,7 @@ MOE = {
     "mlp_only_layers": [0],
 }
 NVFP4 = {"num_bits": 4, "type": "float", "group_size": 16}
+MXFP8 = {"num_bits": 8, "type": "float", "group_size": 32, "strategy": "group"}
 ALL = {"quant_method": "modelopt", "quant_algo": "NVFP4"}
 
 
@@ -42,6 +43,12 @@ def bits(quantisation: dict[str, Any] | None, **values: Any) -> tuple[float, ...
         (None, (16, 16, 16, 16, 16)),
         ({"quant_method": "fp8"}, (8, 8, 8, 8, 16)),
         ({"quant_method": "mxfp4"}, (16, 16, 4.25, 16, 16)),
+        ({"quant_method": "mxfp8"}, (8.25, 8.25, 8.25, 8.25, 16)),
+        ({"quant_method": "modelopt_mxfp8"}, (8.25, 8.25, 8.25, 8.25, 16)),
+        ({"quant_method": "modelopt", "quant_algo": "MXFP8"}, (8.25, 8.25, 8.25, 8.25, 16)),
+        ({"quant_method": "compressed-tensors",
+          "config_groups": {"a": {"targets": ["Linear"], "weights": MXFP8}}},
+         (8.25, 8.25, 8.25, 8.25, 16)),
         ({"quant_method": "awq", "bits": 4, "group_size": 128}, (4 + 20 / 128,) * 4 + (16,)),
         (ALL | {"exclude_modules": ["lm_head"]}, (4.5, 4.5, 4.5, 4.5, 16)),
         (ALL | {"ignore": ["model.layers.*.self_attn*"]}, (16, 4.5, 4.5, 4.5, 16)),

@@ -14,7 +14,7 @@ from blendplan.cost.operators.prefill_attention import (
     PrefillAttentionParameters,
 )
 from blendplan.errors import BlendplanError
-from blendplan.hardware.gpu import NVFP4_BITS, GpuSpec
+from blendplan.hardware.gpu import MXFP8_BITS, NVFP4_BITS, GpuSpec
 
 P = TypeVar("P", GemmParameters, DecodeAttentionParameters, PrefillAttentionParameters)
 
@@ -98,8 +98,8 @@ def operators(gpu: GpuSpec, *, weight_bits: float = 16.0, kv_bits: float = 16.0)
 
     Args:
         gpu: with or without fitted parameters.
-        weight_bits: of most weights; 8 picks the fp8 GEMMs where the GPU has fp8 units, 4.5
-            the fp4 GEMMs where it has those.
+        weight_bits: of most weights; 8 picks the fp8 GEMMs where the GPU has fp8 units, 8.25 does
+            where they scale groups of weights, 4.5 picks the fp4 GEMMs where it has those.
         kv_bits: 8 picks decode attention over an fp8 KV cache.
 
     Raises:
@@ -109,6 +109,8 @@ def operators(gpu: GpuSpec, *, weight_bits: float = 16.0, kv_bits: float = 16.0)
     gpu.require("flop_per_s", "bandwidth_bytes_per_s", "sm_count", purpose=purpose)
     kv = "fp8" if kv_bits == 8 else "bf16"
     dtypes = {8.0: "fp8"} if gpu.fp8_flop_per_s else {}
+    if gpu.scales_groups:
+        dtypes[MXFP8_BITS] = "fp8"
     if gpu.fp4_flop_per_s:
         dtypes[NVFP4_BITS] = "fp4"
     gemm, gemm_measured = _gemm(gpu, dtypes.get(weight_bits, "bf16"))

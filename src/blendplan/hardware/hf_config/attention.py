@@ -9,6 +9,7 @@ from blendplan.hardware.hf_config.names import BIAS, HEAD_DIM, HEADS, KV_HEADS
 from blendplan.hardware.hf_config.place import Place
 from blendplan.hardware.hf_config.sparse import block_sparse, compressed, indexer
 from blendplan.hardware.hf_config.windows import sliding_window
+from blendplan.hardware.kv_entries import FP8_BITS, entry_bytes
 from blendplan.hardware.layers import Attention, Projection
 
 
@@ -156,7 +157,7 @@ def _latent(config: Config, family: Family, place: Place, heads: int) -> Attenti
     if family.latent_by_heads:
         return _by_heads_through_latent(config, place, heads, latent, queries)
     projections, top_k, index = indexer(config, place, queries or place.hidden)
-    return Attention(
+    found = Attention(
         heads=heads,
         kv_heads=config.count(KV_HEADS, default=heads),
         key_dim=key_dim,
@@ -170,6 +171,21 @@ def _latent(config: Config, family: Family, place: Place, heads: int) -> Attenti
         projections=projections + _gate(config, family, place, heads, value_dim),
         other_parameters=latent + queries,
         weight_bits=place.bits,
+    )
+    if top_k:
+        _remark_on_fp8(config, found)
+    return found
+
+
+def _remark_on_fp8(config: Config, attention: Attention) -> None:
+    """Kernels differ in what they keep, and GPUs in their kernels."""
+    packed, plain = (
+        f"{entry_bytes(each, FP8_BITS):g}" for each in (attention, replace(attention, top_k=0))
+    )
+    default = ", which is their default" if config.word("model_type") == "glm_moe_dsa" else ""
+    config.remark(
+        f"with an fp8 KV cache a token takes {packed} bytes a layer, as FlashMLA keeps it; on B200 "
+        f"and B300 vLLM's FlashInfer takes {plain}{default}"
     )
 
 

@@ -19,6 +19,7 @@ from blendplan.hardware.hf_config.names import BIAS, HEAD_DIM, HEADS, KV_HEADS
 from blendplan.hardware.hf_config.quantisation import bits_of
 from blendplan.hardware.hf_config.states import STATE_FIELDS
 from blendplan.hardware.hf_config.unknown_keys import remark_on_unknown
+from blendplan.hardware.kv_entries import FP8_BITS
 from blendplan.hardware.layers import Layer
 from blendplan.hardware.model import ModelSpec
 
@@ -136,10 +137,16 @@ def model_from_config(
         encoder_parameters=encoders,
         active_counts=family.active_counts if experts else "all",
         head_bits=bits.head,
-        kv_bits=bits.kv,
+        kv_bits=_kv_bits(built, bits.kv),
         source=str(values.get("source") or where.removeprefix("model config ")),
         remarks=tuple(config.remarks),
     )
+
+
+def _kv_bits(layers: tuple[Layer, ...], stated: float) -> float:
+    """Bits per element of the KV cache: where pages are packed, fp8 whatever a file says."""
+    packed = any(layer.attention and layer.attention.packed for layer in layers)
+    return FP8_BITS if packed else stated
 
 
 def _language_model(values: Mapping[str, Any], where: str) -> Config:

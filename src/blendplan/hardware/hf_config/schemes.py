@@ -5,14 +5,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from blendplan.errors import BlendplanError
+from blendplan.hardware.gpu import MXFP8_BITS, NVFP4_BITS
 from blendplan.hardware.hf_config.fields import Config, seen
 from blendplan.printable import show
 
 PLAIN = 16.0
 # Bits per weight with the scales of groups of them.
-NVFP4 = 4.5  # 8 bits for 16 weights
+NVFP4 = NVFP4_BITS
 MXFP4 = 4.25  # 8 bits for 32 weights
-MXFP8 = 8.25
+MXFP8 = MXFP8_BITS
 ALGORITHMS = {
     "FP8": 8.0,
     "FP8_PER_CHANNEL_PER_TOKEN": 8.0,
@@ -34,10 +35,13 @@ ALGORITHMS = {
     "FP4": MXFP4,
     "BF16": PLAIN,
 }
-_EIGHT = ("fp8", "fbgemm_fp8", "ptpc_fp8", "experts_int8", "eetq", "finegrained_fp8", "mxfp8")
+_EIGHT = ("fp8", "fbgemm_fp8", "ptpc_fp8", "experts_int8", "eetq", "finegrained_fp8")
 EXPERTS_ALONE = ("mxfp4", "experts_int8", "gpt_oss_mxfp4")  # kernels for nothing else
 _GROUPED = ("awq", "gptq", "auto-round", "autoround", "auto_round", "inc", "hqq")
-KNOWN = "fp8, awq, gptq, bitsandbytes, compressed-tensors, modelopt, mxfp4, hqq, torchao and quark"
+KNOWN = (
+    "fp8, awq, gptq, bitsandbytes, compressed-tensors, modelopt, mxfp4, mxfp8, hqq, torchao and "
+    "quark"
+)
 
 
 def weight_bits(config: Config, method: str, values: Mapping[str, Any]) -> float:
@@ -47,6 +51,8 @@ def weight_bits(config: Config, method: str, values: Mapping[str, Any]) -> float
         return 8.0
     if "mxfp4" in method:
         return MXFP4
+    if "mxfp8" in method:  # MiniMax calls it mxfp8, modelopt modelopt_mxfp8
+        return MXFP8
     if method.startswith("modelopt"):
         if algorithm == "MIXED_PRECISION":
             return PLAIN

@@ -1,8 +1,13 @@
 """Attention that reads a part of the history: chosen tokens or blocks, or several tokens as one."""
 
+from blendplan.errors import BlendplanError
 from blendplan.hardware.hf_config.fields import Config
 from blendplan.hardware.hf_config.place import Place
 from blendplan.hardware.layers import Attention, Projection
+
+# DeepSeek V4: spans that compressors take, and the part of a key with the rotary embedding.
+_RATIOS = (4, 128)
+_ROPE_DIM = 64
 
 
 def chooses(config: Config, layer: int) -> bool:
@@ -76,6 +81,12 @@ def compressed(config: Config, place: Place, heads: int) -> Attention:
     queries = config.count("q_lora_rank")
     rank, groups = config.count("o_lora_rank"), config.count("o_groups")
     ratio = _ratio(config, place)
+    window = config.count("sliding_window")
+    if not window:
+        raise BlendplanError(
+            f"{config.where}: sliding_window is 0 beside compressed history; state the window"
+        )
+    _remark_on_pages(config, ratio)
     bits = place.bits
     projections = [
         Projection("qkv_a", queries + dim, place.hidden, "", bits),
@@ -103,17 +114,37 @@ def compressed(config: Config, place: Place, heads: int) -> Attention:
         kv_heads=1,
         key_dim=dim,
         value_dim=dim,
-        window=config.count("sliding_window", default=0),
+        window=window,
+        rope_dim=min(config.count("qk_rope_head_dim", default=_ROPE_DIM), dim),
         top_k=top_k,
         indexer_heads=index[0],
         indexer_dim=index[1],
         compression=ratio,
         kept_once=True,
+        packed=True,
         projections=tuple(projections),
         usual_projections=False,
         other_parameters=queries + dim + heads,
         weight_bits=bits,
     )
+
+
+def _remark_on_pages(config: Config, ratio: int) -> None:
+    """What is taken for granted of the KV cache."""
+    config.remark(
+        "the KV cache is that of vLLM's default kernels on NVIDIA GPUs: fp8 with scales, in blocks "
+        "of 256 tokens whatever block size is asked for"
+    )
+    if config.word("model_type") not in ("deepseek_v4", ""):
+        config.remark(
+            "KV memory is an estimate: it is laid out as that of DeepSeek V4, where every layer "
+            "keeps a history of its own"
+        )
+    elif ratio not in (0, 1, *_RATIOS):
+        config.remark(
+            f"KV memory is an estimate: vLLM 0.32 has no compressor for {ratio} tokens, only for "
+            f"{' and '.join(map(str, _RATIOS))}"
+        )
 
 
 def _ratio(config: Config, place: Place) -> int:
