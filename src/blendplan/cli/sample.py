@@ -13,6 +13,7 @@ from blendplan.cli.options import FILE, engine_flags, engine_option, engine_opti
 from blendplan.cli.outcome import resumable, showing, tell_outcome
 from blendplan.cli.progress import Progress
 from blendplan.cli.ranges import Share, within
+from blendplan.cli.shaping import shaping
 
 
 @click.command("sample")
@@ -46,6 +47,7 @@ from blendplan.cli.ranges import Share, within
     metavar="fail|skip",
     help="Stop at a bad request before any work is done, or sample from the rest.",
 )
+@shaping
 @engine_options
 @answering
 def command(
@@ -55,6 +57,7 @@ def command(
     seed: int,
     engine: str,
     on_error: str,
+    shape: dict[str, Any],
     answer: Answer,
     **options: Any,
 ) -> None:
@@ -85,6 +88,7 @@ def command(
             model_dir=Path(model) if model and Path(model).is_dir() else None,
             on_error="skip" if on_error == "skip" else "fail",
             progress=progress.advance,
+            **shape,
         )
         progress.stage("choosing the sample")
         with resumable(output):
