@@ -204,6 +204,14 @@ def test_rows_that_lack_something_are_named(tmp_path: Path) -> None:
         read_requests(path, prompt_column="t", id_column="k")
 
 
+def test_half_a_character_is_refused_where_it_matters_and_carried_where_not(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_text('{"t": "a", "x": "\\ud800"}\n{"t": "\\ud800", "x": "b"}\n')
+    requests = read_requests(path, prompt_column="t", on_error="skip")
+    assert [line["source_columns"]["x"] for line in lines(requests)] == ["\ud800"]
+    assert requests.rejects.column("source_row").to_pylist() == [1]
+
+
 @pytest.mark.parametrize(
     ("shape", "said"),
     [

@@ -20,7 +20,12 @@ from blendplan.cli.shaping import shaping
 @click.argument("requests_file", metavar="REQUESTS", type=FILE)
 @engine_flags
 @click.option(
-    "-o", "--output", required=True, type=FILE, metavar="FILE", help="Where the results go (JSONL)."
+    "-o",
+    "--output",
+    required=True,
+    type=FILE,
+    metavar="FILE",
+    help="Where the results go (JSONL, or .parquet).",
 )
 @click.option(
     "--fraction",

@@ -15,7 +15,7 @@ from blendplan.requests.collect import Block
 from blendplan.requests.columns import several
 from blendplan.requests.endpoints import WITHOUT_OUTPUT
 from blendplan.requests.json_blocks import read_block
-from blendplan.requests.record import Record, compact_json, parse_line, read_record
+from blendplan.requests.record import Record, json_line, parse_line, read_record
 from blendplan.requests.remarks import Remarks
 from blendplan.requests.shape import AS_IT_IS, Shape
 from blendplan.requests.tokens import Estimate, Prepared, TokenIds, Tokens
@@ -106,11 +106,11 @@ def read_exactly(text: bytes, first_row: int, reading: Reading) -> Block | None:
             fields = parse_line(line)
             if reading.shape:
                 reading.seen.saying(reading.shape.said_by(fields))
+                line = json_line(reading.shape.named(fields))
                 fields = reading.shape.shaped(fields)
+                line = json_line(fields)
             record = read_record(fields)
             prompt = None if record.token_ids is not None else reading.tokens.prepare(record)
-            if reading.shape:
-                line = compact_json(fields).encode("utf-8")
         except BadRecordError as error:
             reject(row, str(error), line)
             continue

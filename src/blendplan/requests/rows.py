@@ -88,7 +88,7 @@ def _lines(batch: pa.RecordBatch, first_row: int, how: Reading) -> Iterator[byte
         try:
             yield _json_line(how.shape.shaped(row, carried))
         except BadRecordError as error:
-            how.reject(first_row + index, str(error), _json_line(row))
+            how.reject(first_row + index, str(error), _json_line(how.shape.named(row)))
             yield b""
 
 

@@ -148,6 +148,12 @@ class Shape:
             return self._asking(line, None)
         return {**line, "body": self._asking(inner, line.get("url"))}
 
+    def named(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A row that cannot be shaped, with its id where all requests have theirs."""
+        if self.id_column is None or row.get(self.id_column) is None:
+            return row
+        return {**row, "custom_id": row[self.id_column]}
+
     def _with_prompt(self, row: Mapping[str, Any], carried: Mapping[str, Any]) -> Mapping[str, Any]:
         if not self.makes_prompt:
             return row
