@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from blendplan.planfile.plan import Plan
 from blendplan.planning.planner import plan
+from blendplan.requests.batch_output import output_lines
 from blendplan.requests.columns import Requests
 from blendplan.requests.read import read_requests
 
@@ -63,7 +64,9 @@ def surprised(made: Plan, output_tokens: list[int]) -> Plan:
 
 
 def lines_of(path: Path) -> list[dict[str, Any]]:
-    """A results file, line by line."""
+    """A results file, line by line, a table as the lines that it stands for."""
+    if path.suffix == ".parquet":
+        return [dict(line) for _, line in output_lines(path)]
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 

@@ -90,32 +90,36 @@ def sessions(plan_file: Path) -> Iterator[Sessions]:
     started.close()
 
 
-def whole_lines(path: Path) -> set[bytes]:
+def whole_lines(path: Path) -> set[str]:
     """What a killed session had written."""
     if not path.exists():
         return set()
+    if path.suffix == ".parquet":
+        return {json.dumps(line) for line in lines_of(path)}
     content = path.read_bytes()
     lines = content[: content.rfind(b"\n") + 1].split(b"\n")
-    return {line for line in lines if b'"custom_id"' in line}
+    return {json.dumps(json.loads(line)) for line in lines if b'"custom_id"' in line}
 
 
-@pytest.mark.parametrize("order", ["input", "finish"])
+@pytest.mark.parametrize(
+    ("order", "kind"), [("input", "jsonl"), ("finish", "jsonl"), ("input", "parquet")]
+)
 def test_killed_sessions_lose_and_repeat_nothing(
-    sessions: Sessions, plan_file: Path, tmp_path: Path, order: str
+    sessions: Sessions, plan_file: Path, tmp_path: Path, order: str, kind: str
 ) -> None:
     made = Plan.read(plan_file)
     rng = np.random.default_rng(11)
     for name in ("first", "second"):  # the first one waits for the server to be ready
         started_s = time.perf_counter()
-        assert sessions.run(tmp_path / name, order, kill_after_s=None) == 0
+        assert sessions.run(tmp_path / f"{name}.{kind}", order, kill_after_s=None) == 0
         whole_s = time.perf_counter() - started_s
     kills = runs = survivors = 0
-    while kills < KILLS // 2:
+    while kills < KILLS // 3:
         runs += 1
-        output = tmp_path / str(runs) / "results.jsonl"
+        output = tmp_path / str(runs) / f"results.{kind}"
         output.parent.mkdir()
         journal = output.with_name(output.name + ".journal")
-        written: set[bytes] = set()
+        written: set[str] = set()
         while status := sessions.run(output, order, kill_after_s=whole_s * rng.uniform(0, 1)):
             assert status == -signal.SIGKILL
             kills += 1
@@ -126,7 +130,10 @@ def test_killed_sessions_lose_and_repeat_nothing(
         assert written <= final
         survivors += len(written)
         assert_each_once(made, output, in_order=order == "input")
-    print(f"{order}: {kills} kills in {runs} runs, {survivors} answers survived, 0 lost, 0 twice")
+    print(
+        f"{order}, {kind}: {kills} kills in {runs} runs, {survivors} answers survived, "
+        "0 lost, 0 twice"
+    )
     assert survivors > 20 * runs
 
 

@@ -10,6 +10,7 @@ import click
 
 from blendplan.cli.destination import check_destinations
 from blendplan.cli.options import MACHINE, SERVERS, Decorator, planning_options, screening_engine
+from blendplan.cli.shaping import shaping
 from blendplan.errors import BlendplanError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Job:
         on_error: ``fail`` or ``skip``.
         stated_rejects: where ``skip`` writes what it leaves out, None for the usual place.
         options: keyword arguments.
-        prompt_column: the field or column that holds the prompts, None for the usual ones.
+        shape: what becomes of rows and lines, as arguments of `read_requests`.
         engine: the engine that will run the requests, None where that is open.
         engine_args: its own arguments.
     """
@@ -38,7 +39,7 @@ class Job:
     on_error: str
     stated_rejects: Path | None
     options: dict[str, Any]
-    prompt_column: str | None = None
+    shape: Mapping[str, Any] = field(default_factory=dict)
     engine: str | None = None
     engine_args: Mapping[str, Any] = field(default_factory=dict)
 
@@ -91,7 +92,7 @@ class Job:
             on_error="skip" if self.on_error == "skip" else "fail",
             rejects=self.rejects,
             progress=progress.advance,
-            prompt_column=self.prompt_column,
+            **self.shape,
         )
         remarks: list[str] = []
         serving = None
@@ -206,7 +207,7 @@ def planning(*, several: bool = False, engine_option: Decorator = screening_engi
             files: str | tuple[str, ...],
             on_error: str,
             rejects: Path | None,
-            prompt_column: str | None,
+            shape: dict[str, Any],
             engine: str | None,
             engine_args: dict[str, Any],
             **options: Any,
@@ -215,9 +216,9 @@ def planning(*, several: bool = False, engine_option: Decorator = screening_engi
                 raise click.UsageError("--engine-arg needs --engine NAME")
             planned = {name: options.pop(name) for name in (*MACHINE, *_HOW)}
             given = (files,) if isinstance(files, str) else files
-            job = Job(given, on_error, rejects, planned, prompt_column, engine, engine_args)
+            job = Job(given, on_error, rejects, planned, shape, engine, engine_args)
             function(*args, job=job, **options)
 
-        return planning_options(command, several, engine_option)
+        return planning_options(shaping(command), several, engine_option)
 
     return with_job

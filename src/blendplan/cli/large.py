@@ -44,11 +44,11 @@ def plan_into_folder(
             policy=policy,
             on_error=job.on_error,
             rejects=job.stated_rejects,
-            prompt_column=job.prompt_column,
             processes=processes,
             ray=ray,
             progress=progress.report,
             remark=progress.line,
+            **job.shape,
             **job.options,
         )
     for note in notes_of(planned.metadata, job.stated_rejects or folder / REJECTS):

@@ -205,12 +205,6 @@ _PLANNING = (
         "or rejects.jsonl in the plan's folder]",
     ),
     click.option(
-        "--prompt-column",
-        metavar="NAME",
-        help="Field or column that holds the prompts, where its name is none of prompt, messages, "
-        "prompt_token_ids and body.",
-    ),
-    click.option(
         "--kv-tokens",
         type=within("kv_tokens"),
         metavar="N",

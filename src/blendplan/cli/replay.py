@@ -26,7 +26,13 @@ from blendplan.engines.registry import ENGINES
 @click.command("replay")
 @click.argument("plan_file", metavar="PLAN", type=FILE)
 @engine_flags
-@click.option("-o", "--output", type=FILE, metavar="FILE", help="Where the results go (JSONL).")
+@click.option(
+    "-o",
+    "--output",
+    type=FILE,
+    metavar="FILE",
+    help="Where the results go: JSON lines, or a table where the name ends in .parquet.",
+)
 @engine_option(default="sim", show_default=True)
 @click.option(
     "--replica",
@@ -54,7 +60,8 @@ def command(
 
     Requests are admitted by the policy that made PLAN, in its order and within its memory
     partition. Every request gets one line of results, an answer or an error; the simulated engine
-    also runs without --output.
+    also runs without --output. Results that are named .parquet are a table, with the columns of the
+    data beside the answers.
 
     \b
     blendplan replay plan.arrow --engine sim

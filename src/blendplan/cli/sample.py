@@ -13,13 +13,19 @@ from blendplan.cli.options import FILE, engine_flags, engine_option, engine_opti
 from blendplan.cli.outcome import resumable, showing, tell_outcome
 from blendplan.cli.progress import Progress
 from blendplan.cli.ranges import Share, within
+from blendplan.cli.shaping import shaping
 
 
 @click.command("sample")
 @click.argument("requests_file", metavar="REQUESTS", type=FILE)
 @engine_flags
 @click.option(
-    "-o", "--output", required=True, type=FILE, metavar="FILE", help="Where the results go (JSONL)."
+    "-o",
+    "--output",
+    required=True,
+    type=FILE,
+    metavar="FILE",
+    help="Where the results go (JSONL, or .parquet).",
 )
 @click.option(
     "--fraction",
@@ -46,6 +52,7 @@ from blendplan.cli.ranges import Share, within
     metavar="fail|skip",
     help="Stop at a bad request before any work is done, or sample from the rest.",
 )
+@shaping
 @engine_options
 @answering
 def command(
@@ -55,6 +62,7 @@ def command(
     seed: int,
     engine: str,
     on_error: str,
+    shape: dict[str, Any],
     answer: Answer,
     **options: Any,
 ) -> None:
@@ -85,6 +93,7 @@ def command(
             model_dir=Path(model) if model and Path(model).is_dir() else None,
             on_error="skip" if on_error == "skip" else "fail",
             progress=progress.advance,
+            **shape,
         )
         progress.stage("choosing the sample")
         with resumable(output):

@@ -4,7 +4,6 @@
 batch lines already, and hands back None where any is not.
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,12 +15,13 @@ import pyarrow.json as pj
 from numpy.typing import NDArray
 
 from blendplan.printable import show
-from blendplan.requests.record import BadRecordError, compact_json, parse_line
+from blendplan.requests.endpoints import SOURCE_COLUMNS
+from blendplan.requests.record import BadRecordError, compact_json, json_line, parse_line
 
 _PROMPTS = ("prompt_token_ids", "prompt", "messages")
 # What a batch line says, in the order of OpenAI's own examples.
 _OUTSIDE = ("custom_id", "method", "url", "body")
-_NO_PARAMETERS = frozenset((*_OUTSIDE, "id", "output_tokens", "prompt_tokens"))
+_NO_PARAMETERS = frozenset((*_OUTSIDE, "id", "output_tokens", "prompt_tokens", SOURCE_COLUMNS))
 # Quotes within a text are escaped, so this is a key; more may stand further in.
 _BODY_BEGINS = re.compile(rb'"body"\s*:\s*\{(?=\s*")')
 _NOTHING = pa.null()  # refuses any value, and with it the block
@@ -88,7 +88,7 @@ def batch_line(
     whole |= {key: value for key, value in outside.items() if key not in {*_OUTSIDE, "id"}}
     if is_plain and output_tokens is not None:
         whole["output_tokens"] = output_tokens
-    return _encoded(whole)
+    return json_line(whole)
 
 
 def request_in(
@@ -208,10 +208,3 @@ def _spliced(text: bytes, added: Sequence[bytes]) -> bytes | None:
     beginnings = iter(added)
     spliced, places = _BODY_BEGINS.subn(lambda found: found[0] + next(beginnings), text)
     return spliced if places == len(added) else None
-
-
-def _encoded(whole: Mapping[str, Any]) -> bytes:
-    try:
-        return compact_json(whole).encode()
-    except UnicodeEncodeError:  # half a surrogate pair, which only an escape can express
-        return json.dumps(whole, separators=(",", ":")).encode()

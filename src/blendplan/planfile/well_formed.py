@@ -29,6 +29,7 @@ from blendplan.policy.known import StepPrices
 from blendplan.policy.state_machine import SIDES
 from blendplan.printable import show
 from blendplan.requests.record import LARGEST_TOKEN_ID, MOST_ANSWERS, MOST_TOKENS
+from blendplan.requests.source_columns import schema_of_text
 
 Check = Callable[[str, object], object]
 """Takes the name and the value; raises a BlendplanError where the value is wrong."""
@@ -269,6 +270,8 @@ def check_metadata(metadata: Mapping[str, Any], *, whole_plan: bool = True) -> N
         for key in ("engine", "checked_by"):
             text(f"serving.{key}", serving.get(key))
         _mapping("serving.arguments", serving.get("arguments"))
+    if "source_columns" in metadata:
+        schema_of_text(metadata["source_columns"])
     if "reach" in metadata:
         reach_from_metadata(metadata["reach"], "reach")
     if "holding" in metadata:

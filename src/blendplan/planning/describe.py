@@ -14,6 +14,7 @@ from blendplan.planning.prepare import Prepared
 from blendplan.planning.run_policy import Prediction
 from blendplan.policy.holding import GROWS_BY_ONE
 from blendplan.policy.known import PolicyInput
+from blendplan.requests.source_columns import schema_text
 from blendplan.simulator.cuda_graphs import StepSizes
 from blendplan.simulator.engine_graphs import ENGINE_GRAPHS
 
@@ -74,6 +75,7 @@ def describe(
         "series": {name: [float(v) for v in values] for name, values in run.series.items()},
         "request_file_sha256": requests.sha256,
         "tokenizer": None if requests.tokenizer is None else requests.tokenizer.as_metadata(),
+        **({} if requests.columns is None else {"source_columns": schema_text(requests.columns)}),
     }
 
 

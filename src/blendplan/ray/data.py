@@ -21,8 +21,8 @@ from blendplan.replaying.cluster.options import Cluster
 from blendplan.replaying.cluster.room import replicas_that_fit
 from blendplan.replaying.run import replay as replay_plan
 from blendplan.requests.batch_output import output_lines
-from blendplan.requests.prompt_column import PROMPT_FIELDS
 from blendplan.requests.read import read_requests
+from blendplan.requests.shape import PROMPT_FIELDS
 
 if TYPE_CHECKING:
     from ray.data import Dataset

@@ -23,6 +23,7 @@ from blendplan.replaying.shares import Parts, parts_of
 from blendplan.requests.columns import Requests
 from blendplan.requests.rejects import NO_REJECTS
 from blendplan.requests.sequences import sequences_of
+from blendplan.requests.source_columns import schema_of_text
 from blendplan.tree.build import build_tree
 
 
@@ -43,6 +44,7 @@ class Job:
             int64 [n].
         start: starts the engine of a replica for what is left.
         reach: how far back the model's attention looks, by which a step log counts.
+        columns: of the table that the requests came from, None where that is not known.
     """
 
     rows: Work
@@ -55,12 +57,14 @@ class Job:
     order: NDArray[np.int64]
     start: Callable[[int, Launch, Session], Engine]
     reach: Reach = ALL_TOKENS
+    columns: pa.Schema | None = None
 
 
 def job_of_plan(plan: Plan, kind: EngineKind) -> Job:
     """A plan as a job for an engine, or for one engine of each replica."""
     plans = shared_plans(plan)
     sharing = plan.metadata["prefix_sharing"]["planned"]
+    columns = plan.metadata.get("source_columns")
     return Job(
         rows=work_of(plan),
         digest=str(plan.metadata.get("columns_sha256") or column_digest(plan.table)),
@@ -74,6 +78,7 @@ def job_of_plan(plan: Plan, kind: EngineKind) -> Job:
             plans[replica % len(plans)], launch, session
         ),
         reach=reach_of(plan.metadata),
+        columns=None if columns is None else schema_of_text(columns),
     )
 
 
@@ -93,4 +98,5 @@ def job_of_requests(requests: Requests, kind: EngineKind) -> Job:
         parts=None,
         order=sequences_of(requests).of(build_tree(requests).order),
         start=lambda replica, launch, session: kind.start(None, launch, session),
+        columns=requests.columns,
     )

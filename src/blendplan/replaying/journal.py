@@ -1,11 +1,11 @@
 """`Journal`: the finished requests of a run on disk, so that a killed run can be continued.
 
 The journal of ``results.jsonl`` is ``results.jsonl.journal``. Its first line says which run it
-belongs to. The result lines follow it there when they will be put into input order at the end;
-in the order in which requests finish they go to ``results.jsonl`` itself. Lines are only ever
-appended, each with one write, so that whatever kills the process leaves whole lines and at most
-one torn one at the end. The journal is removed when the run is complete: there is one exactly as
-long as a run is unfinished.
+belongs to. The result lines follow it there when they will be put into input order at the end, or
+into a table; in the order in which requests finish they go to ``results.jsonl`` itself. Lines are
+only ever appended, each with one write, so that whatever kills the process leaves whole lines and
+at most one torn one at the end. The journal is removed when the run is complete: there is one
+exactly as long as a run is unfinished.
 
 A killed process loses nothing that was written. After a power failure the last second may be
 missing (`FSYNC_EVERY_S`); those requests run again.
@@ -24,12 +24,20 @@ from typing import IO, Any, Literal
 from blendplan.errors import BlendplanError
 from blendplan.printable import show
 from blendplan.replaying.own_files import open_regular, refuse_link, replacing_ours
+from blendplan.requests.output_table import SUFFIXES
 
 FSYNC_EVERY_S = 1.0
 _FORMAT = 1
 _LONGEST_HEADER = 1 << 16  # bytes; a longer first line is not ours
 
 Order = Literal["input", "finish"]
+WriteLines = Callable[[Iterator[bytes], IO[bytes]], None]
+"""Writes result lines, each with its line end, to the file of the results."""
+
+
+def write_lines(lines: Iterator[bytes], file: IO[bytes]) -> None:
+    """Write result lines as they are."""
+    file.writelines(lines)
 
 
 def journal_path(output: Path) -> Path:
@@ -77,7 +85,12 @@ class Journal:
     @property
     def lines_path(self) -> Path:
         """The file that result lines are appended to."""
-        return self.path if self.order == "input" else self.output
+        return self.path if self.order == "input" or self.is_table else self.output
+
+    @property
+    def is_table(self) -> bool:
+        """Whether the results become a table when all of them are there."""
+        return self.output.name.endswith(SUFFIXES)
 
     def begin(self) -> None:
         """Start a run that has nothing yet.
@@ -185,18 +198,17 @@ class Journal:
             self._unsynced = False
         self._synced_s = time.monotonic()
 
-    def complete(self, offsets: Iterable[int]) -> None:
+    def complete(self, offsets: Iterable[int], write: WriteLines = write_lines) -> None:
         """Put the results where they belong and remove the journal.
 
         Args:
-            offsets: offset in `lines_path` of each result line, in input order.
+            offsets: offset in `lines_path` of each result line, in the order of the results.
+            write: what makes the results of them.
         """
         self.sync()
-        if self.order == "input":
+        if self.lines_path == self.path:
             with self.lines_path.open("rb") as journal, replacing_ours(self.output) as results:
-                for offset in offsets:
-                    journal.seek(offset)
-                    results.write(journal.readline())
+                write(_lines_at(journal, offsets), results)
         self.path.unlink()
         self.path.with_name(self.path.name + ".partial").unlink(missing_ok=True)
         self.close()
@@ -289,6 +301,12 @@ class Journal:
                     f"one's is {show(mine, 200)}; use that one, or put the journal away to start "
                     f"over"
                 )
+
+
+def _lines_at(file: IO[bytes], offsets: Iterable[int]) -> Iterator[bytes]:
+    for offset in offsets:
+        file.seek(offset)
+        yield file.readline()
 
 
 def is_header(line: object) -> bool:

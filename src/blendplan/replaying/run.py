@@ -110,7 +110,8 @@ def replay(
     Args:
         plan: what to run.
         engine: its name; see `ENGINES`.
-        output: results file, OpenAI batch output lines; None writes none.
+        output: results file, OpenAI batch output lines, or a table (see `write_table`) where its
+            name ends in ``.parquet``; None writes none.
         model: name or directory of the model, as the engine knows it; by default the published
             model that the plan's numbers come from.
         engine_args: arguments for the engine by its own names; they win over the plan's.

@@ -1,6 +1,7 @@
 """What an answer of a server says of itself: how many tokens it took, or what was wrong."""
 
 import json
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from blendplan.printable import printable
@@ -19,13 +20,13 @@ class Usage(NamedTuple):
     cached_tokens: int
 
 
-def usage_of(body: bytes) -> Usage:
+def usage_of(body: bytes | Mapping[str, Any]) -> Usage:
     """The usage in the body of an answer; zeros where it tells none.
 
     Completions and embeddings count ``prompt_tokens``, ``/v1/responses`` counts ``input_tokens``.
     """
-    answer = json.loads(body)
-    usage = answer.get("usage") if isinstance(answer, dict) else None
+    answer = json.loads(body) if isinstance(body, bytes) else body
+    usage = answer.get("usage") if isinstance(answer, Mapping) else None
     if not isinstance(usage, dict):
         return Usage(0, 0, 0)
     details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details") or {}
@@ -37,7 +38,8 @@ def usage_of(body: bytes) -> Usage:
 
 
 def _count(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
+    return value if is_count else 0
 
 
 def message_of(body: bytes) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,8 +14,10 @@ from blendplan.planfile.rows import Work
 from blendplan.printable import show
 from blendplan.replaying import result_lines as results
 from blendplan.replaying.job import Job
-from blendplan.replaying.journal import Journal, is_header
+from blendplan.replaying.journal import Journal, WriteLines, is_header, write_lines
+from blendplan.replaying.result_table import write_table
 from blendplan.requests.batch_output import failed, length_of, output_lines
+from blendplan.requests.beside import NamedLine, as_number, beside_of, has_numbers_as_ids
 from blendplan.requests.record import compact_json, stated_id
 
 
@@ -37,6 +39,8 @@ class ResultsWriter:
         self.output_tokens = np.zeros(len(self._work), dtype=np.int32)
         self._planned = job.planned
         self._rejected = job.rejected
+        self._columns = job.columns
+        self._are_numbers = has_numbers_as_ids(job.columns)
         self._journal = journal
         self._offsets = np.full(len(self._work), -1, dtype=np.int64)
 
@@ -166,7 +170,8 @@ class ResultsWriter:
 
     def _name(self, row: int) -> str | int:
         """The id of a request as it came: plans keep numbers as text."""
-        return stated_id(self._work.request_id(row), self._work.bodies[row].as_py())
+        name = stated_id(self._work.request_id(row), self._work.bodies[row].as_py())
+        return as_number(name) if self._are_numbers else name
 
     def planned(self, row: int) -> dict[str, Any]:
         """Which request it is, and what was planned for it, for the request log."""
@@ -193,9 +198,29 @@ class ResultsWriter:
             return
         rejected = self._journal.append([_rejected_line(one) for one in self._rejected.to_pylist()])
         firsts = self._work.firsts
-        places = np.append(self._work.source_row[firsts], self._rejected.column("source_row"))
         offsets = np.append(self._offsets[firsts], np.array(rejected, dtype=np.int64))
-        self._journal.complete(map(int, offsets[np.argsort(places, kind="stable")]))
+        places = np.append(self._work.source_row[firsts], self._rejected.column("source_row"))
+        by = places if self._journal.order == "input" else offsets
+        order = np.argsort(by, kind="stable")
+        write = self._table_writer(order) if self._journal.is_table else write_lines
+        self._journal.complete(map(int, offsets[order]), write)
+
+    def _table_writer(self, order: NDArray[np.int64]) -> WriteLines:
+        """What makes a table of lines: of first answers, then of the rejected, in an order."""
+        firsts, names = self._work.firsts, self._rejected.column("request_id")
+
+        def requests() -> Iterator[NamedLine]:
+            for place in order.tolist():
+                if place < len(firsts):
+                    row = int(firsts[place])
+                    yield NamedLine(self._name(row), self._work.bodies[row].as_py())
+                else:
+                    yield NamedLine(as_number(names[place - len(firsts)].as_py()), None)
+
+        def write(lines: Iterator[bytes], file: IO[bytes]) -> None:
+            write_table(lines, beside_of(requests(), self._columns), requests(), file)
+
+        return write
 
     def close(self) -> None:
         """Let go of the journal; it stays for the next session if there is anything in it."""

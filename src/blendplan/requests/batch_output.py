@@ -12,6 +12,7 @@ from typing import Any
 from blendplan.errors import BlendplanError
 from blendplan.printable import show
 from blendplan.requests.lines import count_lines, filled_lines
+from blendplan.requests.output_table import table_lines
 from blendplan.requests.record import MOST_TOKENS, BadRecordError, parse_line
 from blendplan.requests.source import Source
 
@@ -22,12 +23,15 @@ _NOT_WRITTEN = ("data", "results")  # bodies of embeddings, scores and rankings
 
 
 def output_lines(path: Path | str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """The lines of a batch output file, each with its number from 1; also .gz and .zst.
+    """The lines of a batch output file, each with its number from 1; also .gz, .zst and Parquet.
 
     Raises:
         BlendplanError: the file cannot be read, or a line is no JSON object.
     """
     with Source(path) as source:
+        if source.kind == "parquet":
+            yield from table_lines(source.path, source.name)
+            return
         if source.is_table:
             raise BlendplanError(f"{source.name} is not a results file of JSON lines; {RIGHT}")
         first = 1

@@ -21,6 +21,7 @@ class Blocks:
     Attributes:
         expected_tokens, expected_body_bytes: hints of how much there is in all, 0 for none.
         rows: lines or rows of the file up to here, bad and blank ones included.
+        columns: of a table, those that hold prompts as token ids aside; None for lines.
 
     Raises:
         BlendplanError: the file cannot be read, or with a reading that fails, a bad request.
@@ -30,7 +31,8 @@ class Blocks:
         self._source = source
         self._reading = reading
         self.rows = 0
-        self._table = open_table(source, reading.prompt_column) if source.is_table else None
+        self._table = open_table(source, reading.shape) if source.is_table else None
+        self.columns = None if self._table is None else _without_tokens(self._table.schema)
         plain_bytes = source.total_bytes if source.kind == "jsonl" else 0
         self.expected_tokens = plain_bytes // 4
         self.expected_body_bytes = plain_bytes
@@ -59,10 +61,9 @@ class Blocks:
         assert self._table is not None
         with ThreadPoolExecutor(2) as workers:
             digest = workers.submit(self._source.sha256)
-            reading = replace(self._reading, prompt_column=None)  # it now has its usual name
             batches = self._counted(_ahead(self._table.batches, workers))
             table = replace(self._table, batches=batches)
-            for block in read_rows(table, self._source.name, reading):
+            for block in read_rows(table, self._source.name, self._reading):
                 yield block
                 if table.rows:
                     done = self._source.total_bytes * int(block.source_row[-1] + 1) // table.rows
@@ -73,6 +74,12 @@ class Blocks:
         for batch in batches:
             self.rows += batch.num_rows
             yield batch
+
+
+def _without_tokens(schema: pa.Schema) -> pa.Schema | None:
+    """What of a table is carried to its results."""
+    kept = [field for field in schema if field.name != "prompt_token_ids"]
+    return pa.schema(kept) if kept else None
 
 
 def _ahead(batches: Iterator[pa.RecordBatch], workers: ThreadPoolExecutor) -> Iterator[Any]:

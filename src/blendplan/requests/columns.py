@@ -37,6 +37,7 @@ class Requests:
             request asks for one.
         remarks: what a reader should know of the file, one line each.
         tokenizer: the fingerprint of the tokenizer that made the token ids, None where none did.
+        columns: those of the table that was read; None for lines.
     """
 
     ids: pa.Array
@@ -53,6 +54,7 @@ class Requests:
     answers: NDArray[np.int32] | None = None
     remarks: tuple[str, ...] = ()
     tokenizer: TokenizerFingerprint | None = None
+    columns: pa.Schema | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -113,4 +115,5 @@ def select(requests: Requests, rows: NDArray[np.int64]) -> Requests:
         answers=several(None if requests.answers is None else requests.answers[rows]),
         remarks=requests.remarks,
         tokenizer=requests.tokenizer,
+        columns=requests.columns,
     )

@@ -24,9 +24,12 @@ WITHOUT_OUTPUT = frozenset([EMBEDDINGS, SCORE, RERANK])
 # What a server generates for a completion that states no limit (OpenAI, vLLM and SGLang alike).
 COMPLETION_TOKENS = 16
 
+SOURCE_COLUMNS = "source_columns"
+"""What a line holds of its source for those who read its answer; no engine sees it."""
+
 # What a line may hold around its body.
 _AROUND_NAMES = "custom_id id method url body output_tokens prompt_tokens prompt_token_ids"
-_AROUND = frozenset(_AROUND_NAMES.split())
+_AROUND = frozenset((*_AROUND_NAMES.split(), SOURCE_COLUMNS))
 # Fields that the servers of vLLM 0.32 and SGLang 0.5.23 know, of all endpoints together, and those
 # of OpenAI's that they pass over.
 _PARAMETER_NAMES = """
@@ -104,6 +107,11 @@ def path_of(url: object) -> str:
     endpoint = endpoint_of(url)
     ending = next(path for path, known in _ENDPOINT_OF_PATH.items() if known == endpoint)
     return f"/v1{ending}"
+
+
+def known_parameters() -> frozenset[str]:
+    """Fields of bodies that any endpoint knows."""
+    return _PARAMETERS
 
 
 def is_known(name: str, *, in_body: bool) -> bool:

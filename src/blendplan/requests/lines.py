@@ -15,9 +15,9 @@ from blendplan.requests.collect import Block
 from blendplan.requests.columns import several
 from blendplan.requests.endpoints import WITHOUT_OUTPUT
 from blendplan.requests.json_blocks import read_block
-from blendplan.requests.prompt_column import with_prompt
-from blendplan.requests.record import Record, compact_json, parse_line, read_record
+from blendplan.requests.record import Record, json_line, parse_line, read_record
 from blendplan.requests.remarks import Remarks
+from blendplan.requests.shape import AS_IT_IS, Shape
 from blendplan.requests.tokens import Estimate, Prepared, TokenIds, Tokens
 
 _BLANK_BYTES = b" \t\r\n"
@@ -39,13 +39,13 @@ class Reading:
         tokens: what turns text into token ids.
         reject: called for every bad line.
         seen: told what a reader should know of the file.
-        prompt_column: the field that holds the prompt in lines that have none by its usual names.
+        shape: what each line becomes before it is read.
     """
 
     tokens: Tokens
     reject: Reject
     seen: Remarks = field(default_factory=Remarks)
-    prompt_column: str | None = None
+    shape: Shape = AS_IT_IS
 
 
 def read_lines(text: bytes, first_row: int, reading: Reading) -> Block | None:
@@ -60,7 +60,7 @@ def read_lines(text: bytes, first_row: int, reading: Reading) -> Block | None:
         return None
     # The fast way takes an offset for every line, and so much memory where most are blank.
     dense = count_lines(text) * _LEAST_LINE_BYTES > len(text) + _LEAST_LINE_BYTES
-    plain = isinstance(reading.tokens, Estimate) and reading.prompt_column is None
+    plain = isinstance(reading.tokens, Estimate) and not reading.shape
     block = read_block(text, first_row) if plain and not dense else None
     if block is None:
         return read_exactly(text, first_row, reading)
@@ -104,12 +104,13 @@ def read_exactly(text: bytes, first_row: int, reading: Reading) -> Block | None:
     for row, line in filled_lines(text, first_row):
         try:
             fields = parse_line(line)
-            if reading.prompt_column is not None:
-                fields = with_prompt(fields, reading.prompt_column)
+            if reading.shape:
+                reading.seen.saying(reading.shape.said_by(fields))
+                line = json_line(reading.shape.named(fields))
+                fields = reading.shape.shaped(fields)
+                line = json_line(fields)
             record = read_record(fields)
             prompt = None if record.token_ids is not None else reading.tokens.prepare(record)
-            if reading.prompt_column is not None:
-                line = compact_json(fields).encode("utf-8")
         except BadRecordError as error:
             reject(row, str(error), line)
             continue

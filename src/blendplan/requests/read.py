@@ -3,7 +3,7 @@
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from blendplan.requests.load_tokenizer import has_tokenizer
 from blendplan.requests.media import Media
 from blendplan.requests.rejects import Failing, Rejecting, rejecting
 from blendplan.requests.remarks import Remarks
+from blendplan.requests.shape import Shape
 from blendplan.requests.source import Progress, Source
 from blendplan.requests.tokenizer import Tokenizer
 from blendplan.requests.tokens import Estimate, Tokens
@@ -33,7 +34,7 @@ def read_requests(
     on_error: Literal["fail", "skip"] = "fail",
     rejects: Path | str | None = None,
     progress: Progress | None = None,
-    prompt_column: str | None = None,
+    **shape: Any,
 ) -> Requests:
     """Read a request file: JSONL or a JSON array (plain, gzip or zstd), CSV, Parquet, or Arrow IPC.
 
@@ -47,8 +48,9 @@ def read_requests(
         rejects: where ``skip`` writes the bad lines, each with the reason; by default the name of
             the request file with ``.rejects.jsonl`` added.
         progress: called now and then with the bytes read and the size of the file.
-        prompt_column: the field or column that holds the prompt, where that is none of "prompt",
-            "messages", "prompt_token_ids" and "body".
+        shape: what becomes of rows and lines that are not requests yet, or do not say all, as
+            attributes of `Shape`: ``prompt_column``, ``template``, ``system``, ``chat``,
+            ``id_column``, ``max_tokens`` and ``parameters``.
 
     Returns:
         all requests in file order, ids unique.
@@ -61,8 +63,7 @@ def read_requests(
         raise BlendplanError(f"on_error is {show(on_error)}; give 'fail' or 'skip'")
     if progress is not None:
         function("progress", progress)
-    if prompt_column is not None and (not isinstance(prompt_column, str) or not prompt_column):
-        raise BlendplanError(f"prompt_column is {show(prompt_column)}; give the name of a column")
+    wanted = Shape.of("read_requests", shape)
     seen = Remarks()
     tokens, directory = tokens_of(model_dir, seen)
     with Source(path, progress) as source:
@@ -73,7 +74,7 @@ def read_requests(
         if on_error == "skip":
             outcome = rejecting(rejects_path, source.unit)
         with outcome as reject:
-            reading = Reading(tokens, reject, seen, prompt_column)
+            reading = Reading(tokens, reject, seen, wanted)
             requests = _without_repeated(_read(source, reading), source, reject)
         if len(requests) == 0:
             if reject.rejected:
@@ -117,7 +118,7 @@ def _read(source: Source, reading: Reading) -> Requests:
     collector = Collector(blocks.expected_tokens, blocks.expected_body_bytes)
     for block in blocks:
         collector.add(block)
-    return collector.finish(source.path, source.sha256())
+    return replace(collector.finish(source.path, source.sha256()), columns=blocks.columns)
 
 
 def _without_repeated(requests: Requests, source: Source, reject: Failing | Rejecting) -> Requests:

@@ -182,6 +182,18 @@ def compact_json(value: Any) -> str:
         raise BadRecordError("nested too deeply; a request is a flat JSON object") from error
 
 
+def json_line(value: Any) -> bytes:
+    """The same in UTF-8.
+
+    Raises:
+        BadRecordError: nested too deeply.
+    """
+    try:
+        return compact_json(value).encode()
+    except UnicodeEncodeError:  # half a surrogate pair, which only an escape can express
+        return json.dumps(value, separators=(",", ":")).encode()
+
+
 def stated_id(request_id: str, body: bytes | None) -> str | int:
     """The id as the request's own line has it, which may be a number.
 

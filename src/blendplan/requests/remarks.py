@@ -42,6 +42,7 @@ class Remarks:
         self._counts: Counter[str] = Counter()
         self._unknown: dict[str, None] = {}
         self._renamed: dict[str, None] = {}
+        self._saying: dict[str, None] = {}
 
     def count(self, what: str, requests: int = 1) -> None:
         """Requests of which one of the texts above is true."""
@@ -60,10 +61,19 @@ class Remarks:
         """Look at the names of the fields of a line that is its own body."""
         self._see(name for name in names if not is_known_of_plain_line(name))
 
+    def saying(self, names: Iterable[str]) -> None:
+        """Columns of data that are taken for parameters of the requests."""
+        for name in names:
+            self._saying.setdefault(name)
+
     def join(self, other: "Remarks") -> None:
         """Take over what was seen of another file."""
         self._counts.update(other._counts)
-        for mine, theirs in ((self._unknown, other._unknown), (self._renamed, other._renamed)):
+        for mine, theirs in (
+            (self._unknown, other._unknown),
+            (self._renamed, other._renamed),
+            (self._saying, other._saying),
+        ):
             for name in theirs:
                 mine.setdefault(name)
 
@@ -86,7 +96,11 @@ class Remarks:
             more = len(self._unknown) - _MOST_NAMES
             rest = f" and {more} more" if more > 0 else ""
             unknown = [f"kept and passed on, though no engine knows these fields: {shown}{rest}"]
-        return (*unknown, *renamed, *counted)
+        saying: list[str] = []
+        if self._saying:
+            shown = ", ".join(show(name) for name in self._saying)
+            saying = [f"taken for parameters of the requests, as their names say: {shown}"]
+        return (*saying, *unknown, *renamed, *counted)
 
 
 def _requests(count: int) -> str:

@@ -6,6 +6,7 @@ go the way of those.
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from blendplan.requests.columns import several
 from blendplan.requests.lines import Reading, read_lines
 from blendplan.requests.prompts import LARGEST_TOKEN_ID
 from blendplan.requests.record import MOST_ANSWERS, MOST_TOKENS, parse_line, read_record
+from blendplan.requests.shape import AS_IT_IS
+from blendplan.requests.source_columns import carried_values
 from blendplan.requests.tables import OpenTable, reading
 
 _ID_COLUMNS = ("custom_id", "id")
@@ -55,7 +58,8 @@ def read_rows(table: OpenTable, name: str, how: Reading) -> Iterator[Block]:
         name: the file as it may stand in a message.
         how: as lines are read.
     """
-    as_columns = _has_plain_columns(table.schema)
+    as_columns = not how.shape and _has_plain_columns(table.schema)
+    how.seen.saying(how.shape.said_by(table.schema.names))
     if as_columns:
         how.seen.names(table.schema.names)
     first_row = 0
@@ -64,11 +68,28 @@ def read_rows(table: OpenTable, name: str, how: Reading) -> Iterator[Block]:
             block = _read_columns(batch, first_row, name, how)
         else:
             with reading(name):
-                lines = b"\n".join(_json_line(_parsed(row)) for row in plain_rows(batch))
-            block = read_lines(lines, first_row, how)
+                lines = b"\n".join(_lines(batch, first_row, how))
+            block = read_lines(lines, first_row, replace(how, shape=AS_IT_IS))
         first_row += batch.num_rows
         if block is not None:
             yield block
+
+
+def _lines(batch: pa.RecordBatch, first_row: int, how: Reading) -> Iterator[bytes]:
+    """Rows as JSON lines; an empty one for a row that cannot be shaped, which is rejected."""
+    rows = [_parsed(row) for row in plain_rows(batch)]
+    if not how.shape:
+        yield from map(_json_line, rows)
+        return
+    names = batch.schema.names if how.shape.makes_prompt else []
+    columns = [carried_values(batch.column(name)) for name in names]
+    for index, row in enumerate(rows):
+        carried = {name: column[index] for name, column in zip(names, columns, strict=True)}
+        try:
+            yield _json_line(how.shape.shaped(row, carried))
+        except BadRecordError as error:
+            how.reject(first_row + index, str(error), _json_line(how.shape.named(row)))
+            yield b""
 
 
 def _has_plain_columns(schema: pa.Schema) -> bool:

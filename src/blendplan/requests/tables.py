@@ -2,17 +2,17 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
 from blendplan.errors import BlendplanError
 from blendplan.names import near
 from blendplan.printable import printable, show
-from blendplan.requests.prompt_column import PROMPT_FIELDS
+from blendplan.requests.csv_files import open_csv
+from blendplan.requests.shape import AS_IT_IS, PROMPT_FIELDS, Shape
 from blendplan.requests.source import Source
 
 _BATCH_BYTES = 32 << 20
@@ -51,19 +51,20 @@ def reading(name: str) -> Iterator[None]:
         ) from error
 
 
-def open_table(source: Source, prompt_column: str | None = None) -> OpenTable:
+def open_table(source: Source, shape: Shape = AS_IT_IS) -> OpenTable:
     """Open a Parquet, Arrow or CSV file and check its columns.
 
     Args:
         source: the file.
-        prompt_column: the column that holds prompts, where it has none of the usual names.
+        shape: what its rows will become.
 
     Raises:
         BlendplanError: damaged, without a prompt column, or a plan instead of requests.
     """
     with reading(source.name):
         if source.kind == "csv":
-            table = _open_csv(source, prompt_column)
+            columns, batches = open_csv(source, shape.columns)
+            table = OpenTable(columns, 0, 0, _checked(source.name, batches))
         else:
             table = _open_parquet(source) if source.kind == "parquet" else _open_arrow(source)
         schema, names = table.schema, table.schema.names
@@ -75,10 +76,13 @@ def open_table(source: Source, prompt_column: str | None = None) -> OpenTable:
             f"{source.name} has {names.count(twice[0])} columns named {show(twice[0])}; rename or "
             "remove all but one"
         )
-    stated = [name for name in names if name in PROMPT_FIELDS]
-    if prompt_column is not None and prompt_column not in stated:
-        return _with_prompt(table, source.name, prompt_column, stated)
-    if not stated:
+    missing = [name for name in shape.columns if name not in names]
+    if missing:
+        raise BlendplanError(
+            f"{source.name} has no column {show(missing[0])}, only {_listed(names)}; give one of "
+            "these"
+        )
+    if not shape.makes_prompt and not any(name in PROMPT_FIELDS for name in names):
         close = [column for name in names for column in near(name, PROMPT_FIELDS, 1)]
         hint = f'; is "{close[0]}" meant?' if close else ""
         raise BlendplanError(
@@ -86,29 +90,6 @@ def open_table(source: Source, prompt_column: str | None = None) -> OpenTable:
             f"{_listed(names)}{hint or '; --prompt-column NAME says which holds the prompts'}"
         )
     return table
-
-
-def _with_prompt(table: OpenTable, name: str, column: str, stated: list[str]) -> OpenTable:
-    """The table with a column under the name that its type calls for."""
-    names = table.schema.names
-    if column not in names:
-        raise BlendplanError(
-            f"{name} has no column {show(column)}, only {_listed(names)}; give one of these"
-        )
-    if stated:
-        raise BlendplanError(
-            f"{name} has the columns {show(column)} and {show(stated[0])}; rename or remove one"
-        )
-    kind = table.schema.field(column).type
-    new = "prompt"
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        new = "prompt_token_ids" if pa.types.is_integer(kind.value_type) else "messages"
-    renamed = [new if own == column else own for own in names]
-    schema = pa.schema(
-        [field.with_name(own) for field, own in zip(table.schema, renamed, strict=True)]
-    )
-    batches = (batch.rename_columns(renamed) for batch in table.batches)
-    return replace(table, schema=schema, batches=batches)
 
 
 def _listed(names: list[str]) -> str:
@@ -148,19 +129,3 @@ def _checked(name: str, batches: Any) -> Iterator[pa.RecordBatch]:
             batch.validate(full=True)
         if batch.num_rows:
             yield batch
-
-
-# Columns of CSV files that are texts even where all of their cells look like numbers.
-_CSV_TEXTS = ("custom_id", "id", "method", "url", "body", "prompt", "messages", "input")
-
-
-def _open_csv(source: Source, prompt_column: str | None) -> OpenTable:
-    delimiter = "\t" if ".tsv" in source.path.suffixes else ","
-    texts = {name: pa.large_string() for name in (*_CSV_TEXTS, prompt_column) if name}
-    table = pc.read_csv(
-        source.path,
-        parse_options=pc.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-        convert_options=pc.ConvertOptions(column_types=texts),
-    )
-    batches = table.to_batches(max_chunksize=1 << 14)
-    return OpenTable(table.schema, table.num_rows, 0, _checked(source.name, batches))

@@ -17,6 +17,7 @@ from blendplan.planning.large.spill import batch_of, spilling
 from blendplan.planning.options import PlanOptions
 from blendplan.requests.in_memory import requests_from_lists
 from blendplan.requests.inputs import find_inputs
+from blendplan.requests.shape import AS_IT_IS
 from tests.planning.large.request_files import SMALL
 
 TARGET = machine(**{name: value for name, value in SMALL.items() if name != "effort"})
@@ -34,7 +35,7 @@ def runs_of(folder: Path, files: list[list[list[int]]], task_bytes: int) -> list
             for row, prompt in enumerate(some)
         )
         (folder / "in" / f"{number:03d}.jsonl").write_text("\n".join(lines))
-    job = Job(folder, TARGET, None, False, None, "blend", HOW, task_bytes)
+    job = Job(folder, TARGET, None, False, AS_IT_IS, "blend", HOW, task_bytes)
     inputs = find_inputs([str(folder / "in")])
     return [run for group in groups_of(inputs, 1) for run in read_group(job, group).runs]
 

@@ -19,6 +19,7 @@ from blendplan.printable import show
 from blendplan.requests.inputs import Input
 from blendplan.requests.rejects import INVALID, REJECTED
 from blendplan.requests.remarks import Remarks
+from blendplan.requests.source_columns import joined_columns
 from blendplan.whole_file import replacing
 
 
@@ -56,6 +57,11 @@ class Gathered:
     def estimated(self) -> bool:
         """Whether prompts are estimates."""
         return any(file.estimated for file in self.files)
+
+    @property
+    def columns(self) -> pa.Schema | None:
+        """Columns of the tables that are carried, None for lines or where types do not agree."""
+        return joined_columns([file.columns for file in self.files])
 
     @property
     def file_rows(self) -> list[int]:

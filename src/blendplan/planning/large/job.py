@@ -8,6 +8,7 @@ from blendplan.cost.machine import Machine
 from blendplan.errors import BlendplanError
 from blendplan.lengths.registry import AUTO
 from blendplan.planning.options import PlanOptions
+from blendplan.requests.shape import Shape
 
 TASK_BYTES = 96 << 20
 """Prompts and bodies that a run holds, about, where nothing else is said."""
@@ -25,7 +26,7 @@ class Job:
         target: the machine of each replica.
         model_dir: folder of a model whose tokenizer counts, None for the built-in estimate.
         skip: whether bad requests are left out; else the first one ends all.
-        prompt_column: the field that holds the prompts, None for the usual ones.
+        shape: what rows and lines become before they are read.
         policy: which request goes next.
         how: the other options of planning.
         task_bytes: prompts and bodies that a run holds, about, and half of what a range does; a
@@ -36,7 +37,7 @@ class Job:
     target: Machine
     model_dir: Path | None
     skip: bool
-    prompt_column: str | None
+    shape: Shape
     policy: str
     how: PlanOptions
     task_bytes: int
@@ -60,6 +61,5 @@ class Job:
     def options(self) -> dict[str, Any]:
         """As the manifest says how the plan was made; JSON values."""
         how = {name: value for name, value in vars(self.how).items() if name != "progress"}
-        stated = {} if self.prompt_column is None else {"prompt_column": self.prompt_column}
         on_error = "skip" if self.skip else "fail"
-        return {"policy": self.policy, **how, "on_error": on_error, **stated}
+        return {"policy": self.policy, **how, "on_error": on_error, **self.shape.as_options()}

@@ -46,12 +46,14 @@ class Made:
         estimated: whether prompts are estimates.
         sha256: of the request files.
         tokenizer: what made the token ids, None where none did.
+        columns: of the tables that are carried, None for lines.
         parameters: of the policy; None for a part that chooses them, for all.
     """
 
     estimated: bool
     sha256: str
     tokenizer: TokenizerFingerprint | None
+    columns: pa.Schema | None
     parameters: Parameters | None = None
 
 
@@ -84,6 +86,7 @@ def plan_part(job: Job, made: Made, part: Part) -> PartPlanned:
     # As a file of these requests alone would have them.
     requests = select(requests, np.argsort(requests.source_row))
     requests = replace(requests, sha256=made.sha256, tokenizer=made.tokenizer)
+    requests = replace(requests, columns=made.columns)
     prepared = prepare(
         requests,
         job.target,

@@ -32,6 +32,7 @@ from blendplan.policy.registry import POLICIES
 from blendplan.requests.fingerprint import tokenizer_fingerprint
 from blendplan.requests.inputs import find_inputs
 from blendplan.requests.rejects import NO_REJECTS
+from blendplan.requests.shape import SHAPING, Shape
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -54,13 +55,12 @@ def plan_files(
     replan: bool = True,
     on_error: str = "fail",
     rejects: str | Path | None = None,
-    prompt_column: str | None = None,
     processes: int | None = None,
     ray: str | None = None,
     task_bytes: int = TASK_BYTES,
     progress: Progress | None = None,
     remark: Callable[[str], None] | None = None,
-    **engine: Any,
+    **others: Any,
 ) -> PlanFolder:
     """Plan the requests of many files, which need not fit into memory, into a folder.
 
@@ -74,10 +74,10 @@ def plan_files(
         folder: where the plan goes: a new or empty folder, or one with an earlier plan. With Ray,
             on a file system that all nodes see. About twice the prompts and bodies are kept in it
             while it is made.
-        gpu, model, engine: see `blendplan.cost.machine.machine`.
+        gpu, model: see `blendplan.cost.machine.machine`.
         policy, replicas, preserve_sharing, seed, effort, replan: as of `blendplan.plan`.
         lengths: ``auto``, ``prior`` or ``known``; see `predict_lengths`.
-        on_error, rejects, prompt_column: as of `read_requests`; by default, what is left out goes
+        on_error, rejects: as of `read_requests`; by default, what is left out goes
             to ``rejects.jsonl`` in the folder.
         processes: of this machine; see `LocalTasks`. A script that calls this with more than one
             needs ``if __name__ == "__main__":``.
@@ -86,13 +86,17 @@ def plan_files(
             requests are cut apart for it changes the plan by a trifle.
         progress: called as tasks end.
         remark: gets what a reader should know of the requests, one line each.
+        others: of the engine, see `machine`, and what becomes of rows and lines that are not
+            requests yet, see `Shape`.
 
     Raises:
         BlendplanError: files or options that cannot be used, a bad request, no Ray cluster.
     """
     how = PlanOptions(replicas, lengths, preserve_sharing, seed, effort, replan, progress)
     POLICIES.check(text("policy", policy, "give the name of a policy"))
+    engine = {name: value for name, value in others.items() if name not in SHAPING}
     check_engine_arguments("plan_files", engine)
+    shape = Shape.of("plan_files", {name: others[name] for name in SHAPING if name in others})
     one_of("on_error", on_error, ("fail", "skip"))
     folder = argument_path("folder", folder)
     job = Job(
@@ -100,7 +104,7 @@ def plan_files(
         machine(gpu, model, **engine),
         Path(model) if isinstance(model, str | Path) and Path(model).is_dir() else None,
         on_error == "skip",
-        prompt_column,
+        shape,
         policy,
         how,
         whole("task_bytes", task_bytes, 1, 1 << 40),
@@ -180,7 +184,7 @@ def _plan(
     job: Job, gathered: Gathered, shares: Sequence[Sequence[Share]], run: Run[Any, Any]
 ) -> list[PartPlanned]:
     tokenizer = None if job.model_dir is None else tokenizer_fingerprint(job.model_dir)
-    made = Made(gathered.estimated, gathered.sha256, tokenizer)
+    made = Made(gathered.estimated, gathered.sha256, tokenizer, gathered.columns)
     parts = [
         Part(number, mine, NO_REJECTS if number else gathered.rejected)
         for number, mine in enumerate(shares)

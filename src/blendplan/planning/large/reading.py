@@ -68,6 +68,7 @@ class FileRead:
         rejected: what was left out, with places for rows; rows of `REJECTED`.
         estimated: whether any prompt went through the built-in estimate.
         bodiless: whether any request is no more than its prompt and limits.
+        columns: of a table that are carried; None for lines.
     """
 
     sha256: str
@@ -77,6 +78,7 @@ class FileRead:
     rejected: pa.Table
     estimated: bool
     bodiless: bool
+    columns: pa.Schema | None = None
 
 
 @dataclass(frozen=True)
@@ -203,7 +205,7 @@ class _Reader:
         reject: Failing | Rejecting = Failing(source.name, source.unit)
         if self._lines is not None:
             reject = Rejecting(self._lines, source.unit, one.shown, one.id_prefix)
-        blocks = Blocks(source, Reading(tokens, reject, seen, self._job.prompt_column))
+        blocks = Blocks(source, Reading(tokens, reject, seen, self._job.shape))
         for block in blocks:
             for good in self._screened(block):
                 gathered.add(good)
@@ -216,6 +218,7 @@ class _Reader:
             rejected=self._placed(rejected),
             estimated=self._estimated,
             bodiless=self._bodiless,
+            columns=blocks.columns,
         )
 
     def _screened(self, block: Block) -> Iterator[Block]:
