@@ -28,6 +28,7 @@ COMMANDS = (
     "replay",
     "export",
     "compare",
+    "quote",
     "inspect",
     "verify",
     "calibrate",

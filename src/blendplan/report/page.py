@@ -1,0 +1,76 @@
+"""`page`: one HTML document that needs nothing else, not even a network."""
+
+from collections.abc import Iterable
+from html import escape
+
+_STYLE = """
+:root { color-scheme: light; }
+* { box-sizing: border-box; }
+body { margin: 0; background: #f5f6f8; color: #1b2430;
+  font: 15px/1.5 system-ui, "Segoe UI", Helvetica, Arial, "DejaVu Sans", sans-serif; }
+main { max-width: 1240px; margin: 0 auto; padding: 28px 24px 48px; }
+h1 { font-size: 26px; line-height: 1.25; margin: 0 0 6px; }
+h2 { font-size: 17px; margin: 0 0 2px; }
+p { margin: 0 0 8px; }
+.lead { font-size: 18px; margin: 0; }
+.muted, figcaption { color: #5b6673; font-size: 13px; }
+section { background: #fff; border: 1px solid #e3e7ec; border-radius: 8px;
+  padding: 18px 20px; margin-top: 16px; break-inside: avoid; }
+.pair { display: grid; gap: 16px 32px;
+  grid-template-columns: repeat(auto-fit, minmax(min(440px, 100%), 1fr)); }
+figure { margin: 0; }
+figcaption { margin-bottom: 6px; }
+svg { width: 100%; height: auto; display: block; stroke-linejoin: round; stroke-linecap: butt; }
+svg text { font-family: inherit !important; }
+.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px;
+  margin-top: 14px; }
+.facts div { border-left: 3px solid #e3e7ec; padding-left: 10px; }
+.facts b { display: block; font-size: 17px; }
+section.wide { overflow-x: auto; }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f5f6f8; padding: 10px;
+  border-radius: 6px; margin: 8px 0 0; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th, td { text-align: right; padding: 6px 8px; border-bottom: 1px solid #e3e7ec; }
+th:first-child, td:first-child { text-align: left; }
+th { color: #5b6673; font-weight: 500; font-size: 13px; }
+tr.best td { font-weight: 600; }
+@media print { body { background: #fff; } section { border-color: #ccd2d9; } }
+"""
+
+
+def page(title: str, parts: Iterable[str]) -> str:
+    """The document: no scripts, no fonts, no links.
+
+    Args:
+        title: in the window.
+        parts: of the body, as HTML.
+    """
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}: blendplan</title><style>{_STYLE}</style></head>"
+        f"<body><main>{''.join(parts)}</main></body></html>\n"
+    )
+
+
+def table(heads: Iterable[str], rows: Iterable[tuple[bool, Iterable[str]]]) -> str:
+    """A table; the rows that are marked stand out.
+
+    Args:
+        heads: above the columns.
+        rows: whether a row is marked, and its cells.
+    """
+    head = "".join(f"<th>{escape(words)}</th>" for words in heads)
+    body = "".join(
+        ('<tr class="best">' if marked else "<tr>")
+        + "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+        + "</tr>"
+        for marked, cells in rows
+    )
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def facts(values: Iterable[tuple[str, str]]) -> str:
+    """Numbers in large type, each with what it is below it; (what, number) each."""
+    cells = "".join(f"<div><b>{escape(value)}</b>{escape(what)}</div>" for what, value in values)
+    return f'<div class="facts">{cells}</div>'
