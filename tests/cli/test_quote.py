@@ -146,3 +146,23 @@ def test_bad_input_gets_one_line(
     assert result.exit_code == code
     line = error_line(result) if code == 1 else result.stderr
     assert said in line, line
+
+
+def test_a_report_has_the_pictures_and_the_command(folder: Path) -> None:
+    pytest.importorskip("matplotlib")
+    words = ("quote", "requests.jsonl", *MACHINES, "--policy", "dfs")
+    for name, more in (
+        ("cost", ("--price", "l4=0.8", "--price", "a10g=1")),
+        ("hours", ()),
+        ("late", ("--within", "1s")),
+    ):
+        found = answer(*words, *more, "--html", f"{name}.html")
+        page = (folder / f"{name}.html").read_text()
+        assert page.count("<svg") == (1 if name == "late" else 3)
+        assert page.count("<tr") == 1 + len(found["offers"])
+        assert (found["plan_command"] or "None is done within 1.00 s") in page
+        for outside in ("<script", "<link", "src=", "NaN"):
+            assert outside not in page
+        again = folder / "again.html"
+        answer(*words, *more, "--html", again)
+        assert again.read_text() == page

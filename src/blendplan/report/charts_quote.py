@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from blendplan.planning.quote import Quote
 from blendplan.planning.quoting.offer import Offer
@@ -45,8 +46,8 @@ def _front(quote: Quote) -> Chart:
     offers = [one for one in values["offers"] if not priced or one["cost"] is not None]
     figure = new_figure(WIDTH, 3.6)
     axes = figure.subplots()
-    longest_s = max(one["makespan_s"] for one in offers)
-    unit_s = time_axis(axes.xaxis, longest_s)
+    unit_s = time_axis(axes.xaxis, max(one["makespan_s"] for one in offers))
+    in_units = axes.xaxis.get_major_formatter()
 
     def place(one: Mapping[str, Any]) -> tuple[float, float]:
         return one["makespan_s"] / unit_s, one["cost"] if priced else one["gpu_hours"]
@@ -61,10 +62,14 @@ def _front(quote: Quote) -> Chart:
         hint(point, f"{machine_name(one)}: {duration(one['makespan_s'])}, {_worth(values, one)}")
     for one in front:
         axes.annotate(machine_name(one), place(one), (5, 4), textcoords="offset points", fontsize=8)
-    if quote.within_s is not None and quote.within_s <= 1.5 * longest_s:
+    if quote.within_s is not None:
         axes.axvline(quote.within_s / unit_s, color=INK, linestyle="--", linewidth=1)
-    axes.set_xlim(0, 1.12 * longest_s / unit_s)
-    axes.set_ylim(0, 1.08 * max(place(one)[1] for one in offers))
+    axes.set(xscale="log", yscale="log")
+    axes.margins(0.12)
+    for axis, written in ((axes.xaxis, in_units), (axes.yaxis, StrMethodFormatter("{x:g}"))):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(written)
+        axis.set_minor_locator(NullLocator())
     axes.set_title(f"cost {quote.prices.currency}".strip() if priced else "GPU hours")
     said = "; ".join(
         f"{machine_name(one)} {duration(one['makespan_s'])}, {_worth(values, one)}" for one in front
