@@ -8,10 +8,13 @@ import pyarrow as pa
 import pytest
 
 from blendplan.planfile.columns import METADATA_KEY, SCHEMA
+from blendplan.planfile.plan import Plan
+from blendplan.planning.quote import Quote
 from tests.cli.cli_runs import answer, run, write_job
 
 PROJECT = Path(__file__).parent.parent
 README = (PROJECT / "README.md").read_text()
+QUOTE = (PROJECT / "docs" / "quote.md").read_text()
 PLAN_FORMAT = (PROJECT / "docs" / "plan-format.md").read_text()
 
 
@@ -74,6 +77,17 @@ def test_python_of_the_plan_format_runs(folder: Path) -> None:
             exec(block, names)
     assert isinstance(names["metadata"], dict)
     assert names["metadata"]["requests"] == 60
+
+
+def test_python_of_the_quote_page_runs(folder: Path) -> None:
+    (block,) = python_blocks(QUOTE)
+    names: dict[str, object] = {}
+    exec(block.replace("prices=", "processes=1, policy='dfs', prices="), names)
+    quoted, plan = names["quoted"], names["plan"]
+    assert isinstance(quoted, Quote)
+    assert isinstance(plan, Plan)
+    assert len(quoted.offers) == 4
+    assert len(plan) == 60
 
 
 def test_plan_format_names_every_column_and_every_key(folder: Path) -> None:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from blendplan.planning.compare import compare as compare
     from blendplan.planning.large.planner import plan_files as plan_files
     from blendplan.planning.planner import plan as plan
+    from blendplan.planning.quote import Quote as Quote
+    from blendplan.planning.quote import quote as quote
     from blendplan.policy.live import LivePolicy as LivePolicy
     from blendplan.replaying.run import replay as replay
     from blendplan.requests.columns import Requests as Requests
@@ -34,12 +36,14 @@ _HOMES = {
     "EngineLimits": "blendplan.hardware.engine_limits",
     "LivePolicy": "blendplan.policy.live",
     "Plan": "blendplan.planfile.plan",
+    "Quote": "blendplan.planning.quote",
     "Requests": "blendplan.requests.columns",
     "compare": "blendplan.planning.compare",
     "export": "blendplan.planfile.export",
     "open_plan": "blendplan.planfile.opened",
     "plan": "blendplan.planning.planner",
     "plan_files": "blendplan.planning.large.planner",
+    "quote": "blendplan.planning.quote",
     "read_requests": "blendplan.requests.read",
     "replay": "blendplan.replaying.run",
     "requests_from_lists": "blendplan.requests.in_memory",

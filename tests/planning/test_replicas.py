@@ -141,4 +141,5 @@ def test_the_command_line_plans_inspects_and_replays_parts(tmp_path: Path) -> No
     replayed = answer("replay", path, "-o", results, "--replica", "1")
     assert replayed["requests"] == inspected["parts"][1]["requests"]
     compared = answer("compare", requests, "--gpu", "l4", "--replicas", "2", "--policies", "blend")
+    del values["predicted"]["makespan_quantiles_s"]  # which a comparison does not work out
     assert compared["policies"]["blend"]["predicted"] == values["predicted"]

@@ -91,7 +91,13 @@ def _json_char(char: str) -> str:
     return char if char.isprintable() else json.dumps(char)[1:-1]
 
 
-_PREDICTED = ("makespan_s", "throughput_tokens_per_s", "steps", "preemptions")
+_PREDICTED = (
+    "makespan_s",
+    "makespan_quantiles_s",
+    "throughput_tokens_per_s",
+    "steps",
+    "preemptions",
+)
 
 
 def headline(metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -106,7 +112,11 @@ def headline(metadata: Mapping[str, Any]) -> dict[str, Any]:
         "overlap": metadata["overlap"],
         "density": metadata["density"],
         "prefix_sharing": dict(metadata["prefix_sharing"]),
-        "predicted": {name: metadata["predicted"][name] for name in _PREDICTED},
+        "predicted": {
+            name: metadata["predicted"][name]
+            for name in _PREDICTED
+            if name in metadata["predicted"]
+        },
         "bound_s": metadata["bound_s"],
         "bound_ratio": metadata["bound_ratio"],
         "replan": metadata["replan"],

@@ -29,6 +29,7 @@ COMMANDS = (
     "replay",
     "export",
     "compare",
+    "quote",
     "inspect",
     "verify",
     "calibrate",

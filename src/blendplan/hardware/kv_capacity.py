@@ -15,6 +15,18 @@ RUNTIME_BYTES = 0.25 * GIB
 COMMUNICATOR_BYTES = 0.4e9
 
 
+class TooLargeError(BlendplanError):
+    """A model does not fit a GPU.
+
+    Attributes:
+        missing_bytes: what every GPU lacks, for weights, activations and one block of KV cache.
+    """
+
+    def __init__(self, message: str, missing_bytes: float = 0.0) -> None:
+        super().__init__(message)
+        self.missing_bytes = missing_bytes
+
+
 def kv_capacity_tokens(
     model: ModelSpec,
     gpu: GpuSpec,
@@ -37,7 +49,7 @@ def kv_capacity_tokens(
         max_num_batched_tokens, max_num_seqs: limits of a step, whose activations take memory.
 
     Raises:
-        BlendplanError: the model does not fit, with the numbers and what would fit.
+        TooLargeError: the model does not fit, with the numbers and what would fit.
     """
     if not 0 < utilisation <= 1:
         raise BlendplanError(f"memory utilisation {utilisation}: expected a share between 0 and 1")
@@ -47,11 +59,12 @@ def kv_capacity_tokens(
     blocks = layout.blocks(offered - used)
     if blocks > 0:
         return blocks * layout.block_tokens
-    raise BlendplanError(
+    raise TooLargeError(
         f"{model.name} does not fit {gpu.name} with --tp {tp}: weights "
         f"{model.weight_bytes(tp) / GIB:.1f} GiB a GPU, and {used / GIB:.1f} GiB with "
         f"activations, of {offered / GIB:.1f} GiB offered; "
-        f"{_what_fits(model, gpu, tp, offered, max_num_batched_tokens, max_num_seqs)}"
+        f"{_what_fits(model, gpu, tp, offered, max_num_batched_tokens, max_num_seqs)}",
+        used + layout.bytes_for_blocks(1) - offered,
     )
 
 

@@ -108,6 +108,10 @@ class KvLayout:
         blocks = int(available_bytes // self.bytes_per_block)
         return max(0, blocks if self.plain else blocks - 1)
 
+    def bytes_for_blocks(self, blocks: int) -> int:
+        """Least bytes in which there are so many usable blocks."""
+        return (blocks if self.plain else blocks + 1) * self.bytes_per_block
+
     def held_tokens(self, tokens: Any) -> Any:
         """Slots that a request holds while it decodes, without rounding to blocks.
 

@@ -5,12 +5,15 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 from blendplan.errors import BlendplanError
 from blendplan.lengths.earlier_results import Results
 from blendplan.lengths.from_prompts import lengths_from_prompts
 from blendplan.lengths.nearest_subtree import NearestSubtreePredictor
 from blendplan.lengths.predicted import Lengths, Total
+from blendplan.lengths.prior import COMMON_ERROR
+from blendplan.lengths.protocol import stated_lengths
 from blendplan.lengths.strata import strata_of
 from blendplan.lengths.totals import total_interval
 from blendplan.lengths.weights import sample_weights
@@ -75,7 +78,22 @@ class FromSample:
         """By the rule; the sampled requests by themselves."""
         predicted = self.rule(requests, tree, self.rows_, self.output_tokens_, self.weights_)
         lengths = predicted.certain(self.rows_, self.output_tokens_)
-        return replace(lengths, note=self.note_, total=self.total_)
+        return replace(
+            lengths, note=self.note_, total=self.total_, common_error=self._common_error(requests)
+        )
+
+    def _common_error(self, requests: Requests) -> float:
+        """What the interval of the total says of the outputs that it is not sure of."""
+        certain = stated_lengths(requests)
+        certain[self.rows_] = self.output_tokens_
+        answers = 1 if requests.answers is None else requests.answers
+        sure = float((np.maximum(certain, 0) * answers).sum(dtype=np.float64))
+        unsure = self.total_.tokens - sure
+        if unsure <= 0.0:
+            return 0.0
+        above = np.log1p((self.total_.high - self.total_.tokens) / unsure)
+        # However few they are, samples do not make less of what is known without any.
+        return min(float(above / ndtri(0.5 + self.total_.level / 2)), COMMON_ERROR)
 
 
 def by_prompts() -> FromSample:

@@ -63,6 +63,8 @@ class Lengths:
         source: name of the predictor that the others come from, empty where none has a name.
         note: one sentence for the user when a prediction is weak, else empty.
         total: output tokens of all of them where a sample tells how sure that is, else None.
+        common_error: by how much all lengths that are not known may be off together: the standard
+            deviation of the logarithm of the factor.
     """
 
     outcomes: NDArray[np.float32]
@@ -72,6 +74,7 @@ class Lengths:
     source: str = ""
     note: str = ""
     total: Total | None = None
+    common_error: float = 0.0
 
     @classmethod
     def predicted(

@@ -1,5 +1,7 @@
 """`PriorPredictor`: what to expect of an output when nothing is known of its kind."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
@@ -15,6 +17,9 @@ MEDIAN = 200.0
 
 SIGMA = 1.1
 """Standard deviation of the logarithm of such a length."""
+
+COMMON_ERROR = float(np.log(10.0) / ndtri(0.95))
+"""The median of a task is within a factor of ten of this one nine times in ten; see the class."""
 
 
 def note_of_guesses(unknown: int, requests: int, median: float = MEDIAN) -> str:
@@ -55,7 +60,8 @@ class PriorPredictor:
         """By ``max_tokens`` alone, with a note on how many lengths are guessed."""
         unknown = int(np.count_nonzero(stated_lengths(requests) < 0))
         note = note_of_guesses(unknown, len(requests), self.median) if unknown else ""
-        return Lengths.predicted(*self.cut_off(requests.max_tokens), note=note)
+        guessed = Lengths.predicted(*self.cut_off(requests.max_tokens), note=note)
+        return replace(guessed, common_error=COMMON_ERROR)
 
     def cut_off(
         self, max_tokens: NDArray[np.int32]

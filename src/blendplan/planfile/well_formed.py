@@ -124,7 +124,7 @@ def _replan(name: str, value: object) -> None:
             number(f"{where}.{key}", told.get(key), 0.0, 1e300)
 
 
-def _turnaround(name: str, value: object) -> None:
+def _seconds_by_name(name: str, value: object) -> None:
     for key, seconds in _mapping(name, value).items():
         number(f"{name}.{show(key)}", seconds, 0.0, 1e300)
 
@@ -192,7 +192,8 @@ METADATA: Mapping[str, Check] = {
     "predicted.prefill_tokens": _whole(),
     "predicted.compute_s": _number(),
     "predicted.memory_s": _number(),
-    "predicted.turnaround_s": _turnaround,
+    "predicted.turnaround_s": _seconds_by_name,
+    "predicted.makespan_quantiles_s": _seconds_by_name,
     "bound_s": _number(),
     "bound_ratio": _number(0.0, 1.0 + 1e-9),
     "series": _series,

@@ -135,7 +135,14 @@ def compare(
     for name in policies:
         started = time.perf_counter()
         prediction = run_policy(
-            prepared, target, name, seed=seed, effort=effort, replan=replan, progress=progress
+            prepared,
+            target,
+            name,
+            seed=seed,
+            effort=effort,
+            replan=replan,
+            progress=progress,
+            chances=False,
         )
         outcomes[name] = Outcome(prediction, shared_s + time.perf_counter() - started)
     return Comparison(target, prepared, outcomes)
@@ -161,7 +168,7 @@ def _on_replicas(
     started: float,
 ) -> dict[str, Outcome]:
     """Every policy on the same division; one part at a time is held in memory."""
-    runs: dict[str, list[tuple[NDArray[np.int64], SimulatedRun]]] = {name: [] for name in policies}
+    found: dict[str, list[tuple[NDArray[np.int64], Prediction]]] = {name: [] for name in policies}
     own_s = dict.fromkeys(policies, 0.0)
     replicas = options.replicas
     for rows in divide(prepared, target, replicas):
@@ -176,12 +183,13 @@ def _on_replicas(
                 effort=options.effort,
                 replan=options.replan,
                 progress=options.progress,
+                chances=False,
             )
-            runs[name].append((prepared.sequences.of(rows), prediction.run))
+            found[name].append((prepared.sequences.of(rows), prediction))
             own_s[name] += time.perf_counter() - begun
     shared_s = time.perf_counter() - started - sum(own_s.values())
     return {
-        name: Outcome(join_runs(prepared, target, runs[name], replicas), shared_s + own_s[name])
+        name: Outcome(join_runs(prepared, target, found[name], replicas), shared_s + own_s[name])
         for name in policies
     }
 

@@ -69,6 +69,7 @@ def describe(
             "compute_s": run.compute_s,
             "memory_s": run.memory_s,
             "turnaround_s": run.turnaround_s(),
+            **_chances(prediction),
         },
         "bound_s": bound.makespan_s,
         "bound_ratio": bound.makespan_s / run.makespan_s if run.makespan_s > 0 else 1.0,
@@ -77,6 +78,13 @@ def describe(
         "tokenizer": None if requests.tokenizer is None else requests.tokenizer.as_metadata(),
         **({} if requests.columns is None else {"source_columns": schema_text(requests.columns)}),
     }
+
+
+def _chances(prediction: Prediction) -> dict[str, Any]:
+    """How sure the makespan is, where that was worked out."""
+    if prediction.outlook is None:
+        return {}
+    return {"makespan_quantiles_s": prediction.outlook.as_metadata()}
 
 
 def _layers(known: PolicyInput) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`take_part`: some of the requests, prepared by themselves."""
+"""`take_part`: some of the requests, prepared by themselves; `thinned_rows`: an even selection."""
 
 from dataclasses import replace
 
@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 from blendplan.cost.machine import Machine
 from blendplan.planning.prepare import Prepared, prepare
 from blendplan.requests.columns import select
+
+# Neighbours in depth-first order that are taken together, so that they still share prefixes.
+_TOGETHER = 64
 
 
 def take_part(
@@ -27,3 +30,15 @@ def take_part(
         part.workload, output_tokens=prepared.workload.output_tokens[prepared.sequences.of(rows)]
     )
     return replace(part, workload=happens)
+
+
+def thinned_rows(order: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """About ``most`` of the requests, in stretches of the depth-first order; rising.
+
+    Args:
+        order: all requests in depth-first order; int64 [n].
+        most: how many to take.
+    """
+    stretch = np.arange(len(order)) // _TOGETHER
+    every = -(-len(order) // most)
+    return np.sort(order[stretch % every == 0])

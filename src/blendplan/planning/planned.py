@@ -5,9 +5,8 @@ from blendplan.planfile.assemble import assemble_plan
 from blendplan.planfile.plan import Plan
 from blendplan.planning.describe import describe
 from blendplan.planning.prepare import Prepared, Progress
-from blendplan.planning.run_policy import run_policy
+from blendplan.planning.run_policy import Prediction, run_policy
 from blendplan.policy.state_machine import Parameters
-from blendplan.simulator.simulate import SimulatedRun
 
 
 def plan_prepared(
@@ -21,7 +20,7 @@ def plan_prepared(
     progress: Progress | None = None,
     parameters: Parameters | None = None,
     replica: int = 0,
-) -> tuple[Plan, SimulatedRun]:
+) -> tuple[Plan, Prediction]:
     """Simulate a policy, and put down its admissions as a plan.
 
     Args:
@@ -32,7 +31,7 @@ def plan_prepared(
         replica: number of the engine among several.
 
     Returns:
-        The plan, and the simulated run that it is.
+        The plan, and what it comes to.
     """
     prediction = run_policy(
         prepared,
@@ -54,4 +53,4 @@ def plan_prepared(
         metadata=describe(prepared, target, policy, prediction),
         replica=replica,
     )
-    return made, prediction.run
+    return made, prediction

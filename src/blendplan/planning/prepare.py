@@ -80,13 +80,15 @@ def prepare(
     target: Machine,
     *,
     lengths: str | Lengths = "auto",
+    request_tree: PrefixTree | None = None,
     preserve_sharing: float = 0.99,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Prepared:
     """The stages before any policy: tree, output lengths, resource demand, sorted and split tree.
 
-    Args: as of `plan`; lengths may also be predicted already, for each request.
+    Args: as of `plan`; lengths may also be predicted already, for each request, and the prefix tree
+    of the requests be at hand.
     """
     report = progress or (lambda stage, done, total: None)
     n = len(requests)
@@ -97,7 +99,8 @@ def prepare(
     requests = within_context(requests, target.max_model_len)
     check_fits(requests, target.longest_request)
     report("prefix tree", 0, n)
-    request_tree = build_tree(requests)
+    if request_tree is None:
+        request_tree = build_tree(requests)
     report("output lengths", 0, n)
     asked = demand(requests, target, lengths, request_tree)
     sequences, tree, predicted = asked.sequences, asked.tree, asked.lengths

@@ -8,14 +8,15 @@ from numpy.typing import NDArray
 
 from blendplan.cost.machine import Machine
 from blendplan.planfile.plan import Plan
-from blendplan.planning.bound import Bound, bound_of_replicas, least_work
 from blendplan.planning.demand import shared_demand
 from blendplan.planning.describe import describe
 from blendplan.planning.division import assign_replicas
+from blendplan.planning.outlook import together
 from blendplan.planning.part import take_part
 from blendplan.planning.planned import plan_prepared
 from blendplan.planning.prepare import Prepared, Progress
-from blendplan.planning.run_policy import Prediction
+from blendplan.planning.run_policy import Prediction, run_policy
+from blendplan.planning.schedule_bound import schedule_bound
 from blendplan.simulator.simulate import SimulatedRun
 
 
@@ -43,10 +44,10 @@ def plan_replicas(
     Raises:
         BlendplanError: fewer than one replica.
     """
-    tables, parts, runs = [], [], []
+    tables, parts, found = [], [], []
     for number, rows in enumerate(divide(prepared, target, replicas)):
         part = take_part(prepared, target, rows, preserve_sharing=preserve_sharing)
-        plan, run = plan_prepared(
+        plan, predicted = plan_prepared(
             part,
             target,
             policy,
@@ -57,12 +58,42 @@ def plan_replicas(
             replica=number,
         )
         tables.append(plan.table)
-        runs.append((prepared.sequences.of(rows), run))
+        found.append((prepared.sequences.of(rows), predicted))
         # The time line of the slowest replica is kept, in the metadata of the whole.
         parts.append({name: value for name, value in plan.metadata.items() if name != "series"})
-    joined = join_runs(prepared, target, runs, replicas)
+    joined = join_runs(prepared, target, found, replicas)
     whole = describe(prepared, target, policy, joined)
     return Plan(pa.concat_tables(tables), whole | {"parts": parts})
+
+
+def run_replicas(
+    prepared: Prepared,
+    target: Machine,
+    policy: str,
+    replicas: int,
+    *,
+    preserve_sharing: float = 0.99,
+    seed: int = 0,
+    effort: int = 1,
+    replan: bool = True,
+    progress: Progress | None = None,
+) -> Prediction:
+    """What the plan of one engine, or of several replicas, comes to, without its rows.
+
+    Args: as of `plan_replicas`, for one replica too.
+    """
+    if replicas == 1:
+        return run_policy(
+            prepared, target, policy, seed=seed, effort=effort, replan=replan, progress=progress
+        )
+    found = []
+    for rows in divide(prepared, target, replicas):
+        part = take_part(prepared, target, rows, preserve_sharing=preserve_sharing)
+        predicted = run_policy(
+            part, target, policy, seed=seed, effort=effort, replan=replan, progress=progress
+        )
+        found.append((prepared.sequences.of(rows), predicted))
+    return join_runs(prepared, target, found, replicas)
 
 
 def divide(prepared: Prepared, target: Machine, replicas: int) -> list[NDArray[np.int64]]:
@@ -86,7 +117,7 @@ def divide(prepared: Prepared, target: Machine, replicas: int) -> list[NDArray[n
 def join_runs(
     prepared: Prepared,
     target: Machine,
-    runs: Sequence[tuple[NDArray[np.int64], SimulatedRun]],
+    predictions: Sequence[tuple[NDArray[np.int64], Prediction]],
     replicas: int,
 ) -> Prediction:
     """The runs of all replicas as one: they start together, and the slowest ends it.
@@ -94,9 +125,10 @@ def join_runs(
     Args:
         prepared: all requests.
         target: the machine of each replica.
-        runs: sequences and run of each replica.
+        predictions: sequences of each replica, and what becomes of them.
         replicas: how many there are, those without requests included.
     """
+    runs = [(rows, predicted.run) for rows, predicted in predictions]
     slowest = max((run for _, run in runs), key=lambda run: run.makespan_s)
     order = np.argsort(np.concatenate([rows for rows, _ in runs]))
 
@@ -125,25 +157,13 @@ def join_runs(
         decode_steps=np.sum([run.decode_steps for _, run in runs], axis=0),
         series=slowest.series,
     )
-    bound = _bound(prepared, target, whole.preemptions, replicas)
+    bound = schedule_bound(
+        prepared,
+        target,
+        prepared.workload.output_tokens,
+        preemptions=whole.preemptions,
+        replicas=replicas,
+    )
     # Each part keeps the parameters of its own policy.
-    return Prediction(whole, bound, {}, replicas)
-
-
-def _bound(prepared: Prepared, target: Machine, preemptions: int, replicas: int) -> Bound:
-    workload = prepared.workload
-    prompts = workload.prompt_tokens.astype(np.int64)
-    outputs = workload.output_tokens.astype(np.int64)
-    work = least_work(
-        prompts,
-        outputs,
-        prepared.prefill,
-        preemptions,
-        reach=target.table.reach,
-        holding=prepared.expected.holding,
-    )
-    longest_prompt = int(prompts[np.argmax(outputs)])
-    kv_tokens = target.limits.kv_tokens
-    return bound_of_replicas(
-        target.table, work, longest_prompt, kv_tokens, replicas, prepared.expected.holding
-    )
+    outlooks = [predicted.outlook for _, predicted in predictions if predicted.outlook is not None]
+    return Prediction(whole, bound, {}, replicas, outlook=together(outlooks) if outlooks else None)

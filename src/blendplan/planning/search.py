@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from blendplan.cost.machine import Machine
 from blendplan.lengths.plausible import plausible_outputs
-from blendplan.planning.part import take_part
+from blendplan.planning.part import take_part, thinned_rows
 from blendplan.planning.prepare import Prepared
 from blendplan.policy.make import make_of_kind
 from blendplan.policy.state_machine import Candidate, Parameters, PolicyKind
@@ -22,8 +22,6 @@ from blendplan.simulator.simulate import SimulatedRun, simulate_run
 MOST_REQUESTS = 50_000
 # Draws of uncertain lengths that candidates are compared on, as far as `MOST_REQUESTS` allows.
 MOST_DRAWS = 4
-# Neighbours in depth-first order that are taken together, so that they still share prefixes.
-_TOGETHER = 64
 
 
 class Choice(NamedTuple):
@@ -72,7 +70,7 @@ def best_parameters(
     part, happens = prepared, outputs
     if n > MOST_REQUESTS:
         drawn = replace(prepared, workload=replace(prepared.workload, output_tokens=outputs[0]))
-        part = take_part(drawn, target, _thinned(prepared.request_tree.order))
+        part = take_part(drawn, target, thinned_rows(prepared.request_tree.order, MOST_REQUESTS))
         happens = [part.workload.output_tokens]
 
     def simulated(candidate: Candidate, output_tokens: NDArray[np.int32]) -> SimulatedRun:
@@ -113,10 +111,3 @@ def best_parameters(
     best = int(np.argmin(expected_s))
     whole = np.array_equal(happens[0], prepared.workload.output_tokens)
     return Choice(candidates[best].parameters, runs[best][0] if whole else None)
-
-
-def _thinned(order: NDArray[np.int64]) -> NDArray[np.int64]:
-    """About `MOST_REQUESTS` of the requests, in stretches of the depth-first order; rising."""
-    stretch = np.arange(len(order)) // _TOGETHER
-    every = -(-len(order) // MOST_REQUESTS)
-    return np.sort(order[stretch % every == 0])

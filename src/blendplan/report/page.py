@@ -30,6 +30,8 @@ svg text { font-family: inherit !important; }
 .facts b { display: block; font-size: 17px; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 .wide { overflow-x: auto; }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f5f6f8; padding: 10px;
+  border-radius: 6px; margin: 8px 0 0; }
 th, td { text-align: right; padding: 6px 8px; border-bottom: 1px solid #e3e7ec; }
 th:first-child, td:first-child { text-align: left; }
 th { color: #5b6673; font-weight: 500; font-size: 13px; }

@@ -39,6 +39,31 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60:,} h {minutes % 60:02d} min"
 
 
+def short_duration(seconds: float) -> str:
+    """Three digits and one unit, for columns: ``5.04 h``, ``11.0 min``, ``3.21 s``, ``2.5 d``."""
+    if not math.isfinite(seconds):
+        return str(seconds)
+    for unit_s, sign in ((86400.0, "d"), (3600.0, "h"), (60.0, "min")):
+        if seconds >= 1.995 * unit_s:
+            return f"{_digits(seconds / unit_s)} {sign}"
+    return duration(seconds)
+
+
+def money(amount: float, currency: str = "") -> str:
+    """An amount to the cent, below 1 to three digits, with its currency."""
+    text = f"{amount:,.2f}" if amount >= 1 else _digits(amount)
+    return f"{text} {currency}".rstrip()
+
+
+def probability(value: float) -> str:
+    """A probability in whole per cent, never rounded to certainty."""
+    if 0.0 < value < 0.01:
+        return "< 1 %"
+    if 0.99 < value < 1.0:
+        return "> 99 %"
+    return f"{value:.0%}".replace("%", " %")
+
+
 def share(value: float) -> str:
     """A share as a percentage."""
     return f"{value:.1%}".replace("%", " %")

@@ -42,6 +42,7 @@ def headline_rows(plan: Mapping[str, Any]) -> dict[str, str]:
         f"{share(sharing['optimal'])} is possible",
         "makespan": f"{duration(predicted['makespan_s'])} in {count(predicted['steps'])} steps "
         f"with {count(predicted['preemptions'])} preemptions",
+        **_chances(predicted),
         "throughput": f"{rounded(predicted['throughput_tokens_per_s'])} tokens/s",
         "lower bound": f"{duration(plan['bound_s'])}; no schedule takes less than "
         f"{share(plan['bound_ratio'])} of this makespan",
@@ -91,6 +92,17 @@ def _policy(plan: Mapping[str, Any]) -> str:
     if plan["policy"] != "blend" or order is None:
         return str(plan["policy"])
     return f"blend; nothing beats {order} order here"
+
+
+def _chances(predicted: Mapping[str, Any]) -> dict[str, str]:
+    """How sure the makespan is; nothing to say where every output length is known."""
+    half, most = (predicted["makespan_quantiles_s"][name] for name in ("p50", "p90"))
+    if half == most:
+        return {}
+    return {
+        "by chance": f"{duration(half)} or less half of the time, {duration(most)} or less nine "
+        "times in ten"
+    }
 
 
 def _gain(plan: Mapping[str, Any], baseline: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from blendplan.planning.bound import LeastWork, least_work
 from blendplan.planning.large.dividing import Share
 from blendplan.planning.large.job import Job
 from blendplan.planning.large.spill import read_batches, requests_of
+from blendplan.planning.outlook import Outlook
 from blendplan.planning.planned import plan_prepared
 from blendplan.planning.prepare import prepare
 from blendplan.policy.state_machine import Parameters
@@ -67,6 +68,7 @@ class PartPlanned:
         work: what no schedule of its requests avoids, with its own preemptions.
         ends_s: times by which equal shares of its sequences have ended, rising; float64.
         sequences: how many there are.
+        outlook: what its makespan may become.
     """
 
     file: PartFile
@@ -74,6 +76,7 @@ class PartPlanned:
     work: LeastWork
     ends_s: NDArray[np.float64]
     sequences: int
+    outlook: Outlook | None
 
 
 def plan_part(job: Job, made: Made, part: Part) -> PartPlanned:
@@ -94,7 +97,7 @@ def plan_part(job: Job, made: Made, part: Part) -> PartPlanned:
         preserve_sharing=job.how.preserve_sharing,
         seed=job.how.seed,
     )
-    plan, run = plan_prepared(
+    plan, predicted = plan_prepared(
         prepared,
         job.target,
         job.policy,
@@ -104,6 +107,7 @@ def plan_part(job: Job, made: Made, part: Part) -> PartPlanned:
         parameters=made.parameters,
         replica=part.number,
     )
+    run = predicted.run
     plan = plan.rejecting(part.rejected)
     written = job.folder / f"part-{part.number:05d}.arrow"
     plan.write(written)
@@ -122,4 +126,5 @@ def plan_part(job: Job, made: Made, part: Part) -> PartPlanned:
         work=work,
         ends_s=np.quantile(run.finish_s, np.linspace(0.0, 1.0, _POINTS)),
         sequences=len(plan),
+        outlook=predicted.outlook,
     )

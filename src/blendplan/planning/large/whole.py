@@ -14,6 +14,7 @@ from blendplan.planning.bound import LeastWork, bound_of_replicas
 from blendplan.planning.describe import engine_metadata
 from blendplan.planning.large.parts import PartPlanned
 from blendplan.planning.large.pricing import Priced, common_tokens
+from blendplan.planning.outlook import together
 from blendplan.policy.holding import Holding, holding_of
 from blendplan.simulator.cuda_graphs import StepSizes
 
@@ -81,6 +82,9 @@ def describe_whole(
             "steps": predicted[slowest]["steps"],
             "preemptions": preemptions,
             "turnaround_s": _turnaround(parts),
+            "makespan_quantiles_s": together(
+                [part.outlook for part in parts if part.outlook is not None]
+            ).as_metadata(),
         },
         "bound_s": bound.makespan_s,
         "bound_ratio": bound.makespan_s / makespan_s,
