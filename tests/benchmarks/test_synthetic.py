@@ -47,7 +47,7 @@ def measured(requests: Requests) -> tuple[float, float]:
     return float(totals.density[0]), optimal_sharing(tree)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     density=st.floats(1.0, 2.0),
     sharing=st.floats(0.15, 0.4),

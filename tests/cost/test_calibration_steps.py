@@ -78,7 +78,7 @@ def test_exact_log_gives_exact_times() -> None:
     np.testing.assert_allclose(_predicted_s(log, profile), log.time_s, rtol=1e-6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1), st.floats(0.0, 0.3), st.floats(0.0, 0.02), st.floats(2.0, 10.0))
 def test_noisy_log_predicts_the_total_of_another_run(
     seed: int, noise: float, stalls: float, slowdown: float

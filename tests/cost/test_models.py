@@ -24,7 +24,7 @@ MIXTRAL, QWEN_MOE = model_spec("mixtral-8x7b"), model_spec("qwen-3-30b-a3b")
 DEEPSEEK, LLAMA = model_spec("deepseek-v3"), model_spec("llama-3.1-8b")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SIZES, SIZES, SIZES, st.sampled_from([1.0, 6.0, float("inf")]))
 def test_fp8_gemm_equals_the_plain_formula(m: int, n: int, k: int, sets: float) -> None:
     predicted = GemmModel(H200, "fp8", UNMEASURED_GEMM).predict(m, n, k, operand_sets=sets)
@@ -32,7 +32,7 @@ def test_fp8_gemm_equals_the_plain_formula(m: int, n: int, k: int, sets: float) 
     assert float(predicted) == pytest.approx(want, rel=1e-9)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SIZES, SIZES, SIZES, st.sampled_from([4.25, 8.0]))
 def test_weights_of_few_bits_equal_the_plain_formula(m: int, n: int, k: int, bits: float) -> None:
     """They are expanded to bf16 on the way in."""
@@ -42,7 +42,7 @@ def test_weights_of_few_bits_equal_the_plain_formula(m: int, n: int, k: int, bit
     assert float(predicted) == pytest.approx(want, rel=1e-9)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(1, 16),
     st.integers(1, 2000),

@@ -28,14 +28,14 @@ DECODE = UNMEASURED_DECODE._replace(
 SIZES = st.integers(1, 40000)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(SIZES, SIZES, SIZES, st.sampled_from([1.0, 6.0, float("inf")]))
 def test_gemm_equals_the_plain_formula(m: int, n: int, k: int, sets: float) -> None:
     predicted = GemmModel(GPU, "bf16", GEMM).predict(m, n, k, operand_sets=sets)
     assert float(predicted) == pytest.approx(gemm_s(GEMM, GPU, m, n, k, sets), rel=1e-9)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.integers(1, 2048),
     st.integers(1, 100_000),
@@ -51,7 +51,7 @@ def test_decode_attention_equals_the_plain_formula(
     assert float(model.predict(batch, context, *heads, dim)) == pytest.approx(want, rel=1e-9)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(1, 64),
     st.integers(1, 3000),
@@ -67,7 +67,7 @@ def test_prefill_attention_equals_the_plain_formula(
     assert float(model.predict(batch, new, cached, *heads, dim)) == pytest.approx(want, rel=1e-9)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(1, 64),
     st.integers(1, 3000),

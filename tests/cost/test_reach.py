@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from blendplan.cost.reach import (
@@ -47,7 +47,6 @@ def _seen(reach: Reach, kind: int, position: int) -> int:
 
 
 @given(KINDS, st.integers(0, 40), st.integers(0, 40))
-@settings(deadline=None)
 def test_sums_are_those_of_single_tokens(
     kinds: list[tuple[int, bool, float, float]], before: int, new: int
 ) -> None:
@@ -67,7 +66,6 @@ def test_sums_are_those_of_single_tokens(
 
 
 @given(KINDS, st.integers(0, 40), st.integers(1, 40))
-@settings(deadline=None)
 def test_reads_of_a_request_are_an_integral(
     kinds: list[tuple[int, bool, float, float]], prompt: int, output: int
 ) -> None:

@@ -88,7 +88,7 @@ def _table(rng: np.random.Generator, tokens: int, sequences: int, overlap: float
     return StepTable(linear_s, head_s, rng.random(3), rng.random(3), overlap, rng.random())
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1.0, 1.5, 2.0, 7.0, np.inf]))
 def test_step_prices_equal_the_plain_formula(seed: int, overlap: float) -> None:
     rng = np.random.default_rng(seed)

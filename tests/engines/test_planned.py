@@ -102,7 +102,7 @@ def test_what_is_all_there_goes_in_the_policy_s_order(policy: str) -> None:
     assert there.began == expected
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     policy=st.sampled_from(POLICIES.names()),
     seed=st.integers(0, 1000),

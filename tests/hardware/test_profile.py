@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from blendplan.errors import BlendplanError
@@ -45,7 +45,6 @@ def mine(name: str = "mine", fitted: Mapping[str, Any] | None = None) -> GpuSpec
 
 
 @given(GPUS)
-@settings(deadline=None)
 def test_any_gpu_survives_being_written_down(gpu: GpuSpec) -> None:
     text = profile_text(gpu)
     assert gpu_from_text(text, "text", "other") == gpu
@@ -55,7 +54,6 @@ def test_any_gpu_survives_being_written_down(gpu: GpuSpec) -> None:
 
 
 @given(TEXT)
-@settings(deadline=None)
 @example("\U000e0001\U0010ffff\ue000\u0085\u2028\x00\x7f\r\n\t\"\\'")
 def test_any_text_survives_the_file(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     path = tmp_path_factory.mktemp("profile") / "mine.toml"

@@ -106,7 +106,7 @@ def test_prior_is_a_lognormal_cut_off_at_the_cap(cap: int) -> None:
 # Predicting from a sample
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(PROMPTS, st.integers(1, 3), st.integers(1, 6), st.data())
 def test_sample_predicts_by_the_nearest_subtree_that_has_any(
     prompts: list[list[int]], mean_samples: int, spread_samples: int, data: st.DataObject

@@ -64,7 +64,7 @@ def mixture() -> Mixture:
 # Choosing
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(PROMPTS, st.floats(0.01, 1.0), st.integers(0, 99), st.data())
 def test_all_are_chosen_where_they_are_few(
     prompts: list[list[int]], fraction: float, seed: int, data: st.DataObject

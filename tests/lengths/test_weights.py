@@ -15,7 +15,7 @@ from blendplan.tree.build import build_tree
 PROMPTS = st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=12), min_size=1, max_size=60)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(PROMPTS, st.data())
 def test_weights_are_what_kinds_have_over_what_was_sampled(
     prompts: list[list[int]], data: st.DataObject

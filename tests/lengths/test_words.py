@@ -43,7 +43,7 @@ def found(requests: Requests) -> list[set[int]]:
     return [set(part) for part in parts]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(TEXTS, min_size=1, max_size=4))
 def test_words_of_texts_equal_the_slow_ones(texts: list[str]) -> None:
     requests = of_texts(texts)
@@ -61,7 +61,7 @@ def test_words_of_texts_equal_the_slow_ones(texts: list[str]) -> None:
     assert found(requests) == wanted
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.lists(
         st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=3 * WINDOW_TOKENS),

@@ -211,7 +211,7 @@ BODIES = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(
     bodies=st.lists(BODIES, min_size=1, max_size=4),
     ascii_only=st.booleans(),

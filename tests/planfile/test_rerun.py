@@ -56,7 +56,7 @@ def job(
     effort=st.sampled_from([0, 1]),
     answers=st.sampled_from([1, 4]),
 )
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 def test_every_policy_takes_exactly_the_planned_steps(
     policy: str,
     seed: int,

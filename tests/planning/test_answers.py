@@ -47,7 +47,7 @@ def separate(requests: Requests) -> Requests:
 
 
 @given(seed=st.integers(0, 2**32 - 1), requests=st.integers(1, 60))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_tree_is_that_of_as_many_requests(seed: int, requests: int) -> None:
     asked = job(seed, requests, answers=5)
     if asked.answers is None:
@@ -82,7 +82,7 @@ def test_orders_that_keep_requests_together_run_as_separate_requests(policy: str
     effort=st.sampled_from([0, 2]),
     replicas=st.sampled_from([1, 3]),
 )
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 def test_answers_of_a_request_stand_together(
     policy: str, seed: int, requests: int, known: bool, effort: int, replicas: int
 ) -> None:
@@ -101,7 +101,7 @@ def test_answers_of_a_request_stand_together(
     seed=st.integers(0, 2**32 - 1),
     requests=st.integers(1, 60),
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_policy_offers_the_answers_of_a_request_in_a_row(
     policy: str, seed: int, requests: int
 ) -> None:

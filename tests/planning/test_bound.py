@@ -177,7 +177,7 @@ def mean_seen(reach: Reach, shares: NDArray[np.float64], context: int) -> float:
 PROMPT = st.lists(st.integers(0, 1), min_size=1, max_size=8)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(st.tuples(PROMPT, st.integers(1, 9)), min_size=1, max_size=8),
     st.sampled_from([1.0, 1.3, 2.0, 5.0, np.inf]),
@@ -323,7 +323,7 @@ def test_least_prefill_counts_each_prefix_once() -> None:
     assert prefill.private_tokens.tolist() == [0, 0, 0, 3, 1]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(PROMPT, st.integers(1, 9)), min_size=1, max_size=6),
     st.integers(0, 60),

@@ -28,7 +28,7 @@ def recomputed(requests: Requests, part: NDArray[np.int32], replicas: int) -> in
     return sum(prefix_tokens_unique(build_tree(one)) for one in parts) - whole
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(prompts=PROMPTS, replicas=st.integers(1, 7), seed=st.integers(0, 99))
 def test_no_part_has_much_more_than_its_share(
     prompts: list[list[int]], replicas: int, seed: int
@@ -47,7 +47,7 @@ def test_no_part_has_much_more_than_its_share(
     assert len(set(part.tolist())) == min(replicas, len(prompts))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(replicas=st.integers(2, 16), seed=st.integers(0, 99))
 def test_many_small_requests_of_two_kinds_are_divided_evenly(replicas: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -258,7 +258,7 @@ def request_sets(draw: st.DrawFn) -> Requests:
 @given(
     request_sets(), st.sampled_from(POLICIES.names()), st.sampled_from(OVERLAPS), st.integers(1, 8)
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_plan_verifies(requests: Requests, policy: str, overlap: float, seqs: int) -> None:
     made = plan(
         requests,

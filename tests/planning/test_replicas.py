@@ -30,7 +30,7 @@ def job(requests: int = 200) -> Requests:
     return requests_from_lists(prompts, output_tokens=outputs)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     replicas=st.integers(2, 5),
     policy=st.sampled_from(POLICIES.names()),

@@ -90,7 +90,7 @@ def predicted(prepared: Prepared, factors: NDArray[np.float64], spread: float) -
     st.lists(st.tuples(st.integers(0, 400), st.integers(1, 700)), min_size=1, max_size=12),
     st.integers(201, 900),
 )
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_projected_peak_is_that_of_the_known_ends(
     starts_and_rests: list[tuple[int, int]], output: int
 ) -> None:
@@ -134,7 +134,6 @@ def test_projected_peak_is_that_of_the_known_ends(
     st.floats(0, 1),
     st.integers(1, 6),
 )
-@settings(deadline=None)
 def test_starts_are_those_of_a_timetable_in_which_everybody_ends_in_time(
     outputs: list[float], spread: float, family_size: int
 ) -> None:
@@ -232,7 +231,7 @@ def test_known_lengths_gain_over_plain_orders_with_fewer_preemptions(
     st.lists(st.tuples(st.integers(1, 400), st.integers(1, 400)), min_size=1, max_size=25),
     st.sampled_from([1.0, 2.0, np.inf]),
 )
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_never_worse_than_the_better_plain_order(
     lengths: list[tuple[int, int]], overlap: float
 ) -> None:
@@ -309,7 +308,7 @@ def test_a_long_request_is_not_held_up_by_a_peak_after_its_end() -> None:
     st.lists(st.tuples(st.floats(0.05, 20.0), st.booleans()), min_size=1, max_size=20),
     st.integers(1, 12),
 )
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_learning_is_expectation_maximisation(
     factors: list[tuple[float, bool]], rounds: int
 ) -> None:
@@ -396,7 +395,6 @@ def test_cohorts_are_requests_with_predictions_about_as_long() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(1, 60), st.integers(0, 6)), max_size=5), st.integers(30, 70))
-@settings(deadline=None)
 def test_efficient_sizes_are_the_nearest_on_either_side(
     pairs: list[tuple[int, int]], most: int
 ) -> None:
@@ -477,7 +475,7 @@ class Chaos:
     st.lists(st.tuples(st.floats(1, 300), st.booleans()), min_size=1, max_size=30),
     st.integers(0, 1_000),
 )
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_whatever_the_engine_does_nobody_is_left_out_or_overtaken_on_its_side(
     lengths: list[tuple[float, bool]], seed: int
 ) -> None:

@@ -266,7 +266,7 @@ def test_every_decision_is_that_of_the_slow_policy(tight: bool, least_preemption
     tally = Tally()
 
     @given(cases(tight))
-    @settings(max_examples=20, deadline=None, phases=(Phase.reuse, Phase.generate))
+    @settings(max_examples=20, phases=(Phase.reuse, Phase.generate))
     def decide(case: Case) -> None:
         event(f"came to the end: {run_case(case, tally)}")
 

@@ -40,7 +40,7 @@ def test_figure_6_of_the_paper() -> None:
 
 
 @given(st.floats(1.0, 1e12), DENSITIES, DENSITIES, DENSITIES)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_partition(kv_tokens: float, root: float, one: float, other: float) -> None:
     left, right = max(one, other), min(one, other)
     m_left, m_right = memory_partition(kv_tokens, root, left, right)
@@ -132,7 +132,7 @@ def admissions(policy: Policy, seed: int, preempt: float = 0.0) -> Iterator[int]
     st.integers(0, 99),
     st.sampled_from([0.0, 0.1]),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_every_request_is_admitted_once(name: str, n: int, seed: int, preempt: float) -> None:
     policy = make_policy(name, columns_of(n, seed), ENGINE, seed=seed)
     transitions = policy.transitions
@@ -143,7 +143,7 @@ def test_every_request_is_admitted_once(name: str, n: int, seed: int, preempt: f
 
 
 @given(st.integers(1, 60), st.integers(0, 99), st.sampled_from([0.0, 0.1]))
-@settings(max_examples=75, deadline=None)
+@settings(max_examples=75)
 def test_scanners_meet(n: int, seed: int, preempt: float) -> None:
     columns = columns_of(n, seed)
     policy = make_policy("blendserve", columns, ENGINE)
@@ -204,7 +204,7 @@ def tidy_columns(n: int, seed: int) -> PolicyInput:
 
 
 @given(st.integers(2, 80), st.integers(0, 99), st.sampled_from([1, 4, 30]))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_scanner_side_under_half_its_share_never_waits(n: int, seed: int, patience: int) -> None:
     """Whatever ended before: nobody is offered only when both sides are half full, or full."""
     columns = tidy_columns(n, seed)
@@ -234,7 +234,7 @@ def test_scanner_side_under_half_its_share_never_waits(n: int, seed: int, patien
 
 
 @given(st.integers(2, 60), st.integers(0, 99))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_scanners_do_not_meter_a_nearly_empty_cache(n: int, seed: int) -> None:
     policy = make_policy("blendserve", tidy_columns(n, seed), ENGINE)
     state, transitions = policy.state, policy.transitions

@@ -151,7 +151,7 @@ MOST_TIMES = 30
 
 
 @given(progress=some_progress(), factor=st.floats(0.2, 5.0), boundary=st.sampled_from([0.3, 1, 3]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_what_waits_is_arranged_among_all_that_has_not_ended(
     progress: Progress, factor: float, boundary: float
 ) -> None:
@@ -184,7 +184,7 @@ def test_what_waits_is_arranged_among_all_that_has_not_ended(
     every=st.integers(2, 60),
     kv_tokens=st.integers(900, 6_000),
 )
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 def test_a_run_that_is_often_revised_finishes_everything_once(
     seed: int, every: int, kv_tokens: int
 ) -> None:

@@ -41,7 +41,7 @@ def left_s(of: Shares) -> np.ndarray:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     count=st.integers(1, 300),
     planned=st.integers(1, 6),

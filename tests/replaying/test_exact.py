@@ -19,7 +19,7 @@ from tests.planfile.test_rerun import job
     answers=st.sampled_from([1, 4]),
     async_scheduling=st.booleans(),
 )
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 def test_no_step_differs(
     tmp_path_factory: pytest.TempPathFactory,
     policy: str,

@@ -45,9 +45,7 @@ def ids(made: Plan, rows: set[int]) -> set[str]:
     return {made.table.column("request_id")[row].as_py() for row in rows}
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     lifetimes=st.lists(st.integers(0, 30), max_size=6),
     poison=st.sets(st.integers(0, 39), max_size=2),

@@ -58,7 +58,7 @@ def test_what_was_appended_is_there_on_resume(tmp_path: Path, order: Order) -> N
     assert [path.name for path in tmp_path.iterdir()] == ["results.jsonl"]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(data=st.data(), count=st.integers(0, 6), order=st.sampled_from(ORDERS))
 def test_a_file_cut_anywhere_keeps_its_whole_lines(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, count: int, order: Order

@@ -116,7 +116,7 @@ def test_only_policies_with_a_partition_show_one(figures: Figures) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(1, 5000), st.integers(1, 5000)), min_size=1, max_size=40))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_every_request_is_in_one_cell_of_the_map(lengths: list[tuple[int, int]]) -> None:
     prompts, outputs = (np.array(column, np.int32) for column in zip(*lengths, strict=True))
     compute_s, memory_s = 2.0 * prompts.astype(np.float64), 3.0 * outputs.astype(np.float64)

@@ -93,7 +93,7 @@ def refuse(row: int, reason: str, original: bytes) -> None:
     raise AssertionError(f"rejected line {row}: {reason}")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     rows=st.lists(
         st.one_of([form(prompt) for prompt in PROMPTS for form in (plain_lines, batch_lines)]),
@@ -223,9 +223,7 @@ TYPES = {
 }
 
 
-@settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     names=st.sets(st.sampled_from(["id", "output_tokens", "max_tokens", "temperature"])),
     rows=st.lists(st.fixed_dictionaries(VALUES), min_size=1, max_size=6),

@@ -52,7 +52,7 @@ KINDS: list[tuple[pa.DataType, st.SearchStrategy[Any]]] = [
 
 
 @pytest.mark.parametrize(("kind", "values"), KINDS, ids=[str(kind) for kind, _ in KINDS])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_values_come_back(kind: pa.DataType, values: Any, data: st.DataObject) -> None:
     column = pa.array(data.draw(st.lists(st.none() | values)), kind)

@@ -12,7 +12,7 @@ NAMES = ("text", "lang", "n")
 PIECES = st.lists(st.sampled_from(["{text}", "{lang}", "{n}", "{{", "}}", " to ", "é", "\n"]))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(PIECES, st.text(), st.text(), st.integers() | st.floats() | st.booleans())
 def test_plain_names_are_filled_as_str_format_does(
     pieces: list[str], text: str, lang: str, n: float

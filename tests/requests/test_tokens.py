@@ -27,7 +27,7 @@ def slow_estimate(text: str) -> list[int]:
     return [int.from_bytes(group, "little", signed=True) for group in groups]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(texts=st.lists(TEXT, min_size=1, max_size=6), start=st.integers(0, 2))
 def test_four_bytes_are_a_token(texts: list[str], start: int) -> None:
     column = pa.array(["cut off"] * start + texts, pa.large_string())[start:]
@@ -38,7 +38,7 @@ def test_four_bytes_are_a_token(texts: list[str], start: int) -> None:
     assert token_ids.dtype == np.int32
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     conversations=st.lists(
         st.lists(

@@ -44,9 +44,7 @@ def content(requests: Requests) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-@settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=ROWS)
 def test_round_trip(tmp_path: Path, suffix: str, rows: list[Any]) -> None:
     prompts, output_tokens, max_tokens = zip(*rows, strict=True)

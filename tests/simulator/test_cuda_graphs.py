@@ -42,7 +42,7 @@ def cost(steps: dict[int, int], sizes: list[int], most_padding: float) -> tuple[
     more=st.integers(0, 5),
     most_padding=st.sampled_from([math.inf, 3.0, 2.0, 1.5]),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_no_choice_is_better(
     steps: dict[int, int], must: set[int], more: int, most_padding: float
 ) -> None:
@@ -181,7 +181,7 @@ def test_common_steps_pad_nothing(engine: str) -> None:
     batched=st.integers(1, 600),
     tp=st.sampled_from([1, 4]),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_chosen_sizes_are_legal(
     mixed: dict[int, int], decode: dict[int, int], seqs: int, batched: int, tp: int
 ) -> None:

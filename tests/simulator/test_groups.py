@@ -41,7 +41,7 @@ def layouts(draw: st.DrawFn) -> KvLayout:
 
 
 @given(layouts(), st.data())
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_groups_beside_the_slow_engine(layout: KvLayout, data: st.DataObject) -> None:
     tokens = st.integers(0, 1)
     stems = data.draw(st.lists(st.lists(tokens, min_size=1, max_size=20), min_size=1, max_size=3))

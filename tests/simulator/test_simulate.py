@@ -185,14 +185,14 @@ def run_side_by_side(slow: SlowEngine, fast: FastEngine) -> None:
 
 
 @given(jobs(), st.sampled_from(OVERLAPS), st.sampled_from(REACHES))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_queue_beside_the_slow_engine(job: Job, overlap: float, reach: Reach) -> None:
     policy = input_order(len(job.prompts), job.engine)
     run_side_by_side(job.slow(), job.fast(policy, overlap, reach))
 
 
 @given(st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_scanners_beside_slow_scanners(data: st.DataObject) -> None:
     job = data.draw(jobs())
     columns = data.draw(beliefs(len(job.prompts)))
@@ -204,7 +204,7 @@ def test_scanners_beside_slow_scanners(data: st.DataObject) -> None:
 
 
 @given(jobs(), st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_what_holds_for_every_run(job: Job, data: st.DataObject) -> None:
     n = len(job.prompts)
     overlap = data.draw(st.sampled_from(OVERLAPS))
@@ -250,7 +250,7 @@ def test_what_holds_for_every_run(job: Job, data: st.DataObject) -> None:
 
 
 @given(jobs(), st.sampled_from(OVERLAPS))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_asynchronous_scheduling_changes_nothing_where_nobody_waits(
     job: Job, overlap: float
 ) -> None:

@@ -29,7 +29,7 @@ def below(tree: PrefixTree) -> list[list[int]]:
     return rows
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(PROMPTS, st.data())
 def test_annotate_equals_sums_over_each_subtree(
     prompts: list[list[int]], data: st.DataObject
@@ -76,7 +76,7 @@ def test_sharing_without_output_lengths_is_the_share_of_prompt_tokens() -> None:
     assert totals.density[0] == pytest.approx((1 - 4 * 81 / 500) * 1.5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(PROMPTS, st.integers(0, 2**32 - 1))
 def test_sort_orders_children_and_keeps_the_tree(prompts: list[list[int]], seed: int) -> None:
     requests = requests_from_lists(prompts)

@@ -55,7 +55,7 @@ def columns(
     return lengths, lengths.astype(np.float64), np.array(memory_s, dtype=np.float64)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(PROMPTS, st.sampled_from([0.0, 0.5, 0.8, 0.99]), st.integers(0, 2**32 - 1))
 def test_split_keeps_its_promises(prompts: list[list[int]], preserve: float, seed: int) -> None:
     tree = build_tree(requests_from_lists(prompts))
@@ -85,7 +85,7 @@ def test_split_keeps_its_promises(prompts: list[list[int]], preserve: float, see
     assert displacement(split, demand[1].tolist(), memory_s) <= before + 1e-9
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(PROMPTS, st.integers(0, 2**32 - 1))
 def test_preserving_everything_only_sorts(prompts: list[list[int]], seed: int) -> None:
     tree = build_tree(requests_from_lists(prompts))

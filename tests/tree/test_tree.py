@@ -15,7 +15,7 @@ from blendplan.tree.sharing import optimal_sharing, prefix_tokens_unique, shared
 from tests.oracles.tree import PROMPTS, Prompt, by_prefix, check_structure, oracle
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(PROMPTS)
 def test_tree_equals_the_oracle(prompts: list[list[int]]) -> None:
     tree = build_tree(requests_from_lists(prompts))
@@ -29,7 +29,7 @@ def test_tree_equals_the_oracle(prompts: list[list[int]]) -> None:
         assert tree.depth[tree.node_of[row]] == len(prompt)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(PROMPTS)
 def test_sharing_counts_distinct_prefixes(prompts: list[list[int]]) -> None:
     tree = build_tree(requests_from_lists(prompts))
@@ -51,7 +51,7 @@ def common(a: list[int], b: list[int]) -> int:
     return k
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(PROMPTS, st.integers(1, 20), st.randoms(use_true_random=False))
 def test_block_chains_equal_dictionary_of_prefixes(
     prompts: list[list[int]], block_size: int, random: "object"

@@ -81,7 +81,7 @@ def command(
     blendplan plan requests.jsonl --gpu h200 --lengths sample:results.jsonl -o plan.arrow
     blendplan plan 's3://bucket/requests/*.parquet' --gpu h100-80g --replicas 32 -o plan/
     """
-    if output is not None and output.endswith(_ENDS):
+    if output is not None and _is_folder(output, job.files):
         if sample_out is not None or fraction is not None:
             raise click.UsageError("a sample is taken of one file; leave out the folder")
         if job.engine is not None:
@@ -104,6 +104,11 @@ def command(
     if output is None:
         raise click.UsageError("missing option '-o FILE': where the plan goes")
     _plan(job, policy, Path(output), answer)
+
+
+def _is_folder(output: str, files: tuple[str, ...]) -> bool:
+    """Whether a plan goes into a folder: one file's does only where that is said."""
+    return output.endswith(_ENDS) or (names_several(files) and Path(output).is_dir())
 
 
 def _plan(job: Job, policy: str, output: Path, answer: Answer) -> None:

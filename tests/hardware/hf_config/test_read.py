@@ -84,7 +84,7 @@ _BASES = [
 ]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.sampled_from(_BASES), st.data())
 def test_nonsense_gives_a_model_or_one_line(base: dict[str, Any], data: st.DataObject) -> None:
     values = json.loads(json.dumps(base))

@@ -87,7 +87,7 @@ def test_the_same_plan_with_any_number_of_processes(tmp_path: Path) -> None:
     assert texts[0] == texts[1]
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(
     prompts=st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=40), min_size=2, max_size=80),
     files=st.integers(1, 4),

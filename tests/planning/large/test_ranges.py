@@ -40,7 +40,7 @@ def runs_of(folder: Path, files: list[list[list[int]]], task_bytes: int) -> list
     return [run for group in groups_of(inputs, 1) for run in read_group(job, group).runs]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(files=st.lists(prompts, min_size=1, max_size=5), range_bytes=st.integers(50, 4000))
 def test_ranges_are_stretches_of_the_sorted_prompts(
     tmp_path_factory: object, files: list[list[list[int]]], range_bytes: int
@@ -106,7 +106,7 @@ def writer_schema() -> pa.Schema:
     return SPILLED
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     ids=st.lists(
         st.lists(st.text("ab\u00fc", min_size=1, max_size=3), min_size=1, max_size=12),
