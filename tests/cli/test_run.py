@@ -37,7 +37,7 @@ def expected_ids(job: Path) -> list[str]:
 
 def test_one_command_does_what_plan_and_replay_do(job: Path, tmp_path: Path) -> None:
     results, plan = tmp_path / "results.jsonl", tmp_path / "by_hand.arrow"
-    values = answer("run", job, *MACHINE, "-o", results, "--price", "3.6")
+    values = answer("run", job, *MACHINE, "-o", results, "--price", "a100-80g=3.6")
     assert answer("plan", job, *MACHINE[2:], "-o", plan)
     by_hand = answer("replay", plan, "-o", tmp_path / "by_hand.jsonl")
     assert answers(results) == answers(tmp_path / "by_hand.jsonl")
@@ -65,7 +65,7 @@ def test_the_summary_says_what_the_job_was(job: Path, tmp_path: Path) -> None:
 
 def test_the_same_command_again_has_nothing_to_do(job: Path, tmp_path: Path) -> None:
     results = tmp_path / "results.jsonl"
-    first = answer("run", job, *MACHINE, "-o", results, "--price", "2")
+    first = answer("run", job, *MACHINE, "-o", results, "--price", "a100-80g=2")
     files = {path: path.read_bytes() for path in tmp_path.iterdir()}
     again = answer("run", job, *MACHINE, "-o", results)
     assert (again["finished"], again["already_done"]) == (0, 60)
@@ -127,6 +127,7 @@ def test_what_cannot_run_is_said_in_one_line(job: Path, tmp_path: Path) -> None:
     assert usage.exit_code == 2
     assert "add --ray auto" in error_line(usage)
     assert "--ray" in error_line(run("run", job, *MACHINE, "-o", results, "--replicas-max", "2"))
-    assert "not a price" in error_line(run("run", job, *MACHINE, "-o", results, "--price", "nan"))
+    other = error_line(run("run", job, *MACHINE, "-o", results, "--price", "h100-80g=2"))
+    assert "price for h100-80g, which --gpu does not name" in other
     (tmp_path / "results.jsonl.journal").write_text("")
     assert "whose plan is not at" in error_line(run("run", job, *MACHINE, "-o", results))

@@ -21,7 +21,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     job = write_job(folder / "requests.jsonl")
     compared = compare(read_requests(job), policies=("fcfs", "blend"), gpu="l4", kv_tokens=8_000)
     results = folder / "results.jsonl"
-    answer("run", job, "--engine", "sim", "--gpu", "l4", "-o", results, "--price", "1.5")
+    answer("run", job, "--engine", "sim", "--gpu", "l4", "-o", results, "--price", "l4=1.5")
     summary = folder / "results.jsonl.summary.html"
     return {
         "comparison": html_report(draw_figures(compared, "a job", ())),

@@ -16,7 +16,7 @@ from blendplan.cli.job import Job, planning
 from blendplan.cli.names import Name, NameOption
 from blendplan.cli.options import FILE, MACHINE
 from blendplan.cli.progress import Progress
-from blendplan.cli.quote_options import price_options, several_values
+from blendplan.cli.quote_options import price_options, prices_of, several_values
 from blendplan.cli.ranges import within
 from blendplan.errors import BlendplanError
 from blendplan.planning.quoting.listed import LISTED
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from blendplan.cli.job import JobRequests
     from blendplan.planning.quote import Quote
     from blendplan.planning.quoting.combinations import Combination
-    from blendplan.planning.quoting.prices import Prices
 
 
 @click.command("quote")
@@ -101,7 +100,7 @@ def command(
             require_matplotlib()
         from blendplan.planning.quote import quote
 
-        prices = _prices(job, prices_file, given_prices)
+        prices = prices_of(job.options["gpu"], prices_file, given_prices)
         roomiest = _roomiest(job)
         rejects = job.rejects if job.on_error == "skip" else None
         check_destinations((html, rejects), inputs=(job.path,))
@@ -137,23 +136,6 @@ def command(
     answer.give(values, quote_picture)
     if best is not None and not answer.as_json:
         click.echo(values["plan_command"])
-
-
-def _prices(job: Job, file: str | None, given: dict[str, float]) -> "Prices":
-    """Those of the file and of the command line; the latter must be of GPUs that are asked for."""
-    from blendplan.hardware.lookup import gpu_spec
-    from blendplan.planning.quoting.prices import Prices, checked_prices, read_prices
-
-    asked = [gpu_spec(one).name for one in job.options["gpu"]]
-    prices = Prices() if file is None else read_prices(Path(file), asked)
-    stated = checked_prices(given, asked)
-    for gpu in stated:
-        if gpu not in asked:
-            raise BlendplanError(
-                f"there is a price for {gpu}, which --gpu does not name; it names "
-                f"{', '.join(asked)}"
-            )
-    return prices.replaced(stated)
 
 
 def _roomiest(job: Job) -> "Combination":

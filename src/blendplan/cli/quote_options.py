@@ -1,13 +1,17 @@
 """Options of ``blendplan quote``: several values where `plan` takes one, and prices."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from blendplan.errors import BlendplanError
 from blendplan.planning.quoting.listed import LISTED
 
 if TYPE_CHECKING:
+    from blendplan.planning.quoting.prices import Prices
+
     ParamType = click.ParamType[Any]
 else:  # generic in recent click only
     ParamType = click.ParamType
@@ -85,3 +89,29 @@ def price_options(function: Callable[..., None]) -> Callable[..., None]:
         help="Prices, as a TOML file with a line such as h100-80g = 2.49 for each GPU (per GPU and "
         'hour), and currency = "EUR" where that is to be shown.',
     )(function)
+
+
+def prices_of(gpus: Iterable[str], file: str | None, given: Mapping[str, float]) -> "Prices":
+    """Prices of the file and of the command line; the latter must be of GPUs that are asked for.
+
+    Args:
+        gpus: those that ``--gpu`` names.
+        file: of ``--prices``.
+        given: of ``--price``.
+
+    Raises:
+        BlendplanError: as `read_prices` and `checked_prices`, or a price for another GPU.
+    """
+    from blendplan.hardware.lookup import gpu_spec
+    from blendplan.planning.quoting.prices import Prices, checked_prices, read_prices
+
+    asked = [gpu_spec(one).name for one in gpus]
+    prices = Prices() if file is None else read_prices(Path(file), asked)
+    stated = checked_prices(given, asked)
+    for gpu in stated:
+        if gpu not in asked:
+            raise BlendplanError(
+                f"there is a price for {gpu}, which --gpu does not name; it names "
+                f"{', '.join(asked)}"
+            )
+    return prices.replaced(stated)

@@ -26,19 +26,6 @@ def within(name: str) -> click.IntRange:
     return _Within(least, most)
 
 
-class Price(click.FloatRange):
-    """An amount of money, of whatever currency."""
-
-    def __init__(self) -> None:
-        super().__init__(0)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        price = super().convert(value, param, ctx)
-        if not math.isfinite(price):
-            self.fail(f"{price} is not a price.", param, ctx)
-        return price
-
-
 class Share(click.FloatRange):
     """A number from 0 to 1, or above 0."""
 

@@ -22,7 +22,7 @@ from blendplan.cli.options import (
 )
 from blendplan.cli.outcome import resumable, showing, tell_outcome
 from blendplan.cli.progress import Progress
-from blendplan.cli.ranges import Price
+from blendplan.cli.quote_options import price_options, prices_of
 
 if TYPE_CHECKING:
     from blendplan.planfile.opened import PlanParts
@@ -49,12 +49,7 @@ _AGAIN = "the same command again continues it"
 )
 @cluster_options
 @running_options
-@click.option(
-    "--price",
-    type=Price(),
-    metavar="PRICE",
-    help="What one GPU costs an hour: the summary says what the job did.",
-)
+@price_options
 @answering
 def command(
     job: Job,
@@ -64,7 +59,8 @@ def command(
     ray: str | None,
     replicas_max: int | None,
     gpus_per_replica: int | None,
-    price: float | None,
+    prices_file: str | None,
+    given_prices: dict[str, float],
     answer: Answer,
     **options: Any,
 ) -> None:
@@ -80,7 +76,7 @@ def command(
     \b
     blendplan run requests.jsonl --engine vllm --model MODEL --gpu h100-80g -o results.jsonl
     blendplan run requests.jsonl --engine vllm --gpu h100-80g -o results.jsonl --load ORG/NAME
-    blendplan run requests.jsonl --engine sim --gpu h100-80g -o results.jsonl --price 2.49
+    blendplan run requests.jsonl --engine sim --gpu h100-80g -o results.jsonl --price h100-80g=2.49
     blendplan run requests.jsonl --engine vllm --gpu l40s --replicas 4 --ray auto -o results.jsonl
 
     What stands after -- goes to the engine's own command line.
@@ -100,6 +96,7 @@ def command(
         compilation_clock(progress.line, policies=[policy]) as clock,
     ):
         job.check()
+        prices = prices_of([job.options["gpu"]], prices_file, given_prices)
         from blendplan.planfile.opened import the_part, whole_plan
         from blendplan.replaying.course import Course
         from blendplan.replaying.journal import journal_path
@@ -128,7 +125,7 @@ def command(
                 **options,
             )
         summary = JobSummary.of(
-            opened, replayed, course, results=output, earlier=earlier, price=price
+            opened, replayed, course, results=output, earlier=earlier, prices=prices
         )
         summary.write(summary_file)
         if summary.values["complete"] and find_spec("matplotlib") is not None:

@@ -10,6 +10,7 @@ from blendplan.engines.kind import EngineKind
 from blendplan.engines.protocol import Launch
 from blendplan.engines.registry import ENGINES
 from blendplan.errors import BlendplanError
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.hardware.lookup import model_spec
 from blendplan.planfile.plan import Plan
 from blendplan.simulator.engine_graphs import graphs_in
@@ -102,8 +103,15 @@ def launch_of(
         tp=int(plan.metadata["tp"]),
         kv_dtype=engine.get("kv_dtype", "auto"),
         context_tokens=plan.max_model_len,
+        block_size=_asked_block_size(engine),
         graphs=graphs_in(engine),
     )
+
+
+def _asked_block_size(engine: Mapping[str, Any]) -> int | None:
+    """Tokens of a block where others than usual were asked for; states may have added to them."""
+    asked = int(engine.get("asked_block_size", engine["block_size"]))
+    return None if asked == EngineLimits.block_size else asked
 
 
 def launch_unplanned(

@@ -60,6 +60,11 @@ def _compare(planned: EngineLimits, actual: EngineLimits, remark: Remark) -> Non
             f"the plan was made for a KV cache of {planned.kv_tokens:,} tokens, the engine has "
             f"{actual.kv_tokens:,}: the memory partition follows the engine"
         )
+    if actual.block_size > planned.block_size:
+        remark(
+            f"the plan was made for blocks of {planned.block_size} tokens, the engine has "
+            f"{actual.block_size}: fewer prefixes are shared"
+        )
     seats = planned.max_num_seqs, planned.max_num_batched_tokens
     if seats != (actual.max_num_seqs, actual.max_num_batched_tokens):
         remark(

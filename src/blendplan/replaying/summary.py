@@ -10,6 +10,7 @@ from typing import Any
 from blendplan import __version__
 from blendplan.errors import BlendplanError
 from blendplan.planfile.opened import PlanParts
+from blendplan.planning.quoting.prices import Prices
 from blendplan.replaying.course import Course
 from blendplan.replaying.run import Replayed
 from blendplan.requests.batch_output import failed, output_lines
@@ -39,7 +40,7 @@ class JobSummary:
         *,
         results: Path,
         earlier: "JobSummary | None" = None,
-        price: float | None = None,
+        prices: Prices | None = None,
     ) -> "JobSummary":
         """The summary after a session.
 
@@ -49,11 +50,15 @@ class JobSummary:
             course: how far it was when.
             results: the results file; complete, unless the session was interrupted.
             earlier: the summary after the sessions before it.
-            price: of one GPU for an hour, None for what was said earlier.
+            prices: of GPUs; without any, what was said earlier.
         """
         metadata, sessions = plan.metadata, [] if earlier is None else earlier.sessions
-        if price is None and earlier is not None:
-            price = earlier.values["price_per_gpu_hour"]
+        if prices:
+            price, currency = prices.of(metadata["gpu"]), prices.currency
+        elif earlier is not None:
+            price, currency = earlier.values["price_per_gpu_hour"], earlier.values["currency"]
+        else:
+            price, currency = None, ""
         if replayed.capacity is not None:  # else nothing was left to run
             sessions = [*sessions, _session(replayed, course)]
         total = {name: sum(one[name] or 0 for one in sessions) for name in _SUMS}
@@ -86,6 +91,7 @@ class JobSummary:
             },
             "gpu_hours": gpu_hours,
             "price_per_gpu_hour": price,
+            "currency": currency,
             "cost": None if price is None else gpu_hours * price,
             "sessions": sessions,
         }
@@ -93,7 +99,7 @@ class JobSummary:
 
     def headline(self) -> dict[str, Any]:
         """The figures that matter, as JSON values."""
-        names = ("gpu_hours", "price_per_gpu_hour", "cost", "errors")
+        names = ("gpu_hours", "price_per_gpu_hour", "cost", "currency", "errors")
         return {
             "sessions": len(self.sessions),
             "makespan_s": self.values["measured"]["makespan_s"],

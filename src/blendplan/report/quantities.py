@@ -70,12 +70,12 @@ def share(value: float) -> str:
 
 
 def cost(job: Mapping[str, Any]) -> str:
-    """What a job cost: ``12.40 at 2.49 a GPU hour``.
+    """What a job cost: ``12.40 EUR at 2.49 a GPU hour``.
 
     Args:
-        job: keys ``cost`` and ``price_per_gpu_hour``.
+        job: keys ``cost``, ``currency`` and ``price_per_gpu_hour``.
     """
-    return f"{job['cost']:,.2f} at {job['price_per_gpu_hour']:g} a GPU hour"
+    return f"{money(job['cost'], job['currency'])} at {job['price_per_gpu_hour']:g} a GPU hour"
 
 
 def gain(value: float) -> str:
