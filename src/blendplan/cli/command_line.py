@@ -36,8 +36,11 @@ def plan_command(ctx: click.Context, settings: Mapping[str, Any], output: str) -
 def _spelled(option: click.Option, value: Any) -> Iterator[str]:
     """An option with its value as words."""
     name = max(option.opts, key=len)
-    if option.is_flag:
-        yield name if value or not option.secondary_opts else option.secondary_opts[0]
+    if option.secondary_opts:
+        yield name if value else option.secondary_opts[0]
+    elif option.is_flag:
+        if value == option.flag_value:
+            yield name
     elif isinstance(value, Mapping):
         for key, item in value.items():
             yield from (name, f"{key}={item if isinstance(item, str) else json.dumps(item)}")
