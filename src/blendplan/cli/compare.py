@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     metavar="A,B,...",
     help="Policies to compare.  [default: {names}]",
 )
-@planning()
+@planning
 @click.option(
     "--html",
     type=FILE,
@@ -101,7 +101,7 @@ def command(
 def _draw(result: "Comparison", job: Job, html: Path | None, png: Path | None) -> None:
     from blendplan.report.figures import draw_figures
 
-    figures = draw_figures(result, job.path.name)
+    figures = draw_figures(result, job.name)
     if html is not None:
         from blendplan.report.html import write_html
 

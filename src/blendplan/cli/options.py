@@ -89,7 +89,6 @@ def _engine_args(
     return arguments
 
 
-_ONE_FILE = click.argument("files", metavar="REQUESTS", nargs=1, type=click.Path())
 _FILES = click.argument("files", metavar="REQUESTS...", nargs=-1, required=True, type=click.Path())
 
 _PLANNING = (
@@ -182,8 +181,14 @@ _PLANNING = (
         "--rejects",
         type=FILE,
         metavar="FILE",
-        help="Where --on-error skip writes what it leaves out.  [default: REQUESTS.rejects.jsonl, "
-        "or rejects.jsonl in the plan's folder]",
+        help="Where --on-error skip writes what it leaves out.  [default: REQUESTS.rejects.jsonl; "
+        "requests.rejects.jsonl for several files; rejects.jsonl in the plan's folder]",
+    ),
+    click.option(
+        "--dedupe",
+        is_flag=True,
+        help="Run identical requests once, where their answers are the same by what they ask: at "
+        "temperature 0, or with a seed.",
     ),
     click.option(
         "--kv-tokens",
@@ -272,9 +277,9 @@ _PLANNING = (
 )
 
 
-def planning_options(function: Callable[..., None], several: bool) -> Callable[..., None]:
-    """Add the request file, or several, and the shared options, in the order of `--help`."""
-    for option in reversed((_FILES if several else _ONE_FILE, *_PLANNING)):
+def planning_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the request files and the shared options, in the order of `--help`."""
+    for option in reversed((_FILES, *_PLANNING)):
         function = option(function)
     return function
 

@@ -36,6 +36,13 @@ from blendplan.engines.registry import ENGINES
     "--already", type=FILE, metavar="FILE", help="Results to take over, such as a sample's."
 )
 @click.option(
+    "--limit",
+    type=within("limit"),
+    metavar="N",
+    help="Run the first N requests of the file alone, as a trial; --already takes their results "
+    "over later.",
+)
+@click.option(
     "--ray",
     metavar="ADDRESS",
     help="Run all replicas of the plan on a Ray cluster: auto for that of this machine, local for "

@@ -17,7 +17,7 @@ from blendplan.cli.shaping import shaping
 
 
 @click.command("sample")
-@click.argument("requests_file", metavar="REQUESTS", type=FILE)
+@click.argument("requests_file", metavar="REQUESTS", type=click.Path())
 @engine_flags
 @click.option(
     "-o",
@@ -56,7 +56,7 @@ from blendplan.cli.shaping import shaping
 @engine_options
 @answering
 def command(
-    requests_file: Path,
+    requests_file: str,
     output: Path,
     fraction: float,
     seed: int,
@@ -67,6 +67,8 @@ def command(
     **options: Any,
 ) -> None:
     """Run a sample of the requests in REQUESTS on an engine.
+
+    REQUESTS is a file, a folder, a glob, an address, or - for standard input, as for plan.
 
     At least 200 requests, or all. The sample is spread over the kinds of requests that prompts'
     words, lengths and shared prefixes tell apart, rare ones more densely. Its results tell `plan`
@@ -80,14 +82,14 @@ def command(
     blendplan replay plan.arrow --engine vllm --model MODEL --already sample.jsonl -o results.jsonl
     """
     check_destinations(
-        [output, options["step_log"], options["request_log"]], inputs=[requests_file]
+        [output, options["step_log"], options["request_log"]], inputs=[Path(requests_file)]
     )
     with Progress(quiet=answer.quiet) as progress, compilation_clock(progress.line) as clock:
         from blendplan.replaying.sample_run import run_sample, sampled_total
         from blendplan.requests.read import read_requests
 
         model = options["model"]
-        progress.stage(f"reading {requests_file.name}")
+        progress.stage(f"reading {Path(requests_file).name}")
         requests = read_requests(
             requests_file,
             model_dir=Path(model) if model and Path(model).is_dir() else None,
