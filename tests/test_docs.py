@@ -98,8 +98,8 @@ def test_plan_format_names_every_column_and_every_key(folder: Path) -> None:
     schema = pa.ipc.open_file("plan.arrow").schema
     keys = json.loads(schema.metadata[METADATA_KEY])
     # What only some plans say: how many sequences there are, what was left out, for which engine,
-    # and the columns of a table.
-    sometimes = ["sequences", "rejected", "serving", "source_columns"]
+    # the columns of a table, and identical requests that do not run.
+    sometimes = ["sequences", "rejected", "serving", "source_columns", "repeats"]
     assert sorted(_first_cells(metadata_table)) == sorted([*keys, *sometimes])
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from blendplan.requests.columns import Requests as Requests
     from blendplan.requests.in_memory import requests_from_lists as requests_from_lists
     from blendplan.requests.read import read_requests as read_requests
+    from blendplan.requests.repeats import run_once as run_once
     from blendplan.requests.write import write_requests as write_requests
 
 __version__ = "0.1.0"
@@ -47,6 +48,7 @@ _HOMES = {
     "read_requests": "blendplan.requests.read",
     "replay": "blendplan.replaying.run",
     "requests_from_lists": "blendplan.requests.in_memory",
+    "run_once": "blendplan.requests.repeats",
     "simulate": "blendplan.planfile.rerun",
     "write_requests": "blendplan.requests.write",
 }

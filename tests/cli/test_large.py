@@ -38,11 +38,10 @@ def test_a_folder_a_glob_and_files_are_planned_into_a_folder(files: Path, tmp_pa
     )
 
 
-def test_an_existing_folder_is_one_without_its_slash(files: Path, tmp_path: Path) -> None:
+def test_a_folder_as_output_ends_in_a_slash(files: Path, tmp_path: Path) -> None:
     (tmp_path / "plan").mkdir()
-    result = run("plan", files, *OPTIONS, "-o", tmp_path / "plan")
-    assert result.exit_code == 0
-    assert "parts: 1" in result.stdout
+    result = run("plan", files, *OPTIONS[:-2], "-o", tmp_path / "plan")
+    assert "it is a folder" in error_line(result)
 
 
 def test_what_is_left_out_is_said(files: Path, tmp_path: Path) -> None:
@@ -59,12 +58,16 @@ def test_what_is_left_out_is_said(files: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["{in}", "-o", "{tmp}/plan.arrow"], "planned into a folder"),
-        (["{in}/*.jsonl", "-o", "{tmp}/plan.arrow"], "planned into a folder"),
-        (["{in}/a", "{in}/b", "-o", "{tmp}/plan.arrow"], "planned into a folder"),
+        (["{in}/a", "{in}/b", "-o", "{tmp}/plan.arrow"], "does not exist"),
+        (["{in}/*.csv", "-o", "{tmp}/plan.arrow"], "matches no file"),
+        (["-", "-o", "{tmp}/p/"], "standard input is planned into one file"),
+        (["-", "{in}", "-o", "{tmp}/p.arrow"], "standard input (-) is read alone"),
         (["{in}/part-00.jsonl", "--ray", "auto", "-o", "{tmp}/p.arrow"], "plan into a folder"),
         (["{in}", "--engine", "vllm", "-o", "{tmp}/p/"], "--engine looks through"),
-        (["{in}", "--sample-out", "s.jsonl", "-o", "{tmp}/p/"], "a sample is taken of one file"),
+        (
+            ["{in}", "--sample-out", "s.jsonl", "-o", "{tmp}/p/"],
+            "a sample is taken of what fits into memory",
+        ),
         (["{in}", "--lengths", "sample:r.jsonl", "-o", "{tmp}/p/"], "needs all requests at once"),
         (["{in}", "-o", "{in}/"], "holds other files"),
         (["{in}", "-o", "{in}/part-00.jsonl/"], "it is a file"),

@@ -52,6 +52,13 @@ BAD_LINES: list[tuple[bytes, str]] = [
     (b'{"body":{"prompt":"a"},"url":"/v1/moderations"}', '"url" is "/v1/moderations"'),
     (b'{"body":{"prompt":"a"},"url":"/v1/messages"}', "Anthropic's Messages API"),
     (b'{"custom_id":"a","params":{"messages":[]}}', "Anthropic's Message Batches"),
+    (b'{"recordId":"a","modelInput":{"messages":[]}}', "of Amazon Bedrock; write OpenAI batch"),
+    (b'{"key":"a","request":{"contents":[]}}', "of the Gemini API"),
+    (b'{"request":{"contents":[]}}', "of Gemini on Vertex AI"),
+    (b'{"contents":[{"parts":[{"text":"a"}]}]}', "a request of the Gemini API"),
+    (b'{"inputs":"a","parameters":{"max_new_tokens":5}}', "Text Generation Inference"),
+    (b'{"id":"b","custom_id":"a","response":null,"error":{}}', "a line of results; give the"),
+    (b'{"request":"a text"}', "--prompt-column NAME"),
     (b'{"body":{"prompt":"a"},"url":7}', '"url" is 7'),
     (b'{"body":{"prompt":"a"},"url":"/v1/chat/completions"}', 'no "messages"'),
     (b'{"body":{"messages":[]},"url":"/v1/completions"}', 'not "prompt"'),
@@ -187,7 +194,8 @@ def test_no_such_file(tmp_path: Path) -> None:
     (tmp_path / "requests.jsonl").write_bytes(GOOD)
     assert "did you mean" in error_of(tmp_path / "request.jsonl")
     assert "check the path" in error_of(tmp_path / "else" / "r.jsonl")
-    assert "is a folder" in error_of(tmp_path)
+    (tmp_path / "empty").mkdir()
+    assert "is a folder without request files" in error_of(tmp_path / "empty")
     assert "null" in error_of(Path("a\0b"))
     assert "cannot be opened" in error_of(tmp_path / "requests.jsonl" / "r.jsonl")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")

@@ -15,6 +15,7 @@ RANGES: Mapping[str, tuple[int, int]] = {
     "block_size": (1, 1 << 16),  # longer than any prompt worth sharing in blocks
     "seed": (0, (1 << 63) - 1),  # as Arrow and numpy store it
     "effort": (0, 2),
+    "limit": (1, (1 << 63) - 1),
     "max_tokens": (1, 1_000_000_000),  # as many as a request may state
     "replica": (0, 4095),
     "replicas_max": (1, 4096),

@@ -101,7 +101,7 @@ def command(
 def _draw(result: "Comparison", job: Job, html: Path | None, png: Path | None) -> None:
     from blendplan.report.figures import draw_figures
 
-    figures = draw_figures(result, job.path.name)
+    figures = draw_figures(result, job.name)
     if html is not None:
         from blendplan.report.html import write_html
 

@@ -26,11 +26,12 @@ class Job:
     """Where requests come from, and the keyword arguments of `plan` and `compare`.
 
     Attributes:
-        files: the request files as they were given; one, unless they are planned into a folder.
+        files: the request files as they were given: paths, folders, globs, addresses, or "-".
         on_error: ``fail`` or ``skip``.
         stated_rejects: where ``skip`` writes what it leaves out, None for the usual place.
         options: keyword arguments.
         shape: what becomes of rows and lines, as arguments of `read_requests`.
+        dedupe: whether identical requests run once, see `run_once`.
         engine: the engine that will run the requests, None where that is open.
         engine_args: its own arguments.
     """
@@ -40,19 +41,28 @@ class Job:
     stated_rejects: Path | None
     options: dict[str, Any]
     shape: Mapping[str, Any] = field(default_factory=dict)
+    dedupe: bool = False
     engine: str | None = None
     engine_args: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def path(self) -> Path:
-        """The request file of a job that has one."""
-        return Path(self.files[0])
+    def name(self) -> str:
+        """What is read, in a word or two."""
+        if self.files == ("-",):
+            return "standard input"
+        return Path(self.files[0]).name if len(self.files) == 1 else f"{len(self.files)} files"
 
     @property
+    def paths(self) -> list[Path]:
+        """The words for what is read, as paths, which some of them are."""
+        return [Path(word) for word in self.files]
+
+    @cached_property
     def rejects(self) -> Path:
-        """Where ``skip`` writes what it leaves out of one file."""
-        usual = self.path.with_name(f"{self.path.name}.rejects.jsonl")
-        return self.stated_rejects or usual
+        """Where ``skip`` writes what it leaves out."""
+        from blendplan.requests.read import rejects_path
+
+        return rejects_path(self.files, self.stated_rejects)
 
     def check(self, *outputs: Path | None) -> None:
         """Raise now what would otherwise be found wrong after a long file was read.
@@ -62,7 +72,7 @@ class Job:
         """
         _, _, results = self.options["lengths"].partition(":")
         written = (*outputs, self.rejects if self.on_error == "skip" else None)
-        check_destinations(written, inputs=(self.path, Path(results) if results else None))
+        check_destinations(written, inputs=(*self.paths, Path(results) if results else None))
         self.target  # noqa: B018  raises
 
     @cached_property
@@ -84,10 +94,10 @@ class Job:
         """
         from blendplan.requests.read import read_requests
 
-        progress.stage(f"reading {self.path.name}")
+        progress.stage(f"reading {self.name}")
         model_dir = Path(self.options["model"])
         requests = read_requests(
-            self.path,
+            self.files,
             model_dir=model_dir if model_dir.is_dir() else None,
             on_error="skip" if self.on_error == "skip" else "fail",
             rejects=self.rejects,
@@ -101,6 +111,10 @@ class Job:
             requests, remarks, serving = self._screened(requests, self.engine)
         if self.on_error == "skip":
             requests = self._without_too_long(requests)
+        if self.dedupe:
+            from blendplan.requests.repeats import run_once
+
+            requests = run_once(requests)
         return JobRequests(requests, remarks, serving)
 
     def _without_too_long(self, requests: "Requests") -> "Requests":
@@ -138,9 +152,11 @@ class Job:
             f"{counted(requests, found.refusals)}"
         )
         if self.on_error == "fail":
-            raise BlendplanError(f"{self.path}: {what}; --on-error skip leaves such requests out")
+            raise BlendplanError(
+                f"{requests.source}: {what}; --on-error skip leaves such requests out"
+            )
         if len(found.refusals) == len(requests):
-            raise BlendplanError(f"{self.path}: {what}; none is left to plan")
+            raise BlendplanError(f"{requests.source}: {what}; none is left to plan")
         taken = leave_out(found.requests, found.refusals, self.rejects)
         return taken, [what, *found.remarks], serving
 
@@ -166,6 +182,12 @@ def notes_of(metadata: dict[str, Any], rejects: Path | None = None) -> list[str]
         notes += _left_out(metadata.get("rejected", {}).get("requests", 0), rejects)
     shape = metadata.get("model_shape") or {}
     notes.extend(f"model {metadata['model']}: {remark}" for remark in shape.get("remarks", ()))
+    if repeats := metadata.get("repeats"):
+        notes.append(
+            f"{repeats['requests']:,} requests are identical to others and do not run, which saves "
+            f"{repeats['prompt_tokens']:,} prompt tokens and about {repeats['output_tokens']:,.0f} "
+            "output tokens"
+        )
     if metadata["cost_model"]["note"]:
         notes.append(metadata["cost_model"]["note"])
     if metadata["lengths"]["note"]:
@@ -192,11 +214,10 @@ class JobRequests(NamedTuple):
     serving: dict[str, Any] | None
 
 
-def planning(*, several: bool = False, engine_option: Decorator = screening_engine) -> Decorator:
-    """Add the request file and the shared options to a command; it gets them as ``job``.
+def planning(engine_option: Decorator = screening_engine) -> Decorator:
+    """Add request files and the shared options to a command; it gets them as ``job``.
 
     Args:
-        several: whether it takes several files.
         engine_option: its ``--engine``.
     """
 
@@ -204,10 +225,11 @@ def planning(*, several: bool = False, engine_option: Decorator = screening_engi
         @wraps(function)
         def command(
             *args: Any,
-            files: str | tuple[str, ...],
+            files: tuple[str, ...],
             on_error: str,
             rejects: Path | None,
             shape: dict[str, Any],
+            dedupe: bool,
             engine: str | None,
             engine_args: dict[str, Any],
             **options: Any,
@@ -215,10 +237,9 @@ def planning(*, several: bool = False, engine_option: Decorator = screening_engi
             if engine_args and engine is None:
                 raise click.UsageError("--engine-arg needs --engine NAME")
             planned = {name: options.pop(name) for name in (*MACHINE, *_HOW)}
-            given = (files,) if isinstance(files, str) else files
-            job = Job(given, on_error, rejects, planned, shape, engine, engine_args)
+            job = Job(files, on_error, rejects, planned, shape, dedupe, engine, engine_args)
             function(*args, job=job, **options)
 
-        return planning_options(shaping(command), several, engine_option)
+        return planning_options(shaping(command), engine_option)
 
     return with_job

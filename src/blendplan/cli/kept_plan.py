@@ -84,14 +84,16 @@ def _plan(job: Job, policy: str, path: Path, identity: dict[str, Any], progress:
 
 def _identity(job: Job, policy: str) -> dict[str, Any]:
     """All that the plan depends on, by option: values as JSON, and digests of files they name."""
+    from blendplan.requests.inputs import find_inputs, sha256_of
+
     options = {one.name: getattr(job, one.name) for one in fields(job) if one.name != "options"}
     del options["stated_rejects"]
     options |= job.options | {"policy": policy}
     stated: dict[str, Any] = json.loads(json.dumps(options, default=str))
     model = Path(str(job.options["model"]))
     _, _, results = str(job.options["lengths"]).partition(":")
+    stated["files"] = [sha256_of(one) for one in find_inputs(job.files)]
     named = {
-        "files": [Path(word) for word in job.files],
         "gpu": [Path(str(job.options["gpu"]))],
         "lengths": [Path(results)] if results else [],
         "model": [model / name for name in _MODEL_FILES] if model.is_dir() else [model],

@@ -1,6 +1,5 @@
 """``blendplan plan`` into a folder: many request files, larger than memory together."""
 
-import re
 from pathlib import Path
 from time import perf_counter
 
@@ -8,16 +7,6 @@ from blendplan.cli.answer import Answer, headline
 from blendplan.cli.compilation import compilation_clock
 from blendplan.cli.job import Job, notes_of
 from blendplan.cli.progress import Progress
-
-_GLOB_OR_ADDRESS = re.compile(r"[*?[]|://")
-
-
-def names_several(files: tuple[str, ...]) -> bool:
-    """Whether words can only mean request files that are planned into a folder."""
-    if len(files) > 1:
-        return True
-    path = Path(files[0])
-    return path.is_dir() or (bool(_GLOB_OR_ADDRESS.search(files[0])) and not path.exists())
 
 
 def plan_into_folder(
@@ -61,6 +50,7 @@ def plan_into_folder(
         "output": str(folder),
         "parts": len(planned),
         "rejected": planned.metadata.get("rejected", {}).get("requests", 0),
+        "repeats": None,
         "plan_wall_s": perf_counter() - started - clock.seconds,
         "compile_s": clock.seconds,
     }

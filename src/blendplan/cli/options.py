@@ -106,7 +106,6 @@ def _engine_args(
     return arguments
 
 
-_ONE_FILE = click.argument("files", metavar="REQUESTS", nargs=1, type=click.Path())
 _FILES = click.argument("files", metavar="REQUESTS...", nargs=-1, required=True, type=click.Path())
 
 # Of commands that plan only.
@@ -201,8 +200,14 @@ _PLANNING = (
         "--rejects",
         type=FILE,
         metavar="FILE",
-        help="Where --on-error skip writes what it leaves out.  [default: REQUESTS.rejects.jsonl, "
-        "or rejects.jsonl in the plan's folder]",
+        help="Where --on-error skip writes what it leaves out.  [default: REQUESTS.rejects.jsonl; "
+        "requests.rejects.jsonl for several files; rejects.jsonl in the plan's folder]",
+    ),
+    click.option(
+        "--dedupe",
+        is_flag=True,
+        help="Run identical requests once, where their answers are the same by what they ask: at "
+        "temperature 0, or with a seed.",
     ),
     click.option(
         "--kv-tokens",
@@ -291,17 +296,14 @@ _PLANNING = (
 )
 
 
-def planning_options(
-    function: Callable[..., None], several: bool, engine: Decorator
-) -> Callable[..., None]:
-    """Add the request file, or several, and the shared options, in the order of `--help`.
+def planning_options(function: Callable[..., None], engine: Decorator) -> Callable[..., None]:
+    """Add the request files and the shared options, in the order of `--help`.
 
     Args:
         function: the command.
-        several: whether it takes several files.
         engine: its option ``--engine``.
     """
-    return _with(function, (_FILES if several else _ONE_FILE, engine, *_PLANNING))
+    return _with(function, (_FILES, engine, *_PLANNING))
 
 
 _LOADING = (
@@ -374,16 +376,16 @@ _CLUSTER = (
 )
 
 
-def _flags(ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -> tuple[str, ...]:
-    """Words of the engine's command line, which only -- can bring."""
-    if words and not words[0].startswith("-"):
-        raise click.UsageError(f"Got unexpected extra argument ({words[0]})")
-    return words
+class EngineFlags(click.Command):
+    """A command that gets what stands after ``--``, words of the engine's own, as ``flags``."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        own = args[: args.index("--")] if "--" in args else args
+        ctx.params["flags"] = tuple(args[len(own) + 1 :])
+        return super().parse_args(ctx, own)
 
-engine_flags = click.argument(
-    "flags", nargs=-1, metavar="[-- ENGINE FLAGS]", type=click.UNPROCESSED, callback=_flags
-)
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        return [*super().collect_usage_pieces(ctx), "[-- ENGINE FLAGS]"]
 
 
 def engine_options(function: Callable[..., None]) -> Callable[..., None]:

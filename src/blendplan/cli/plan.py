@@ -1,19 +1,25 @@
 """``blendplan plan``: from a request file to a plan file."""
 
+import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from time import perf_counter
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from blendplan.cli.answer import Answer, answering, headline
 from blendplan.cli.compilation import compilation_clock
 from blendplan.cli.job import Job, planning
-from blendplan.cli.large import names_several, plan_into_folder
+from blendplan.cli.large import plan_into_folder
 from blendplan.cli.options import FILE, policy_option
 from blendplan.cli.progress import Progress
 from blendplan.cli.ranges import Share, within
-from blendplan.errors import BlendplanError
+from blendplan.printable import printable
+
+if TYPE_CHECKING:
+    from blendplan.requests.columns import Requests
 
 _DEFAULT_FRACTION = 0.01
 _ENDS = tuple({"/", os.sep})
@@ -28,7 +34,7 @@ _ENDS = tuple({"/", os.sep})
     help="Where the plan goes; a folder, for requests that need not fit into memory, ends in /.",
 )
 @policy_option
-@planning(several=True)
+@planning()
 @click.option(
     "--sample-out",
     type=FILE,
@@ -42,6 +48,11 @@ _ENDS = tuple({"/", os.sep})
     metavar="SHARE",
     help=f"Share of the requests that --sample-out takes, at least 200 of them.  "
     f"[default: {_DEFAULT_FRACTION}]",
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Plan, say what the plan comes to and show the first request, but write nothing.",
 )
 @click.option(
     "--processes",
@@ -62,38 +73,47 @@ def command(
     sample_out: Path | None,
     fraction: float | None,
     output: str | None,
+    dry_run: bool,
     processes: int | None,
     ray: str | None,
     answer: Answer,
 ) -> None:
-    """Plan the requests of a file, or of many files into a folder.
+    """Plan the requests of files into one plan file, or of very many into a folder.
 
-    REQUESTS holds OpenAI batch lines or plain lines (JSONL, also .gz and .zst), or is a Parquet or
-    Arrow file. A file at the output path is replaced when the plan is complete.
+    REQUESTS are files of OpenAI batch lines or plain lines (JSONL, also .gz and .zst), Parquet,
+    Arrow, CSV or JSON, whose rows may be requests or any data (--prompt-column, --template);
+    folders, globs, or addresses of any of these (s3://, gs://, file://); or - for standard input. A
+    file at the output path is replaced when the plan is complete.
 
-    With a folder as output, REQUESTS may be several files, folders, globs, or addresses of any of
-    these (s3://, gs://, file://), larger than memory together. The folder gets a plan file for each
-    replica.
+    With a folder as output, they may be larger than memory together. The folder gets a plan file
+    for each replica.
 
     \b
     blendplan plan requests.jsonl --gpu a100-80g -o plan.arrow
+    blendplan plan texts.parquet --template 'To French: {text}' --gpu h200 -o plan.arrow
     blendplan plan requests.jsonl --gpu h200 --sample-out sample.jsonl
     blendplan plan requests.jsonl --gpu h200 --lengths sample:results.jsonl -o plan.arrow
     blendplan plan 's3://bucket/requests/*.parquet' --gpu h100-80g --replicas 32 -o plan/
     """
-    if output is not None and _is_folder(output, job.files):
+    if output is not None and output.endswith(_ENDS):
         if sample_out is not None or fraction is not None:
-            raise click.UsageError("a sample is taken of one file; leave out the folder")
+            raise click.UsageError(
+                "a sample is taken of what fits into memory; leave the folder out"
+            )
+        if dry_run or "limit" in job.shape:
+            raise click.UsageError("--limit and --dry-run try out a plan file; give -o FILE")
+        if job.dedupe:
+            raise click.UsageError("--dedupe looks through requests in memory; give -o FILE")
+        if "-" in job.files:
+            raise click.UsageError("standard input is planned into one file: give -o FILE")
         if job.engine is not None:
             raise click.UsageError(
-                "--engine looks through the requests of one file; leave it out for a folder"
+                "--engine looks through requests in memory; leave it out for a folder"
             )
         plan_into_folder(job, policy, Path(output), processes, ray, answer)
         return
     if processes is not None or ray is not None:
         raise click.UsageError("--processes and --ray plan into a folder: end -o DIR with /")
-    if names_several(job.files):
-        raise BlendplanError("several files are planned into a folder: end -o DIR with /")
     if sample_out is not None:
         if output is not None:
             raise click.UsageError("--sample-out writes no plan; leave out --output")
@@ -101,17 +121,12 @@ def command(
         return
     if fraction is not None:
         raise click.UsageError("--fraction needs --sample-out FILE")
-    if output is None:
+    if output is None and not dry_run:
         raise click.UsageError("missing option '-o FILE': where the plan goes")
-    _plan(job, policy, Path(output), answer)
+    _plan(job, policy, None if dry_run or output is None else Path(output), answer)
 
 
-def _is_folder(output: str, files: tuple[str, ...]) -> bool:
-    """Whether a plan goes into a folder: one file's does only where that is said."""
-    return output.endswith(_ENDS) or (names_several(files) and Path(output).is_dir())
-
-
-def _plan(job: Job, policy: str, output: Path, answer: Answer) -> None:
+def _plan(job: Job, policy: str, output: Path | None, answer: Answer) -> None:
     started = perf_counter()
     with (
         Progress(quiet=answer.quiet) as progress,
@@ -124,8 +139,9 @@ def _plan(job: Job, policy: str, output: Path, answer: Answer) -> None:
         requests = read.requests
         planned = plan(requests, policy=policy, progress=progress.report, **job.options)
         planned = planned.saying(serving=read.serving)
-        progress.stage(f"writing {output.name}")
-        planned.write(output)
+        if output is not None:
+            progress.stage(f"writing {output.name}")
+            planned.write(output)
     for note in job.notes(read, planned.metadata):
         answer.remark(note)
 
@@ -135,16 +151,42 @@ def _plan(job: Job, policy: str, output: Path, answer: Answer) -> None:
     total = planned.metadata["lengths"]["total"]
     values = headline(planned.metadata) | {
         "total_output_tokens": total,
-        "output": str(output),
+        "output": None if output is None else str(output),
+        **({} if output is not None else {"first_request": _first_request(requests)}),
         "rejected": requests.rejected,
+        "repeats": planned.metadata.get("repeats"),
         "plan_wall_s": perf_counter() - started - clock.seconds,
         "compile_s": clock.seconds,
     }
     sampled = {} if total is None else {"output tokens": estimated(total)}
     answer.tell(
         values,
-        lambda shown: facts(headline_rows(shown) | sampled | {"plan file": shown["output"]}),
+        lambda shown: facts(headline_rows(shown) | sampled | _written(shown)),
     )
+
+
+def _written(shown: Mapping[str, Any]) -> dict[str, str]:
+    """Where the plan went, or what would have been in it."""
+    if shown["output"] is not None:
+        return {"plan file": shown["output"]}
+    first = json.dumps(shown["first_request"], ensure_ascii=False)
+    return {"plan file": "none, a dry run", "first request": printable(first)}
+
+
+def _first_request(requests: "Requests") -> dict[str, Any]:
+    """The first request of the file as the batch line that it amounts to."""
+    from blendplan.planfile.batch_lines import batch_line
+
+    body = None if requests.bodies is None else requests.bodies[0].as_py()
+    line = batch_line(
+        requests.ids[0].as_py(),
+        body,
+        None if requests.estimated_tokens else requests.prompt(0),
+        answers=1 if requests.answers is None else int(requests.answers[0]),
+        max_tokens=None if requests.max_tokens[0] < 0 else int(requests.max_tokens[0]),
+    )
+    found: dict[str, Any] = json.loads(line)
+    return found
 
 
 def _sample(job: Job, sample_out: Path, fraction: float, answer: Answer) -> None:

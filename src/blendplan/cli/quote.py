@@ -103,7 +103,7 @@ def command(
         prices = prices_of(job.options["gpu"], prices_file, given_prices)
         roomiest = _roomiest(job)
         rejects = job.rejects if job.on_error == "skip" else None
-        check_destinations((html, rejects), inputs=(job.path,))
+        check_destinations((html, rejects), inputs=job.paths)
         one = replace(job, options={**job.options, **roomiest.settings})
         read = one.read(progress)
         quoted = quote(
@@ -130,7 +130,7 @@ def command(
     if html is not None:
         from blendplan.report.quote_html import write_quote_html
 
-        write_quote_html(quoted, html, job.path.name, values["plan_command"])
+        write_quote_html(quoted, html, job.name, values["plan_command"])
     for note in _notes(job, read, quoted):
         answer.remark(note)
     answer.give(values, quote_picture)

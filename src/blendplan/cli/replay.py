@@ -10,9 +10,9 @@ from blendplan.cli.compilation import compilation_clock
 from blendplan.cli.destination import check_destinations
 from blendplan.cli.options import (
     FILE,
+    EngineFlags,
     cluster_of,
     cluster_options,
-    engine_flags,
     engine_option,
     engine_options,
     no_replan,
@@ -23,9 +23,8 @@ from blendplan.cli.ranges import within
 from blendplan.engines.registry import ENGINES
 
 
-@click.command("replay")
+@click.command("replay", cls=EngineFlags)
 @click.argument("plan_file", metavar="PLAN", type=FILE)
-@engine_flags
 @click.option(
     "-o",
     "--output",
@@ -42,6 +41,13 @@ from blendplan.engines.registry import ENGINES
 )
 @click.option(
     "--already", type=FILE, metavar="FILE", help="Results to take over, such as a sample's."
+)
+@click.option(
+    "--limit",
+    type=within("limit"),
+    metavar="N",
+    help="Run the first N requests of the file alone, as a trial; --already takes their results "
+    "over later.",
 )
 @cluster_options
 @engine_options

@@ -13,9 +13,9 @@ from blendplan.cli.job import Job, planning
 from blendplan.cli.kept_plan import kept_plan, plan_path
 from blendplan.cli.options import (
     FILE,
+    EngineFlags,
     cluster_of,
     cluster_options,
-    engine_flags,
     engine_option,
     policy_option,
     running_options,
@@ -32,13 +32,12 @@ _SUMMARIES = ("json", "html")
 _AGAIN = "the same command again continues it"
 
 
-@click.command("run")
+@click.command("run", cls=EngineFlags)
 @click.option(
     "-o", "--output", required=True, type=FILE, metavar="FILE", help="Where the results go (JSONL)."
 )
 @policy_option
 @planning(engine_option=engine_option(required=True))
-@engine_flags
 @click.option(
     "--load",
     metavar="NAME",
@@ -89,7 +88,7 @@ def command(
     logs = options["step_log"], options["request_log"]
     check_destinations(
         [output, plan_path(output), summary_file, page, *logs],
-        inputs=[job.path, options["already"]],
+        inputs=[*job.paths, options["already"]],
     )
     with (
         Progress(quiet=answer.quiet) as progress,

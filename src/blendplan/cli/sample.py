@@ -9,16 +9,15 @@ from blendplan.cli.answer import Answer, answering
 from blendplan.cli.compilation import compilation_clock
 from blendplan.cli.destination import check_destinations
 from blendplan.cli.names import Name
-from blendplan.cli.options import FILE, engine_flags, engine_option, engine_options
+from blendplan.cli.options import FILE, EngineFlags, engine_option, engine_options
 from blendplan.cli.outcome import resumable, showing, tell_outcome
 from blendplan.cli.progress import Progress
 from blendplan.cli.ranges import Share, within
 from blendplan.cli.shaping import shaping
 
 
-@click.command("sample")
-@click.argument("requests_file", metavar="REQUESTS", type=FILE)
-@engine_flags
+@click.command("sample", cls=EngineFlags)
+@click.argument("requests_file", metavar="REQUESTS", type=click.Path())
 @click.option(
     "-o",
     "--output",
@@ -56,7 +55,7 @@ from blendplan.cli.shaping import shaping
 @engine_options
 @answering
 def command(
-    requests_file: Path,
+    requests_file: str,
     output: Path,
     fraction: float,
     seed: int,
@@ -67,6 +66,8 @@ def command(
     **options: Any,
 ) -> None:
     """Run a sample of the requests in REQUESTS on an engine.
+
+    REQUESTS is a file, a folder, a glob, an address, or - for standard input, as for plan.
 
     At least 200 requests, or all. The sample is spread over the kinds of requests that prompts'
     words, lengths and shared prefixes tell apart, rare ones more densely. Its results tell `plan`
@@ -80,14 +81,14 @@ def command(
     blendplan replay plan.arrow --engine vllm --model MODEL --already sample.jsonl -o results.jsonl
     """
     check_destinations(
-        [output, options["step_log"], options["request_log"]], inputs=[requests_file]
+        [output, options["step_log"], options["request_log"]], inputs=[Path(requests_file)]
     )
     with Progress(quiet=answer.quiet) as progress, compilation_clock(progress.line) as clock:
         from blendplan.replaying.sample_run import run_sample, sampled_total
         from blendplan.requests.read import read_requests
 
         model = options["model"]
-        progress.stage(f"reading {requests_file.name}")
+        progress.stage(f"reading {Path(requests_file).name}")
         requests = read_requests(
             requests_file,
             model_dir=Path(model) if model and Path(model).is_dir() else None,

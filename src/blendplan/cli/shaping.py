@@ -1,4 +1,4 @@
-"""Options that make requests of the rows of somebody's data: `--prompt-column` and the like."""
+"""Options of what is read: how rows of data become requests, and how many of them there are."""
 
 import json
 from collections.abc import Callable
@@ -70,6 +70,12 @@ _SHAPING = (
         help="Parameter of requests that do not state it, such as temperature=0.7. May be given "
         "several times.",
     ),
+    click.option(
+        "--limit",
+        type=within("limit"),
+        metavar="N",
+        help="Look at the first N lines or rows only.",
+    ),
 )
 _NAMES = ("prompt_column", "template", "system", "chat", "id_column", "max_tokens", "parameters")
 
@@ -80,7 +86,9 @@ def shaping(function: Callable[..., None]) -> Callable[..., None]:
     @wraps(function)
     def with_shape(*args: Any, **options: Any) -> None:
         given = {name: options.pop(name) for name in _NAMES}
-        function(*args, shape=_stated(given), **options)
+        limit = options.pop("limit")
+        few = {} if limit is None else {"limit": limit}
+        function(*args, shape=_stated(given) | few, **options)
 
     command: Callable[..., None] = with_shape
     for option in reversed(_SHAPING):

@@ -52,8 +52,7 @@ def _lines(values: Mapping[str, Any]) -> list[str]:
 
 def _check_source(words: tuple[str, ...], stated: str) -> str:
     from blendplan.errors import BlendplanError
-    from blendplan.planfile.folder import inputs_sha256
-    from blendplan.requests.inputs import find_inputs, sha256_of
+    from blendplan.requests.inputs import find_inputs, inputs_sha256, sha256_of
 
     inputs = find_inputs(words)
     seen = inputs_sha256([sha256_of(one) for one in inputs])

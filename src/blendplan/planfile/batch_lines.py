@@ -15,13 +15,15 @@ import pyarrow.json as pj
 from numpy.typing import NDArray
 
 from blendplan.printable import show
-from blendplan.requests.endpoints import SOURCE_COLUMNS
+from blendplan.requests.endpoints import REPEATS, SOURCE_COLUMNS
 from blendplan.requests.record import BadRecordError, compact_json, json_line, parse_line
 
 _PROMPTS = ("prompt_token_ids", "prompt", "messages")
 # What a batch line says, in the order of OpenAI's own examples.
 _OUTSIDE = ("custom_id", "method", "url", "body")
-_NO_PARAMETERS = frozenset((*_OUTSIDE, "id", "output_tokens", "prompt_tokens", SOURCE_COLUMNS))
+_NO_PARAMETERS = frozenset(
+    (*_OUTSIDE, "id", "output_tokens", "prompt_tokens", SOURCE_COLUMNS, REPEATS)
+)
 # Quotes within a text are escaped, so this is a key; more may stand further in.
 _BODY_BEGINS = re.compile(rb'"body"\s*:\s*\{(?=\s*")')
 _NOTHING = pa.null()  # refuses any value, and with it the block

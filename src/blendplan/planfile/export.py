@@ -56,12 +56,17 @@ def export(
         the files that were written; none for standard output.
 
     Raises:
-        BlendplanError: the plan is for several replicas and none is named, a path cannot be
-            written, or there are fewer requests than shards.
+        BlendplanError: the plan is for several replicas and none is named, or runs identical
+            requests once; a path cannot be written, or there are fewer requests than shards.
     """
     instance("plan", plan, Plan, "give what plan() or Plan.read() returns")
     priority = flag("priority", priority)
     model = None if model is None else text("model", model, "give a model's name")
+    if "repeats" in plan.metadata:
+        raise BlendplanError(
+            "the plan runs identical requests once, which no other engine knows of; plan without "
+            "--dedupe to export it"
+        )
     plan = _part(plan, replica)
     firsts = np.flatnonzero(plan.column("answer") == 0)
     if shards is not None:

@@ -8,7 +8,7 @@ in the same folder stay until the manifest names the new ones.
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import file_digest, sha256
+from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
@@ -141,13 +141,6 @@ def named_by_content(written: Path, number: int) -> PartFile:
     part = PartFile(f"part-{number:05d}-{digest[:8]}.arrow", written.stat().st_size, digest)
     written.replace(written.with_name(part.file))
     return part
-
-
-def inputs_sha256(digests: Sequence[str]) -> str:
-    """The digest of several request files: of one, its own; of more, that of their digests."""
-    if len(digests) == 1:
-        return digests[0]
-    return sha256("\n".join(digests).encode()).hexdigest()
 
 
 def write_manifest(

@@ -271,6 +271,9 @@ def check_metadata(metadata: Mapping[str, Any], *, whole_plan: bool = True) -> N
         for key in ("engine", "checked_by"):
             text(f"serving.{key}", serving.get(key))
         _mapping("serving.arguments", serving.get("arguments"))
+    if "repeats" in metadata:
+        repeats = _mapping("repeats", metadata["repeats"])
+        whole("repeats.requests", repeats.get("requests"), 1, _MOST)
     if "source_columns" in metadata:
         schema_of_text(metadata["source_columns"])
     if "reach" in metadata:

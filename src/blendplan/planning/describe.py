@@ -32,6 +32,7 @@ def describe(
     return {
         "requests": len(requests),
         **({} if requests.answers is None else {"sequences": len(prepared.sequences)}),
+        **_repeats(prepared),
         "replicas": prediction.replicas,
         "policy": policy,
         "policy_parameters": dict(prediction.parameters),
@@ -85,6 +86,25 @@ def _chances(prediction: Prediction) -> dict[str, Any]:
     if prediction.outlook is None:
         return {}
     return {"makespan_quantiles_s": prediction.outlook.as_metadata()}
+
+
+def _repeats(prepared: Prepared) -> dict[str, Any]:
+    """Identical requests that do not run, and tokens that are not computed for them."""
+    requests, sequences = prepared.requests, prepared.sequences
+    copies = requests.copies
+    if copies is None or not copies.any():
+        return {}
+    outputs: NDArray[np.float64] = prepared.lengths.mean.astype(np.float64)
+    if sequences.request is not None:
+        outputs = np.bincount(sequences.request, weights=outputs, minlength=len(requests)).astype(
+            np.float64
+        )
+    saved = {
+        "requests": int(copies.sum()),
+        "prompt_tokens": int(copies @ requests.prompt_tokens),
+        "output_tokens": float(copies @ outputs),
+    }
+    return {"repeats": saved}
 
 
 def _layers(known: PolicyInput) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """`Job`: what is run on an engine, from a plan or from requests that nobody has planned."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from typing import Any
@@ -45,6 +45,8 @@ class Job:
         start: starts the engine of a replica for what is left.
         reach: how far back the model's attention looks, by which a step log counts.
         columns: of the table that the requests came from, None where that is not known.
+        repeats: how many requests get the answer of an identical one that runs.
+        left_out: rows that are not to run, bool [n]; None where all are.
     """
 
     rows: Work
@@ -58,6 +60,20 @@ class Job:
     start: Callable[[int, Launch, Session], Engine]
     reach: Reach = ALL_TOKENS
     columns: pa.Schema | None = None
+    repeats: int = 0
+    left_out: NDArray[np.bool_] | None = None
+
+    @property
+    def requests(self) -> int:
+        """How many requests are to run."""
+        out = self.left_out
+        return len(self.rows.firsts) - (0 if out is None else int(out[self.rows.firsts].sum()))
+
+    def first(self, count: int) -> "Job":
+        """The first requests of the file that run, alone, as a trial."""
+        by_row = self.rows.firsts[np.argsort(self.rows.source_row[self.rows.firsts])]
+        left_out = np.isin(self.rows.first_rows, by_row[count:])
+        return replace(self, predicted={}, rejected=NO_REJECTS, repeats=0, left_out=left_out)
 
 
 def job_of_plan(plan: Plan, kind: EngineKind) -> Job:
@@ -79,6 +95,7 @@ def job_of_plan(plan: Plan, kind: EngineKind) -> Job:
         ),
         reach=reach_of(plan.metadata),
         columns=None if columns is None else schema_of_text(columns),
+        repeats=plan.metadata.get("repeats", {}).get("requests", 0),
     )
 
 

@@ -191,6 +191,13 @@ class Journal:
             self.sync()
         return offsets
 
+    def lines(self, offsets: Iterable[int]) -> Iterator[bytes]:
+        """Lines that were written, each with its line end, by their offsets in `lines_path`."""
+        with self.lines_path.open("rb") as file:
+            for offset in offsets:
+                file.seek(offset)
+                yield file.readline()
+
     def sync(self) -> None:
         """Make sure that everything written survives a power failure."""
         if self._unsynced:
@@ -207,8 +214,8 @@ class Journal:
         """
         self.sync()
         if self.lines_path == self.path:
-            with self.lines_path.open("rb") as journal, replacing_ours(self.output) as results:
-                write(_lines_at(journal, offsets), results)
+            with replacing_ours(self.output) as results:
+                write(self.lines(offsets), results)
         self.path.unlink()
         self.path.with_name(self.path.name + ".partial").unlink(missing_ok=True)
         self.close()
@@ -301,12 +308,6 @@ class Journal:
                     f"one's is {show(mine, 200)}; use that one, or put the journal away to start "
                     f"over"
                 )
-
-
-def _lines_at(file: IO[bytes], offsets: Iterable[int]) -> Iterator[bytes]:
-    for offset in offsets:
-        file.seek(offset)
-        yield file.readline()
 
 
 def is_header(line: object) -> bool:

@@ -93,6 +93,7 @@ def replay(
     resume: bool = False,
     retries: int = 2,
     already: Path | None = None,
+    limit: int | None = None,
     flags: Sequence[str] = (),
     pdmux: bool = False,
     replan: bool = True,
@@ -115,6 +116,8 @@ def replay(
         model: name or directory of the model, as the engine knows it; by default the published
             model that the plan's numbers come from.
         engine_args: arguments for the engine by its own names; they win over the plan's.
+        limit: run the first requests of the file alone, so many, as a trial; their results serve
+            the whole as ``already``.
         flags: words of the engine's own command line, such as ``--tool-call-parser hermes``; they
             win over the plan's.
         order: ``input`` gives the results the order of the request file, at the end; ``finish``
@@ -166,9 +169,10 @@ def replay(
     launch = launch_of(
         plan, model, arguments, flags=flags, pdmux=pdmux, log_steps=log_steps, output=path
     )
+    job = job_of_plan(plan, kind)
     run = partial(
         run_job,
-        job_of_plan(plan, kind),
+        job if limit is None else job.first(whole("limit", limit, 1)),
         engine,
         path,
         launch,
@@ -223,8 +227,10 @@ def run_job(
             "only a run with a results file can be resumed or take results over; "
             "give an output path"
         )
-    tally = Tally(len(job.rows.firsts), dict(job.predicted))
+    tally = Tally(job.requests, dict(job.predicted))
     identity = {"plan": job.digest, "engine": name, "model": launch.model}
+    if job.left_out is not None:
+        identity["limit"] = str(job.requests)
     journal = None if path is None else Journal(path, order, identity)
     writer = ResultsWriter(job, journal)
     with ExitStack() as open_things:
@@ -237,6 +243,11 @@ def run_job(
             remark(
                 f"planning left out {job.rejected.num_rows} requests of the file; they get their "
                 "error lines at the end"
+            )
+        if job.repeats:
+            remark(
+                f"{job.repeats} requests are identical to others and do not run; they get the "
+                "answers of these at the end"
             )
         if already is not None:
             taken = writer.adopt(already)

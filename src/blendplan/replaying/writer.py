@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from blendplan.engines.protocol import Answer
@@ -16,9 +15,10 @@ from blendplan.replaying import result_lines as results
 from blendplan.replaying.job import Job
 from blendplan.replaying.journal import Journal, WriteLines, is_header, write_lines
 from blendplan.replaying.result_table import write_table
+from blendplan.replaying.unrun import Unrun
 from blendplan.requests.batch_output import failed, length_of, output_lines
 from blendplan.requests.beside import NamedLine, as_number, beside_of, has_numbers_as_ids
-from blendplan.requests.record import compact_json, stated_id
+from blendplan.requests.record import stated_id
 
 
 class ResultsWriter:
@@ -29,16 +29,17 @@ class ResultsWriter:
         journal: where lines go; None keeps none.
 
     Attributes:
-        done: whether the request of a row has its line; bool [n].
+        done: whether the request of a row has its line, or is not to run; bool [n].
         output_tokens: output length of each row that has an answer, else 0; int32 [n].
     """
 
     def __init__(self, job: Job, journal: Journal | None) -> None:
         self._work = job.rows
-        self.done = np.zeros(len(self._work), dtype=bool)
+        self._left_out = np.zeros(len(self._work), bool) if job.left_out is None else job.left_out
+        self.done = self._left_out.copy()
         self.output_tokens = np.zeros(len(self._work), dtype=np.int32)
         self._planned = job.planned
-        self._rejected = job.rejected
+        self._unrun = Unrun(self._work, job.rejected, has_repeats=job.repeats > 0)
         self._columns = job.columns
         self._are_numbers = has_numbers_as_ids(job.columns)
         self._journal = journal
@@ -55,7 +56,7 @@ class ResultsWriter:
         if self._journal is None:
             return 0
         superfluous = False
-        for offset, row, line in self._journal.resume(_RowFinder(self._work, self._rejected).of):
+        for offset, row, line in self._journal.resume(_RowFinder(self._work, self._unrun).of):
             if row >= len(self._work) or failed(line) or self.done[row]:
                 superfluous = True
             else:
@@ -74,7 +75,7 @@ class ResultsWriter:
         Raises:
             BlendplanError: it does not.
         """
-        rows = _RowFinder(self._work, self._rejected)
+        rows = _RowFinder(self._work, self._unrun)
         answers = errors = 0
         for number, line in output_lines(output):
             row = rows.of(line)
@@ -90,7 +91,7 @@ class ResultsWriter:
             answers += not failed(line)
         if not self.done.all():
             raise BlendplanError(
-                f"{output} lacks {len(self._work.firsts) - len(self._answered())} requests of this "
+                f"{output} lacks {int((~self.done)[self._work.firsts].sum())} requests of this "
                 "plan and has no "
                 f"journal to resume from; give another output path"
             )
@@ -192,30 +193,30 @@ class ResultsWriter:
     def complete(self) -> None:
         """Every request has its line: give the results file its final form.
 
-        Requests that planning left out get theirs now.
+        Requests that do not run get theirs now.
         """
         if self._journal is None:
             return
-        rejected = self._journal.append([_rejected_line(one) for one in self._rejected.to_pylist()])
-        firsts = self._work.firsts
-        offsets = np.append(self._offsets[firsts], np.array(rejected, dtype=np.int64))
-        places = np.append(self._work.source_row[firsts], self._rejected.column("source_row"))
+        firsts = self._answered()
+        unrun = self._unrun.write(self._journal, self._offsets)
+        offsets = np.append(self._offsets[firsts], unrun)
+        places = np.append(self._work.source_row[firsts], self._unrun.source_rows)
         by = places if self._journal.order == "input" else offsets
         order = np.argsort(by, kind="stable")
-        write = self._table_writer(order) if self._journal.is_table else write_lines
+        write = self._table_writer(firsts, order) if self._journal.is_table else write_lines
         self._journal.complete(map(int, offsets[order]), write)
 
-    def _table_writer(self, order: NDArray[np.int64]) -> WriteLines:
-        """What makes a table of lines: of first answers, then of the rejected, in an order."""
-        firsts, names = self._work.firsts, self._rejected.column("request_id")
+    def _table_writer(self, firsts: NDArray[np.int64], order: NDArray[np.int64]) -> WriteLines:
+        """What makes a table of lines: of first answers, then of the unrun, in an order."""
 
         def requests() -> Iterator[NamedLine]:
+            unrun = list(self._unrun.requests())
             for place in order.tolist():
                 if place < len(firsts):
                     row = int(firsts[place])
                     yield NamedLine(self._name(row), self._work.bodies[row].as_py())
                 else:
-                    yield NamedLine(as_number(names[place - len(firsts)].as_py()), None)
+                    yield unrun[place - len(firsts)]
 
         def write(lines: Iterator[bytes], file: IO[bytes]) -> None:
             write_table(lines, beside_of(requests(), self._columns), requests(), file)
@@ -227,7 +228,7 @@ class ResultsWriter:
         if self._journal is None:
             return
         self._journal.close()
-        if not self.done.any():
+        if not len(self._answered()):
             self._journal.discard()
 
     def _append(self, rows: Iterable[int], lines: list[bytes]) -> None:
@@ -249,18 +250,7 @@ class ResultsWriter:
 
     def _answered(self) -> NDArray[np.int64]:
         """First row of each request that has its line; int64."""
-        return self._work.firsts[self.done[self._work.firsts]]
-
-
-def _rejected_line(rejected: Mapping[str, Any]) -> bytes:
-    """The line of a request that planning left out, as a server would have refused it."""
-    error = {"code": rejected["code"], "message": rejected["message"]}
-    return results.answer_line(
-        source_row=rejected["source_row"],
-        custom_id=rejected["request_id"],
-        status=rejected["status"],
-        body=compact_json({"error": error}).encode(errors="replace"),
-    )
+        return self._work.firsts[(self.done & ~self._left_out)[self._work.firsts]]
 
 
 _LAST_ROW = (1 << 63) - 1  # that a plan can name
@@ -271,12 +261,12 @@ class _RowFinder:
 
     Args:
         work: n sequences.
-        rejected: requests that planning left out; they have the rows from n on.
+        unrun: requests that do not run; they have the rows from n on.
     """
 
-    def __init__(self, work: Work, rejected: pa.Table) -> None:
+    def __init__(self, work: Work, unrun: Unrun) -> None:
         self._work = work
-        self._rejected = set(rejected.column("source_row").to_pylist())
+        self._unrun = set(unrun.source_rows.tolist())
         self._rows = work.firsts[np.argsort(work.source_row[work.firsts])]
         self._source_rows = work.source_row[self._rows]
 
@@ -285,7 +275,7 @@ class _RowFinder:
         source_row = results.source_row(line)
         if not 0 <= source_row <= _LAST_ROW:
             return -1
-        if source_row in self._rejected:
+        if source_row in self._unrun:
             return len(self._work)
         place = int(np.searchsorted(self._source_rows, source_row))
         if place == len(self._source_rows) or self._source_rows[place] != source_row:

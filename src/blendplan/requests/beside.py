@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from blendplan.requests.bad import BadRecordError
-from blendplan.requests.endpoints import SOURCE_COLUMNS
+from blendplan.requests.endpoints import REPEATS, SOURCE_COLUMNS
 from blendplan.requests.output_table import ANSWER, ID
 from blendplan.requests.record import parse_line
 from blendplan.requests.source_columns import restored, restored_type
@@ -17,7 +17,7 @@ from blendplan.requests.source_columns import restored, restored_type
 _LOOKED_AT = 4096
 _INT64 = 1 << 63
 # Of a batch line, what is no more than the request itself.
-_REQUEST = frozenset(["custom_id", "method", "url", "body"])
+_REQUEST = frozenset(["custom_id", "method", "url", "body", REPEATS])
 
 
 class NamedLine(NamedTuple):
@@ -59,7 +59,7 @@ def source_fields(line: bytes | None) -> Mapping[str, Any]:
         same = carried.get("custom_id") == fields.get("custom_id")
         return {name: one for name, one in carried.items() if not (same and name == ID)}
     if fields.get("body") is None:
-        left_out = frozenset(["custom_id", "prompt_token_ids", SOURCE_COLUMNS])
+        left_out = frozenset(["custom_id", "prompt_token_ids", SOURCE_COLUMNS, REPEATS])
     else:
         left_out = _REQUEST
     return {name: value for name, value in fields.items() if name not in left_out}

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from blendplan.requests.collect import Block
-from blendplan.requests.lines import Reading, count_lines, read_lines
+from blendplan.requests.lines import Reading, count_lines, first_lines, read_lines
 from blendplan.requests.rows import read_rows
 from blendplan.requests.source import Source
 from blendplan.requests.tables import open_table
@@ -17,6 +17,11 @@ from blendplan.requests.tables import open_table
 
 class Blocks:
     """The good requests of an open file, block by block; iterated once, from front to back.
+
+    Args:
+        source: the file.
+        reading: how.
+        most: lines or rows to look at, None for all.
 
     Attributes:
         expected_tokens, expected_body_bytes: hints of how much there is in all, 0 for none.
@@ -27,8 +32,9 @@ class Blocks:
         BlendplanError: the file cannot be read, or with a reading that fails, a bad request.
     """
 
-    def __init__(self, source: Source, reading: Reading) -> None:
+    def __init__(self, source: Source, reading: Reading, most: int | None = None) -> None:
         self._source = source
+        self._most = most
         self._reading = reading
         self.rows = 0
         self._table = open_table(source, reading.shape) if source.is_table else None
@@ -47,6 +53,10 @@ class Blocks:
         # The file is read, decompressed and hashed on one core, and parsed on another.
         with ThreadPoolExecutor(1) as parser:
             for text in self._source.line_blocks():
+                if self._most is not None:
+                    text = first_lines(text, self._most - self.rows)
+                    if not text:
+                        break
                 waiting.append(parser.submit(read_lines, text, self.rows, self._reading))
                 # A last line without its end is one too.
                 self.rows += count_lines(text) + (not text.endswith(b"\n"))
@@ -72,6 +82,10 @@ class Blocks:
 
     def _counted(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
+            if self._most is not None:
+                batch = batch.slice(0, self._most - self.rows)
+                if not batch.num_rows:
+                    return
             self.rows += batch.num_rows
             yield batch
 

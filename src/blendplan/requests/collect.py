@@ -1,6 +1,6 @@
 """Gathering blocks of requests into one `Requests`, without holding any column twice."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,16 @@ class Block:
     bodies: pa.Array | None
     estimated: bool
     answers: NDArray[np.int32] | None = None
+
+
+def with_ids(block: Block, prefix: str) -> Block:
+    """A block whose missing ids are the numbers of their lines or rows, after a prefix."""
+    if not block.ids.null_count:
+        return block
+    numbers = pa.array(block.source_row + 1).cast(pa.large_string())
+    before, nothing = (pa.scalar(text, numbers.type) for text in (prefix, ""))
+    named = pc.binary_join_element_wise(before, numbers, nothing)
+    return replace(block, ids=pc.coalesce(block.ids, named))
 
 
 class GrowingArray:
@@ -115,13 +125,11 @@ class Collector:
         """Size of the prompts and bodies added so far."""
         return self._tokens.bytes + self._body_bytes.bytes
 
-    def finish(self, source: Path | None, sha256: str) -> Requests:
-        """All requests added so far, a missing id filled with the line number."""
+    def finish(self, source: Path | str | None, sha256: str) -> Requests:
+        """All requests added so far, which have ids; see `with_ids`."""
         rows = self._rows.take()
         bodies = self._bodies()
         ids = pa.chunked_array(self._ids, pa.large_string()).combine_chunks()
-        if ids.null_count:
-            ids = pc.coalesce(ids, pa.array(rows + 1).cast(pa.large_string()))
         return Requests(
             ids=ids,
             source_row=rows,

@@ -1,5 +1,6 @@
 """`Requests`: a request set as columns."""
 
+from bisect import bisect_right
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,6 +39,9 @@ class Requests:
         remarks: what a reader should know of the file, one line each.
         tokenizer: the fingerprint of the tokenizer that made the token ids, None where none did.
         columns: those of the table that was read; None for lines.
+        copies: how many identical requests each one answers besides itself, see `run_once`; int64
+            [n], None where that was not asked for, or there are none.
+        files: first row and name of each, where several files were read.
     """
 
     ids: pa.Array
@@ -55,9 +59,19 @@ class Requests:
     remarks: tuple[str, ...] = ()
     tokenizer: TokenizerFingerprint | None = None
     columns: pa.Schema | None = None
+    files: tuple[tuple[int, str], ...] = ()
+    copies: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    def place(self, row: int) -> tuple[str, int]:
+        """The file of a row of all files, as messages name it, and its row there from 0."""
+        if not self.files:
+            return str(self.source or "the request set"), row
+        number = bisect_right(self.files, row, key=lambda file: file[0]) - 1
+        first, name = self.files[number]
+        return name, row - first
 
     @property
     def rejected(self) -> int:
@@ -116,4 +130,6 @@ def select(requests: Requests, rows: NDArray[np.int64]) -> Requests:
         remarks=requests.remarks,
         tokenizer=requests.tokenizer,
         columns=requests.columns,
+        files=requests.files,
+        copies=None if requests.copies is None else requests.copies[rows],
     )

@@ -27,9 +27,12 @@ COMPLETION_TOKENS = 16
 SOURCE_COLUMNS = "source_columns"
 """What a line holds of its source for those who read its answer; no engine sees it."""
 
+REPEATS = "answers_also"
+"""What a line holds of identical requests that get its answer; no engine sees it."""
+
 # What a line may hold around its body.
 _AROUND_NAMES = "custom_id id method url body output_tokens prompt_tokens prompt_token_ids"
-_AROUND = frozenset((*_AROUND_NAMES.split(), SOURCE_COLUMNS))
+_AROUND = frozenset((*_AROUND_NAMES.split(), SOURCE_COLUMNS, REPEATS))
 # Fields that the servers of vLLM 0.32 and SGLang 0.5.23 know, of all endpoints together, and those
 # of OpenAI's that they pass over.
 _PARAMETER_NAMES = """

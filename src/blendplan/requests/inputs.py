@@ -47,6 +47,24 @@ class Input:
     id_prefix: str = ""
 
 
+def names_several(words: Sequence[str | Path]) -> bool:
+    """Whether words name more than one plain file on this machine: several, a folder, a glob, an
+    address.
+    """
+    if len(words) != 1:
+        return True
+    path = Path(words[0])
+    is_other = _WILD.search(str(words[0])) or _ADDRESS.match(str(words[0]))
+    return path.is_dir() or (bool(is_other) and not path.exists())
+
+
+def inputs_sha256(digests: Sequence[str]) -> str:
+    """The digest of several request files: of one, its own; of more, that of their digests."""
+    if len(digests) == 1:
+        return digests[0]
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
 def find_inputs(words: Sequence[str]) -> list[Input]:
     """The files that words name, in the order of the words, those of a folder or glob by name.
 

@@ -75,6 +75,14 @@ def count_lines(text: bytes) -> int:
     return int(np.count_nonzero(np.frombuffer(text, np.uint8) == ord("\n")))
 
 
+def first_lines(text: bytes, count: int) -> bytes:
+    """The first lines of a text, all of it where it has no more."""
+    ends = np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n"))
+    if count <= 0:
+        return b""
+    return text[: int(ends[count - 1]) + 1] if count <= len(ends) else text
+
+
 def _is_blank(text: bytes) -> bool:
     """Whether a text is all white space; one that begins otherwise is not looked through."""
     return not text[:256].strip(_BLANK_BYTES) and not text.translate(None, _BLANK_BYTES)

@@ -18,6 +18,7 @@ from blendplan.requests.endpoints import (
     WITHOUT_OUTPUT,
     endpoint_of,
 )
+from blendplan.requests.foreign import foreign_format
 from blendplan.requests.messages import Message
 from blendplan.requests.prompts import LARGEST_TOKEN_ID as LARGEST_TOKEN_ID
 from blendplan.requests.prompts import read_prompt
@@ -25,6 +26,7 @@ from blendplan.requests.prompts import read_prompt
 MOST_TOKENS = 1_000_000_000  # an output length or cap above this is a mistake
 MOST_ANSWERS = 16_384  # more "n" than vLLM takes (VLLM_MAX_N_SEQUENCES), so a mistake
 _MOST_DIGITS = 10
+_PROMPTS = ("prompt", "prompt_token_ids", "messages")
 
 
 class Record(NamedTuple):
@@ -129,14 +131,11 @@ def read_record(fields: Mapping[str, Any]) -> Record:
 
 def _refuse_other_formats(fields: Mapping[str, Any]) -> None:
     """Refuse lines that are for the batches of another service, or lack their body."""
-    if fields.get("custom_id") is None:
-        return
-    if isinstance(fields.get("params"), dict):
-        raise BadRecordError(
-            "a line of Anthropic's Message Batches; write OpenAI batch lines: "
-            '{"custom_id": ..., "method": "POST", "url": "/v1/chat/completions", "body": {...}}'
-        )
-    if fields.get("url") is not None:
+    if not any(fields.get(name) is not None for name in _PROMPTS) and (
+        found := foreign_format(fields)
+    ):
+        raise BadRecordError(found)
+    if fields.get("custom_id") is not None and fields.get("url") is not None:
         raise BadRecordError('a batch line without "body"; put the request under "body"')
 
 

@@ -67,9 +67,8 @@ def without(requests: Requests, refusals: Sequence[Refusal]) -> Requests:
 
 def where(requests: Requests, row: int) -> str:
     """A request as an error names it."""
-    source = requests.source or "the request set"
-    line = int(requests.source_row[row]) + 1
-    return f"{source}, line {line} (id {requests.ids[row].as_py()!r})"
+    source, place = requests.place(int(requests.source_row[row]))
+    return f"{source}, line {place + 1} (id {requests.ids[row].as_py()!r})"
 
 
 def prompts(number: int, estimated: bool) -> str:
@@ -99,10 +98,12 @@ def reject_lines(
     requests: Requests, refusals: Sequence[Refusal], name: str | None = None
 ) -> Iterator[bytes]:
     """A JSON line for each refusal, as `Rejecting` writes them; `name` is that of the file."""
-    named = {} if name is None else {"file": name}
     for refusal in refusals:
         row = refusal.row
-        entry: dict[str, object] = {**named, "line": int(requests.source_row[row]) + 1}
+        source, place = requests.place(int(requests.source_row[row]))
+        of = source if requests.files else name
+        entry: dict[str, object] = {} if of is None else {"file": of}
+        entry["line"] = place + 1
         entry |= {"reason": refusal.message, "id": requests.ids[row].as_py()}
         if requests.bodies is not None and requests.bodies[row].is_valid:
             entry["original"] = requests.bodies[row].as_py().decode("utf-8")

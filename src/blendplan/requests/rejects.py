@@ -4,16 +4,12 @@ import base64
 import json
 import re
 from array import array
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
 
 from blendplan.errors import BlendplanError
-from blendplan.whole_file import replacing
 
 REJECTED = pa.schema(
     [
@@ -102,16 +98,6 @@ class Rejecting:
         ]
         order = pa.array(np.argsort(rows, kind="stable"))
         return pa.table(columns, schema=REJECTED).take(order).combine_chunks()
-
-
-@contextmanager
-def rejecting(path: Path, unit: str) -> Iterator[Rejecting]:
-    """Open a rejects file; it appears at `path` when the block ends without error.
-
-    It is written even when it stays empty, so that one from an earlier run cannot mislead.
-    """
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        yield Rejecting(file, unit)
 
 
 def _id_of(original: bytes) -> str | None:

@@ -8,13 +8,13 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from blendplan.requests.endpoints import SOURCE_COLUMNS
+from blendplan.requests.endpoints import REPEATS, SOURCE_COLUMNS
 
 CHAT, COMPLETION = "/v1/chat/completions", "/v1/completions"
 
 # Fields of a plain line that are blendplan's own.
 _OUR_NAMES = "id custom_id method url body output_tokens prompt_token_ids"
-_OUR_FIELDS = frozenset((*_OUR_NAMES.split(), SOURCE_COLUMNS))
+_OUR_FIELDS = frozenset((*_OUR_NAMES.split(), SOURCE_COLUMNS, REPEATS))
 _TEXT = "x"
 _TOKEN_ID = 5
 # Free texts and numbers that servers take whatever they say.

@@ -10,13 +10,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from blendplan.errors import BlendplanError
-from blendplan.planfile.folder import inputs_sha256
 from blendplan.planning.large.ids import Repeated, repeated
 from blendplan.planning.large.job import Job
 from blendplan.planning.large.places import file_of, row_of, rows_over_all
 from blendplan.planning.large.reading import FileRead, Group, GroupRead, Run, rejects_of
 from blendplan.printable import show
-from blendplan.requests.inputs import Input
+from blendplan.requests.inputs import Input, inputs_sha256
 from blendplan.requests.rejects import INVALID, REJECTED
 from blendplan.requests.remarks import Remarks
 from blendplan.requests.source_columns import joined_columns

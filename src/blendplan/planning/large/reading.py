@@ -10,7 +10,6 @@ from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from blendplan.errors import BlendplanError
@@ -21,7 +20,7 @@ from blendplan.planning.large.job import Job
 from blendplan.planning.large.places import place_of
 from blendplan.planning.large.spill import batch_of, rows_at_once, spilling
 from blendplan.requests.blocks import Blocks
-from blendplan.requests.collect import Block, Collector
+from blendplan.requests.collect import Block, Collector, with_ids
 from blendplan.requests.columns import Requests
 from blendplan.requests.context import check_context, over_context, within_context
 from blendplan.requests.fitting import check_fits, over_kv_cache
@@ -276,11 +275,9 @@ class _Reader:
 
 def _requests_of(block: Block, name: str, id_prefix: str) -> Requests:
     """A block by itself, missing ids filled in."""
-    numbers = pa.array(block.source_row + 1).cast(pa.large_string())
-    prefix, nothing = (pa.scalar(text, numbers.type) for text in (id_prefix, ""))
-    named = pc.binary_join_element_wise(prefix, numbers, nothing)
+    block = with_ids(block, id_prefix)
     return Requests(
-        ids=pc.coalesce(block.ids, named) if block.ids.null_count else block.ids,
+        ids=block.ids,
         source_row=block.source_row,
         token_ids=block.token_ids,
         offsets=offsets_of(block.lengths),
