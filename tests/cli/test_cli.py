@@ -58,7 +58,7 @@ def test_version() -> None:
     ("arguments", "parts"),
     [
         (["pln"], ["unknown command 'pln'", "did you mean 'plan'?", "see 'blendplan --help'"]),
-        (["xyzzy"], ["unknown command 'xyzzy'", "choose from plan, sample"]),
+        (["xyzzy"], ["unknown command 'xyzzy'", "choose from run, plan"]),
         (["--hlp"], ["--hlp", "--help"]),
         (["plan"], ["missing"]),
         (["plan", "r", "-o", "p"], ["missing option '--gpu'", "see 'blendplan plan --help'"]),

@@ -78,7 +78,7 @@ def command(
     ray: str | None,
     answer: Answer,
 ) -> None:
-    """Plan the requests of files into one plan file, or of very many into a folder.
+    """Plan the requests of files: one plan file, or a folder.
 
     REQUESTS are files of OpenAI batch lines or plain lines (JSONL, also .gz and .zst), Parquet,
     Arrow, CSV or JSON, whose rows may be requests or any data (--prompt-column, --template);

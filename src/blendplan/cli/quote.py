@@ -78,7 +78,7 @@ def command(
     html: Path | None,
     answer: Answer,
 ) -> None:
-    """Say which machine to rent for the requests, how long they take and what it costs.
+    """Say which machine to rent, how long it takes and what it costs.
 
     Plans them for every combination of the values given, and prints those that fit, cheapest first
     (fastest first without prices), with the plan command of the best.

@@ -63,7 +63,7 @@ def command(
     answer: Answer,
     **options: Any,
 ) -> None:
-    """Plan the requests of a file, run them on an engine, and write their results.
+    """Plan requests, run them on an engine, and write their results.
 
     The engine is started once; it learns output lengths as requests finish, and arranges anew what
     waits. Every request gets one line of results, an answer or an error. A run that was cut short,
