@@ -97,8 +97,9 @@ def test_plan_format_names_every_column_and_every_key(folder: Path) -> None:
     assert _first_cells(columns) == [*SCHEMA.names, "rejected"]
     schema = pa.ipc.open_file("plan.arrow").schema
     keys = json.loads(schema.metadata[METADATA_KEY])
-    # What only some plans say: how many sequences there are, what was left out, for which engine.
-    sometimes = ["sequences", "rejected", "serving"]
+    # What only some plans say: how many sequences there are, what was left out or is for later, and
+    # for which engine.
+    sometimes = ["sequences", "rejected", "serving", "window", "coverage"]
     assert sorted(_first_cells(metadata_table)) == sorted([*keys, *sometimes])
 
 

@@ -12,6 +12,7 @@ from blendplan.cli.job import Job, planning
 from blendplan.cli.large import names_several, plan_into_folder
 from blendplan.cli.names import Name, NameOption
 from blendplan.cli.options import FILE
+from blendplan.cli.part_options import PartOptions, part_of_job
 from blendplan.cli.progress import Progress
 from blendplan.cli.ranges import Share, within
 from blendplan.errors import BlendplanError
@@ -39,6 +40,7 @@ _ENDS = tuple({"/", os.sep})
     help="Which request goes next: {names}.",
 )
 @planning(several=True)
+@part_of_job
 @click.option(
     "--sample-out",
     type=FILE,
@@ -68,6 +70,7 @@ _ENDS = tuple({"/", os.sep})
 @answering
 def command(
     job: Job,
+    part: PartOptions,
     policy: str,
     sample_out: Path | None,
     fraction: float | None,
@@ -89,6 +92,8 @@ def command(
     blendplan plan requests.jsonl --gpu a100-80g -o plan.arrow
     blendplan plan requests.jsonl --gpu h200 --sample-out sample.jsonl
     blendplan plan requests.jsonl --gpu h200 --lengths sample:results.jsonl -o plan.arrow
+    blendplan plan requests.jsonl --gpu h200 --within 6h -o tonight.arrow
+    blendplan plan requests.jsonl --gpu h200 --already tonight.arrow -o tomorrow.arrow
     blendplan plan 's3://bucket/requests/*.parquet' --gpu h100-80g --replicas 32 -o plan/
     """
     if output is not None and output.endswith(_ENDS):
@@ -98,6 +103,7 @@ def command(
             raise click.UsageError(
                 "--engine looks through the requests of one file; leave it out for a folder"
             )
+        part.refuse("leave out the / at the end of -o")
         plan_into_folder(job, policy, Path(output), processes, ray, answer)
         return
     if processes is not None or ray is not None:
@@ -107,16 +113,17 @@ def command(
     if sample_out is not None:
         if output is not None:
             raise click.UsageError("--sample-out writes no plan; leave out --output")
+        part.refuse("leave out --sample-out")
         _sample(job, sample_out, fraction or _DEFAULT_FRACTION, answer)
         return
     if fraction is not None:
         raise click.UsageError("--fraction needs --sample-out FILE")
     if output is None:
         raise click.UsageError("missing option '-o FILE': where the plan goes")
-    _plan(job, policy, Path(output), answer)
+    _plan(job, part, policy, Path(output), answer)
 
 
-def _plan(job: Job, policy: str, output: Path, answer: Answer) -> None:
+def _plan(job: Job, part: PartOptions, policy: str, output: Path, answer: Answer) -> None:
     started = perf_counter()
     with (
         Progress(quiet=answer.quiet) as progress,
@@ -126,8 +133,11 @@ def _plan(job: Job, policy: str, output: Path, answer: Answer) -> None:
         from blendplan.planning.planner import plan
 
         read = job.read(progress)
-        requests = read.requests
-        planned = plan(requests, policy=policy, progress=progress.report, **job.options)
+        requests = part.left(read.requests)
+        planned = plan(
+            requests, policy=policy, progress=progress.report, **part.window, **job.options
+        )
+        planned = part.covered(planned, read.requests, requests)
         planned = planned.served_by(read.serving)
         progress.stage(f"writing {output.name}")
         planned.write(output)
