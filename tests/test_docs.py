@@ -97,9 +97,10 @@ def test_plan_format_names_every_column_and_every_key(folder: Path) -> None:
     assert _first_cells(columns) == [*SCHEMA.names, "rejected"]
     schema = pa.ipc.open_file("plan.arrow").schema
     keys = json.loads(schema.metadata[METADATA_KEY])
-    # What only some plans say: how many sequences there are, what was left out, for which engine,
-    # the columns of a table, and identical requests that do not run.
-    sometimes = ["sequences", "rejected", "serving", "source_columns", "repeats"]
+    # What only some plans say: how many sequences there are, what was left out or is for later, for
+    # which engine, by which command, the columns of a table, and identical requests that run once.
+    sometimes = ["sequences", "rejected", "serving", "job", "source_columns", "repeats"]
+    sometimes += ["window", "coverage"]
     assert sorted(_first_cells(metadata_table)) == sorted([*keys, *sometimes])
 
 

@@ -105,6 +105,7 @@ def headline(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "requests": metadata["requests"],
         **({"sequences": metadata["sequences"]} if "sequences" in metadata else {}),
+        **{name: dict(metadata[name]) for name in ("window", "coverage") if name in metadata},
         "policy": metadata["policy"],
         "gpu": metadata["gpu"],
         "model": metadata["model"],

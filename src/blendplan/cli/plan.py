@@ -14,6 +14,7 @@ from blendplan.cli.compilation import compilation_clock
 from blendplan.cli.job import Job, planning
 from blendplan.cli.large import plan_into_folder
 from blendplan.cli.options import FILE, policy_option
+from blendplan.cli.part_options import PartOptions, part_of_job
 from blendplan.cli.progress import Progress
 from blendplan.cli.ranges import Share, within
 from blendplan.printable import printable
@@ -35,6 +36,7 @@ _ENDS = tuple({"/", os.sep})
 )
 @policy_option
 @planning()
+@part_of_job
 @click.option(
     "--sample-out",
     type=FILE,
@@ -69,6 +71,7 @@ _ENDS = tuple({"/", os.sep})
 @answering
 def command(
     job: Job,
+    part: PartOptions,
     policy: str,
     sample_out: Path | None,
     fraction: float | None,
@@ -93,6 +96,8 @@ def command(
     blendplan plan texts.parquet --template 'To French: {text}' --gpu h200 -o plan.arrow
     blendplan plan requests.jsonl --gpu h200 --sample-out sample.jsonl
     blendplan plan requests.jsonl --gpu h200 --lengths sample:results.jsonl -o plan.arrow
+    blendplan plan requests.jsonl --gpu h200 --within 6h -o tonight.arrow
+    blendplan plan requests.jsonl --gpu h200 --already tonight.arrow -o tomorrow.arrow
     blendplan plan 's3://bucket/requests/*.parquet' --gpu h100-80g --replicas 32 -o plan/
     """
     if output is not None and output.endswith(_ENDS):
@@ -110,6 +115,7 @@ def command(
             raise click.UsageError(
                 "--engine looks through requests in memory; leave it out for a folder"
             )
+        part.refuse("leave out the / at the end of -o")
         plan_into_folder(job, policy, Path(output), processes, ray, answer)
         return
     if processes is not None or ray is not None:
@@ -117,16 +123,17 @@ def command(
     if sample_out is not None:
         if output is not None:
             raise click.UsageError("--sample-out writes no plan; leave out --output")
+        part.refuse("leave out --sample-out")
         _sample(job, sample_out, fraction or _DEFAULT_FRACTION, answer)
         return
     if fraction is not None:
         raise click.UsageError("--fraction needs --sample-out FILE")
     if output is None and not dry_run:
         raise click.UsageError("missing option '-o FILE': where the plan goes")
-    _plan(job, policy, None if dry_run or output is None else Path(output), answer)
+    _plan(job, part, policy, None if dry_run or output is None else Path(output), answer)
 
 
-def _plan(job: Job, policy: str, output: Path | None, answer: Answer) -> None:
+def _plan(job: Job, part: PartOptions, policy: str, output: Path | None, answer: Answer) -> None:
     started = perf_counter()
     with (
         Progress(quiet=answer.quiet) as progress,
@@ -136,9 +143,11 @@ def _plan(job: Job, policy: str, output: Path | None, answer: Answer) -> None:
         from blendplan.planning.planner import plan
 
         read = job.read(progress)
-        requests = read.requests
-        planned = plan(requests, policy=policy, progress=progress.report, **job.options)
-        planned = planned.saying(serving=read.serving)
+        requests = part.left(read.requests)
+        planned = plan(
+            requests, policy=policy, progress=progress.report, **part.window, **job.options
+        )
+        planned = part.covered(planned, read.requests, requests).saying(serving=read.serving)
         if output is not None:
             progress.stage(f"writing {output.name}")
             planned.write(output)

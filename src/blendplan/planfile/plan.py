@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -134,6 +134,15 @@ class Plan:
         if "parts" in metadata:
             metadata["parts"] = [{**part, **said} for part in metadata["parts"]]
         return Plan(self.table, metadata, self.rejected)
+
+    def covering(self, coverage: Mapping[str, int]) -> "Plan":
+        """The same plan, saying also how many requests of the file it is a plan of.
+
+        Args:
+            coverage: numbers of requests: those of the ``file``, and which of them are ``planned``,
+                ``postponed``, dealt with ``already``, and ``rejected``.
+        """
+        return Plan(self.table, {**self.metadata, "coverage": dict(coverage)}, self.rejected)
 
     def refuse_parts(self) -> None:
         """Refuse the plan of several replicas, where one engine is meant.

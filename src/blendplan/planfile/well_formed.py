@@ -23,6 +23,7 @@ from blendplan.hardware.kv_layout import KvLayout
 from blendplan.hardware.model import KV_BITS
 from blendplan.lengths.predicted import OUTCOMES
 from blendplan.planfile.columns import numbers, outcomes_of
+from blendplan.planfile.part_of_job import check_part_of_job
 from blendplan.policy.blend.start import BlendOptions
 from blendplan.policy.holding import holding_from_metadata
 from blendplan.policy.known import StepPrices
@@ -124,7 +125,7 @@ def _replan(name: str, value: object) -> None:
             number(f"{where}.{key}", told.get(key), 0.0, 1e300)
 
 
-def _seconds_by_name(name: str, value: object) -> None:
+def _turnaround(name: str, value: object) -> None:
     for key, seconds in _mapping(name, value).items():
         number(f"{name}.{show(key)}", seconds, 0.0, 1e300)
 
@@ -192,8 +193,7 @@ METADATA: Mapping[str, Check] = {
     "predicted.prefill_tokens": _whole(),
     "predicted.compute_s": _number(),
     "predicted.memory_s": _number(),
-    "predicted.turnaround_s": _seconds_by_name,
-    "predicted.makespan_quantiles_s": _seconds_by_name,
+    "predicted.turnaround_s": _turnaround,
     "bound_s": _number(),
     "bound_ratio": _number(0.0, 1.0 + 1e-9),
     "series": _series,
@@ -280,6 +280,7 @@ def check_metadata(metadata: Mapping[str, Any], *, whole_plan: bool = True) -> N
         reach_from_metadata(metadata["reach"], "reach")
     if "holding" in metadata:
         holding_from_metadata(metadata["holding"], "holding")
+    check_part_of_job(metadata)
     _check_blend(metadata)
     _check_total(metadata)
     parts = metadata.get("parts", [])

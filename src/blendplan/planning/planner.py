@@ -12,6 +12,7 @@ from blendplan.planning.options import PlanOptions, check_requests
 from blendplan.planning.planned import plan_prepared
 from blendplan.planning.prepare import Progress, prepare
 from blendplan.planning.replicas import plan_replicas
+from blendplan.planning.window import Window, plan_window
 from blendplan.policy.registry import POLICIES
 from blendplan.requests.columns import Requests
 
@@ -28,6 +29,9 @@ def plan(
     seed: int = 0,
     effort: int = 1,
     replan: bool = True,
+    within_s: float | None = None,
+    chance: float = 0.9,
+    first: str = "work",
     progress: Progress | None = None,
     **engine: Any,
 ) -> Plan:
@@ -44,6 +48,10 @@ def plan(
         effort: 0 to 2, how many of the policy's parameters are tried; see `best_parameters`.
         replan: whether the run learns output lengths that are not known from the requests that
             end, and is planned anew by them; see `Reviser`.
+        within_s: seconds that the run may take: requests for which there is no time are left out;
+            see `plan_window`.
+        chance: probability with which it must end in time.
+        first: which requests go first where there is no time for all, see `FIRST`.
         progress: called as stages advance.
 
     Raises:
@@ -54,6 +62,7 @@ def plan(
     options = PlanOptions(replicas, lengths, preserve_sharing, seed, effort, replan, progress)
     POLICIES.check(text("policy", policy, "give the name of a policy"))
     check_engine_arguments("plan", engine)
+    window = None if within_s is None else Window(within_s, chance, first)
     target = machine(gpu, model, **engine)
     prepared = prepare(
         requests,
@@ -63,8 +72,11 @@ def plan(
         seed=options.seed,
         progress=progress,
     )
+    if window is not None:
+        part = plan_window(prepared, target, policy, window, options)
+        return part.rejecting(requests.rejects)
     if options.replicas != 1:
-        parts = plan_replicas(
+        parts, _ = plan_replicas(
             prepared,
             target,
             policy,

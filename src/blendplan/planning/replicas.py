@@ -31,7 +31,7 @@ def plan_replicas(
     effort: int = 1,
     replan: bool = True,
     progress: Progress | None = None,
-) -> Plan:
+) -> tuple[Plan, Prediction]:
     """One plan for several replicas: the rows of the first, then those of the second, ...
 
     Args:
@@ -40,6 +40,9 @@ def plan_replicas(
         policy: name of the policy.
         replicas: how many engines share the requests.
         preserve_sharing, seed, effort, replan, progress: as of `plan`.
+
+    Returns:
+        The plan, and what it comes to.
 
     Raises:
         BlendplanError: fewer than one replica.
@@ -63,7 +66,7 @@ def plan_replicas(
         parts.append({name: value for name, value in plan.metadata.items() if name != "series"})
     joined = join_runs(prepared, target, found, replicas)
     whole = describe(prepared, target, policy, joined)
-    return Plan(pa.concat_tables(tables), whole | {"parts": parts})
+    return Plan(pa.concat_tables(tables), whole | {"parts": parts}), joined
 
 
 def run_replicas(

@@ -7,7 +7,7 @@ from rich.console import Group
 from rich.table import Table
 
 from blendplan.planning.verdict import USUAL
-from blendplan.report.quantities import count, duration, gain, learned, rounded, share
+from blendplan.report.quantities import count, duration, gain, learned, probability, rounded, share
 from blendplan.report.roles import ORDERS
 from blendplan.report.tables import Column, Columns
 
@@ -28,12 +28,14 @@ def headline_rows(plan: Mapping[str, Any]) -> dict[str, str]:
     Args:
         plan: keys ``requests``, ``policy``, ``gpu``, ``model``, ``cost_model``, ``overlap``,
             ``density``, ``prefix_sharing``, ``predicted``, ``bound_s``, ``bound_ratio``,
-            ``replan``, and ``sequences`` where requests ask for several answers.
+            ``replan``; ``sequences`` where requests ask for several answers, ``window`` and
+            ``coverage`` where not all of the file is planned.
     """
     sharing, predicted = plan["prefix_sharing"], plan["predicted"]
     return {
         "requests": count(plan["requests"])
         + (f", {count(plan['sequences'])} answers in all" if "sequences" in plan else ""),
+        **_part_of_job(plan),
         "for": f"{plan['model']} on {plan['gpu']}, overlap exponent {float(plan['overlap']):g}, "
         f"{plan['cost_model']} prices",
         "policy": _policy(plan),
@@ -94,9 +96,30 @@ def _policy(plan: Mapping[str, Any]) -> str:
     return f"blend; nothing beats {order} order here"
 
 
+def _part_of_job(plan: Mapping[str, Any]) -> dict[str, str]:
+    """What becomes of the requests that are not in a plan of a part of a job."""
+    rows = {}
+    if "window" in plan:
+        window = plan["window"]
+        rows["within"] = (
+            f"{duration(window['within_s'])}, with a probability of at least "
+            f"{probability(window['chance'])}; {count(window['postponed'])} requests are left for "
+            "later"
+        )
+    if "coverage" in plan:
+        of = plan["coverage"]
+        rows["of the file"] = (
+            f"{count(of['file'])} requests: {count(of['planned'])} planned, "
+            f"{count(of['postponed'])} for later, {count(of['already'])} planned or answered "
+            f"already, {count(of['rejected'])} bad or too long"
+        )
+    return rows
+
+
 def _chances(predicted: Mapping[str, Any]) -> dict[str, str]:
     """How sure the makespan is; nothing to say where every output length is known."""
-    half, most = (predicted["makespan_quantiles_s"][name] for name in ("p50", "p90"))
+    quantiles = predicted.get("makespan_quantiles_s", {})
+    half, most = quantiles.get("p50"), quantiles.get("p90")
     if half == most:
         return {}
     return {

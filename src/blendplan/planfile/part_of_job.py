@@ -1,0 +1,50 @@
+"""What a plan says where it is of a part of a job, and of the chances that it ends in time."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from blendplan.checks.arguments import number, text, whole
+from blendplan.errors import BlendplanError
+from blendplan.printable import show
+
+_MOST = 1 << 62
+_REST = ("planned", "postponed", "already", "rejected")
+
+
+def check_part_of_job(metadata: Mapping[str, Any]) -> None:
+    """Check ``window``, ``coverage`` and ``predicted.makespan_quantiles_s``, where they are there.
+
+    Args:
+        metadata: with ``requests`` and ``predicted`` checked.
+
+    Raises:
+        BlendplanError: a value that is missing, of another type or out of range, or numbers of
+            requests that do not add up.
+    """
+    quantiles = metadata["predicted"].get("makespan_quantiles_s", {})
+    for name, seconds in _object("predicted.makespan_quantiles_s", quantiles).items():
+        number(f"predicted.makespan_quantiles_s.{show(name)}", seconds, 0.0, 1e300)
+    if "window" in metadata:
+        window = _object("window", metadata["window"])
+        number("window.within_s", window.get("within_s"), 0.0, 1e300, above_least=True)
+        number("window.chance", window.get("chance"), 0.0, 1.0)
+        text("window.first", window.get("first"))
+        whole("window.postponed", window.get("postponed"), 0, _MOST)
+    if "coverage" in metadata:
+        coverage = _object("coverage", metadata["coverage"])
+        for name in ("file", *_REST):
+            whole(f"coverage.{name}", coverage.get(name), 0, _MOST)
+        if coverage["planned"] != metadata["requests"]:
+            raise BlendplanError(
+                f"coverage.planned is {coverage['planned']}, requests {metadata['requests']}"
+            )
+        if sum(coverage[name] for name in _REST) != coverage["file"]:
+            raise BlendplanError(
+                f"coverage.file is {coverage['file']}; {', '.join(_REST)} do not add up to that"
+            )
+
+
+def _object(name: str, value: object) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise BlendplanError(f"{name} is {show(value)}; it must be an object")
+    return value

@@ -1,0 +1,225 @@
+"""`plan_window`: the requests that fit a stretch of time, planned; the others are for later."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blendplan.checks.arguments import number, one_of
+from blendplan.cost.machine import Machine
+from blendplan.errors import BlendplanError
+from blendplan.planfile.plan import Plan
+from blendplan.planning.demand import shared_demand
+from blendplan.planning.options import PlanOptions
+from blendplan.planning.outlook import Outlook
+from blendplan.planning.part import take_part
+from blendplan.planning.planned import plan_prepared
+from blendplan.planning.prepare import Prepared
+from blendplan.planning.replicas import plan_replicas
+from blendplan.requests.columns import Requests
+from blendplan.tree.families import sharing_families
+
+FIRST = ("work", "priority")
+"""What goes first: families with the most work per second, or requests by their priority."""
+
+# A window of which this share is planned for is full.
+_FULL = 0.97
+_MOST_TRIALS = 8
+_MOST_S = 3.2e9
+
+
+@dataclass(frozen=True)
+class Window:
+    """A stretch of time, and what it is for.
+
+    Attributes:
+        within_s: its length in seconds.
+        chance: probability with which the run must end within it, as far as output lengths decide.
+        first: see `FIRST`.
+
+    Raises:
+        BlendplanError: one of them is of another type or out of its range.
+    """
+
+    within_s: float
+    chance: float = 0.9
+    first: str = FIRST[0]
+
+    def __post_init__(self) -> None:
+        number("within_s", self.within_s, 0.0, _MOST_S, above_least=True)
+        number("chance", self.chance, 0.0, 1.0, above_least=True)
+        one_of("first", self.first, FIRST)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The plan of some requests, and by when it ends with the probability of the window."""
+
+    plan: Plan
+    end_s: float
+
+
+def plan_window(
+    prepared: Prepared, target: Machine, policy: str, window: Window, options: PlanOptions
+) -> Plan:
+    """Plan as many requests as fit a window.
+
+    Requests that share a prefix are a family and stay together; families that do the most work per
+    second come first, work being prompt and output tokens. With priorities, those of the lowest
+    number come first, as in vLLM, and families count among equals. How many fit is found by
+    planning: a plan that would not end in time is not taken. Of a family that alone is too long for
+    the window, a part is planned.
+
+    Args:
+        prepared: all requests.
+        target: the machine of each engine.
+        policy: name of the policy.
+        window: how long the run may take.
+        options: how to plan.
+
+    Returns:
+        The plan; under ``window`` its metadata say what was asked for and how many requests are
+        left for later.
+
+    Raises:
+        BlendplanError: not even one request fits.
+    """
+    order, ends, seconds = _in_order(prepared, target, window.first)
+
+    def trial(count: int) -> Trial:
+        rows = np.sort(order[: ends[count - 1]])
+        plan, outlook = _planned(prepared, target, policy, rows, options)
+        return Trial(plan, outlook.quantile(window.chance))
+
+    best = most_that_fits(trial, seconds / options.replicas, window.within_s)
+    if best is None and ends[0] > 1:
+        # Even the first family is too long: its requests one by one.
+        seconds = seconds[:1] * np.arange(1, ends[0] + 1) / ends[0]
+        ends = np.arange(1, ends[0] + 1)
+        best = most_that_fits(trial, seconds / options.replicas, window.within_s)
+    if best is None:
+        first = prepared.requests.ids[int(order[0])].as_py()
+        alone_s = trial(1).end_s
+        raise BlendplanError(
+            f"not even one request fits {window.within_s:g} seconds: {first!r} alone takes "
+            f"{alone_s:.3g}; give a longer time"
+        )
+    made = best.plan
+    said = {
+        "within_s": window.within_s,
+        "chance": window.chance,
+        "first": window.first,
+        "postponed": len(prepared.requests) - made.requests,
+    }
+    return Plan(made.table, made.metadata | {"window": said}, made.rejected)
+
+
+def most_that_fits(
+    trial: Callable[[int], Trial], seconds: NDArray[np.float64], within_s: float
+) -> Trial | None:
+    """The trial of the largest count that ends in time, or nearly the largest; None for none.
+
+    Args:
+        trial: of the first so many groups; by and large, more of them take longer.
+        seconds: a guess at how long the first 1, 2, ... groups take, rising; float64 [g].
+        within_s: the limit.
+    """
+    best: Trial | None = None
+    most, least = len(seconds), 0  # all above `most` take too long, `least` fits
+    longer = 1.0  # than guessed
+    for _ in range(_MOST_TRIALS):
+        if least == most:
+            break
+        guess = int(np.searchsorted(longer * seconds, within_s, side="right"))
+        count = min(most, max(least + 1, guess))
+        made = trial(count)
+        longer = made.end_s / seconds[count - 1] if seconds[count - 1] > 0 else 1.0
+        if made.end_s <= within_s:
+            best, least = made, count
+            if made.end_s >= _FULL * within_s:
+                break
+        else:
+            # A little less than what seems to fit, so that the next trial is likely to.
+            most, longer = count - 1, 1.01 * longer
+    return best
+
+
+def _planned(
+    prepared: Prepared,
+    target: Machine,
+    policy: str,
+    rows: NDArray[np.int64],
+    options: PlanOptions,
+) -> tuple[Plan, Outlook]:
+    """The plan of some requests, and its makespans by chance."""
+    part = take_part(prepared, target, rows, preserve_sharing=options.preserve_sharing)
+    how: dict[str, Any] = {
+        "seed": options.seed,
+        "effort": options.effort,
+        "replan": options.replan,
+        "progress": options.progress,
+    }
+    if options.replicas == 1:
+        plan, predicted = plan_prepared(part, target, policy, **how)
+    else:
+        how["preserve_sharing"] = options.preserve_sharing
+        plan, predicted = plan_replicas(part, target, policy, options.replicas, **how)
+    assert predicted.outlook is not None, "plans have one"
+    return plan, predicted.outlook
+
+
+def _in_order(
+    prepared: Prepared, target: Machine, first: str
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Requests in the order in which a window takes them, in groups that stay together.
+
+    Returns:
+        The requests, int64 [n]; where each group ends among them, int64 [g]; and the time of all up
+        to there on one engine, if nothing ran beside anything, float64 [g].
+    """
+    sequences, requests = prepared.sequences, prepared.requests
+    outputs = prepared.expected.output_tokens
+    compute_s, memory_s = shared_demand(
+        target, prepared.tree, sequences, prepared.workload.prompt_tokens, outputs
+    )
+    time_s = compute_s + memory_s
+    tokens = np.add.reduceat(prepared.workload.prompt_tokens + outputs, sequences.first())
+    family = sharing_families(prepared.request_tree)
+    rate = np.bincount(family, tokens) / np.maximum(np.bincount(family, time_s), 1e-12)
+    urgency = priorities(requests) if first == "priority" else np.zeros(len(requests))
+    order = np.lexsort((np.arange(len(requests)), family, -rate[family], urgency))
+    changes = (np.diff(family[order]) != 0) | (np.diff(urgency[order]) != 0)
+    ends = np.append(np.flatnonzero(changes) + 1, len(order))
+    return order, ends, np.cumsum(time_s[order])[ends - 1]
+
+
+def priorities(requests: Requests) -> NDArray[np.float64]:
+    """``priority`` in the body of each request, 0 where it has none, as in vLLM; float64 [n].
+
+    Raises:
+        BlendplanError: no request states one, or one of them is no number.
+    """
+    found = np.zeros(len(requests))
+    stated = False
+    bodies = () if requests.bodies is None else requests.bodies
+    for row, body in enumerate(bodies):
+        text = body.as_py()
+        if text is None or b"priority" not in text:
+            continue
+        fields = json.loads(text)
+        inner = fields.get("body")
+        value = (inner if isinstance(inner, dict) else fields).get("priority")
+        if value is None:
+            continue
+        name = f"priority of request {requests.ids[row].as_py()!r}"
+        found[row], stated = number(name, value, -1e15, 1e15), True
+    if not stated:
+        source = requests.source or "the request set"
+        raise BlendplanError(
+            f"no request in {source} states a priority; give them a field priority, lower numbers "
+            "first, or leave the choice to the work"
+        )
+    return found
