@@ -99,7 +99,7 @@ def test_plan_format_names_every_column_and_every_key(folder: Path) -> None:
     keys = json.loads(schema.metadata[METADATA_KEY])
     # What only some plans say: how many sequences there are, what was left out or is for later, and
     # for which engine.
-    sometimes = ["sequences", "rejected", "serving", "window", "coverage"]
+    sometimes = ["sequences", "rejected", "serving", "window", "coverage", "tail"]
     assert sorted(_first_cells(metadata_table)) == sorted([*keys, *sometimes])
 
 

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import click
 
@@ -15,6 +16,7 @@ from blendplan.cli.options import FILE
 from blendplan.cli.part_options import PartOptions, part_of_job
 from blendplan.cli.progress import Progress
 from blendplan.cli.ranges import Share, within
+from blendplan.cli.tail_options import tail_options
 from blendplan.errors import BlendplanError
 from blendplan.policy.registry import DEFAULT, POLICIES
 
@@ -40,6 +42,7 @@ _ENDS = tuple({"/", os.sep})
     help="Which request goes next: {names}.",
 )
 @planning(several=True)
+@tail_options
 @part_of_job
 @click.option(
     "--sample-out",
@@ -71,6 +74,7 @@ _ENDS = tuple({"/", os.sep})
 def command(
     job: Job,
     part: PartOptions,
+    trade: dict[str, Any],
     policy: str,
     sample_out: Path | None,
     fraction: float | None,
@@ -104,6 +108,8 @@ def command(
                 "--engine looks through the requests of one file; leave it out for a folder"
             )
         part.refuse("leave out the / at the end of -o")
+        if trade["tail"] is not None:
+            raise click.UsageError("--tail plans into a file; leave out the / at the end of -o")
         plan_into_folder(job, policy, Path(output), processes, ray, answer)
         return
     if processes is not None or ray is not None:
@@ -120,10 +126,12 @@ def command(
         raise click.UsageError("--fraction needs --sample-out FILE")
     if output is None:
         raise click.UsageError("missing option '-o FILE': where the plan goes")
-    _plan(job, part, policy, Path(output), answer)
+    _plan(job, part, trade, policy, Path(output), answer)
 
 
-def _plan(job: Job, part: PartOptions, policy: str, output: Path, answer: Answer) -> None:
+def _plan(
+    job: Job, part: PartOptions, trade: dict[str, Any], policy: str, output: Path, answer: Answer
+) -> None:
     started = perf_counter()
     with (
         Progress(quiet=answer.quiet) as progress,
@@ -135,7 +143,7 @@ def _plan(job: Job, part: PartOptions, policy: str, output: Path, answer: Answer
         read = job.read(progress)
         requests = part.left(read.requests)
         planned = plan(
-            requests, policy=policy, progress=progress.report, **part.window, **job.options
+            requests, policy=policy, progress=progress.report, **trade, **part.window, **job.options
         )
         planned = part.covered(planned, read.requests, requests)
         planned = planned.served_by(read.serving)
