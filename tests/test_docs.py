@@ -100,7 +100,7 @@ def test_plan_format_names_every_column_and_every_key(folder: Path) -> None:
     # What only some plans say: how many sequences there are, what was left out or is for later, for
     # which engine, by which command, the columns of a table, and identical requests that run once.
     sometimes = ["sequences", "rejected", "serving", "job", "source_columns", "repeats"]
-    sometimes += ["window", "coverage"]
+    sometimes += ["window", "coverage", "tail"]
     assert sorted(_first_cells(metadata_table)) == sorted([*keys, *sometimes])
 
 

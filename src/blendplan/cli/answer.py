@@ -99,13 +99,15 @@ _PREDICTED = (
     "preemptions",
 )
 
+_SOMETIMES = ("window", "coverage", "tail")
+
 
 def headline(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """The keys that scripts may rely on, out of a plan's metadata."""
     return {
         "requests": metadata["requests"],
         **({"sequences": metadata["sequences"]} if "sequences" in metadata else {}),
-        **{name: dict(metadata[name]) for name in ("window", "coverage") if name in metadata},
+        **{name: dict(metadata[name]) for name in _SOMETIMES if name in metadata},
         "policy": metadata["policy"],
         "gpu": metadata["gpu"],
         "model": metadata["model"],

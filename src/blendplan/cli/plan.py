@@ -17,6 +17,7 @@ from blendplan.cli.options import FILE, policy_option
 from blendplan.cli.part_options import PartOptions, part_of_job
 from blendplan.cli.progress import Progress
 from blendplan.cli.ranges import Share, within
+from blendplan.cli.tail_options import tail_options
 from blendplan.printable import printable
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ _ENDS = tuple({"/", os.sep})
 )
 @policy_option
 @planning()
+@tail_options
 @part_of_job
 @click.option(
     "--sample-out",
@@ -72,6 +74,7 @@ _ENDS = tuple({"/", os.sep})
 def command(
     job: Job,
     part: PartOptions,
+    trade: dict[str, Any],
     policy: str,
     sample_out: Path | None,
     fraction: float | None,
@@ -116,6 +119,8 @@ def command(
                 "--engine looks through requests in memory; leave it out for a folder"
             )
         part.refuse("leave out the / at the end of -o")
+        if trade["tail"] is not None:
+            raise click.UsageError("--tail plans into a file; leave out the / at the end of -o")
         plan_into_folder(job, policy, Path(output), processes, ray, answer)
         return
     if processes is not None or ray is not None:
@@ -130,10 +135,17 @@ def command(
         raise click.UsageError("--fraction needs --sample-out FILE")
     if output is None and not dry_run:
         raise click.UsageError("missing option '-o FILE': where the plan goes")
-    _plan(job, part, policy, None if dry_run or output is None else Path(output), answer)
+    _plan(job, part, trade, policy, None if dry_run or output is None else Path(output), answer)
 
 
-def _plan(job: Job, part: PartOptions, policy: str, output: Path | None, answer: Answer) -> None:
+def _plan(
+    job: Job,
+    part: PartOptions,
+    trade: dict[str, Any],
+    policy: str,
+    output: Path | None,
+    answer: Answer,
+) -> None:
     started = perf_counter()
     with (
         Progress(quiet=answer.quiet) as progress,
@@ -145,7 +157,7 @@ def _plan(job: Job, part: PartOptions, policy: str, output: Path | None, answer:
         read = job.read(progress)
         requests = part.left(read.requests)
         planned = plan(
-            requests, policy=policy, progress=progress.report, **part.window, **job.options
+            requests, policy=policy, progress=progress.report, **trade, **part.window, **job.options
         )
         planned = part.covered(planned, read.requests, requests).saying(serving=read.serving)
         if output is not None:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +18,7 @@ from blendplan.cli.options import FILE, MACHINE
 from blendplan.cli.progress import Progress
 from blendplan.cli.quote_options import price_options, prices_of, several_values
 from blendplan.cli.ranges import within
+from blendplan.cli.tail_options import tail_options
 from blendplan.errors import BlendplanError
 from blendplan.planning.quoting.listed import LISTED
 from blendplan.policy.registry import DEFAULT, POLICIES
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     metavar="NAME",
     help="Which request goes next: {names}.",
 )
+@tail_options
 @price_options
 @window_options("Time that the run may take, such as 6h or 1h30min: finds the cheapest that does.")
 @click.option(
@@ -69,6 +71,7 @@ def command(
     ctx: click.Context,
     job: Job,
     policy: str,
+    trade: dict[str, Any],
     prices_file: str | None,
     given_prices: dict[str, float],
     within_s: float | None,
@@ -115,6 +118,7 @@ def command(
             processes=processes,
             policy=policy,
             progress=progress.report,
+            **trade,
             **job.options,
         )
     from blendplan.report.quoted import quote_picture, quote_values

@@ -1,4 +1,4 @@
-"""What a plan says where it is of a part of a job, and of the chances that it ends in time."""
+"""What a plan says where it is of a part of a job, of its chances, and of its tail."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ _REST = ("planned", "postponed", "already", "rejected")
 
 
 def check_part_of_job(metadata: Mapping[str, Any]) -> None:
-    """Check ``window``, ``coverage`` and ``predicted.makespan_quantiles_s``, where they are there.
+    """Check ``window``, ``coverage``, ``tail`` and ``predicted.makespan_quantiles_s``, if there.
 
     Args:
         metadata: with ``requests`` and ``predicted`` checked.
@@ -24,6 +24,11 @@ def check_part_of_job(metadata: Mapping[str, Any]) -> None:
     quantiles = metadata["predicted"].get("makespan_quantiles_s", {})
     for name, seconds in _object("predicted.makespan_quantiles_s", quantiles).items():
         number(f"predicted.makespan_quantiles_s.{show(name)}", seconds, 0.0, 1e300)
+    if "tail" in metadata:
+        tail = _object("tail", metadata["tail"])
+        text("tail.soonest", tail.get("soonest"))
+        for name in ("share", "longer", "sooner"):
+            number(f"tail.{name}", tail.get(name), -1e300, 1e300)
     if "window" in metadata:
         window = _object("window", metadata["window"])
         number("window.within_s", window.get("within_s"), 0.0, 1e300, above_least=True)

@@ -72,6 +72,7 @@ def describe(
             "turnaround_s": run.turnaround_s(),
             **_chances(prediction),
         },
+        **({} if prediction.trade is None else {"tail": prediction.trade}),
         "bound_s": bound.makespan_s,
         "bound_ratio": bound.makespan_s / run.makespan_s if run.makespan_s > 0 else 1.0,
         "series": {name: [float(v) for v in values] for name, values in run.series.items()},

@@ -13,6 +13,7 @@ from blendplan.checks.arguments import (
     whole,
 )
 from blendplan.planning.prepare import Progress
+from blendplan.planning.tail import Tail
 from blendplan.requests.columns import Requests
 
 
@@ -31,6 +32,7 @@ class PlanOptions:
     effort: int
     replan: bool
     progress: Progress | None
+    tail: Tail | None = None
 
     def __post_init__(self) -> None:
         if self.progress is not None:

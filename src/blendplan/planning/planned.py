@@ -6,6 +6,7 @@ from blendplan.planfile.plan import Plan
 from blendplan.planning.describe import describe
 from blendplan.planning.prepare import Prepared, Progress
 from blendplan.planning.run_policy import Prediction, run_policy
+from blendplan.planning.tail import Tail
 from blendplan.policy.state_machine import Parameters
 
 
@@ -17,6 +18,7 @@ def plan_prepared(
     seed: int = 0,
     effort: int = 1,
     replan: bool = True,
+    tail: Tail | None = None,
     progress: Progress | None = None,
     parameters: Parameters | None = None,
     replica: int = 0,
@@ -26,7 +28,7 @@ def plan_prepared(
     Args:
         prepared: the requests.
         target: the machine.
-        policy, seed, effort, replan, progress: as of `plan`.
+        policy, seed, effort, replan, tail, progress: as of `plan`.
         parameters: of the policy, where they are chosen already.
         replica: number of the engine among several.
 
@@ -40,6 +42,7 @@ def plan_prepared(
         seed=seed,
         effort=effort,
         replan=replan,
+        tail=tail,
         progress=progress,
         parameters=parameters,
     )

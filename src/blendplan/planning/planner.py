@@ -12,6 +12,7 @@ from blendplan.planning.options import PlanOptions, check_requests
 from blendplan.planning.planned import plan_prepared
 from blendplan.planning.prepare import Progress, prepare
 from blendplan.planning.replicas import plan_replicas
+from blendplan.planning.tail import Tail
 from blendplan.planning.window import Window, plan_window
 from blendplan.policy.registry import POLICIES
 from blendplan.requests.columns import Requests
@@ -29,6 +30,8 @@ def plan(
     seed: int = 0,
     effort: int = 1,
     replan: bool = True,
+    tail: float | None = None,
+    soonest: str = "p95",
     within_s: float | None = None,
     chance: float = 0.9,
     first: str = "work",
@@ -48,6 +51,8 @@ def plan(
         effort: 0 to 2, how many of the policy's parameters are tried; see `best_parameters`.
         replan: whether the run learns output lengths that are not known from the requests that
             end, and is planned anew by them; see `Reviser`.
+        tail: share by which the makespan may be longer for requests to be done sooner.
+        soonest: the percentile of the turnaround that counts for that: p50, p95 or p99.
         within_s: seconds that the run may take: requests for which there is no time are left out;
             see `plan_window`.
         chance: probability with which it must end in time.
@@ -59,7 +64,10 @@ def plan(
             (`blendplan.checks.ranges.RANGES`), no requests, a model or a request that does not fit.
     """
     check_requests(requests)
-    options = PlanOptions(replicas, lengths, preserve_sharing, seed, effort, replan, progress)
+    traded = None if tail is None else Tail(tail, soonest)
+    options = PlanOptions(
+        replicas, lengths, preserve_sharing, seed, effort, replan, progress, traded
+    )
     POLICIES.check(text("policy", policy, "give the name of a policy"))
     check_engine_arguments("plan", engine)
     window = None if within_s is None else Window(within_s, chance, first)
@@ -85,6 +93,7 @@ def plan(
             seed=options.seed,
             effort=options.effort,
             replan=options.replan,
+            tail=traded,
             progress=progress,
         )
         return parts.rejecting(requests.rejects)
@@ -95,6 +104,7 @@ def plan(
         seed=options.seed,
         effort=options.effort,
         replan=options.replan,
+        tail=traded,
         progress=progress,
     )
     return made.rejecting(requests.rejects)

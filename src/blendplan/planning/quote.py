@@ -21,6 +21,7 @@ from blendplan.planning.quoting.listed import LISTED
 from blendplan.planning.quoting.offer import How, Offer
 from blendplan.planning.quoting.prices import Prices, checked_prices
 from blendplan.planning.quoting.work import Grounds, offers_of
+from blendplan.planning.tail import Tail
 from blendplan.policy.registry import POLICIES
 from blendplan.printable import show
 from blendplan.requests.columns import Requests
@@ -115,6 +116,8 @@ def quote(
     seed: int = 0,
     effort: int = 1,
     replan: bool = True,
+    tail: float | None = None,
+    soonest: str = "p95",
     progress: Progress | None = None,
     **engine: Any,
 ) -> Quote:
@@ -133,12 +136,14 @@ def quote(
         chance: probability with which a run must end within it.
         simulate: requests of an engine that are simulated where its plan is not made whole.
         processes: that plan at the same time; as many as there are cores, at most 8, without it.
-        policy, lengths, preserve_sharing, seed, effort, replan, progress, engine: as of `plan`.
+        policy, lengths, preserve_sharing, seed, effort, replan, tail, soonest, progress, engine: as
+            of `plan`.
 
     Raises:
         BlendplanError: as `plan`, or no combination fits.
     """
     check_requests(requests)
+    traded = None if tail is None else Tail(tail, soonest)
     options = PlanOptions(1, lengths, preserve_sharing, seed, effort, replan, progress)
     POLICIES.check(text("policy", policy, "give the name of a policy"))
     check_engine_arguments("quote", engine)
@@ -153,7 +158,9 @@ def quote(
 
     fitting, unfit = combinations(listed, engine)
     report("prefix tree and output lengths", 0, len(requests))
-    how = How(policy, options.preserve_sharing, options.seed, options.effort, options.replan)
+    how = How(
+        policy, options.preserve_sharing, options.seed, options.effort, options.replan, traded
+    )
     with Grounds(requests, options.lengths) as grounds:
         fitting, refused = grounds.fitting(fitting)
         unfit += refused

@@ -1,6 +1,7 @@
 """`plan_replicas`: a request set on several engines, each with a plan of its own (paper 5.5)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +18,7 @@ from blendplan.planning.planned import plan_prepared
 from blendplan.planning.prepare import Prepared, Progress
 from blendplan.planning.run_policy import Prediction, run_policy
 from blendplan.planning.schedule_bound import schedule_bound
+from blendplan.planning.tail import Tail
 from blendplan.simulator.simulate import SimulatedRun
 
 
@@ -30,6 +32,7 @@ def plan_replicas(
     seed: int = 0,
     effort: int = 1,
     replan: bool = True,
+    tail: Tail | None = None,
     progress: Progress | None = None,
 ) -> tuple[Plan, Prediction]:
     """One plan for several replicas: the rows of the first, then those of the second, ...
@@ -39,7 +42,7 @@ def plan_replicas(
         target: the machine of each replica.
         policy: name of the policy.
         replicas: how many engines share the requests.
-        preserve_sharing, seed, effort, replan, progress: as of `plan`.
+        preserve_sharing, seed, effort, replan, tail, progress: as of `plan`.
 
     Returns:
         The plan, and what it comes to.
@@ -57,6 +60,7 @@ def plan_replicas(
             seed=seed,
             effort=effort,
             replan=replan,
+            tail=tail,
             progress=progress,
             replica=number,
         )
@@ -79,22 +83,26 @@ def run_replicas(
     seed: int = 0,
     effort: int = 1,
     replan: bool = True,
+    tail: Tail | None = None,
     progress: Progress | None = None,
 ) -> Prediction:
     """What the plan of one engine, or of several replicas, comes to, without its rows.
 
     Args: as of `plan_replicas`, for one replica too.
     """
+    how: dict[str, Any] = {
+        "seed": seed,
+        "effort": effort,
+        "replan": replan,
+        "tail": tail,
+        "progress": progress,
+    }
     if replicas == 1:
-        return run_policy(
-            prepared, target, policy, seed=seed, effort=effort, replan=replan, progress=progress
-        )
+        return run_policy(prepared, target, policy, **how)
     found = []
     for rows in divide(prepared, target, replicas):
         part = take_part(prepared, target, rows, preserve_sharing=preserve_sharing)
-        predicted = run_policy(
-            part, target, policy, seed=seed, effort=effort, replan=replan, progress=progress
-        )
+        predicted = run_policy(part, target, policy, **how)
         found.append((prepared.sequences.of(rows), predicted))
     return join_runs(prepared, target, found, replicas)
 

@@ -14,6 +14,7 @@ from blendplan.planning.outlook import Outlook, outlook
 from blendplan.planning.prepare import Prepared, Progress
 from blendplan.planning.schedule_bound import schedule_bound
 from blendplan.planning.search import best_parameters
+from blendplan.planning.tail import Tail
 from blendplan.policy.make import make_policy
 from blendplan.policy.registry import POLICIES
 from blendplan.policy.reviser import Reviser, Unsure, steps_between_looks
@@ -33,6 +34,7 @@ class Prediction:
         replan: after how many steps the run's progress is looked at, and what was learned when;
             JSON values. None where nothing is learned while it runs.
         outlook: what else the makespan may become, None where that was not worked out.
+        trade: what a `Tail` costs and gets, None where none was asked for.
     """
 
     run: SimulatedRun
@@ -41,6 +43,7 @@ class Prediction:
     replicas: int = 1
     replan: dict[str, Any] | None = None
     outlook: Outlook | None = None
+    trade: dict[str, Any] | None = None
 
 
 def run_policy(
@@ -53,6 +56,7 @@ def run_policy(
     replan: bool = True,
     progress: Progress | None = None,
     parameters: Parameters | None = None,
+    tail: Tail | None = None,
     chances: bool = True,
 ) -> Prediction:
     """Simulate one policy, and bound the makespan of any.
@@ -66,18 +70,20 @@ def run_policy(
         replan: whether unsure output lengths are learned while it runs.
         progress: called as the simulation advances.
         parameters: what to make the policy with, where that has been found out already.
+        tail: how much longer the run may be for requests to be done sooner.
         chances: whether to work out what else the makespan may become.
     """
     workload = prepared.workload
     report = progress or (lambda stage, done, total: None)
-    run = None
+    run = trade = None
     if parameters is None:
-        parameters, run = best_parameters(
+        parameters, run, trade = best_parameters(
             prepared,
             target,
             POLICIES.get(policy),
             effort=effort,
             seed=seed,
+            tail=tail,
             advance=lambda done, total: report(f"choosing settings of {policy}", done, total),
         )
     trial = _Trial(prepared, target, policy, seed, parameters, replan)
@@ -102,7 +108,7 @@ def run_policy(
     told = None
     if reviser is not None:
         told = {"every_steps": trial.every_steps} | reviser.as_dict()
-    return Prediction(run, bound, chosen.parameters, replan=told, outlook=found)
+    return Prediction(run, bound, chosen.parameters, replan=told, outlook=found, trade=trade)
 
 
 @dataclass(frozen=True)

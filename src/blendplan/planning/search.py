@@ -5,15 +5,17 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blendplan.cost.machine import Machine
+from blendplan.errors import BlendplanError
 from blendplan.lengths.plausible import plausible_outputs
 from blendplan.planning.part import take_part, thinned_rows
 from blendplan.planning.prepare import Prepared
+from blendplan.planning.tail import Tail
 from blendplan.policy.make import make_of_kind
 from blendplan.policy.state_machine import Candidate, Parameters, PolicyKind
 from blendplan.simulator.simulate import SimulatedRun, simulate_run
@@ -25,10 +27,17 @@ MOST_DRAWS = 4
 
 
 class Choice(NamedTuple):
-    """Parameters, and the run of all requests with them where that has been simulated."""
+    """Parameters, and the run of all requests with them where that has been simulated.
+
+    Attributes:
+        parameters: of the policy.
+        run: of all requests, None where only a part was simulated, or nothing.
+        trade: what a `Tail` costs and gets, None where none was asked for.
+    """
 
     parameters: Parameters
     run: SimulatedRun | None = None
+    trade: dict[str, Any] | None = None
 
 
 def best_parameters(
@@ -38,6 +47,7 @@ def best_parameters(
     *,
     effort: int = 1,
     seed: int = 0,
+    tail: Tail | None = None,
     advance: Callable[[int, int], None] | None = None,
 ) -> Choice:
     """Those of a policy's candidates that give the shortest simulated run.
@@ -53,12 +63,18 @@ def best_parameters(
         target: the machine.
         kind: the policy.
         effort: 0 to 2, how many candidates it may offer.
+        tail: how much longer the run may be for requests to be done sooner.
         seed: of the draws, and for policies that draw random numbers.
         advance: called with (simulated candidates, all of them) as they end.
     """
     unsure = bool(prepared.expected.unsure.any())
     candidates = kind.candidates(effort, unsure)
     if len(candidates) == 1:
+        if tail is not None:
+            raise BlendplanError(
+                "there is nothing to choose from for an earlier turnaround, since one set of "
+                "parameters is looked at; take the policy blend with an effort of 1 or 2"
+            )
         return Choice(candidates[0].parameters)
     n = len(prepared.requests)
     draws = min(MOST_DRAWS, max(1, MOST_REQUESTS // n)) if unsure else 1
@@ -108,6 +124,12 @@ def best_parameters(
         candidate.handicap * sum(run.makespan_s for run in of_candidate)
         for candidate, of_candidate in zip(candidates, runs, strict=True)
     ]
-    best = int(np.argmin(expected_s))
+    best, trade = int(np.argmin(expected_s)), None
+    if tail is not None:
+        turnarounds_s = [
+            sum(run.turnaround_s()[tail.soonest] for run in of_candidate) for of_candidate in runs
+        ]
+        best = tail.choose(expected_s, turnarounds_s)
+        trade = tail.told(expected_s, turnarounds_s, best)
     whole = np.array_equal(happens[0], prepared.workload.output_tokens)
-    return Choice(candidates[best].parameters, runs[best][0] if whole else None)
+    return Choice(candidates[best].parameters, runs[best][0] if whole else None, trade)

@@ -160,6 +160,7 @@ def _planned(
         "seed": options.seed,
         "effort": options.effort,
         "replan": options.replan,
+        "tail": options.tail,
         "progress": options.progress,
     }
     if options.replicas == 1:

@@ -29,7 +29,7 @@ def headline_rows(plan: Mapping[str, Any]) -> dict[str, str]:
         plan: keys ``requests``, ``policy``, ``gpu``, ``model``, ``cost_model``, ``overlap``,
             ``density``, ``prefix_sharing``, ``predicted``, ``bound_s``, ``bound_ratio``,
             ``replan``; ``sequences`` where requests ask for several answers, ``window`` and
-            ``coverage`` where not all of the file is planned.
+            ``coverage`` where not all of the file is planned, ``tail`` where makespan was traded.
     """
     sharing, predicted = plan["prefix_sharing"], plan["predicted"]
     return {
@@ -45,6 +45,7 @@ def headline_rows(plan: Mapping[str, Any]) -> dict[str, str]:
         "makespan": f"{duration(predicted['makespan_s'])} in {count(predicted['steps'])} steps "
         f"with {count(predicted['preemptions'])} preemptions",
         **_chances(predicted),
+        **_traded(plan),
         "throughput": f"{rounded(predicted['throughput_tokens_per_s'])} tokens/s",
         "lower bound": f"{duration(plan['bound_s'])}; no schedule takes less than "
         f"{share(plan['bound_ratio'])} of this makespan",
@@ -114,6 +115,17 @@ def _part_of_job(plan: Mapping[str, Any]) -> dict[str, str]:
             f"already, {count(of['rejected'])} bad or too long"
         )
     return rows
+
+
+def _traded(plan: Mapping[str, Any]) -> dict[str, str]:
+    """What an earlier turnaround costs."""
+    if "tail" not in plan:
+        return {}
+    tail = plan["tail"]
+    return {
+        "earlier": f"{tail['soonest'].upper()} of the turnaround is {share(tail['sooner'])} "
+        f"earlier, for a makespan that is {share(tail['longer'])} longer"
+    }
 
 
 def _chances(predicted: Mapping[str, Any]) -> dict[str, str]:

@@ -17,6 +17,7 @@ from blendplan.planning.quoting.limits import TimeShares, time_shares
 from blendplan.planning.replicas import run_replicas
 from blendplan.planning.run_policy import run_policy
 from blendplan.planning.schedule_bound import schedule_bound
+from blendplan.planning.tail import Tail
 from blendplan.requests.columns import Requests
 from blendplan.tree.prefix_tree import PrefixTree
 
@@ -45,6 +46,7 @@ class How:
     seed: int
     effort: int
     replan: bool
+    tail: Tail | None = None
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,7 @@ def make_offer(ground: Ground, one: Combination, how: How, most: int | None) -> 
             seed=how.seed,
             effort=how.effort,
             replan=how.replan,
+            tail=how.tail,
         )
         run, makespan_s, bound_s = found.run, found.run.makespan_s, found.bound.makespan_s
         shares = time_shares(prepared, target, run)
@@ -144,7 +147,13 @@ def make_offer(ground: Ground, one: Combination, how: How, most: int | None) -> 
         rows = thinned_rows(ground.tree.order, n)
         part = take_part(prepared, target, rows, preserve_sharing=how.preserve_sharing)
         found = run_policy(
-            part, target, how.policy, seed=how.seed, effort=how.effort, replan=how.replan
+            part,
+            target,
+            how.policy,
+            seed=how.seed,
+            effort=how.effort,
+            replan=how.replan,
+            tail=how.tail,
         )
         n, run = len(rows), found.run
         outputs = prepared.workload.output_tokens
