@@ -25,6 +25,7 @@ def test_what_is_right_passes_and_so_does_a_plan_of_everything() -> None:
     ("path", "value", "said"),
     [
         (("predicted", "makespan_quantiles_s", "p90"), -1.0, "makespan_quantiles_s"),
+        (("predicted", "makespan_quantiles_s"), {"p90": 1.0}, "makespan_quantiles_s.p50"),
         (("predicted", "makespan_quantiles_s"), [1.0], "it must be an object"),
         (("window",), None, "it must be an object"),
         (("window", "within_s"), 0, "window.within_s is 0"),
