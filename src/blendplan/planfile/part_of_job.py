@@ -8,7 +8,7 @@ from blendplan.errors import BlendplanError
 from blendplan.printable import show
 
 _MOST = 1 << 62
-_REST = ("planned", "postponed", "already", "rejected")
+_REST = ("planned", "postponed", "already", "repeated", "rejected")
 
 
 def check_part_of_job(metadata: Mapping[str, Any]) -> None:
