@@ -12,7 +12,14 @@ RIGHT: dict[str, Any] = {
     "requests": 5,
     "predicted": {"makespan_quantiles_s": {"p50": 1.0, "p90": 2.0}},
     "window": {"within_s": 60.0, "chance": 0.9, "first": "work", "postponed": 3},
-    "coverage": {"file": 12, "planned": 5, "postponed": 3, "already": 4, "rejected": 0},
+    "coverage": {
+        "file": 12,
+        "planned": 5,
+        "postponed": 3,
+        "already": 3,
+        "repeated": 1,
+        "rejected": 0,
+    },
 }
 
 
@@ -25,13 +32,14 @@ def test_what_is_right_passes_and_so_does_a_plan_of_everything() -> None:
     ("path", "value", "said"),
     [
         (("predicted", "makespan_quantiles_s", "p90"), -1.0, "makespan_quantiles_s"),
+        (("predicted", "makespan_quantiles_s"), {"p90": 1.0}, "makespan_quantiles_s.p50"),
         (("predicted", "makespan_quantiles_s"), [1.0], "it must be an object"),
         (("window",), None, "it must be an object"),
         (("window", "within_s"), 0, "window.within_s is 0"),
         (("window", "chance"), "high", "window.chance"),
         (("window", "first"), 7, "window.first"),
         (("window", "postponed"), -1, "window.postponed"),
-        (("coverage", "already"), 3, "do not add up"),
+        (("coverage", "already"), 4, "do not add up"),
         (("coverage", "file"), 2.5, "coverage.file"),
         (("coverage", "planned"), 4, "coverage.planned is 4, requests 5"),
     ],

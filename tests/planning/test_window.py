@@ -171,7 +171,7 @@ def test_windows_one_after_the_other_plan_every_request_once(tmp_path: Path) -> 
     for one, path in zip(made, (first, second, third), strict=True):
         of = one["coverage"]
         assert of["file"] == 91
-        assert of["file"] == of["planned"] + of["postponed"] + of["already"] + of["rejected"]
+        assert of["file"] == sum(of.values()) - of["file"]
         assert of["planned"] == one["requests"]
         assert of["rejected"] == 1
         assert answer("inspect", path)["coverage"] == of
@@ -200,8 +200,26 @@ def test_a_folder_of_parts_counts_as_planned(tmp_path: Path) -> None:
         "planned": 18,
         "postponed": 0,
         "already": 12,
+        "repeated": 0,
         "rejected": 0,
     }
+
+
+def test_repeats_count_with_the_request_that_answers_them(tmp_path: Path) -> None:
+    body = {"model": "m", "temperature": 0, "max_tokens": 8}
+    lines = [
+        {"custom_id": f"r{k}", "method": "POST", "url": "/v1/completions"}
+        | {"body": body | {"prompt": f"{k % 4} and so on" * 20}}
+        for k in range(10)
+    ]
+    requests = tmp_path / "requests.jsonl"
+    requests.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    words = ("plan", requests, "--gpu", "l4", "--policy", "dfs", "--dedupe", "-o", tmp_path / "p")
+    of = answer(*words, "--within", "6h")["coverage"]
+    assert (of["file"], of["planned"], of["repeated"]) == (10, 4, 6)
+    shown = " ".join(run("inspect", tmp_path / "p").stdout.split())
+    assert "6 answered with identical ones" in shown
+    assert answer("verify", tmp_path / "p")["verified"]
 
 
 @pytest.mark.parametrize(

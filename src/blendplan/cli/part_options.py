@@ -70,12 +70,14 @@ class PartOptions:
         """
         if self.within_s is None and not self.already:
             return plan
+        repeated = 0 if before.copies is None else int(before.copies.sum())
         return plan.covering(
             {
-                "file": len(before) + before.rejected,
+                "file": len(before) + repeated + before.rejected,
                 "planned": plan.requests,
                 "postponed": plan.metadata.get("window", {}).get("postponed", 0),
                 "already": len(before) - len(left),
+                "repeated": repeated,
                 "rejected": before.rejected,
             }
         )

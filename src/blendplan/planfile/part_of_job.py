@@ -8,7 +8,7 @@ from blendplan.errors import BlendplanError
 from blendplan.printable import show
 
 _MOST = 1 << 62
-_REST = ("planned", "postponed", "already", "rejected")
+_REST = ("planned", "postponed", "already", "repeated", "rejected")
 
 
 def check_part_of_job(metadata: Mapping[str, Any]) -> None:
@@ -21,9 +21,11 @@ def check_part_of_job(metadata: Mapping[str, Any]) -> None:
         BlendplanError: a value that is missing, of another type or out of range, or numbers of
             requests that do not add up.
     """
-    quantiles = metadata["predicted"].get("makespan_quantiles_s", {})
-    for name, seconds in _object("predicted.makespan_quantiles_s", quantiles).items():
-        number(f"predicted.makespan_quantiles_s.{show(name)}", seconds, 0.0, 1e300)
+    if "makespan_quantiles_s" in metadata["predicted"]:
+        where = "predicted.makespan_quantiles_s"
+        quantiles = _object(where, metadata["predicted"]["makespan_quantiles_s"])
+        for name in ("p50", "p90"):
+            number(f"{where}.{name}", quantiles.get(name), 0.0, 1e300)
     if "tail" in metadata:
         tail = _object("tail", metadata["tail"])
         text("tail.soonest", tail.get("soonest"))

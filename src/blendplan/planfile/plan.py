@@ -140,7 +140,8 @@ class Plan:
 
         Args:
             coverage: numbers of requests: those of the ``file``, and which of them are ``planned``,
-                ``postponed``, dealt with ``already``, and ``rejected``.
+                ``postponed``, dealt with ``already``, ``repeated`` (answered with an identical
+                one), and ``rejected``.
         """
         return Plan(self.table, {**self.metadata, "coverage": dict(coverage)}, self.rejected)
 

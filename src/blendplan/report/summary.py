@@ -114,6 +114,8 @@ def _part_of_job(plan: Mapping[str, Any]) -> dict[str, str]:
             f"{count(of['postponed'])} for later, {count(of['already'])} planned or answered "
             f"already, {count(of['rejected'])} bad or too long"
         )
+        if of["repeated"]:
+            rows["of the file"] += f", {count(of['repeated'])} answered with identical ones"
     return rows
 
 
