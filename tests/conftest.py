@@ -9,5 +9,5 @@ from hypothesis import settings
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long an example takes is a matter of what else the machine does.
-settings.register_profile("whatever the machine does")
+settings.register_profile("whatever the machine does", deadline=None)
 settings.load_profile("whatever the machine does")

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,6 +16,7 @@ from tests.cli.cli_runs import answer, run, write_job
 PROJECT = Path(__file__).parent.parent
 README = (PROJECT / "README.md").read_text()
 QUOTE = (PROJECT / "docs" / "quote.md").read_text()
+JOB = (PROJECT / "docs" / "job.md").read_text()
 PLAN_FORMAT = (PROJECT / "docs" / "plan-format.md").read_text()
 
 
@@ -102,6 +104,35 @@ def test_plan_format_names_every_column_and_every_key(folder: Path) -> None:
     sometimes = ["sequences", "rejected", "serving", "job", "source_columns", "repeats"]
     sometimes += ["window", "coverage", "tail"]
     assert sorted(_first_cells(metadata_table)) == sorted([*keys, *sometimes])
+
+
+def test_the_walk_through_a_job_works(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With fewer rows, block by block."""
+    text = JOB.replace("range(2000)", "range(60)")
+    names: dict[str, object] = {}
+    ran = []
+    for kind, block in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+        if kind == "text":
+            continue
+        if kind == "python":
+            exec(block, names)
+            continue
+        words = shlex.split(block)
+        ran.append(words[1])
+        result = run(*words[1:])
+        assert result.exit_code == 0, result.stderr
+        if words[1] != "quote":
+            titles = re.findall(r"^([a-z ]+?)  ", _shown_after(text, block), re.MULTILINE)
+            assert len(titles) > 8
+            # With so few rows there is nothing to be learned.
+            assert {one for one in titles if one not in result.stdout} <= {"lengths learned"}
+    assert ran == ["plan", "quote", "run"]
+    assert "finish_reason" in capsys.readouterr().out
+
+
+def _shown_after(text: str, block: str) -> str:
+    """What a page says that the command prints."""
+    return text.partition(block)[2].partition("```text")[2].partition("```")[0]
 
 
 def _first_cells(text: str) -> list[str]:

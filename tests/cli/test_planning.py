@@ -25,7 +25,13 @@ HEADLINE = [
     "replan",
     "order",
 ]
-PREDICTED = ["makespan_s", "throughput_tokens_per_s", "steps", "preemptions"]
+PREDICTED = [
+    "makespan_s",
+    "makespan_quantiles_s",
+    "throughput_tokens_per_s",
+    "steps",
+    "preemptions",
+]
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +194,7 @@ def test_compare_and_plan_predict_the_same(job: Path, tmp_path: Path) -> None:
     words = (job, "--gpu", "a100-80g", "--overlap", "2")
     planned = answer("plan", *words, "--policy", "dfs", "-o", tmp_path / "p")
     compared = answer("compare", *words, "--policies", "fcfs,dfs")["policies"]["dfs"]
+    del planned["predicted"]["makespan_quantiles_s"]  # which only plans work out
     assert {key: planned[key] for key in HEADLINE} == {key: compared[key] for key in HEADLINE}
 
 

@@ -6,6 +6,8 @@ import signal
 import time
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from blendplan.planfile.plan import Plan
@@ -131,3 +133,22 @@ def test_what_cannot_run_is_said_in_one_line(job: Path, tmp_path: Path) -> None:
     assert "price for h100-80g, which --gpu does not name" in other
     (tmp_path / "results.jsonl.journal").write_text("")
     assert "whose plan is not at" in error_line(run("run", job, *MACHINE, "-o", results))
+
+
+def test_a_folder_of_texts_becomes_a_table(tmp_path: Path) -> None:
+    folder, results = tmp_path / "texts", tmp_path / "results.parquet"
+    folder.mkdir()
+    for number in range(2):
+        rows = {"id": [2 * number, 2 * number + 1], "text": ["a b", "c d"], "kind": ["x", "y"]}
+        pq.write_table(pa.table(rows), folder / f"{number}.parquet")
+    words = ("run", folder, "--prompt-column", "text", "--max-tokens", "3", *MACHINE, "-o", results)
+    assert answer(*words)["finished"] == 4
+    table = pq.read_table(results)
+    assert table.column("custom_id").to_pylist() == [0, 1, 2, 3]
+    assert table.column("kind").to_pylist() == ["x", "y"] * 2
+    assert table.column("output_tokens").to_pylist() == [3] * 4
+    assert answer(*words)["already_done"] == 4
+    pq.write_table(pa.table({"id": [9], "text": ["e"]}), folder / "2.parquet")
+    assert "REQUESTS changed since" in error_line(run(*words))
+    piped = ("run", "-", *MACHINE, "-o", tmp_path / "piped.jsonl")
+    assert "cannot be read again" in error_line(run(*piped))

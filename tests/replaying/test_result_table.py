@@ -112,6 +112,23 @@ def test_ids_of_tables_of_token_ids_keep_their_type(tmp_path: Path) -> None:
     assert [line["custom_id"] for line in lines_of(tmp_path / "o.jsonl")] == [5, 6]
 
 
+def test_bytes_that_are_texts_stay_what_they_say(tmp_path: Path) -> None:
+    words = pa.array([b"abcd", b"word"])
+    data = {"prompt": words, "data": words, "at": pa.array([5, 6], pa.time32("s"))}
+    data["max_tokens"] = pa.array([2, 2])
+    pq.write_table(pa.table(data), tmp_path / "r.parquet")
+    replay(small_plan(tmp_path / "r.parquet"), output=tmp_path / "plain.parquet")
+    plain = pq.read_table(tmp_path / "plain.parquet")
+    assert plain.column("data").to_pylist() == ["abcd", "word"]
+    assert plain.column("at").to_pylist() == ["00:00:05", "00:00:06"]
+    asked = read_requests(tmp_path / "r.parquet", template="say {data}")
+    replay(small_plan(asked), output=tmp_path / "shaped.parquet")
+    shaped = pq.read_table(tmp_path / "shaped.parquet")
+    source = pq.read_table(tmp_path / "r.parquet")
+    assert shaped.select(source.column_names).cast(source.schema).equals(source)
+    assert shaped.schema.field("at").type == source.schema.field("at").type
+
+
 def test_a_sample_can_be_a_table(tmp_path: Path) -> None:
     pq.write_table(DATA, tmp_path / "r.parquet")
     requests = read_requests(tmp_path / "r.parquet", template="{doc}", max_tokens=3)

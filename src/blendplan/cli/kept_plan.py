@@ -39,6 +39,11 @@ def kept_plan(job: Job, policy: str, output: Path, progress: Progress) -> "PlanP
     from blendplan.planfile.opened import open_plan
     from blendplan.replaying.journal import journal_path
 
+    if "-" in job.files:
+        raise BlendplanError(
+            "what is piped in cannot be read again when the run is continued; write the requests "
+            "to a file, or use plan and replay"
+        )
     path, identity = plan_path(output), _identity(job, policy)
     if path.exists():
         progress.stage(f"reading {path.name}")

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from blendplan.requests.columns import Requests
 
 _DEFAULT_FRACTION = 0.01
+# Of the first request of a dry run.
+_SHOWN_CHARACTERS = 600
 _ENDS = tuple({"/", os.sep})
 
 
@@ -190,8 +192,10 @@ def _written(shown: Mapping[str, Any]) -> dict[str, str]:
     """Where the plan went, or what would have been in it."""
     if shown["output"] is not None:
         return {"plan file": shown["output"]}
-    first = json.dumps(shown["first_request"], ensure_ascii=False)
-    return {"plan file": "none, a dry run", "first request": printable(first)}
+    first = printable(json.dumps(shown["first_request"], ensure_ascii=False))
+    if len(first) > _SHOWN_CHARACTERS:
+        first = f"{first[:_SHOWN_CHARACTERS]}... (--json shows all of it)"
+    return {"plan file": "none, a dry run", "first request": first}
 
 
 def _first_request(requests: "Requests") -> dict[str, Any]:

@@ -11,8 +11,10 @@ import pyarrow as pa
 from blendplan.requests.collect import Block
 from blendplan.requests.lines import Reading, count_lines, first_lines, read_lines
 from blendplan.requests.rows import read_rows
+from blendplan.requests.shape import Shape
 from blendplan.requests.source import Source
-from blendplan.requests.tables import open_table
+from blendplan.requests.source_columns import type_in_lines
+from blendplan.requests.tables import OpenTable, open_table
 
 
 class Blocks:
@@ -38,7 +40,7 @@ class Blocks:
         self._reading = reading
         self.rows = 0
         self._table = open_table(source, reading.shape) if source.is_table else None
-        self.columns = None if self._table is None else _without_tokens(self._table.schema)
+        self.columns = _carried(self._table, reading.shape)
         plain_bytes = source.total_bytes if source.kind == "jsonl" else 0
         self.expected_tokens = plain_bytes // 4
         self.expected_body_bytes = plain_bytes
@@ -90,9 +92,13 @@ class Blocks:
             yield batch
 
 
-def _without_tokens(schema: pa.Schema) -> pa.Schema | None:
-    """What of a table is carried to its results."""
-    kept = [field for field in schema if field.name != "prompt_token_ids"]
+def _carried(table: OpenTable | None, shape: Shape) -> pa.Schema | None:
+    """What of a table is carried to its results, by types that fit how lines have it."""
+    if table is None:
+        return None
+    kept = [field for field in table.schema if field.name != "prompt_token_ids"]
+    if not shape.makes_prompt:  # rows are requests, whose fields are JSON as any
+        kept = [field.with_type(type_in_lines(field.type)) for field in kept]
     return pa.schema(kept) if kept else None
 
 

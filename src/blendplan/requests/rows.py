@@ -279,11 +279,19 @@ def _json_line(row: Mapping[str, Any]) -> bytes:
 
 
 def _parsed(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A row with the JSON that its cells hold as text read; what is none stays a text."""
+    """A row with the JSON that its cells hold as text read; what is none stays a text.
+
+    Bytes that are a text are one: some writers do not say so.
+    """
     return {name: _json_cell(name, value) for name, value in row.items()}
 
 
 def _json_cell(name: str, value: Any) -> Any:
+    if isinstance(value, bytes):
+        try:
+            value = value.decode()
+        except UnicodeDecodeError:
+            return value
     if name not in _JSON_COLUMNS or not isinstance(value, str) or value[:1] not in ("{", "["):
         return value
     try:

@@ -47,6 +47,14 @@ def restored_type(kind: pa.DataType) -> pa.DataType:
     return kind if any(knows(kind) for knows in known) else pa.string()
 
 
+def type_in_lines(kind: pa.DataType) -> pa.DataType:
+    """The type by which values come back that were never carried but stand in a line themselves.
+
+    Bytes and times stand there as text.
+    """
+    return pa.string() if _is_bytes(kind) or _Types.is_time(kind) else kind
+
+
 def restored(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     """Carried values as a column of a type that `restored_type` gives.
 
