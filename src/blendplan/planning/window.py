@@ -1,7 +1,7 @@
 """`plan_window`: the requests that fit a stretch of time, planned; the others are for later."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ FIRST = ("work", "priority")
 # A window of which this share is planned for is full.
 _FULL = 0.97
 _MOST_TRIALS = 8
+_MOST_SKIPS = 4
 _MOST_S = 3.2e9
 
 
@@ -87,22 +88,25 @@ def plan_window(
     Raises:
         BlendplanError: not even one request fits.
     """
-    order, ends, seconds = _in_order(prepared, target, window.first)
+    groups, seconds = _groups(prepared, target, window.first)
+    seconds = seconds / options.replicas
 
-    def trial(count: int) -> Trial:
-        rows = np.sort(order[: ends[count - 1]])
+    def trial(chosen: Sequence[NDArray[np.int64]]) -> Trial:
+        rows = np.sort(np.concatenate(chosen))
         plan, outlook = _planned(prepared, target, policy, rows, options)
         return Trial(plan, outlook.quantile(window.chance))
 
-    best = most_that_fits(trial, seconds / options.replicas, window.within_s)
-    if best is None and ends[0] > 1:
+    # A family that is too long is passed over for shorter ones; an urgent request is not.
+    skips = _MOST_SKIPS if window.first == "work" else 0
+    best = fill(trial, groups, seconds, window.within_s, skips)
+    if best is None and len(groups[0]) > 1:
         # Even the first family is too long: its requests one by one.
-        seconds = seconds[:1] * np.arange(1, ends[0] + 1) / ends[0]
-        ends = np.arange(1, ends[0] + 1)
-        best = most_that_fits(trial, seconds / options.replicas, window.within_s)
+        alone = len(groups[0])
+        seconds = np.full(alone, seconds[0] / alone)
+        best = fill(trial, np.split(groups[0], alone), seconds, window.within_s, 0)
     if best is None:
-        first = prepared.requests.ids[int(order[0])].as_py()
-        alone_s = trial(1).end_s
+        first = prepared.requests.ids[int(groups[0][0])].as_py()
+        alone_s = trial([groups[0][:1]]).end_s
         raise BlendplanError(
             f"not even one request fits {window.within_s:g} seconds: {first!r} alone takes "
             f"{alone_s:.3g}; give a longer time"
@@ -117,25 +121,69 @@ def plan_window(
     return Plan(made.table, made.metadata | {"window": said}, made.rejected)
 
 
-def most_that_fits(
-    trial: Callable[[int], Trial], seconds: NDArray[np.float64], within_s: float
+def fill(
+    trial: Callable[[Sequence[NDArray[np.int64]]], Trial],
+    groups: Sequence[NDArray[np.int64]],
+    seconds: NDArray[np.float64],
+    within_s: float,
+    skips: int,
 ) -> Trial | None:
-    """The trial of the largest count that ends in time, or nearly the largest; None for none.
+    """The trial of as many groups as fit, in their order; None where not even the first does.
+
+    Args:
+        trial: of some groups.
+        groups: requests that stay together.
+        seconds: a guess at how long each group takes; float64 [g].
+        within_s: the limit.
+        skips: how many groups that do not fit may be passed over for later ones.
+    """
+    left = list(range(len(groups)))
+    best, count = None, 0
+    for _ in range(1 + skips):
+        best, count = most_that_fits(
+            lambda most, left=left: trial([groups[one] for one in left[:most]]),  # type: ignore[misc]
+            np.cumsum(seconds[left]),
+            within_s,
+            (best, count),
+        )
+        if best is None or count == len(left) or best.end_s >= _FULL * within_s:
+            break
+        del left[count]
+        if count == len(left):
+            break
+    return best
+
+
+def most_that_fits(
+    trial: Callable[[int], Trial],
+    seconds: NDArray[np.float64],
+    within_s: float,
+    known: tuple[Trial | None, int] = (None, 0),
+) -> tuple[Trial | None, int]:
+    """The trial of the largest count that ends in time, or nearly the largest, and the count.
 
     Args:
         trial: of the first so many groups; by and large, more of them take longer.
         seconds: a guess at how long the first 1, 2, ... groups take, rising; float64 [g].
         within_s: the limit.
+        known: a count that fits, and its trial.
+
+    Returns:
+        None and 0 where not even one fits.
     """
-    best: Trial | None = None
-    most, least = len(seconds), 0  # all above `most` take too long, `least` fits
+    best, least = known
+    most = len(seconds)  # all above `most` take too long, `least` fits
     longer = 1.0  # than guessed
-    for _ in range(_MOST_TRIALS):
-        if least == most:
-            break
+    if best is not None and seconds[least - 1] > 0:
+        longer = best.end_s / seconds[least - 1]
+    tried = 0
+    while least < most and (tried < _MOST_TRIALS or best is None):
         guess = int(np.searchsorted(longer * seconds, within_s, side="right"))
         count = min(most, max(least + 1, guess))
+        if tried >= _MOST_TRIALS:
+            count = max(1, most // 2)
         made = trial(count)
+        tried += 1
         longer = made.end_s / seconds[count - 1] if seconds[count - 1] > 0 else 1.0
         if made.end_s <= within_s:
             best, least = made, count
@@ -144,7 +192,7 @@ def most_that_fits(
         else:
             # A little less than what seems to fit, so that the next trial is likely to.
             most, longer = count - 1, 1.01 * longer
-    return best
+    return best, least
 
 
 def _planned(
@@ -172,14 +220,14 @@ def _planned(
     return plan, predicted.outlook
 
 
-def _in_order(
+def _groups(
     prepared: Prepared, target: Machine, first: str
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Requests in the order in which a window takes them, in groups that stay together.
+) -> tuple[list[NDArray[np.int64]], NDArray[np.float64]]:
+    """Requests that stay together, in the order in which a window takes them.
 
     Returns:
-        The requests, int64 [n]; where each group ends among them, int64 [g]; and the time of all up
-        to there on one engine, if nothing ran beside anything, float64 [g].
+        The requests of each group; and its time on one engine, if nothing ran beside anything,
+        float64 [g].
     """
     sequences, requests = prepared.sequences, prepared.requests
     outputs = prepared.expected.output_tokens
@@ -193,8 +241,8 @@ def _in_order(
     urgency = priorities(requests) if first == "priority" else np.zeros(len(requests))
     order = np.lexsort((np.arange(len(requests)), family, -rate[family], urgency))
     changes = (np.diff(family[order]) != 0) | (np.diff(urgency[order]) != 0)
-    ends = np.append(np.flatnonzero(changes) + 1, len(order))
-    return order, ends, np.cumsum(time_s[order])[ends - 1]
+    starts = np.append(0, np.flatnonzero(changes) + 1)
+    return np.split(order, starts[1:]), np.add.reduceat(time_s[order], starts)
 
 
 def priorities(requests: Requests) -> NDArray[np.float64]:
