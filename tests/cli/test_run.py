@@ -4,6 +4,7 @@ import json
 import re
 import signal
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pyarrow as pa
@@ -152,3 +153,14 @@ def test_a_folder_of_texts_becomes_a_table(tmp_path: Path) -> None:
     assert "REQUESTS changed since" in error_line(run(*words))
     piped = ("run", "-", *MACHINE, "-o", tmp_path / "piped.jsonl")
     assert "cannot be read again" in error_line(run(*piped))
+
+
+def test_what_the_engine_cannot_do_is_said_before_planning(job: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results.jsonl"
+    words = ("run", job, *MACHINE, "-o", results)
+    assert "drop --pdmux" in error_line(run(*words, "--pdmux"))
+    assert "takes no engine arguments" in error_line(run(*words, "--", "--enforce-eager"))
+    if find_spec("vllm") is None:
+        line = error_line(run("run", job, "--engine", "vllm", "--gpu", "l4", "-o", results))
+        assert "pip install 'blendplan[vllm]'" in line
+    assert list(tmp_path.iterdir()) == []

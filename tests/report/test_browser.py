@@ -23,14 +23,18 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     results = folder / "results.jsonl"
     answer("run", job, "--engine", "sim", "--gpu", "l4", "-o", results, "--price", "l4=1.5")
     summary = folder / "results.jsonl.summary.html"
+    quoted = folder / "quote.html"
+    words = ("--gpu", "l4,a10g", "--replicas", "1,2", "--price", "l4=0.8", "--within", "1h")
+    answer("quote", job, *words, "--processes", "1", "--html", quoted)
     return {
         "comparison": html_report(draw_figures(compared, "a job", ())),
         "job": summary.read_text(encoding="utf-8"),
+        "quote": quoted.read_text(encoding="utf-8"),
     }
 
 
 @pytest.mark.parametrize("width", [400, 1400])
-@pytest.mark.parametrize("name", ["comparison", "job"])
+@pytest.mark.parametrize("name", ["comparison", "job", "quote"])
 def test_a_page_is_shown_whole(
     pages: dict[str, str], name: str, width: int, tmp_path: Path
 ) -> None:

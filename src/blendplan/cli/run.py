@@ -23,6 +23,7 @@ from blendplan.cli.options import (
 from blendplan.cli.outcome import resumable, showing, tell_outcome
 from blendplan.cli.progress import Progress
 from blendplan.cli.quote_options import price_options, prices_of
+from blendplan.engines.registry import ENGINES
 
 if TYPE_CHECKING:
     from blendplan.planfile.opened import PlanParts
@@ -83,7 +84,20 @@ def command(
     cluster = cluster_of(ray, replicas_max, gpus_per_replica)
     if cluster is None and job.options["replicas"] > 1:
         raise click.UsageError("several --replicas run on a cluster: add --ray auto")
+    from blendplan.engines.launch import check_options
+
     engine = str(job.engine)
+    kind = ENGINES.get(engine)
+    check_options(
+        engine,
+        kind,
+        arguments=job.engine_args,
+        flags=options["flags"],
+        pdmux=options["pdmux"],
+        log_steps=options["step_log"] is not None,
+    )
+    if cluster is None:
+        kind.check_installed()
     summary_file, page = (output.with_name(f"{output.name}.summary.{end}") for end in _SUMMARIES)
     logs = options["step_log"], options["request_log"]
     check_destinations(

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from blendplan.engines.protocol import Engine, Launch, Session
+from blendplan.engines.words import not_installed
 
 if TYPE_CHECKING:
     from blendplan.planfile.plan import Plan
@@ -22,6 +24,7 @@ class EngineKind:
         start: starts it for a plan of one replica, or for requests without a plan, with what is
             left to run. An engine that may die runs in a process of its own: see
             `blendplan.engines.process.EngineProcess`.
+        package: Python package that it is; empty where there is none to install.
         needs_results: whether a run without a results file makes no sense.
         needs_plan: whether it is made from a plan, and cannot run requests that nobody planned.
         loads_model: whether it loads the weights of a model, by their published name or from a
@@ -35,6 +38,7 @@ class EngineKind:
     title: str
     summary: str
     start: Callable[["Plan | None", Launch, Session], Engine]
+    package: str = ""
     needs_results: bool = True
     needs_plan: bool = False
     loads_model: bool = True
@@ -42,3 +46,12 @@ class EngineKind:
     spatial_sharing: bool = False
     step_log: bool = True
     tested: tuple[str, ...] = ()
+
+    def check_installed(self) -> None:
+        """Find out whether the engine's package is there, without importing it.
+
+        Raises:
+            BlendplanError: it is not.
+        """
+        if self.package and find_spec(self.package) is None:
+            raise not_installed(self.title, self.package)

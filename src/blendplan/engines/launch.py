@@ -69,7 +69,10 @@ def model_to_load(
             f"the plan was made for a model {planned!r} of your own; tell {engine} with --model "
             f"where it is"
         ) from None
-    remark(f"loading {published}; --model for another, such as an instruct version of it")
+    remark(
+        f"loading {published}; name the model to load where it is another, such as an instruct "
+        "version of it"
+    )
     return published
 
 

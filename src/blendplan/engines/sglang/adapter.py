@@ -35,6 +35,7 @@ SGLANG = EngineKind(
     title="SGLang",
     summary="on this machine's GPUs",
     start=_start,
+    package="sglang",
     spatial_sharing=True,
     tested=tuple(f"sglang {version}" for version in TESTED),
 )

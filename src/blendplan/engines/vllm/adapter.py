@@ -78,5 +78,9 @@ def _start(plan: "Plan | None", launch: Launch, session: Session) -> "EngineProc
 
 
 VLLM = EngineKind(
-    title="vLLM", summary="on this machine's GPUs", start=_start, tested=("vllm 0.32.0",)
+    title="vLLM",
+    summary="on this machine's GPUs",
+    start=_start,
+    package="vllm",
+    tested=("vllm 0.32.0",),
 )
