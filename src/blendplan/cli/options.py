@@ -1,6 +1,5 @@
 """Options that commands share: what to plan for and how, and which engine runs the requests."""
 
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from blendplan.cli.key_values import key_values
 from blendplan.cli.names import CatalogueName, Name, NameOption
 from blendplan.cli.ranges import Share, within
 from blendplan.cost.registry import COST_MODELS
@@ -88,24 +88,6 @@ no_replan = click.option(
 )
 
 
-def _engine_args(
-    ctx: click.Context, param: click.Parameter, words: tuple[str, ...]
-) -> dict[str, Any]:
-    """``KEY=VALUE`` words as a dictionary; a value that is not JSON is taken as text."""
-    arguments: dict[str, Any] = {}
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not name.isidentifier() or not equals:
-            raise click.BadParameter(f"{word!r} is not KEY=VALUE", ctx, param)
-        try:
-            arguments[name] = json.loads(value)
-        except ValueError:
-            arguments[name] = value
-        except RecursionError:
-            raise click.BadParameter(f"{name} is nested too deeply", ctx, param) from None
-    return arguments
-
-
 _FILES = click.argument("files", metavar="REQUESTS...", nargs=-1, required=True, type=click.Path())
 
 # Of commands that plan only.
@@ -183,7 +165,7 @@ _PLANNING = (
         "--engine-arg",
         "engine_args",
         multiple=True,
-        callback=_engine_args,
+        callback=key_values,
         metavar="KEY=VALUE",
         help="Argument that this engine will be started with, as for replay. May be given several "
         "times.",
@@ -317,7 +299,7 @@ _LOADING = (
         "--engine-arg",
         "engine_args",
         multiple=True,
-        callback=_engine_args,
+        callback=key_values,
         metavar="KEY=VALUE",
         help="Argument of the engine by its own name, with its value as JSON; overrides the "
         "plan's. May be given several times.",

@@ -13,15 +13,13 @@ from blendplan.cli.compilation import compilation_clock
 from blendplan.cli.destination import check_destinations
 from blendplan.cli.durations import window_options
 from blendplan.cli.job import Job, planning
-from blendplan.cli.names import Name, NameOption
-from blendplan.cli.options import FILE, MACHINE
+from blendplan.cli.options import FILE, MACHINE, policy_option
 from blendplan.cli.progress import Progress
 from blendplan.cli.quote_options import price_options, prices_of, several_values
 from blendplan.cli.ranges import within
 from blendplan.cli.tail_options import tail_options
 from blendplan.errors import BlendplanError
 from blendplan.planning.quoting.listed import LISTED
-from blendplan.policy.registry import DEFAULT, POLICIES
 
 if TYPE_CHECKING:
     from blendplan.cli.job import JobRequests
@@ -32,15 +30,7 @@ if TYPE_CHECKING:
 @click.command("quote")
 @several_values
 @planning()
-@click.option(
-    "--policy",
-    cls=NameOption,
-    default=DEFAULT,
-    show_default=True,
-    type=Name("policy", POLICIES),
-    metavar="NAME",
-    help="Which request goes next: {names}.",
-)
+@policy_option
 @tail_options
 @price_options
 @window_options("Time that the run may take, such as 6h or 1h30min: finds the cheapest that does.")

@@ -1,35 +1,14 @@
 """Options of what is read: how rows of data become requests, and how many of them there are."""
 
-import json
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
 import click
 
+from blendplan.cli.key_values import key_values
 from blendplan.cli.ranges import within
 from blendplan.errors import BlendplanError
-
-
-def _parameters(
-    ctx: click.Context, param: click.Parameter, words: tuple[str, ...]
-) -> dict[str, Any]:
-    """``NAME=VALUE`` words as a dictionary; a value that is not JSON is taken as text."""
-    found: dict[str, Any] = {}
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not name.isidentifier() or not equals:
-            raise click.BadParameter(f"{word!r} is not NAME=VALUE", ctx, param)
-        if name in found:
-            raise click.BadParameter(f"{name} is given twice", ctx, param)
-        try:
-            found[name] = json.loads(value)
-        except ValueError:
-            found[name] = value
-        except RecursionError:
-            raise click.BadParameter(f"{name} is nested too deeply", ctx, param) from None
-    return found
-
 
 _SHAPING = (
     click.option(
@@ -65,7 +44,7 @@ _SHAPING = (
         "--param",
         "parameters",
         multiple=True,
-        callback=_parameters,
+        callback=key_values,
         metavar="NAME=VALUE",
         help="Parameter of requests that do not state it, such as temperature=0.7. May be given "
         "several times.",
