@@ -10,12 +10,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from blendplan.hardware.kv_layers import kv_layers
 from blendplan.hardware.kv_layout import KvLayout, kv_layout
 from blendplan.hardware.lookup import model_spec
+from blendplan.planning.planner import plan
+from blendplan.replaying.run import replay
+from blendplan.requests.read import read_requests
 from tests.engines.tiny_kinds import KINDS
+from tests.replaying.replay_jobs import write_requests_file
 from tests.simulator import test_vllm_recordings as earlier
 
 # Steps of those that start, but lack kernels on a CPU, are compared without a model alone; with
@@ -105,3 +110,44 @@ def test_steps_are_the_engines(recordings: dict[str, Any]) -> None:
         earlier.test_simulated_engine_takes_the_recorded_steps(recordings[name])
         preempted += sum(len(step["preempted"]) for step in recordings[name]["steps"])
     assert preempted > 10
+
+
+@pytest.mark.parametrize("kind", ["gpt_oss", "mistral"])
+def test_a_replay_takes_the_planned_steps(
+    vllm: None, folder: Path, tmp_path: Path, kind: str
+) -> None:
+    """The whole way: the live policy in vLLM's scheduler sees the memory of every group."""
+    blocks = 48 * RUN[kind]
+    made = plan(
+        read_requests(write_requests_file(tmp_path / "requests.jsonl", 60)),
+        gpu="l4",
+        model=str(folder / kind),
+        max_num_batched_tokens=128,
+        max_model_len=1024,
+        kv_tokens=blocks * BLOCK_TOKENS,
+        block_size=BLOCK_TOKENS,
+        max_num_seqs=16,
+    )
+    arguments = {
+        "load_format": "dummy",
+        "enforce_eager": True,
+        "num_gpu_blocks_override": blocks + 1,  # one is a placeholder
+        "gpu_memory_utilization": 0.1,
+        "served_model_name": ["tiny", "llama-3.1-8b"],
+    }
+    logs = [tmp_path / "vllm.parquet", tmp_path / "simulated.parquet"]
+    told: list[str] = []
+    replay(
+        made,
+        "vllm",
+        tmp_path / "results.jsonl",
+        engine_args=arguments,
+        step_log=logs[0],
+        remark=told.append,
+    )
+    assert told == []  # same capacity, block size and limits as planned
+    replay(made, step_log=logs[1])
+    same = ["prefill_tokens", "decode_tokens", "kv_tokens_read", "sequences", "prefill_pairs"]
+    same += ["kv_tokens_used", "running"]
+    steps, planned = (pq.read_table(log).select(same) for log in logs)
+    assert steps.equals(planned)
