@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from blendplan.hardware.hf_config.families import FAMILIES, Family
 from blendplan.hardware.hf_config.fields import Config
-from blendplan.hardware.hf_config.names import EXPERTS
+from blendplan.hardware.hf_config.names import EXPERTS, LAYERS
 from blendplan.hardware.hf_config.quantisation import Bits
 from blendplan.hardware.layers import FeedForward
 
@@ -14,6 +14,7 @@ WIDTH = (
     "block_ff_dim",
     "n_inner",
     "ffn_dim",
+    "dff",
     "inner_hidden_size",
 )
 # Of dense layers, where the usual field is the width of experts.
@@ -232,7 +233,7 @@ def dense_width(config: Config, layer: int, hidden: int) -> int:
         return _adjusted(config, width)
     if config.flag("use_double_wide_mlp", False):  # Gemma 4: layers that reuse KV
         shared = config.count("num_kv_shared_layers", default=0)
-        layers = config.count("num_hidden_layers")
+        layers = config.count(LAYERS)
         return 2 * width if shared and layer >= layers - shared else width
     return width
 

@@ -6,6 +6,7 @@ from typing import Any
 from blendplan.errors import BlendplanError
 from blendplan.hardware.hf_config.families import Family
 from blendplan.hardware.hf_config.fields import Config, seen
+from blendplan.hardware.hf_config.names import LAYERS
 from blendplan.hardware.hf_config.windows import sliding_window
 
 MOST_LAYERS = 1000
@@ -72,14 +73,13 @@ def layer_count(config: Config) -> int:
     Raises:
         BlendplanError: no field says, or there are none or absurdly many.
     """
-    names = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
     listed = config.items(("layers_block_type", "layer_types"))
     pattern = config.value("hybrid_override_pattern")
     if isinstance(pattern, str) and pattern and not listed:
         return _sane(len(pattern), config)
-    if not config.says(names) and listed:
+    if not config.says(LAYERS) and listed:
         return _sane(len(listed), config)
-    return _sane(config.count(names), config)
+    return _sane(config.count(LAYERS), config)
 
 
 def _sane(layers: int, config: Config) -> int:

@@ -37,13 +37,10 @@ _HARMLESS = re.compile(
 MOST_NAMED = 6
 
 
-def remark_on_unknown(config: Config, harmless: Iterable[str] = ()) -> None:
-    """Note the fields that look as if they mattered and that nothing read.
-
-    A field that is off (``null``, false, 0, empty) says nothing and is not named.
-    """
+def unread(config: Config, harmless: Iterable[str] = ()) -> list[str]:
+    """Names of the fields that look as if they mattered and that nothing read, in order."""
     ignored = set(harmless)
-    names = sorted(
+    return sorted(
         name
         for name, value in config.values.items()
         if name not in config.read
@@ -53,6 +50,14 @@ def remark_on_unknown(config: Config, harmless: Iterable[str] = ()) -> None:
         and _MATTERS.search(name.lower())
         and not _HARMLESS.search(name.lower())
     )
+
+
+def remark_on_unknown(config: Config, harmless: Iterable[str] = ()) -> None:
+    """Note the fields that look as if they mattered and that nothing read.
+
+    A field that is off (``null``, false, 0, empty) says nothing and is not named.
+    """
+    names = unread(config, harmless)
     if not names:
         return
     shown = ", ".join(names[:MOST_NAMED])
