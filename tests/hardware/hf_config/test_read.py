@@ -73,6 +73,53 @@ def test_a_file_that_names_its_class_alone_has_the_sizes_of_the_class(
     assert "by the class of llama: hidden_size 4096" in " ".join(model.remarks)
 
 
+CHATGLM = {
+    "model_type": "chatglm",
+    "hidden_size": 4096,
+    "num_layers": 28,
+    "num_attention_heads": 32,
+    "kv_channels": 128,
+    "ffn_hidden_size": 13696,
+    "padded_vocab_size": 65024,
+    "multi_query_attention": True,
+    "multi_query_group_num": 2,
+    "add_bias_linear": False,
+    "add_qkv_bias": True,
+    "apply_query_key_layer_scaling": True,
+    "apply_residual_connection_post_layernorm": False,
+    "attention_softmax_in_fp32": True,
+    "fp32_residual_connection": False,
+    "original_rope": True,
+    "post_layer_norm": True,
+    "rmsnorm": True,
+    "seq_length": 8192,
+    "tie_word_embeddings": False,
+    "torch_dtype": "float16",
+}
+
+
+@pytest.mark.parametrize(
+    ("values", "parameters"),
+    [
+        (CHATGLM, 6_243_584_000),  # ChatGLM3-6B, of the published checkpoint
+        (
+            CHATGLM | {"num_layers": 40, "padded_vocab_size": 151552, "seq_length": 131072},
+            9_399_951_360,  # GLM-4-9B
+        ),
+    ],
+)
+def test_chatglm(values: dict[str, Any], parameters: int) -> None:
+    model = read(values)
+    assert model.parameters == parameters
+    assert next(iter(model.attentions)).kv_heads == 2
+    assert model.max_context_tokens == values["seq_length"]
+    assert model.remarks == ()
+    every = read(values | {"multi_query_attention": False})
+    assert next(iter(every.attentions)).kv_heads == 32
+    with pytest.raises(BlendplanError, match="ChatGLM of the first generation is not modelled"):
+        read(values | {"position_encoding_2d": True})
+
+
 def test_a_file_without_width_whose_class_is_not_known_is_none() -> None:
     with pytest.raises(BlendplanError, match="hidden_size is missing"):
         read({"model_type": "spiral", "quantization_config": {"quant_method": "fp8"}})

@@ -98,8 +98,11 @@ def _kv_heads(config: Config, place: Place, heads: int) -> int:
     grouped = config.flag("new_decoder_architecture", False)
     if falcon and config.flag("multi_query", True) and not grouped:
         return 1
-    if config.flag("multi_query_attention", False) or config.says("multi_query_group_num"):
-        return config.count("multi_query_group_num", default=1)
+    grouped_queries = "multi_query_attention"  # ChatGLM
+    if config.flag(grouped_queries, False):
+        return config.count("multi_query_group_num", default=1) or _no_kv_heads(config)
+    if config.says(grouped_queries):
+        return heads
     if config.word("model_type") == "gpt_bigcode" and config.flag("multi_query", True):
         return 1
     inner = config.part("attn_config")  # DBRX, MPT

@@ -152,6 +152,7 @@ FAMILIES: dict[str, Family] = {
     "lfm2_moe": Family(linear="short_conv", qk_norm="head"),
     "recurrent_gemma": Family(pattern="LLS", linear="rglru"),
     "modernbert-decoder": Family(pattern="FSS"),
+    "chatglm": Family(),
     "glm4": Family(norms=4),
     "glm4_moe": Family(active_counts="layers"),
     "glm4_moe_lite": Family(active_counts="layers"),

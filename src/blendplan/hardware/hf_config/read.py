@@ -170,6 +170,11 @@ def _refuse_others(config: Config, values: Mapping[str, Any]) -> None:
         raise BlendplanError(
             f"{config.where}: an encoder-decoder model, which is not modelled; give a decoder"
         )
+    if config.flag("position_encoding_2d", False):
+        raise BlendplanError(
+            f"{config.where}: a ChatGLM of the first generation is not modelled; those from "
+            "ChatGLM2 on are"
+        )
     kind, classes = config.word("model_type"), values.get("architectures")
     if kind in _NOT_MODELLED or "type_vocab_size" in values:  # the latter only encoders have
         raise BlendplanError(f"{config.where}: model type {kind!r} is not modelled")

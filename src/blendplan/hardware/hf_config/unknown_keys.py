@@ -31,7 +31,7 @@ _HARMLESS = re.compile(
     r"|use_routing_bias|use_expert_bias|expert_bias|sandwich|clip|adapter|finetun|prefix"
     r"|score_func|norm_head|rms_|^model_type$|skip_topk|share_for_mtp|grid_pinpoints|hc_"
     r"|allow_neg|a_log|moe_norm_min|^block_size$|parallel_attn|type_vocab|group_norm|use_mixed_mlp|^block_dim$|linear_silu|media_embeds|fp32|compile|kernel_backend|use_flash|flash_attn|deterministic|moe_impl|is_decoder"
-    r"|add_bos|bos|eos|pad|z_loss|balance|expert_selection|embedding_(fraction|initializer)"
+    r"|add_bos|bos|eos|pad|z_loss|^post_layer_norm$|balance|expert_selection|embedding_(fraction|initializer)"
     r"|zero_expert|enable_moe_fp32|combination_strategy|attention_value_scale|gating$|swa_rope"
 )
 MOST_NAMED = 6
