@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from blendplan.errors import BlendplanError
+from blendplan.hardware.hf_config.assumptions import remark_on_heads
 from blendplan.hardware.hf_config.families import Family
 from blendplan.hardware.hf_config.fields import Config
 from blendplan.hardware.hf_config.names import BIAS, HEAD_DIM, HEADS, KV_HEADS
@@ -48,6 +49,7 @@ def _heads(config: Config, place: Place) -> int:
 def _by_heads(config: Config, family: Family, place: Place, heads: int) -> Attention:
     """Keys and values of each KV head are kept."""
     layer, sliding = place.layer, "sliding" in place.kind
+    remark_on_heads(config, place.hidden, heads)
     key_dim = config.count(HEAD_DIM, default=max(1, place.hidden // heads), layer=layer)
     value_dim = config.count("v_head_dim", default=key_dim, layer=layer)
     kv_heads = _kv_heads(config, place, heads)

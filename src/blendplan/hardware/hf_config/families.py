@@ -196,6 +196,12 @@ FAMILIES: dict[str, Family] = {
     "xglm": _TWO_MATRICES,
 }
 
+FOUR_TIMES = (
+    *("gpt2", "gptj", "gpt_neo", "gpt_bigcode", "codegen"),
+    *("bloom", "mpt", "falcon", "refinedweb", "refinedwebmodel"),
+)
+"""Model types whose MLP is four times as wide as the model unless a field says otherwise."""
+
 _UNKNOWN = Family()
 _WINDOWED = Family(pattern="S")
 

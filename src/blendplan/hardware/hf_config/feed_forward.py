@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from blendplan.hardware.hf_config.families import FAMILIES, Family
+from blendplan.hardware.hf_config.families import FAMILIES, FOUR_TIMES, Family
 from blendplan.hardware.hf_config.fields import Config
 from blendplan.hardware.hf_config.names import EXPERTS, LAYERS
 from blendplan.hardware.hf_config.quantisation import Bits
@@ -225,8 +225,7 @@ def dense_width(config: Config, layer: int, hidden: int) -> int:
         return config.count("shared_intermediate_size")
     if config.word("model_type") in ("recurrent_gemma", "qwen"):  # gate and value together
         return width // 2
-    ratio = config.value("expansion_ratio")
-    width = width or int(hidden * (ratio if isinstance(ratio, int | float) else 4))
+    width = width or _usual_width(config, hidden)
     if config.word("model_type") == "granitemoehybrid" and config.says("shared_intermediate_size"):
         return config.count("shared_intermediate_size")
     if config.says(("conv_L_cache",)) and config.flag("block_auto_adjust_ff_dim", False):
@@ -236,6 +235,15 @@ def dense_width(config: Config, layer: int, hidden: int) -> int:
         layers = config.count(LAYERS)
         return 2 * width if shared and layer >= layers - shared else width
     return width
+
+
+def _usual_width(config: Config, hidden: int) -> int:
+    """Width where no field says, as the classes that have no such field take it."""
+    ratio = config.value("expansion_ratio")
+    stated = isinstance(ratio, int | float) and not isinstance(ratio, bool)
+    if not stated and config.word("model_type") not in FOUR_TIMES:
+        config.remark(f"no field says how wide the MLP is: 4 x hidden_size, {4 * hidden}, is taken")
+    return int(hidden * (ratio if stated else 4))
 
 
 def _adjusted(config: Config, width: int) -> int:

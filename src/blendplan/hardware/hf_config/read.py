@@ -8,6 +8,12 @@ from blendplan.checks.json_files import parse_json_object, read_text
 from blendplan.errors import BlendplanError
 from blendplan.hardware.context import context_tokens
 from blendplan.hardware.hf_config import extras
+from blendplan.hardware.hf_config.assumptions import (
+    remark_on_context,
+    remark_on_dtype,
+    remark_on_parts,
+    remark_on_type,
+)
 from blendplan.hardware.hf_config.class_defaults import class_defaults
 from blendplan.hardware.hf_config.encoders import encoder_parameters
 from blendplan.hardware.hf_config.families import family_of
@@ -104,10 +110,14 @@ def model_from_config(
     if not hidden:
         raise BlendplanError(f"{where}: hidden_size is 0")
     config.layers = layers
+    remark_on_type(config)
+    remark_on_dtype(config, values)
+    remark_on_parts(config, values, _TEXT)
     bits = bits_of(config, values, beside, layers)
     built = layers_of(config, family, hidden, layers, bits)
     used, looked_up = extras.of_model(config, layers, hidden)
     longest = context_tokens(dict(config.defaults) | dict(config.values), tokenizer)
+    remark_on_context(config, tokenizer, longest)
     tied, vocab = _tied(config, values), config.count(VOCAB)
     encoders = encoder_parameters(values, hidden)
     if encoders:
