@@ -78,9 +78,43 @@ def test_patterns_and_order() -> None:
     assert all("gated_delta" in model["layers"] for model in states)
     kept = [m["kv_bytes"]["10000"] for m in answer("models", "--sort", "kv")["models"]]
     assert kept == sorted(kept, reverse=True)
+    experts = answer("models", "--grep", "moe")["models"]
+    assert all(model["experts"] or "moe" in model["source"] for model in experts)
+    names = {model["name"] for model in experts}
+    assert {"mixtral-8x7b", "gpt-oss-20b", "deepseek-v3"} <= names
+    assert "llama-3.1-8b" not in names
     gpus = answer("gpus", "--grep", "b200|b300", "--sort", "name")["gpus"]
     assert [gpu["name"] for gpu in gpus] == ["b200", "b300", "gb200", "gb300"]
     assert answer("gpus", "--grep", "no such thing")["gpus"] == []
+    for listed in ("gpus", "models"):
+        none = run(listed, "--grep", "no such thing")
+        assert none.exit_code == 0
+        assert none.stdout == ""
+        assert none.stderr.startswith(f"no {listed} match --grep 'no such thing'")
+
+
+def test_help_says_what_is_searched() -> None:
+    assert "layers" in run("models", "--help").stdout
+    assert "layers" not in run("gpus", "--help").stdout
+
+
+def test_small_models_have_digits() -> None:
+    shown = run("models", "--grep", "^qwen-(2.5-0.5|3-8)b").stdout
+    assert "494 M" in shown
+    assert "8.2 B" in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "a Git LFS pointer"),
+        ("\n<!DOCTYPE html>\n<html><body>Sign in</body></html>", "a web page (HTML), not JSON"),
+        ('{"model_type": "llama", "hidden_size": 1000000000000}', "from 0 to 999,999,999"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_named(tmp_path: Path, text: str, line: str) -> None:
+    (tmp_path / "config.json").write_text(text)
+    assert line in error_line(run("models", tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -90,6 +124,9 @@ def test_patterns_and_order() -> None:
         (["gpus", "--sort", "memry"], "did you mean 'memory'"),
         (["models", "gpt-oss-21b"], "did you mean 'gpt-oss-2"),
         (["models", "none.json"], "No such file"),
+        (["models", "cfg/nonexistent"], "there is no file or folder 'cfg/nonexistent'"),
+        (["models", ""], "the model is empty"),
+        (["plan", "none.jsonl", "--gpu", "h101", "-o", "p"], "did you mean 'h100-80g'"),
     ],
 )
 def test_what_cannot_be_found_is_one_line(words: list[str], line: str) -> None:

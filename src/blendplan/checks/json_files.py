@@ -70,8 +70,21 @@ def parse_json_object(text: str, what: str) -> dict[str, Any]:
     except RecursionError:
         raise BlendplanError(f"{what} is nested too deeply; that is no such file") from None
     except ValueError as error:
+        other = _other_kind(text)
+        if other:
+            raise BlendplanError(f"{what} is {other}") from None
         reason = str(error).split(";")[0]
         raise BlendplanError(f"{what} is not JSON: {reason}") from None
     if not isinstance(values, dict):
         raise BlendplanError(f"{what} is not a JSON object but {show(values)}")
     return values
+
+
+def _other_kind(text: str) -> str:
+    """What a text is that was saved in place of the file, and what to do; empty if not known."""
+    start = text[:200].lstrip().lower()
+    if start.startswith("version https://git-lfs.github.com/"):
+        return "a Git LFS pointer, not the file itself; fetch that with 'git lfs pull'"
+    if start.startswith(("<!doctype html", "<html")):
+        return "a web page (HTML), not JSON; download the file itself ('raw' on most sites)"
+    return ""

@@ -2,20 +2,27 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from blendplan.cli.answer import Answer
 from blendplan.cli.names import Name
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 Row = Mapping[str, Any]
 
 
-def listing(keys: tuple[str, ...]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def listing(
+    keys: tuple[str, ...], searched: str
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Add ``--grep`` and ``--sort`` to a command.
 
     Args:
         keys: what rows can be sorted by; the first is text, the others are numbers.
+        searched: in what of a row a pattern is looked for, for the help text.
     """
 
     def add(function: Callable[..., None]) -> Callable[..., None]:
@@ -28,7 +35,7 @@ def listing(keys: tuple[str, ...]) -> Callable[[Callable[..., None]], Callable[.
         return click.option(
             "--grep",
             metavar="PATTERN",
-            help="Only those whose name, other names, source or layers match a regular expression.",
+            help=f"Only those whose {searched} match a regular expression.",
         )(function)
 
     return add
@@ -64,3 +71,25 @@ def chosen(
     if sort is not None:
         return sorted(found, key=lambda row: -number(row, sort))
     return found
+
+
+def give_rows(
+    answer: Answer,
+    kind: str,
+    rows: list[Row],
+    grep: str | None,
+    table: Callable[[list[Row]], "RenderableType"],
+) -> None:
+    """Write the rows; where a pattern matches none, a line that says so.
+
+    Args:
+        answer: of the command.
+        kind: what the rows are, in the plural.
+        rows: as `chosen`.
+        grep: as given.
+        table: of rows, for people.
+    """
+    if not rows and grep is not None:
+        answer.remark(f"no {kind} match --grep {grep!r}; without it, all are listed")
+    draw = [lambda shown: table(shown[kind])] if rows else []
+    answer.give({kind: rows}, *draw)

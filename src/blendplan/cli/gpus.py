@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from blendplan.cli.answer import Answer, answering
-from blendplan.cli.catalogue_options import Row, chosen, listing
+from blendplan.cli.catalogue_options import Row, chosen, give_rows, listing
 
 _NUMBERS = {
     "flops": "flop_per_s",
@@ -18,7 +18,7 @@ _NUMBERS = {
 
 
 @click.command("gpus")
-@listing(("name", *_NUMBERS))
+@listing(("name", *_NUMBERS), "name, other names or source")
 @answering
 def command(grep: str | None, sort: str | None, answer: Answer) -> None:
     """List the GPUs that --gpu knows by name.
@@ -33,7 +33,7 @@ def command(grep: str | None, sort: str | None, answer: Answer) -> None:
 
     from blendplan.report.gpus import gpu_table
 
-    answer.give({"gpus": gpus}, lambda shown: gpu_table(shown["gpus"]))
+    give_rows(answer, "gpus", gpus, grep, gpu_table)
 
 
 def _gpu(name: str) -> dict[str, Any]:

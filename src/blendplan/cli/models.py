@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from blendplan.cli.answer import Answer, answering
-from blendplan.cli.catalogue_options import Row, chosen, listing
+from blendplan.cli.catalogue_options import Row, chosen, give_rows, listing
 from blendplan.cli.names import CatalogueName
 
 _NUMBERS = {
@@ -18,7 +18,10 @@ _NUMBERS = {
 
 @click.command("models")
 @click.argument("model", required=False, type=CatalogueName("model", "models"))
-@listing(("name", *_NUMBERS, "kv"))
+@listing(
+    ("name", *_NUMBERS, "kv"),
+    "name, other names, source, layers or 'moe' and 'experts' (for a mixture of experts)",
+)
 @answering
 def command(model: str | None, grep: str | None, sort: str | None, answer: Answer) -> None:
     """List models by name, or show what is understood of one.
@@ -42,11 +45,16 @@ def command(model: str | None, grep: str | None, sort: str | None, answer: Answe
     others = aliases("models")
     rows = (model_values(model_spec(name)) | {"aliases": others[name]} for name in model_names())
     models = chosen(rows, grep, sort, _text, _number)
-    answer.give({"models": models}, lambda shown: model_table(shown["models"]))
+    give_rows(answer, "models", models, grep, model_table)
 
 
 def _text(model: Row) -> str:
-    return " ".join((model["name"], model["source"], *model["layers"], *model["aliases"]))
+    """What the list prints of a model, its other names, and whether it has experts."""
+    from blendplan.report.models import layer_words
+
+    words = ("moe", "experts") if model["experts"] else ()
+    kinds = (layer_words(model["layers"]), *model["layers"])
+    return " ".join((model["name"], model["source"], *kinds, *model["aliases"], *words))
 
 
 def _number(model: Row, key: str) -> Any:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 from click.shell_completion import CompletionItem
 
-from blendplan.names import Registry, unknown
+from blendplan.names import Registry, unknown, unknown_entry
 
 if TYPE_CHECKING:
     ParamType = click.ParamType[Any]
@@ -79,10 +79,10 @@ class CatalogueName(ParamType):
         from blendplan.hardware.catalogue import aliases, entry_named
 
         word = str(value)
-        if Path(word).exists() or Path(word).suffix in (".toml", ".json"):
+        if (word and Path(word).exists()) or Path(word).suffix in (".toml", ".json"):
             return word
         if entry_named(self.catalogue, word) is None:
-            _refuse(self.name, word, aliases(self.catalogue), ctx)
+            raise click.UsageError(unknown_entry(self.name, word, aliases(self.catalogue)), ctx)
         return word
 
     def shell_complete(

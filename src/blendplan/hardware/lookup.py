@@ -19,7 +19,7 @@ from blendplan.hardware.catalogue import (
 )
 from blendplan.hardware.gpu import GpuSpec
 from blendplan.hardware.model import ModelSpec
-from blendplan.names import unknown
+from blendplan.names import unknown_entry
 from blendplan.printable import show
 
 
@@ -46,8 +46,8 @@ def gpu_spec(name: str | Path) -> GpuSpec:
     entry = entry_named("gpus", text)
     if entry is None:
         raise BlendplanError(
-            f"{unknown('GPU', text, gpu_names())} (`blendplan gpus` lists all, and a path to a "
-            "profile in TOML works too)"
+            f"{unknown_entry('GPU', text, gpu_names())} (`blendplan gpus` lists all, and a "
+            "path to a profile in TOML works too)"
         )
     measured = {"fitted": fitted_tables(entry)}
     return _from_table(entry, catalogue("gpus")[entry] | measured, f"GPU {entry}")
@@ -108,12 +108,12 @@ def model_spec(name: str | Path) -> ModelSpec:
         raise BlendplanError(f"model is {show(str(name))}; no name is as long as that")
     entry = entry_named("models", str(name))
     a_file = path.suffix == ".json" and (entry is None or path.exists())
-    if isinstance(name, Path) or _is_folder(path) or a_file:
+    if isinstance(name, Path) or (name and _is_folder(path)) or a_file:
         return read_config(path)
     if entry is None:
         raise BlendplanError(
-            f"{unknown('model', str(name), model_names())} (`blendplan models` lists all, and a "
-            "folder with config.json works too)"
+            f"{unknown_entry('model', str(name), model_names())} (`blendplan models` lists all, "
+            "and a folder with config.json works too)"
         )
     return model_from_config(entry, model_fields(entry), f"model {entry}", {}, {})
 

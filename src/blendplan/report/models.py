@@ -23,7 +23,8 @@ def model_values(spec: "ModelSpec") -> dict[str, Any]:
 
     Returns:
         ``parameters``, ``active_parameters``, ``weights_bytes``, ``context_tokens``, ``layers`` by
-        kind, ``kv_bytes`` of one request by its tokens, ``kv_groups``, ``remarks`` and ``source``.
+        kind, ``experts`` of the layer that has the most, ``kv_bytes`` of one request by its
+        tokens, ``kv_groups``, ``remarks`` and ``source``.
     """
     layout = kv_layout(kv_layers(spec))
     return {
@@ -33,12 +34,18 @@ def model_values(spec: "ModelSpec") -> dict[str, Any]:
         "weights_bytes": int(spec.weight_bytes()),
         "context_tokens": spec.max_context_tokens,
         "layers": spec.layers_by_kind,
+        "experts": _most_experts(spec),
         "kv_bytes": {str(tokens): int(layout.kv_bytes(tokens)) for tokens in KV_TOKENS},
         "kv_bits": spec.kv_bits,
         "kv_groups": _groups(layout),
         "remarks": list(spec.remarks),
         "source": spec.source,
     }
+
+
+def _most_experts(spec: "ModelSpec") -> int:
+    parts = (layer.feed_forward for layer in spec.layers)
+    return max((part.experts for part in parts if part is not None), default=0)
 
 
 def _groups(layout: KvLayout) -> list[dict[str, Any]]:
@@ -67,11 +74,11 @@ def model_table(models: Iterable[Mapping[str, Any]]) -> Columns:
         [
             (
                 model["name"],
-                _billions(model["parameters"]),
-                _billions(model["active_parameters"]),
+                _parameters(model["parameters"]),
+                _parameters(model["active_parameters"]),
                 binary_size(model["weights_bytes"]),
                 _size(model["kv_bytes"]["10000"]),
-                _layers(model["layers"]),
+                layer_words(model["layers"]),
             )
             for model in models
         ],
@@ -81,7 +88,7 @@ def model_table(models: Iterable[Mapping[str, Any]]) -> Columns:
 def model_picture(spec: "ModelSpec", values: Mapping[str, Any]) -> RenderableType:
     """Everything that is understood of one model."""
     facts = [
-        ("parameters", f"{_billions(values['parameters'])}, active {_active(values)}"),
+        ("parameters", f"{_parameters(values['parameters'])}, active {_active(values)}"),
         ("weights", binary_size(values["weights_bytes"])),
         ("context", f"{count(values['context_tokens'])} tokens"),
         ("hidden size", f"{count(spec.hidden)}, vocabulary {count(spec.vocab)}"),
@@ -107,7 +114,7 @@ def model_picture(spec: "ModelSpec", values: Mapping[str, Any]) -> RenderableTyp
 
 
 def _active(values: Mapping[str, Any]) -> str:
-    return _billions(values["active_parameters"])
+    return _parameters(values["active_parameters"])
 
 
 def _kv(values: Mapping[str, Any]) -> str:
@@ -175,7 +182,8 @@ def _feed_forward(part: FeedForward | None) -> str:
     return ", ".join(words)
 
 
-def _layers(kinds: Mapping[str, int]) -> str:
+def layer_words(kinds: Mapping[str, int]) -> str:
+    """Layers by kind, as the list of models shows them."""
     words = ", ".join(f"{layers} {kind}" for kind, layers in kinds.items())
     return words.replace("feed-forward", "MLP")
 
@@ -184,5 +192,8 @@ def _size(size_bytes: float) -> str:
     return f"{size_bytes / 2**20:,.0f} MiB"
 
 
-def _billions(parameters: float) -> str:
-    return f"{parameters / 1e9:.1f} B"
+def _parameters(number: float) -> str:
+    """As people name models by their size: 6.7 B, 494 M."""
+    if number >= 0.9995e9:
+        return f"{number / 1e9:.1f} B"
+    return f"{number / 1e6:.0f} M" if number >= 9.5e6 else f"{number / 1e6:.2f} M"

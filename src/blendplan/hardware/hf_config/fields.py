@@ -100,7 +100,8 @@ class Config:
             return default
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _MOST:
             raise BlendplanError(
-                f"{self.where}: {name} is {seen(value)}; expected a whole number of at least 0"
+                f"{self.where}: {name} is {seen(value)}; expected a whole number from 0 "
+                f"to {_MOST - 1:,}"
             )
         return value
 
