@@ -80,9 +80,9 @@ def test_patterns_and_order() -> None:
     assert kept == sorted(kept, reverse=True)
     experts = answer("models", "--grep", "moe")["models"]
     assert all(model["experts"] or "moe" in model["source"] for model in experts)
-    names = {model["name"] for model in experts}
-    assert {"mixtral-8x7b", "gpt-oss-20b", "deepseek-v3"} <= names
-    assert "llama-3.1-8b" not in names
+    found = {model["name"] for model in experts}
+    assert {"mixtral-8x7b", "gpt-oss-20b", "deepseek-v3"} <= found
+    assert "llama-3.1-8b" not in found
     gpus = answer("gpus", "--grep", "b200|b300", "--sort", "name")["gpus"]
     assert [gpu["name"] for gpu in gpus] == ["b200", "b300", "gb200", "gb300"]
     assert answer("gpus", "--grep", "no such thing")["gpus"] == []
