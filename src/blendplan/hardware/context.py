@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 # Fields of config.json that bound the context; the smallest counts.
-_FIELDS = (
+CONTEXT_FIELDS = (
     "max_position_embeddings",
     "n_positions",
     "max_seq_len",
@@ -29,7 +29,7 @@ def context_tokens(config: Mapping[str, Any], tokenizer: Mapping[str, Any]) -> i
         config: ``config.json``, that of the language model where there are several.
         tokenizer: ``tokenizer_config.json``; empty where there is none.
     """
-    stated = [length for name in _FIELDS if (length := _length(config.get(name)))]
+    stated = [length for name in CONTEXT_FIELDS if (length := _length(config.get(name)))]
     longest = min(stated, default=0)
     longest = _length(config.get("model_max_length")) or longest  # Command R: it alone counts
     by_tokenizer = _length(tokenizer.get("model_max_length"))
@@ -67,6 +67,11 @@ def _rope_type(rope: Mapping[str, Any]) -> str:
 def _length(value: Any) -> int:
     """A length, 0 for what is none; tokenizers write 1e30 for no limit."""
     return int(value) if _is_number(value) and 1 <= value < 1e9 else 0
+
+
+def is_length(value: Any) -> bool:
+    """Whether a field holds a number of tokens."""
+    return _length(value) > 0
 
 
 def _is_number(value: Any) -> bool:

@@ -47,9 +47,120 @@ def test_null_in_the_file_is_not_the_default_of_the_class() -> None:
     assert missing.layers_by_kind == {"sliding": 8}
 
 
-def test_a_file_without_width_and_depth_is_none() -> None:
+@pytest.mark.parametrize(
+    ("values", "parameters"),
+    [
+        ({"model_type": "llama"}, 6_738_415_616),
+        (
+            {
+                "model_type": "llava",
+                "text_config": {
+                    "model_type": "llama",
+                    "vocab_size": 32064,
+                    "max_position_embeddings": 4096,
+                    "torch_dtype": "float16",
+                },
+            },
+            6_738_415_616 + 2 * 64 * 4096,
+        ),
+    ],
+)
+def test_a_file_that_names_its_class_alone_has_the_sizes_of_the_class(
+    values: dict[str, Any], parameters: int
+) -> None:
+    model = read(values)
+    assert model.parameters == parameters
+    assert "by the class of llama: hidden_size 4096" in " ".join(model.remarks)
+
+
+CHATGLM = {
+    "model_type": "chatglm",
+    "hidden_size": 4096,
+    "num_layers": 28,
+    "num_attention_heads": 32,
+    "kv_channels": 128,
+    "ffn_hidden_size": 13696,
+    "padded_vocab_size": 65024,
+    "multi_query_attention": True,
+    "multi_query_group_num": 2,
+    "add_bias_linear": False,
+    "add_qkv_bias": True,
+    "apply_query_key_layer_scaling": True,
+    "apply_residual_connection_post_layernorm": False,
+    "attention_softmax_in_fp32": True,
+    "fp32_residual_connection": False,
+    "original_rope": True,
+    "post_layer_norm": True,
+    "rmsnorm": True,
+    "seq_length": 8192,
+    "tie_word_embeddings": False,
+    "torch_dtype": "float16",
+}
+
+
+@pytest.mark.parametrize(
+    ("values", "parameters"),
+    [
+        (CHATGLM, 6_243_584_000),  # ChatGLM3-6B, of the published checkpoint
+        (
+            CHATGLM | {"num_layers": 40, "padded_vocab_size": 151552, "seq_length": 131072},
+            9_399_951_360,  # GLM-4-9B
+        ),
+    ],
+)
+def test_chatglm(values: dict[str, Any], parameters: int) -> None:
+    model = read(values)
+    assert model.parameters == parameters
+    assert next(iter(model.attentions)).kv_heads == 2
+    assert model.max_context_tokens == values["seq_length"]
+    assert model.remarks == ()
+    every = read(values | {"multi_query_attention": False})
+    assert next(iter(every.attentions)).kv_heads == 32
+    with pytest.raises(BlendplanError, match="ChatGLM of the first generation is not modelled"):
+        read(values | {"position_encoding_2d": True})
+
+
+def test_a_file_without_width_whose_class_is_not_known_is_none() -> None:
     with pytest.raises(BlendplanError, match="hidden_size is missing"):
-        read({"model_type": "mistral", "quantization_config": {"quant_method": "fp8"}})
+        read({"model_type": "spiral", "quantization_config": {"quant_method": "fp8"}})
+
+
+@pytest.mark.parametrize(
+    ("values", "parameters"),
+    [
+        # totals of the published checkpoints
+        (
+            {"n_embed": 14336, "n_layer": 70, "num_attention_heads": 112, "vocab_size": 250880}
+            | {"model_type": "bloom", "seq_length": 2048},
+            176.25e9,
+        ),
+        (
+            {"d_model": 4096, "num_layers": 48, "attention_heads": 32, "ffn_dim": 16384}
+            | {"model_type": "xglm", "vocab_size": 256008, "max_position_embeddings": 2048},
+            10.7e9,
+        ),
+    ],
+)
+def test_sizes_by_other_names(values: dict[str, Any], parameters: float) -> None:
+    model = read(values)
+    assert model.parameters == pytest.approx(parameters, rel=0.01)
+    assert not any("by the class" in remark for remark in model.remarks)
+
+
+@pytest.mark.parametrize(
+    ("renamed", "to"),
+    [
+        ("hidden_size", "hidden_width"),
+        ("num_hidden_layers", "n_hidden_layers"),
+        ("num_attention_heads", "attention_head_count"),
+        ("vocab_size", "vocabulary_entries"),
+    ],
+)
+def test_a_size_of_the_class_does_not_pass_for_one_that_nobody_read(renamed: str, to: str) -> None:
+    values = config()
+    values[to] = values.pop(renamed)
+    with pytest.raises(BlendplanError, match=f"{renamed} is missing, and {to} is {values[to]}"):
+        read(values)
 
 
 @pytest.mark.parametrize("name", ["text_config", "llm_config", "language_config"])

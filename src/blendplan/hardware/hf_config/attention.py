@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from blendplan.errors import BlendplanError
+from blendplan.hardware.hf_config.assumptions import remark_on_heads
 from blendplan.hardware.hf_config.families import Family
 from blendplan.hardware.hf_config.fields import Config
 from blendplan.hardware.hf_config.names import BIAS, HEAD_DIM, HEADS, KV_HEADS
@@ -48,6 +49,7 @@ def _heads(config: Config, place: Place) -> int:
 def _by_heads(config: Config, family: Family, place: Place, heads: int) -> Attention:
     """Keys and values of each KV head are kept."""
     layer, sliding = place.layer, "sliding" in place.kind
+    remark_on_heads(config, place.hidden, heads)
     key_dim = config.count(HEAD_DIM, default=max(1, place.hidden // heads), layer=layer)
     value_dim = config.count("v_head_dim", default=key_dim, layer=layer)
     kv_heads = _kv_heads(config, place, heads)
@@ -98,8 +100,11 @@ def _kv_heads(config: Config, place: Place, heads: int) -> int:
     grouped = config.flag("new_decoder_architecture", False)
     if falcon and config.flag("multi_query", True) and not grouped:
         return 1
-    if config.flag("multi_query_attention", False) or config.says("multi_query_group_num"):
-        return config.count("multi_query_group_num", default=1)
+    grouped_queries = "multi_query_attention"  # ChatGLM
+    if config.flag(grouped_queries, False):
+        return config.count("multi_query_group_num", default=1) or _no_kv_heads(config)
+    if config.says(grouped_queries):
+        return heads
     if config.word("model_type") == "gpt_bigcode" and config.flag("multi_query", True):
         return 1
     inner = config.part("attn_config")  # DBRX, MPT

@@ -1,6 +1,7 @@
 """Matrices and rows that a few families have beside mixers and feed-forward."""
 
 from blendplan.hardware.hf_config.fields import Config
+from blendplan.hardware.hf_config.names import VOCAB
 from blendplan.hardware.layers import Projection
 
 
@@ -40,7 +41,7 @@ def of_model(config: Config, layers: int, hidden: int) -> tuple[int, int]:
     looked_up = 0
     inner = config.count("hidden_size_per_layer_input", default=0)
     if inner:
-        rows = config.count("vocab_size_per_layer_input", default=config.count("vocab_size"))
+        rows = config.count("vocab_size_per_layer_input", default=config.count(VOCAB))
         looked_up += rows * layers * inner
         used += layers * inner * hidden + inner
     copies = config.count("altup_num_inputs", default=0)
@@ -52,7 +53,7 @@ def of_model(config: Config, layers: int, hidden: int) -> tuple[int, int]:
     hashed = config.count("num_hash_layers", default=0)  # experts by token id
     if hashed:
         used_per_token = config.count("num_experts_per_tok", default=0)
-        looked_up += hashed * config.count("vocab_size") * used_per_token
+        looked_up += hashed * config.count(VOCAB) * used_per_token
     if config.word("model_type") in ("opt", "gpt2", "gptj", "gpt_bigcode", "gpt_neo", "biogpt"):
         used += config.count(("max_position_embeddings", "n_positions"), default=0) * hidden
     return used, looked_up

@@ -152,6 +152,7 @@ FAMILIES: dict[str, Family] = {
     "lfm2_moe": Family(linear="short_conv", qk_norm="head"),
     "recurrent_gemma": Family(pattern="LLS", linear="rglru"),
     "modernbert-decoder": Family(pattern="FSS"),
+    "chatglm": Family(),
     "glm4": Family(norms=4),
     "glm4_moe": Family(active_counts="layers"),
     "glm4_moe_lite": Family(active_counts="layers"),
@@ -194,6 +195,12 @@ FAMILIES: dict[str, Family] = {
     "biogpt": _TWO_MATRICES,
     "xglm": _TWO_MATRICES,
 }
+
+FOUR_TIMES = (
+    *("gpt2", "gptj", "gpt_neo", "gpt_bigcode", "codegen"),
+    *("bloom", "mpt", "falcon", "refinedweb", "refinedwebmodel"),
+)
+"""Model types whose MLP is four times as wide as the model unless a field says otherwise."""
 
 _UNKNOWN = Family()
 _WINDOWED = Family(pattern="S")

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from blendplan.hardware.hf_config.families import FAMILIES, Family
+from blendplan.hardware.hf_config.families import FAMILIES, FOUR_TIMES, Family
 from blendplan.hardware.hf_config.fields import Config
-from blendplan.hardware.hf_config.names import EXPERTS
+from blendplan.hardware.hf_config.names import EXPERTS, LAYERS
 from blendplan.hardware.hf_config.quantisation import Bits
 from blendplan.hardware.layers import FeedForward
 
@@ -14,6 +14,7 @@ WIDTH = (
     "block_ff_dim",
     "n_inner",
     "ffn_dim",
+    "dff",
     "inner_hidden_size",
 )
 # Of dense layers, where the usual field is the width of experts.
@@ -224,17 +225,25 @@ def dense_width(config: Config, layer: int, hidden: int) -> int:
         return config.count("shared_intermediate_size")
     if config.word("model_type") in ("recurrent_gemma", "qwen"):  # gate and value together
         return width // 2
-    ratio = config.value("expansion_ratio")
-    width = width or int(hidden * (ratio if isinstance(ratio, int | float) else 4))
+    width = width or _usual_width(config, hidden)
     if config.word("model_type") == "granitemoehybrid" and config.says("shared_intermediate_size"):
         return config.count("shared_intermediate_size")
     if config.says(("conv_L_cache",)) and config.flag("block_auto_adjust_ff_dim", False):
         return _adjusted(config, width)
     if config.flag("use_double_wide_mlp", False):  # Gemma 4: layers that reuse KV
         shared = config.count("num_kv_shared_layers", default=0)
-        layers = config.count("num_hidden_layers")
+        layers = config.count(LAYERS)
         return 2 * width if shared and layer >= layers - shared else width
     return width
+
+
+def _usual_width(config: Config, hidden: int) -> int:
+    """Width where no field says, as the classes that have no such field take it."""
+    ratio = config.value("expansion_ratio")
+    stated = isinstance(ratio, int | float) and not isinstance(ratio, bool)
+    if not stated and config.word("model_type") not in FOUR_TIMES:
+        config.remark(f"no field says how wide the MLP is: 4 x hidden_size, {4 * hidden}, is taken")
+    return int(hidden * (ratio if stated else 4))
 
 
 def _adjusted(config: Config, width: int) -> int:

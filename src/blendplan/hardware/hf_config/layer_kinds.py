@@ -6,64 +6,11 @@ from typing import Any
 from blendplan.errors import BlendplanError
 from blendplan.hardware.hf_config.families import Family
 from blendplan.hardware.hf_config.fields import Config, seen
+from blendplan.hardware.hf_config.layer_words import layer_word
+from blendplan.hardware.hf_config.names import LAYERS
 from blendplan.hardware.hf_config.windows import sliding_window
 
 MOST_LAYERS = 1000
-# What layers are called in lists; the values are the kinds that the rest of the reader knows.
-# `linear` is any recurrence: which one, other fields and the model type say.
-_WORDS = {
-    "full": "full",
-    "full_attention": "full",
-    "attention": "full",
-    "global": "full",
-    "global_attention": "full",
-    "f": "full",
-    "a": "full",
-    "*": "full",
-    "swa": "sliding",
-    "sliding": "sliding",
-    "local": "sliding",
-    "local_attention": "sliding",
-    "sliding_attention": "sliding",
-    "sliding_window": "sliding",
-    "sliding_window_attention": "sliding",
-    "reference_sliding_attention": "sliding",
-    "s": "sliding",
-    "chunked_attention": "chunked",
-    "chunked": "chunked",
-    "c": "chunked",
-    "linear_attention": "linear",
-    "linear": "linear",
-    "recurrent": "linear",
-    "mamba": "linear",
-    "mamba2": "linear",
-    "gated_deltanet": "linear",
-    "gated_delta_net": "linear",
-    "deltanet": "linear",
-    "kda": "linear",
-    "lightning": "linear",
-    "lightning_attention": "linear",
-    "conv": "linear",
-    "short_conv": "linear",
-    "m": "linear",
-    "l": "linear",
-    "hybrid": "hybrid",
-    "hybrid_sliding": "hybrid sliding",
-    "h": "hybrid",
-    "mlp": "mlp",
-    "-": "mlp",
-    "moe": "moe",
-    "e": "moe",
-    "indexed_attention": "full",
-    "deepseek_sparse_attention": "full",
-    "sparse_attention": "full",
-    "minimax_m3_sparse": "full",
-    "compressed_sparse_attention": "full",
-    "heavily_compressed_attention": "full",
-    "none": "none",
-    "no_op": "none",
-    "noop": "none",
-}
 
 
 def layer_count(config: Config) -> int:
@@ -72,14 +19,13 @@ def layer_count(config: Config) -> int:
     Raises:
         BlendplanError: no field says, or there are none or absurdly many.
     """
-    names = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
     listed = config.items(("layers_block_type", "layer_types"))
     pattern = config.value("hybrid_override_pattern")
     if isinstance(pattern, str) and pattern and not listed:
         return _sane(len(pattern), config)
-    if not config.says(names) and listed:
+    if not config.says(LAYERS) and listed:
         return _sane(len(listed), config)
-    return _sane(config.count(names), config)
+    return _sane(config.count(LAYERS), config)
 
 
 def _sane(layers: int, config: Config) -> int:
@@ -101,7 +47,10 @@ def layer_kinds(config: Config, family: Family, layers: int) -> list[str]:
         if kinds is not None:
             break
     else:
-        kinds = [_WORDS[word] for word in _repeated(family.pattern.lower() or "f", layers)]
+        kinds = [
+            layer_word(word, "pattern", config)
+            for word in _repeated(family.pattern.lower() or "f", layers)
+        ]
         if family.last_full:
             kinds[-1] = "full"
     return _without_window(config, kinds)
@@ -119,20 +68,6 @@ def _repeated(pattern: Sequence[Any], layers: int) -> list[Any]:
     return [pattern[layer % len(pattern)] for layer in range(layers)]
 
 
-def _word(word: Any, name: str, config: Config) -> str:
-    key = str(word).lower().strip()
-    kind = _WORDS.get(key)
-    if kind is None and "attention" in key:
-        kind = "full"
-        config.remark(
-            f"{name} has {key!r}, which is not known: read as full attention, which keeps the most "
-            "KV and costs the most"
-        )
-    if kind is None:
-        raise BlendplanError(f"{config.where}: {name} has {seen(word)}, a layer that is not known")
-    return kind
-
-
 def _listed(config: Config, layers: int) -> list[str] | None:
     for name in ("layer_types", "layers_block_type", "block_types", "hybrid_layer_types"):
         words = config.items(name)
@@ -141,7 +76,7 @@ def _listed(config: Config, layers: int) -> list[str] | None:
                 raise BlendplanError(
                     f"{config.where}: {name} lists {len(words)} layers of {layers}"
                 )
-            return [_word(word, name, config) for word in _repeated(words, layers)]
+            return [layer_word(word, name, config) for word in _repeated(words, layers)]
     return None
 
 
@@ -150,7 +85,7 @@ def _pattern_text(config: Config, layers: int) -> list[str] | None:
     text = config.value(name)
     if not isinstance(text, str) or not text:
         return None
-    return [_word(letter, name, config) for letter in text[:layers]]
+    return [layer_word(letter, name, config) for letter in text[:layers]]
 
 
 def _numbers(config: Config, layers: int) -> list[str] | None:
@@ -181,8 +116,18 @@ def _indices(config: Config, layers: int) -> list[str] | None:
         found = config.items(name)
         if found is not None:
             rows = set(found)
+            _remark_on_strangers(config, name, found, layers)
             return [there if layer in rows else elsewhere for layer in range(layers)]
     return None
+
+
+def _remark_on_strangers(config: Config, name: str, rows: list[Any], layers: int) -> None:
+    """Numbers in a list of layers that no layer has."""
+    known = range(layers)
+    strange = [row for row in rows if not isinstance(row, int) or row not in known]
+    if strange:
+        shown = ", ".join(map(seen, strange[:3])) + (", ..." if len(strange) > 3 else "")
+        config.remark(f"{name} names layers that do not exist among {layers}: {shown}")
 
 
 _INDEXED = {
@@ -236,7 +181,7 @@ def _window_pattern(config: Config, layers: int) -> list[str] | None:
         kinds[-1] = "full"
         return kinds
     if isinstance(pattern, list) and pattern:
-        return [_word(word, name[0], config) for word in _repeated(pattern, layers)]
+        return [layer_word(word, name[0], config) for word in _repeated(pattern, layers)]
     if isinstance(pattern, int) and not isinstance(pattern, bool) and pattern > 0:
         return ["sliding" if (layer + 1) % pattern else "full" for layer in range(layers)]
     interval = config.count("no_rope_layer_interval", default=0)

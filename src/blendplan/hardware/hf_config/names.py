@@ -8,7 +8,10 @@ EXPERTS = (
     "num_moe_experts",
     "num_routed_experts",
 )
-HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
+HIDDEN = ("hidden_size", "n_embd", "n_embed", "d_model", "model_dim", "embed_dim", "emb_dim")
+LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "layers")
+VOCAB = ("vocab_size", "padded_vocab_size", "org_vocab_size", "n_words", "n_token")
+HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads")
 KV_HEADS = (
     "num_key_value_heads",
     "num_kv_heads",

@@ -8,6 +8,12 @@ from blendplan.checks.json_files import parse_json_object, read_text
 from blendplan.errors import BlendplanError
 from blendplan.hardware.context import context_tokens
 from blendplan.hardware.hf_config import extras
+from blendplan.hardware.hf_config.assumptions import (
+    remark_on_context,
+    remark_on_dtype,
+    remark_on_parts,
+    remark_on_type,
+)
 from blendplan.hardware.hf_config.class_defaults import class_defaults
 from blendplan.hardware.hf_config.encoders import encoder_parameters
 from blendplan.hardware.hf_config.families import family_of
@@ -15,7 +21,8 @@ from blendplan.hardware.hf_config.feed_forward import MOE_FIELDS
 from blendplan.hardware.hf_config.fields import Config, seen
 from blendplan.hardware.hf_config.layer_kinds import LAYER_FIELDS, layer_count
 from blendplan.hardware.hf_config.layers import layers_of
-from blendplan.hardware.hf_config.names import BIAS, HEAD_DIM, HEADS, KV_HEADS
+from blendplan.hardware.hf_config.main_sizes import refuse_unread_sizes, remark_on_defaults
+from blendplan.hardware.hf_config.names import BIAS, HEAD_DIM, HEADS, HIDDEN, KV_HEADS, VOCAB
 from blendplan.hardware.hf_config.quantisation import bits_of
 from blendplan.hardware.hf_config.states import STATE_FIELDS
 from blendplan.hardware.hf_config.unknown_keys import remark_on_unknown
@@ -23,14 +30,7 @@ from blendplan.hardware.kv_entries import FP8_BITS
 from blendplan.hardware.layers import Layer
 from blendplan.hardware.model import ModelSpec
 
-HIDDEN = ("hidden_size", "n_embd", "d_model", "model_dim")
 _TEXT = ("text_config", "llm_config", "language_config", "lang_config", "language_model")
-_MAIN = {
-    "hidden_size": HIDDEN,
-    "num_attention_heads": ("num_attention_heads", "n_head", "n_heads", "num_heads"),
-    "vocab_size": ("vocab_size",),
-    "num_hidden_layers": ("num_hidden_layers", "n_layer", "n_layers", "num_layers"),
-}
 _NO_DECODERS = ("ForMaskedLM", "ForSequenceClassification", "ForTokenClassification")
 _NOT_MODELLED = (
     "xlstm",
@@ -105,18 +105,20 @@ def model_from_config(
     kind = config.word("model_type")
     family = family_of(kind, config)
     _refuse_others(config, values)
-    if not config.says(HIDDEN) and not config.says(_MAIN["num_hidden_layers"]):
-        config.defaults = {}  # no file of a model leaves out both
     hidden, layers = config.count(HIDDEN), layer_count(config) * (2 if family.doubled else 1)
-    _remark_on_defaults(config, kind)
+    remark_on_defaults(config, kind)
     if not hidden:
         raise BlendplanError(f"{where}: hidden_size is 0")
     config.layers = layers
+    remark_on_type(config)
+    remark_on_dtype(config, values)
+    remark_on_parts(config, values, _TEXT)
     bits = bits_of(config, values, beside, layers)
     built = layers_of(config, family, hidden, layers, bits)
     used, looked_up = extras.of_model(config, layers, hidden)
     longest = context_tokens(dict(config.defaults) | dict(config.values), tokenizer)
-    tied, vocab = _tied(config, values), config.count("vocab_size")
+    remark_on_context(config, tokenizer, longest)
+    tied, vocab = _tied(config, values), config.count(VOCAB)
     encoders = encoder_parameters(values, hidden)
     if encoders:
         config.remark(
@@ -124,7 +126,9 @@ def model_from_config(
             "its time is not modelled"
         )
     experts = any(layer.feed_forward and layer.feed_forward.experts for layer in built)
-    remark_on_unknown(config, (*_OWN, *_redundant(built)))
+    harmless = (*_OWN, *_redundant(built))
+    refuse_unread_sizes(config, harmless)
+    remark_on_unknown(config, harmless)
     return ModelSpec(
         name=name,
         hidden=hidden,
@@ -176,6 +180,11 @@ def _refuse_others(config: Config, values: Mapping[str, Any]) -> None:
         raise BlendplanError(
             f"{config.where}: an encoder-decoder model, which is not modelled; give a decoder"
         )
+    if config.flag("position_encoding_2d", False):
+        raise BlendplanError(
+            f"{config.where}: a ChatGLM of the first generation is not modelled; those from "
+            "ChatGLM2 on are"
+        )
     kind, classes = config.word("model_type"), values.get("architectures")
     if kind in _NOT_MODELLED or "type_vocab_size" in values:  # the latter only encoders have
         raise BlendplanError(f"{config.where}: model type {kind!r} is not modelled")
@@ -187,17 +196,6 @@ def _refuse_others(config: Config, values: Mapping[str, Any]) -> None:
         raise BlendplanError(
             f"{config.where}: a {seen(classes[0])} generates no text, so there is nothing to plan"
         )
-
-
-def _remark_on_defaults(config: Config, kind: str) -> None:
-    """Main sizes that the file leaves to the model's class."""
-    found = [
-        f"{name} {config.value(names)}"
-        for name, names in _MAIN.items()
-        if not config.says(names) and config.value(names) is not None
-    ]
-    if found and not (kind == "nemotron_h" and found == ["num_hidden_layers"]):
-        config.remark(f"not in the file, by the class of {kind}: {', '.join(found)}")
 
 
 def _tied(config: Config, values: Mapping[str, Any]) -> bool:

@@ -31,19 +31,16 @@ _HARMLESS = re.compile(
     r"|use_routing_bias|use_expert_bias|expert_bias|sandwich|clip|adapter|finetun|prefix"
     r"|score_func|norm_head|rms_|^model_type$|skip_topk|share_for_mtp|grid_pinpoints|hc_"
     r"|allow_neg|a_log|moe_norm_min|^block_size$|parallel_attn|type_vocab|group_norm|use_mixed_mlp|^block_dim$|linear_silu|media_embeds|fp32|compile|kernel_backend|use_flash|flash_attn|deterministic|moe_impl|is_decoder"
-    r"|add_bos|bos|eos|pad|z_loss|balance|expert_selection|embedding_(fraction|initializer)"
+    r"|add_bos|bos|eos|pad|z_loss|^post_layer_norm$|balance|expert_selection|embedding_(fraction|initializer)"
     r"|zero_expert|enable_moe_fp32|combination_strategy|attention_value_scale|gating$|swa_rope"
 )
 MOST_NAMED = 6
 
 
-def remark_on_unknown(config: Config, harmless: Iterable[str] = ()) -> None:
-    """Note the fields that look as if they mattered and that nothing read.
-
-    A field that is off (``null``, false, 0, empty) says nothing and is not named.
-    """
+def unread(config: Config, harmless: Iterable[str] = ()) -> list[str]:
+    """Names of the fields that look as if they mattered and that nothing read, in order."""
     ignored = set(harmless)
-    names = sorted(
+    return sorted(
         name
         for name, value in config.values.items()
         if name not in config.read
@@ -53,6 +50,14 @@ def remark_on_unknown(config: Config, harmless: Iterable[str] = ()) -> None:
         and _MATTERS.search(name.lower())
         and not _HARMLESS.search(name.lower())
     )
+
+
+def remark_on_unknown(config: Config, harmless: Iterable[str] = ()) -> None:
+    """Note the fields that look as if they mattered and that nothing read.
+
+    A field that is off (``null``, false, 0, empty) says nothing and is not named.
+    """
+    names = unread(config, harmless)
     if not names:
         return
     shown = ", ".join(names[:MOST_NAMED])
