@@ -14,6 +14,8 @@ HEADLINE = [
     "requests",
     "policy",
     "gpu",
+    "tp",
+    "replicas",
     "model",
     "cost_model",
     "overlap",

@@ -109,6 +109,8 @@ def test_another_job_does_not_touch_the_results(job: Path, tmp_path: Path) -> No
         ((job, *MACHINE, "--policy", "dfs"), "--policy"),
         ((job, *MACHINE, "--max-num-seqs", "3", "--seed", "1"), "--max-num-seqs, --seed"),
         ((other, *MACHINE), "REQUESTS"),
+        ((job, *MACHINE, "--max-tokens", "7"), "--max-tokens"),
+        ((job, *MACHINE, "--param", "top_p=0.5", "--limit", "9"), "--param, --limit"),
     ):
         line = error_line(run("run", *words, "-o", results, "--quiet"))
         assert f"is of another job ({what} changed since)" in line

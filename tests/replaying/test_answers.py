@@ -222,3 +222,28 @@ def test_what_an_engine_is_asked(
     assert request.answers == line.get("n", 1)
     is_open = "body" not in line and not {"max_tokens", "output_tokens"} & line.keys()
     assert (request.open_prompt_tokens >= 0) == is_open
+
+
+def test_a_simulated_answer_says_whether_it_was_cut_off(tmp_path: Path) -> None:
+    lines = [
+        {"id": f"free-{row}", "prompt_token_ids": [row] * 20, "max_tokens": 150, "n": 2}
+        for row in range(30)
+    ]
+    lines += [
+        {"id": f"stated-{row}", "prompt_token_ids": [row] * 20, "output_tokens": 30}
+        for row in range(5)
+    ]
+    job = tmp_path / "requests.jsonl"
+    job.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    replay(small_plan(job), output=tmp_path / "results.jsonl")
+    seen = set()
+    for line in lines_of(tmp_path / "results.jsonl"):
+        body = line["response"]["body"]
+        reasons = [choice["finish_reason"] for choice in body["choices"]]
+        if line["custom_id"].startswith("stated"):
+            assert reasons == ["length"]
+        else:
+            cut = body["usage"]["completion_tokens"] == 2 * 150
+            assert (reasons == ["length", "length"]) is cut
+            seen.update(reasons)
+    assert seen == {"stop", "length"}

@@ -223,6 +223,8 @@ def test_a_headline_says_what_blend_comes_down_to(policy: str, order: str, words
         "policy": policy,
         "order": order,
         "gpu": "l4",
+        "tp": 1,
+        "replicas": 1,
         "model": "phi-4",
         "cost_model": "datasheet",
         "overlap": 1,

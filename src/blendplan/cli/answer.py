@@ -110,6 +110,8 @@ def headline(metadata: Mapping[str, Any]) -> dict[str, Any]:
         **{name: dict(metadata[name]) for name in _SOMETIMES if name in metadata},
         "policy": metadata["policy"],
         "gpu": metadata["gpu"],
+        "tp": metadata["tp"],
+        "replicas": metadata["replicas"],
         "model": metadata["model"],
         "cost_model": metadata["cost_model"]["name"],
         "overlap": metadata["overlap"],

@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from blendplan.planfile.opened import PlanParts
 
 _KEY = "job"
+# Options that are typed otherwise than their values are called.
+_TYPED = {
+    "files": "REQUESTS",
+    "engine_args": "--engine-arg",
+    "parameters": "--param",
+    "replan": "--no-replan",
+}
 # Of a model's folder, what a plan depends on.
 _MODEL_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
@@ -92,8 +99,8 @@ def _identity(job: Job, policy: str) -> dict[str, Any]:
     from blendplan.requests.inputs import find_inputs, sha256_of
 
     options = {one.name: getattr(job, one.name) for one in fields(job) if one.name != "options"}
-    del options["stated_rejects"]
-    options |= job.options | {"policy": policy}
+    del options["stated_rejects"], options["shape"]
+    options |= {**job.shape, **job.options, "policy": policy}
     stated: dict[str, Any] = json.loads(json.dumps(options, default=str))
     model = Path(str(job.options["model"]))
     _, _, results = str(job.options["lengths"]).partition(":")
@@ -114,9 +121,8 @@ def _differences(before: object, now: dict[str, Any]) -> list[str]:
     """The options that differ, as they are typed; something, at any rate, where it is no job."""
     if not isinstance(before, dict):
         return ["the command"]
-    names = [name for name in now if before.get(name) != now[name]]
-    typed = {"files": "REQUESTS", "engine_args": "--engine-arg", "replan": "--no-replan"}
-    return [typed.get(name, f"--{name.replace('_', '-')}") for name in names]
+    names = [name for name in {**now, **before} if before.get(name) != now.get(name)]
+    return [_TYPED.get(name, f"--{name.replace('_', '-')}") for name in names]
 
 
 def _sha256(path: Path) -> str:

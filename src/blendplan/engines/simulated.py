@@ -8,7 +8,7 @@ would: so a replay of a plan takes exactly the planned steps.
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ from blendplan.engines.protocol import (
 from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.hardware.kv_layout import KvLayout
 from blendplan.planfile.plan import Plan
+from blendplan.requests.record import MOST_TOKENS
 from blendplan.simulator import steps
 from blendplan.simulator.kv import cache_for, used_tokens
 from blendplan.simulator.series import empty_series
@@ -77,6 +78,8 @@ class SimulatedEngine:
         self._log_steps = log_steps
         self._answer = plan.column("answer")
         self._model = str(plan.metadata["model"])
+        self._stops = _may_stop(plan)
+        self._most_tokens = plan.table.column("max_tokens").fill_null(MOST_TOKENS).to_numpy()
         self._report = Report()
         self._engine = steps.idle_engine(
             workload.prompt_tokens, workload.output_tokens.copy(), limits, table.reach, layout
@@ -230,10 +233,22 @@ class SimulatedEngine:
         sent.left -= 1
         sent.cached_tokens += cached
         sent.completion_tokens += tokens
+        sent.reasons[row - first] = self._reason(row, tokens)
         if not sent.left:
             del self._sent[first]
             body = _body(sent, int(engine.prompt_tokens[row]), self._model)
             self._report.answers.append(Answer(first, 200, body))
+
+    def _reason(self, row: int, tokens: int) -> str:
+        """Why a server would say that an answer of so many tokens ends."""
+        most = min(int(self._most_tokens[row]), self._room(row))
+        return "stop" if self._stops[row] and tokens < most else "length"
+
+
+def _may_stop(plan: Plan) -> NDArray[np.bool_]:
+    """Whether a row ends by itself: one whose length is stated is cut off there; bool [n]."""
+    stated: NDArray[np.bool_] = plan.table.column("output_tokens_known").is_null().to_numpy()
+    return stated
 
 
 @dataclass
@@ -244,6 +259,7 @@ class _Sent:
     left: int
     cached_tokens: int = 0
     completion_tokens: int = 0
+    reasons: dict[int, str] = field(default_factory=dict)
 
 
 def created() -> int:
@@ -264,7 +280,7 @@ def _body(sent: _Sent, prompt_tokens: int, model: str) -> bytes:
         "model": model,
         "system_fingerprint": f"simulated by blendplan {__version__}",
         "choices": [
-            {"index": index, **content, "logprobs": None, "finish_reason": "length"}
+            {"index": index, **content, "logprobs": None, "finish_reason": sent.reasons[index]}
             for index in range(sent.request.answers)
         ],
         "usage": {

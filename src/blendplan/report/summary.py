@@ -26,17 +26,19 @@ def headline_rows(plan: Mapping[str, Any]) -> dict[str, str]:
     """The headline numbers of one plan in words.
 
     Args:
-        plan: keys ``requests``, ``policy``, ``gpu``, ``model``, ``cost_model``, ``overlap``,
-            ``density``, ``prefix_sharing``, ``predicted``, ``bound_s``, ``bound_ratio``,
-            ``replan``; ``sequences`` where requests ask for several answers, ``window`` and
-            ``coverage`` where not all of the file is planned, ``tail`` where makespan was traded.
+        plan: keys ``requests``, ``policy``, ``gpu``, ``tp``, ``replicas``, ``model``,
+            ``cost_model``, ``overlap``, ``density``, ``prefix_sharing``, ``predicted``,
+            ``bound_s``, ``bound_ratio``, ``replan``; ``sequences`` where requests ask for several
+            answers, ``window`` and ``coverage`` where not all of the file is planned, ``tail``
+            where makespan was traded.
     """
     sharing, predicted = plan["prefix_sharing"], plan["predicted"]
     return {
         "requests": count(plan["requests"])
         + (f", {count(plan['sequences'])} answers in all" if "sequences" in plan else ""),
         **_part_of_job(plan),
-        "for": f"{plan['model']} on {plan['gpu']}, overlap exponent {float(plan['overlap']):g}, "
+        "for": f"{plan['model']} on {_machines(plan)}, "
+        f"overlap exponent {float(plan['overlap']):g}, "
         f"{plan['cost_model']} prices",
         "policy": _policy(plan),
         "density": f"{rounded(plan['density'])} compute time over memory time",
@@ -87,6 +89,13 @@ def comparison(policies: Mapping[str, Mapping[str, Any]], sentences: Sequence[st
         for name, plan in policies.items()
     ]
     return Group(Columns(columns, rows), *(("", *sentences) if sentences else ()))
+
+
+def _machines(plan: Mapping[str, Any]) -> str:
+    """How many engines, of how many GPUs each, where it is more than one: ``2 x 4 x h100-80g``."""
+    numbers = [plan["replicas"], plan["tp"]] if plan["replicas"] > 1 else [plan["tp"]]
+    parts = [f"{number} x" for number in numbers if numbers != [1]]
+    return " ".join([*parts, str(plan["gpu"])])
 
 
 def _policy(plan: Mapping[str, Any]) -> str:
