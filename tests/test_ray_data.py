@@ -24,7 +24,8 @@ def test_a_dataset_comes_back_with_answers_beside_its_columns(tmp_path: Path) ->
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    rows = json.loads(done.stdout.splitlines()[-1])
+    told = json.loads(done.stdout.splitlines()[-1])
+    rows = told["rows"]
     assert [row["label"] for row in rows] == list(range(60))
     for row in rows:
         assert row["question"] == [7, 8, 9, *range(20, 20 + row["label"] % 5)]
@@ -33,3 +34,9 @@ def test_a_dataset_comes_back_with_answers_beside_its_columns(tmp_path: Path) ->
         usage = json.loads(row["response"])["usage"]
         assert usage["prompt_tokens"] == len(row["question"])
         assert usage["completion_tokens"] == 5 + row["label"] % 3 == row["max_tokens"]
+    # The same folder goes on with the same rows, and with no others.
+    assert told["again"]
+    fewer, changed, option = told["refused"]
+    assert "was begun with another dataset" in fewer
+    assert "was begun with another dataset" in changed
+    assert 'takes no "replicas_max"' in option

@@ -47,3 +47,17 @@ def test_nobody_listens_there(plan_file: Path) -> None:
     done = run("replay", str(plan_file), "--ray", "127.0.0.1:1")
     assert done.exit_code == 1
     assert 'no Ray cluster answers at "127.0.0.1:1"' in done.stderr
+
+
+def test_the_head_that_ray_remembers_is_gone(
+    plan_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text("127.0.0.1:1")
+    done = run("replay", str(plan_file), "--ray", "auto")
+    assert done.exit_code == 1
+    assert "no Ray cluster is running on this machine" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -3,10 +3,12 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import ray
 
 import blendplan.ray
+from blendplan.errors import BlendplanError
 
 
 def main() -> None:
@@ -17,17 +19,30 @@ def main() -> None:
         for row in range(60)
     ]
     limits = {"kv_tokens": 2_000, "max_num_seqs": 16, "max_num_batched_tokens": 256, "effort": 0}
-    answered = blendplan.ray.replay(
-        ray.data.from_items(rows),
-        "sim",
-        gpu="l4",
-        model="llama-3.1-8b",
-        folder=Path(sys.argv[1]),
-        prompt_column="question",
-        replicas=2,
-        planning=limits,
-    )
-    print(json.dumps(answered.take_all()))
+
+    def answered(rows: list[dict[str, Any]], **options: Any) -> list[dict[str, Any]]:
+        dataset = blendplan.ray.replay(
+            ray.data.from_items(rows),
+            "sim",
+            gpu="l4",
+            model="llama-3.1-8b",
+            folder=Path(sys.argv[1]),
+            prompt_column="question",
+            replicas=2,
+            planning=limits,
+            **options,
+        )
+        return dataset.take_all()
+
+    first = answered(rows)
+    refused = []
+    changed = [*rows[:-1], rows[-1] | {"label": 7}]
+    for others, options in ((rows[:10], {}), (changed, {}), (rows, {"replicas_max": 1})):
+        try:
+            answered(others, **options)
+        except BlendplanError as error:
+            refused.append(str(error))
+    print(json.dumps({"rows": first, "again": answered(rows) == first, "refused": refused}))
 
 
 if __name__ == "__main__":

@@ -35,7 +35,12 @@ _AGAIN = "the same command again continues it"
 
 @click.command("run", cls=EngineFlags)
 @click.option(
-    "-o", "--output", required=True, type=FILE, metavar="FILE", help="Where the results go (JSONL)."
+    "-o",
+    "--output",
+    required=True,
+    type=FILE,
+    metavar="FILE",
+    help="Where the results go: JSON lines, or a table where the name ends in .parquet.",
 )
 @policy_option
 @planning(engine_option=engine_option(required=True))

@@ -1,8 +1,10 @@
 """`connected`: this process as the driver of a Ray cluster."""
 
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from blendplan.errors import BlendplanError
@@ -45,7 +47,7 @@ def connected(address: str) -> Iterator[Any]:
         )
     else:
         try:
-            _knock(address)
+            _knock(_remembered() if address == AUTO else address)
             ray.init(address=address, **quiet)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             raise _no_cluster(address, error) from None
@@ -53,6 +55,18 @@ def connected(address: str) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _remembered() -> str:
+    """The address that ``auto`` stands for, as Ray looks it up; empty where it has to search.
+
+    The file is that of ``ray start`` (ray/_private/services.py), and outlives a head that died.
+    """
+    file = Path(os.environ.get("RAY_TMPDIR") or "/tmp") / "ray" / "ray_current_cluster"
+    stated = os.environ.get("RAY_ADDRESS")
+    if stated:
+        return stated
+    return file.read_text(encoding="utf-8").strip() if file.is_file() else ""
 
 
 def _knock(address: str) -> None:

@@ -4,6 +4,8 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from inspect import signature
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,6 +90,12 @@ def replay(
     wanted = Cluster.of(cluster)
     chosen = {} if planning is None else dictionary("planning", planning, "give a dictionary")
     text("gpu", gpu, "give the name of a GPU")
+    unknown_options = options.keys() - signature(replay_plan).parameters.keys()
+    if unknown_options:
+        raise BlendplanError(
+            f"blendplan.replay takes no {show(min(unknown_options))}; the number of engines is "
+            "replicas, and Cluster says more of the cluster"
+        )
     with ExitStack() as open_things:
         if folder is None:
             place = Path(
@@ -97,7 +105,9 @@ def replay(
             place = argument_path("folder", folder)
             place.mkdir(parents=True, exist_ok=True)
         ray = open_things.enter_context(connected(wanted.address))
-        if not (place / _PLAN).exists():
+        if (place / _PLAN).exists():
+            _check_rows(dataset, place / _ROWS)
+        else:
             _write_rows(dataset, place / _ROWS)
             column = _prompt_column(pq.read_schema(place / _ROWS), prompt_column)
             requests = place / "requests.parquet"
@@ -139,6 +149,30 @@ def _write_rows(dataset: "Dataset", path: Path) -> None:
     if writer is None:
         raise BlendplanError("the dataset has no rows; there is nothing to replay")
     unfinished.replace(path)
+
+
+def _check_rows(dataset: "Dataset", path: Path) -> None:
+    """Make sure that a folder was begun with this dataset.
+
+    Raises:
+        BlendplanError: it was begun with another one.
+    """
+    kept = pq.ParquetFile(path).iter_batches(_BATCH_ROWS)
+    given = dataset.iter_batches(batch_format="pyarrow", batch_size=_BATCH_ROWS)
+    for before, now in zip_longest(kept, given):
+        if before is None or now is None or not _same(pa.Table.from_batches([before]), now):
+            raise BlendplanError(
+                f"{path.parent} was begun with another dataset; give a folder of its own, or the "
+                "rows that it was begun with, in their order"
+            )
+
+
+def _same(before: pa.Table, now: pa.Table) -> bool:
+    """Whether two batches have the same rows; the file may have other types of the same values."""
+    try:
+        return bool(before.equals(now.cast(before.schema)))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError):
+        return False
 
 
 def _prompt_column(schema: pa.Schema, asked: str | None) -> str:

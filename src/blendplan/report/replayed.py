@@ -64,7 +64,9 @@ def _session(run: Mapping[str, Any]) -> dict[str, str]:
         all_s = duration(planned["makespan_s"])
         rows["makespan"] += f" in this session; planned {all_s} for all requests"
     if run["steps"] is not None:
-        rows["steps"] = count(run["steps"]) + beside("steps", count)
+        # Several replicas take steps side by side; the plan says how many the slowest takes.
+        planned_steps = "" if run["replicas"] else beside("steps", count)
+        rows["steps"] = count(run["steps"]) + planned_steps
     if run["replan"] is not None:
         rows["lengths learned"] = learned(run["replan"])
     if run["replicas"]:
