@@ -141,6 +141,7 @@ def test_a_replay_takes_the_planned_steps(
         made,
         "vllm",
         tmp_path / "results.jsonl",
+        model=str(folder / kind),
         engine_args=arguments,
         step_log=logs[0],
         remark=told.append,

@@ -133,7 +133,7 @@ def command(
                 plan,
                 engine,
                 output,
-                model=load,
+                model=load or _folder_of(job),
                 engine_args=job.engine_args,
                 replan=job.options["replan"],
                 resume=True,
@@ -151,6 +151,14 @@ def command(
             _write_page(summary, opened, page)
     more = {"job": summary.headline() | {"summary": str(summary_file)}}
     tell_outcome(answer, replayed, output, clock.seconds, more=more, again=_AGAIN)
+
+
+def _folder_of(job: Job) -> str | None:
+    """The model's folder, which the plan knows by its name alone; None for a published model."""
+    model = Path(job.options["model"])
+    if model.name == "config.json":
+        model = model.parent
+    return str(model) if model.is_dir() else None
 
 
 def _write_page(summary: "JobSummary", plan: "PlanParts", page: Path) -> None:
