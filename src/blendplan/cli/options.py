@@ -66,6 +66,11 @@ class _LengthsOption(click.Option):
         return super().get_help_record(ctx)
 
 
+# Of `run` and `replay`.
+already_option = click.option(
+    "--already", type=FILE, metavar="FILE", help="Results to take over, such as a sample's."
+)
+
 # Of `plan` and `run`.
 policy_option = click.option(
     "--policy",

@@ -11,6 +11,7 @@ from blendplan.cli.destination import check_destinations
 from blendplan.cli.options import (
     FILE,
     EngineFlags,
+    already_option,
     cluster_of,
     cluster_options,
     engine_option,
@@ -39,9 +40,7 @@ from blendplan.engines.registry import ENGINES
     metavar="I",
     help="Which part of a plan for several replicas to run, counted from 0.",
 )
-@click.option(
-    "--already", type=FILE, metavar="FILE", help="Results to take over, such as a sample's."
-)
+@already_option
 @click.option(
     "--limit",
     type=within("limit"),

@@ -14,6 +14,7 @@ from blendplan.cli.kept_plan import kept_plan, plan_path
 from blendplan.cli.options import (
     FILE,
     EngineFlags,
+    already_option,
     cluster_of,
     cluster_options,
     engine_option,
@@ -49,9 +50,7 @@ _AGAIN = "the same command again continues it"
     metavar="NAME",
     help="Model that the engine loads, by its Hugging Face name or folder.  [default: --model]",
 )
-@click.option(
-    "--already", type=FILE, metavar="FILE", help="Results to take over, such as a sample's."
-)
+@already_option
 @cluster_options
 @running_options
 @price_options

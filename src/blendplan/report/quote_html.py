@@ -17,7 +17,14 @@ from blendplan.report.quantities import (
     share,
     short_duration,
 )
-from blendplan.report.quoted import machine_name, quote_values, unfit_lines, varied, verdict
+from blendplan.report.quoted import (
+    machine_name,
+    offer_costs,
+    quote_values,
+    unfit_lines,
+    varied,
+    verdict,
+)
 from blendplan.whole_file import replacing
 
 
@@ -94,8 +101,6 @@ def _numbers(values: Mapping[str, Any]) -> str:
 def _cells(
     one: Mapping[str, Any], settings: Mapping[str, str], limited: bool, priced: bool
 ) -> list[str]:
-    each = one["cost_per_million_tokens"]
-    costs = ["", "", ""] if each is None else [*map(money, (one["cost"], each["in"], each["out"]))]
     return [
         f"{machine_name(one)}{' *' if one['on_front'] else ''}",
         *(str(one[name]) for name in settings),
@@ -104,7 +109,7 @@ def _cells(
         *(short_duration(one["makespan_quantiles_s"][name]) for name in ("p50", "p90")),
         *((probability(one["chance"]),) if limited else ()),
         rounded(one["gpu_hours"]),
-        *(costs if priced else ()),
+        *(offer_costs(one) if priced else ()),
         rounded(one["throughput_tokens_per_s"]),
         share(one["bound_ratio"]),
         one["limit"],

@@ -160,7 +160,7 @@ def _table(quote: Mapping[str, Any]) -> Columns:
             *(map(short_duration, _quantiles(one)) if unsure else ()),
             *((probability(one["chance"]),) if limited else ()),
             rounded(one["gpu_hours"]),
-            *(_costs(one) if priced else ()),
+            *(offer_costs(one) if priced else ()),
             rounded(one["throughput_tokens_per_s"]),
             share(one["bound_ratio"]),
             one["limit"],
@@ -185,7 +185,8 @@ def _unsure(offers: Sequence[Mapping[str, Any]]) -> bool:
     return any(half != most for half, most in map(_quantiles, offers))
 
 
-def _costs(offer: Mapping[str, Any]) -> tuple[str, str, str]:
+def offer_costs(offer: Mapping[str, Any]) -> tuple[str, str, str]:
+    """What it costs, and a million tokens in and out; empty without a price."""
     if offer["cost"] is None:
         return ("", "", "")
     each = offer["cost_per_million_tokens"]

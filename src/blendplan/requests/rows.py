@@ -22,7 +22,7 @@ from blendplan.requests.lines import Reading, read_lines
 from blendplan.requests.prompts import LARGEST_TOKEN_ID
 from blendplan.requests.record import MOST_ANSWERS, MOST_TOKENS, parse_line, read_record
 from blendplan.requests.shape import AS_IT_IS
-from blendplan.requests.source_columns import carried_values
+from blendplan.requests.source_columns import carried_values, plain_values
 from blendplan.requests.tables import OpenTable, reading
 
 _ID_COLUMNS = ("custom_id", "id")
@@ -250,25 +250,10 @@ def _reason(line: bytes, read: Callable[[bytes], object]) -> str | None:
 
 def plain_rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
     """The rows of a batch as dictionaries of plain Python values."""
-    columns = [_plain_values(column) for column in batch.columns]
+    columns = [plain_values(column) for column in batch.columns]
     return [
         dict(zip(batch.schema.names, values, strict=True)) for values in zip(*columns, strict=True)
     ]
-
-
-def _plain_values(column: pa.Array) -> list[Any]:
-    """Values of a column; as text where Python has no such type, null where they have no text.
-
-    Times in nanoseconds, for example, are nothing that a request is planned by.
-    """
-    try:
-        values: list[Any] = column.to_pylist()
-    except (pa.ArrowException, ValueError, OverflowError, TypeError, ImportError):
-        try:
-            values = column.cast(pa.string()).to_pylist()
-        except (pa.ArrowException, ValueError):
-            values = [None] * len(column)
-    return values
 
 
 def _json_line(row: Mapping[str, Any]) -> bytes:

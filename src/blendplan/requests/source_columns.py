@@ -30,7 +30,7 @@ def carried_values(column: pa.Array) -> list[Any]:
     if _is_text_of(kind):
         texts: list[Any] = column.cast(pa.string()).to_pylist()
         return texts
-    values = _plain(column)
+    values = plain_values(column)
     if _is_bytes(kind):
         return [None if value is None else base64.b64encode(value).decode() for value in values]
     return [None if value is None else json.dumps(value, default=str) for value in values]
@@ -147,8 +147,11 @@ def _is_bytes(kind: pa.DataType) -> bool:
     )
 
 
-def _plain(column: pa.Array) -> list[Any]:
-    """Values of whatever type; nulls where Python has nothing for them, nor Arrow a text."""
+def plain_values(column: pa.Array) -> list[Any]:
+    """Values of a column; as text where Python has no such type, null where they have no text.
+
+    Times in nanoseconds, for example, are nothing that a request is planned by.
+    """
     try:
         values: list[Any] = column.to_pylist()
     except (pa.ArrowException, ValueError, OverflowError, TypeError, ImportError):
