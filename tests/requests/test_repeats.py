@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from blendplan.requests.columns import Requests
@@ -44,6 +44,7 @@ def same_answer(one: dict[str, Any], two: dict[str, Any]) -> bool:
 
 @settings(max_examples=60, deadline=None)
 @given(lines=st.lists(st.tuples(PROMPTS, PARAMETERS), min_size=1, max_size=12))
+@example(lines=[("a", {"temperature": 0, "seed": 1}), ("a", {"temperature": 0.0, "seed": 1})])
 def test_the_first_of_each_is_kept(
     tmp_path_factory: pytest.TempPathFactory, lines: list[tuple[Any, dict[str, Any]]]
 ) -> None:

@@ -117,7 +117,7 @@ def _identity(requests: Requests, index: int) -> bytes | None:
     if not has_one_answer and endpoint not in WITHOUT_OUTPUT:
         return None
     said = {
-        name: value
+        name: _one_form(value)
         for name, value in asked.items()
         if name not in _NAMES and value is not None and is_known(name, in_body=True)
     }
@@ -126,6 +126,17 @@ def _identity(requests: Requests, index: int) -> bytes | None:
     if not any(asked.get(name) is not None for name in _PROMPTS):
         digest.update(requests.prompt(index).tobytes())
     return digest.digest()
+
+
+def _one_form(value: Any) -> Any:
+    """JSON values with every number written in one way: 0.0 is 0."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, dict):
+        return {name: _one_form(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_one_form(item) for item in value]
+    return value
 
 
 def _with_repeats(
