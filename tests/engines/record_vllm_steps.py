@@ -107,6 +107,14 @@ def mixed(seed: int) -> Recorded:
     )
 
 
+def growing() -> Recorded:
+    """Outputs that outgrow blocks of 544 tokens, of a model with states; many preemptions."""
+    rng = np.random.default_rng(8)
+    prompts = _families(rng, requests=24, families=3, common=(400, 480), own=(20, 60))
+    outputs = rng.integers(60, 250, 24).tolist()
+    return Recorded(prompts, outputs, blocks=25, max_model_len=1024)
+
+
 def answers() -> Recorded:
     """Three answers to each prompt, some prompts longer than a step; little memory."""
     rng = np.random.default_rng(6)
@@ -150,6 +158,7 @@ def workload(name: str) -> Recorded:
         "pressure": pressure,
         "chunked": chunked,
         "many": many,
+        "growing": growing,
         "answers": answers,
         "many_answers": many_answers,
     }
