@@ -17,6 +17,8 @@ from blendplan.tree.sharing import optimal_sharing
 # where an excerpt would otherwise be of fewer stretches than `_STRETCHES`, and of too few kinds.
 _TOGETHER = 64
 _STRETCHES = 64
+# Places of the stretches that are tried.
+_SHIFTS = 32
 # An excerpt that differs by less than this share is as good as the job, and a mix of kinds that
 # differs by no more than so many times what chance would leave.
 _ALIKE = 0.05
@@ -73,50 +75,69 @@ def excerpt(requests: Requests, tree: PrefixTree, most: int) -> Excerpt:
     """Choose ``most`` of the requests, all where there are no more.
 
     They are stretches of the depth-first order, as far apart as each other: so every family of
-    requests has its share, and its members still meet others with their prefix.
+    requests has its share, and its members still meet others with their prefix. Where the stretches
+    begin is tried in a few ways, and the one is taken whose requests are most like all.
 
     Args:
         requests: n requests.
         tree: of those, before any split.
         most: how many to take.
     """
-    rows = _stretches(tree.order, most)
-    return Excerpt(rows, _likeness(requests, tree, rows))
+    numbers = strata_of(requests, tree).number
+    if len(requests) <= most:
+        return _chosen(requests, tree, numbers, np.arange(len(requests)))
+    tries = [_stretches(tree.order, most, shift / _SHIFTS) for shift in range(_SHIFTS)]
+    rows = min(tries, key=lambda rows: _strangeness(requests, numbers, rows))
+    return _chosen(requests, tree, numbers, rows)
 
 
-def _stretches(order: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    """As many of the requests in even stretches of the order; rising, int64 [min(most, n)]."""
-    n = len(order)
-    if n <= most:
-        return np.arange(n)
+def _stretches(order: NDArray[np.int64], most: int, shift: float) -> NDArray[np.int64]:
+    """So many of the requests in even stretches of the order; rising, int64 [most].
+
+    Args:
+        order: more requests than that in depth-first order; int64 [n].
+        most: how many to take.
+        shift: where in its part of the order each stretch is, from 0 to 1.
+    """
     together = max(1, min(_TOGETHER, most // _STRETCHES))
     count = -(-most // together)
-    # Request number i of the excerpt belongs to stretch i // together, which starts at that
-    # stretch's share of all requests; the last stretch may be shorter, and then starts later.
-    place = np.arange(most)
-    start = place // together * (n - (most - (count - 1) * together)) // max(1, count - 1)
-    return np.sort(order[start + place % together])
+    # Stretch s is in part s of as many equal parts; each has as many requests as it takes.
+    ends = np.arange(count + 1) * len(order) // count
+    taken = np.diff(np.arange(count + 1) * most // count)
+    starts = ends[:-1] + ((np.diff(ends) - taken) * shift).astype(np.int64)
+    within = np.arange(most) - np.repeat(np.cumsum(taken) - taken, taken)
+    return np.sort(order[np.repeat(starts, taken) + within])
 
 
-def _likeness(requests: Requests, tree: PrefixTree, rows: NDArray[np.int64]) -> dict[str, Any]:
-    part = select(requests, rows)
-    means = {
-        name: _mean(column, column[rows])
-        for name, column in (
-            ("prompt_tokens", requests.prompt_tokens),
-            ("output_tokens", requests.output_tokens),
-            ("max_tokens", requests.max_tokens),
-        )
-    }
+def _strangeness(requests: Requests, numbers: NDArray[np.int64], rows: NDArray[np.int64]) -> float:
+    """How unlike all requests some are, where that is quickly seen."""
+    means = _means(requests, rows)
+    off = [abs(mean["deviation"] or 0.0) for mean in means.values()]
+    return max(*off, _kinds(numbers, rows)["deviation"])
+
+
+def _chosen(
+    requests: Requests, tree: PrefixTree, numbers: NDArray[np.int64], rows: NDArray[np.int64]
+) -> Excerpt:
     capped = requests.max_tokens >= 0
-    sharing = optimal_sharing(tree), optimal_sharing(build_tree(part))
-    return {
+    sharing = optimal_sharing(tree), optimal_sharing(build_tree(select(requests, rows)))
+    likeness = {
         "requests": {"whole": len(requests), "excerpt": len(rows)},
-        **means,
+        **_means(requests, rows),
         "capped": _difference(float(capped.mean()), float(capped[rows].mean())),
         "prefix_sharing": _difference(*sharing),
-        "kinds": _kinds(strata_of(requests, tree).number, rows),
+        "kinds": _kinds(numbers, rows),
     }
+    return Excerpt(rows, likeness)
+
+
+def _means(requests: Requests, rows: NDArray[np.int64]) -> dict[str, dict[str, float | None]]:
+    columns = {
+        "prompt_tokens": requests.prompt_tokens,
+        "output_tokens": requests.output_tokens,
+        "max_tokens": requests.max_tokens,
+    }
+    return {name: _mean(column, column[rows]) for name, column in columns.items()}
 
 
 def _mean(whole: ArrayLike, part: ArrayLike) -> dict[str, float | None]:
