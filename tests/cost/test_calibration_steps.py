@@ -220,6 +220,23 @@ def test_time_between_steps_counts(tmp_path: Path) -> None:
     assert time_s.tolist() == once + once
 
 
+def test_steps_that_are_reported_together_share_the_time_between(tmp_path: Path) -> None:
+    """No moment counts twice, so the steps of a run take as long as the run."""
+    rng = np.random.default_rng(0)
+    time_s, rows, now_s = rng.uniform(0.5, 1.5, 200), [], 0.0
+    reports = np.sort(rng.choice(np.arange(1, 200), 60, replace=False))
+    for together in np.split(time_s, reports):
+        now_s += together.sum() + rng.choice([0.0, 0.7])
+        work = {"prefill_tokens": 1, "decode_tokens": 2, "kv_tokens_read": 9, "sequences": 3}
+        rows += [{**work, "time_s": float(one), "end_s": now_s} for one in together]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "steps.parquet")
+    found = read_step_log(tmp_path / "steps.parquet").time_s
+    # Before the end of the first report, only the steps themselves are known.
+    first = time_s[: reports[0]].sum()
+    assert found.sum() == pytest.approx(now_s - rows[0]["end_s"] + first)
+    assert (found >= time_s * (1 - 1e-12)).all()
+
+
 def test_logs_without_pairs_are_fine(tmp_path: Path) -> None:
     log = read_step_log(_write(tmp_path / "steps.parquet", prefill_pairs=None))
     assert not log.prefill_pairs.any()

@@ -69,7 +69,8 @@ def read_step_log(path: Path) -> StepLog:
     """A step log from a Parquet file with the columns of `COLUMNS`.
 
     With ``end_s``, a step's time counts from the end of the step before it: what happens between
-    steps is as much a part of a run as the steps themselves.
+    steps is as much a part of a run as the steps themselves. Steps that were reported together end
+    together in the log, and share what lies before the first of them by the time they took.
 
     Raises:
         BlendplanError: no such file, not Parquet, columns missing or no numbers, too few steps.
@@ -102,9 +103,7 @@ def read_step_log(path: Path) -> StepLog:
                 f"step log {path}: {name} is {columns[name][row]:g} in row {row}; expected numbers "
                 f"from 0 to {LARGEST:g}"
             )
-    ends_s = columns.pop(END)
-    between_s = np.diff(ends_s, prepend=ends_s[:1])
-    columns["time_s"] = np.maximum(columns["time_s"], between_s)
+    columns["time_s"] = _with_pauses(columns["time_s"], columns.pop(END))
     log = StepLog(**columns, reach=_reach(table, path))
     busy = (log.prefill_tokens + log.decode_tokens > 0) & (log.time_s > 0)
     if busy.sum() < LEAST_STEPS:
@@ -113,6 +112,18 @@ def read_step_log(path: Path) -> StepLog:
             f"at least {LEAST_STEPS} are needed"
         )
     return StepLog(**{name: column[busy] for name, column in columns.items()}, reach=log.reach)
+
+
+def _with_pauses(time_s: NDArray[np.float64], end_s: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Times of steps, and of what happened between those that ended together and those before."""
+    if not len(time_s):
+        return time_s
+    first = np.flatnonzero(np.diff(end_s, prepend=np.nan) != 0)
+    own_s = np.add.reduceat(time_s, first)
+    between_s = np.diff(end_s[first], prepend=end_s[:1])
+    longer = np.maximum(1.0, between_s / np.maximum(own_s, np.finfo(np.float64).tiny))
+    sizes = np.diff(first, append=len(time_s))
+    return time_s * np.repeat(longer, sizes)
 
 
 def _reach(table: pa.Table, path: Path) -> Reach:
