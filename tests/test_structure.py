@@ -26,6 +26,7 @@ ORDER = (
     ("planfile",),
     ("planning", "engines"),
     ("replaying",),
+    ("proving",),
     ("report", "ray"),
     ("cli",),
     ("__main__",),
