@@ -145,7 +145,6 @@ PAGES = [
     PROJECT / "README.md",
     *sorted((PROJECT / "docs").glob("*.md")),
     PROJECT / "plans" / "README.md",
-    PROJECT / "benchmarks" / "gpu" / "README.md",
 ]
 NAMES = [str(page.relative_to(PROJECT)) for page in PAGES]
 

@@ -67,8 +67,8 @@ def command(
 ) -> None:
     """Fit the cost model to measurements.
 
-    The profile, a TOML file, is used as --gpu FILE. Kernel times are tables as benchmarks/gpu
-    writes them. A step log is what 'blendplan replay --step-log FILE' writes; of other engines it
+    The profile, a TOML file, is used as --gpu FILE. Kernel times are tables as
+    python -m blendplan.proving.gpu writes them. A step log is what 'blendplan replay --step-log FILE' writes; of other engines it
     has the columns prefill_tokens, decode_tokens, kv_tokens_read, sequences and time_s, and may
     have prefill_pairs and end_s.
 

@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks.gpu.green_context import PartitionError, SmPartition
-from benchmarks.gpu.overlap_fit import fit_overlap
-from benchmarks.gpu.paged_decode import PagedDecode
-from benchmarks.gpu.timing import Clock, captured, replay_s
+
+from blendplan.proving.gpu.cases import Clock, shuffled
+from blendplan.proving.gpu.green_context import PartitionError, SmPartition
+from blendplan.proving.gpu.overlap_fit import fit_overlap
+from blendplan.proving.gpu.paged_decode import PagedDecode
+from blendplan.proving.gpu.timing import captured, replay_s
+from blendplan.whole_file import replacing
 
 # Tokens of the GEMM steps; Llama-3-8B's gate-up and down projections.
 GEMM_TOKENS = (256, 1024, 2048)
@@ -61,23 +64,25 @@ class Decodes:
 
 
 def measure(out: Path, limit_s: float) -> None:
-    """All pairs, ratios and splits; rows are written even if the limit cuts the run short."""
+    """All ratios and splits of the pairs, in random order, as far as the limit allows."""
     sm_count = torch.cuda.get_device_properties(0).multi_processor_count
     splits = list(_splits(sm_count))
-    total = len(GEMM_TOKENS) * len(DECODES) * (1 + len(splits)) * (len(RATIOS) + 1)
-    clock = Clock("overlap", limit_s, total)
+    pairs = shuffled((tokens, *decode) for tokens in GEMM_TOKENS for decode in DECODES)
+    clock = Clock("overlap", limit_s, len(pairs) * (1 + len(splits)) * (len(RATIOS) + 1))
     rows: list[dict[str, Any]] = []
-    for tokens in GEMM_TOKENS:
-        gemms = Gemms(tokens)
-        for batch, context in DECODES:
-            decodes = Decodes(batch, context, sm_count)
-            case = {"gemm_tokens": tokens, "batch": batch, "context": context}
-            rows.extend(case | row for row in _pair(gemms, decodes, splits, clock))
-    (out / "overlap.json").write_text(json.dumps(rows, indent=1) + "\n")
-    print(f"overlap.json: {len(rows)} rows", flush=True)
+    for tokens, batch, context in pairs:
+        case = {"gemm_tokens": tokens, "batch": batch, "context": context}
+        decodes = Decodes(batch, context, sm_count)
+        rows.extend(case | row for row in _pair(Gemms(tokens), decodes, splits, clock))
+    _write(rows, out / "overlap.json")
     fit = fit_overlap(rows)
-    (out / "overlap_fit.json").write_text(json.dumps(fit, indent=1) + "\n")
-    print(json.dumps(fit["exponent"]), flush=True)
+    _write(fit, out / "overlap_fit.json")
+    print(f"overlap.json: {len(rows)} rows; {json.dumps(fit['exponent'])}", flush=True)
+
+
+def _write(found: object, path: Path) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(found, indent=1) + "\n")
 
 
 def _splits(sm_count: int) -> Iterator[SmPartition]:

@@ -13,7 +13,7 @@ EXPONENTS = np.exp(np.linspace(np.log(0.7), np.log(50.0), 800))
 
 
 def fit_overlap(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Exponents and frontier of the rows that ``benchmarks.gpu`` writes to ``overlap.json``.
+    """Exponents and frontier of the rows that `overlap.measure` writes to ``overlap.json``.
 
     Returns:
         ``exponent``: by way of sharing (``streams``, ``partition`` for every split on its own,
