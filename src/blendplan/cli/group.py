@@ -32,6 +32,7 @@ COMMANDS = (
     "quote",
     "inspect",
     "verify",
+    "prove",
     "calibrate",
     "gpus",
     "models",

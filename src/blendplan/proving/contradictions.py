@@ -1,0 +1,110 @@
+"""`contradictions`: what a proof found that is not as the model has it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+FAR = 0.15
+"""A prediction further off than this, as a share of what was measured, is told."""
+AGREEMENT_OF_GAIN = 0.05
+
+Values = Mapping[str, Any]
+
+
+def contradictions(values: Values) -> list[dict[str, Any]]:
+    """Findings against the model, those that weigh most first; JSON values.
+
+    Args:
+        values: of a ``proof.json``.
+
+    Returns:
+        Of each: ``what`` was expected, the ``expected`` and the ``measured`` figure, and ``part``.
+    """
+    parts = {
+        name: part["values"] for name, part in values["parts"].items() if part["state"] == "done"
+    }
+    found = [*_runs(values["runs"]), *_steps(parts.get("steps")), *_kernels(parts.get("kernels"))]
+    found += [*_orders(parts.get("runs")), *_overlap(parts.get("overlap"))]
+    return sorted(found, key=lambda one: -one["weight"])
+
+
+def agreement(runs: Sequence[Values]) -> dict[str, Any]:
+    """How many predicted makespans of known lengths are within 15 % of the measured ones."""
+    errors = [run["predicted_s"] / run["measured_s"] - 1.0 for run in runs if _known(run)]
+    return {
+        "runs": len(errors),
+        "within": sum(abs(error) <= FAR for error in errors),
+        "errors": errors,
+    }
+
+
+def _known(run: Values) -> bool:
+    return bool(run["lengths"] == "known")
+
+
+def _one(
+    part: str, what: str, expected: float | str, measured: float | str, weight: float
+) -> dict[str, Any]:
+    return {
+        "part": part,
+        "what": what,
+        "expected": expected,
+        "measured": measured,
+        "weight": weight,
+    }
+
+
+def _runs(runs: Sequence[Values]) -> Iterator[dict[str, Any]]:
+    for run in runs:
+        name = f"{run['workload']}, {run['order']}, {run['batched_tokens']} tokens a step"
+        if run["failed"]:
+            yield _one("runs", f"{name}: requests that fail", 0, run["failed"], 10.0)
+        if not _known(run):
+            continue
+        error = run["predicted_s"] / run["measured_s"] - 1.0
+        if abs(error) > FAR:
+            what = f"{name}: seconds"
+            yield _one("runs", what, run["predicted_s"], run["measured_s"], abs(error))
+        if run["steps"] and abs(run["steps"] / run["planned_steps"] - 1.0) > 0.01:
+            off = abs(run["steps"] / run["planned_steps"] - 1.0)
+            yield _one("runs", f"{name}: steps", run["planned_steps"], run["steps"], off)
+
+
+def _orders(found: Values | None) -> Iterator[dict[str, Any]]:
+    for workload, values in ({} if found is None else found["workloads"]).items():
+        for name, order in values["orders"].items():
+            for base, gain in order.get("gain", {}).items():
+                if order["stock"]:
+                    continue
+                what = f"{workload}: gain of {name} over {base}"
+                if gain["median"] < 0.0 <= gain["predicted"]:
+                    yield _one("runs", what, gain["predicted"], gain["median"], 5.0)
+                elif abs(gain["median"] - gain["predicted"]) > AGREEMENT_OF_GAIN:
+                    off = abs(gain["median"] - gain["predicted"])
+                    yield _one("runs", what, gain["predicted"], gain["median"], off)
+
+
+def _steps(found: Values | None) -> Iterator[dict[str, Any]]:
+    for word in ("held_out", "catalogue"):
+        priced = None if found is None else found[word]
+        title = {"held_out": "fitted", "catalogue": "shipped"}[word]
+        for kind, figures in ({} if priced is None else priced["kinds"]).items():
+            error = figures["total_error"]
+            if error is not None and abs(error) > FAR:
+                what = f"{title} prices, steps of {kind}: seconds"
+                seconds = figures["predicted_s"], figures["measured_s"]
+                yield _one("steps", what, *seconds, abs(error) * figures["time_share"])
+
+
+def _kernels(found: Values | None) -> Iterator[dict[str, Any]]:
+    for fit in [] if found is None else found["fits"]:
+        error = fit["shipped_error_share"]
+        if error is not None and error > FAR:
+            what = f"{fit['operator']} {fit['dtype']} {fit['kernel']}: error of the shipped prices"
+            yield _one("kernels", what, f"under {FAR:.0%}", f"{error:.1%}", error)
+
+
+def _overlap(found: Values | None) -> Iterator[dict[str, Any]]:
+    beside = None if found is None else found["side_by_side"]
+    if beside is not None and beside["together_s"] < beside["one_engine_s"]:
+        what = "two engines side by side against one that blends: seconds"
+        yield _one("overlap", what, beside["one_engine_s"], beside["together_s"], 1.0)

@@ -1,0 +1,1 @@
+"""The parts of a proof: what each measures, and how."""
