@@ -14,11 +14,7 @@ from blendplan.cli.options import FILE, EngineFlags, engine_option
 from blendplan.cli.progress import Progress
 from blendplan.cli.quote_options import Several
 from blendplan.cli.ranges import within
-from blendplan.proving.cpu import BLOCK_SIZES
 from blendplan.proving.parts.registry import PARTS
-
-_ON_CPU = {"kv_tokens": 8192, "max_num_seqs": 32, "max_num_batched_tokens": (256, 512)}
-_ON_GPU = {"kv_tokens": None, "max_num_seqs": 256, "max_num_batched_tokens": (2048, 8192)}
 
 
 def _parts(_: click.Context, __: click.Parameter, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -148,10 +144,7 @@ def command(
     gpu: str | None,
     output: Path,
     parts: tuple[str, ...],
-    kv_tokens: int | None,
-    max_num_seqs: int | None,
     max_num_batched_tokens: tuple[int, ...] | None,
-    block_size: int | None,
     answer: Answer,
     **options: Any,
 ) -> None:
@@ -167,21 +160,11 @@ def command(
     blendplan prove --engine vllm --model DIR --minutes 10 -o proof
     blendplan calibrate --proof proof -o profile.toml
     """
-    usual = _ON_CPU if gpu is None else _ON_GPU
-    default_block = BLOCK_SIZES.get(engine, 16) if gpu is None else 16
     with Progress(quiet=answer.quiet) as progress, compilation_clock(progress.line):
         from blendplan.proving.prove import prove
-        from blendplan.proving.settings import ProofSettings
+        from blendplan.proving.settings import proof_settings
 
-        settings = ProofSettings(
-            engine,
-            gpu=gpu,
-            kv_tokens=kv_tokens or usual["kv_tokens"],
-            max_num_seqs=max_num_seqs or usual["max_num_seqs"],
-            batched_tokens=max_num_batched_tokens or usual["max_num_batched_tokens"],
-            block_size=block_size or default_block,
-            **options,
-        )
+        settings = proof_settings(engine, gpu=gpu, batched_tokens=max_num_batched_tokens, **options)
         values = prove(
             settings, output, parts=parts, remark=progress.line, progress=progress.report
         )

@@ -69,7 +69,7 @@ def prove(
         gpu_spec(settings.gpu)
     kind.check_installed()
     store = ProofFolder(argument_path("folder", folder), settings.identity)
-    if settings.gpu is None:
+    if settings.on_cpu:
         cpu.prepare_environment(settings.engine)
         settings = replace(settings, engine_args={**cpu.arguments(settings.engine), **arguments})
     store.values["machine"] = host_facts(settings.gpu)
@@ -89,7 +89,7 @@ def prove(
 def _measured(row: Row, bench: Bench) -> Part:
     """A part as it is after the attempt."""
     settings, begun_s = bench.settings, time.monotonic()
-    if row.needs_gpu and settings.gpu is None:
+    if row.needs_gpu and settings.on_cpu:
         return {"state": SKIPPED, "why": "there is no GPU; with --gpu NAME it is measured"}
     if bench.clock.left_s < max(1.0, row.time_share * 60.0 * settings.minutes):
         return {"state": LEFT, "why": _TIME_IS_OVER}

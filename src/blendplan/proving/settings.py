@@ -6,6 +6,7 @@ from typing import Any
 
 from blendplan.checks.arguments import number, text, whole
 from blendplan.errors import BlendplanError
+from blendplan.proving.cpu import BLOCK_SIZES
 
 MOST_REQUESTS = 1_000_000
 
@@ -63,6 +64,11 @@ class ProofSettings:
             )
 
     @property
+    def on_cpu(self) -> bool:
+        """Whether there is no GPU."""
+        return self.gpu is None
+
+    @property
     def identity(self) -> dict[str, Any]:
         """What must not change between calls for one folder, JSON values by what users know."""
         names = ("engine", "model", "gpu", "kv_tokens", "max_num_seqs", "block_size")
@@ -72,3 +78,23 @@ class ProofSettings:
             "engine_args": dict(self.engine_args),
             "flags": list(self.flags),
         }
+
+
+_ON_CPU: dict[str, Any] = {
+    "kv_tokens": 8192,
+    "max_num_seqs": 32,
+    "batched_tokens": (256, 512),
+}
+
+
+def proof_settings(
+    engine: str, model: str, *, gpu: str | None = None, **given: Any
+) -> ProofSettings:
+    """Settings of which those that are not given, or None, are what suits a GPU or a CPU.
+
+    Args:
+        engine, model, gpu, given: as of `ProofSettings`.
+    """
+    usual = {} if gpu else _ON_CPU | {"block_size": BLOCK_SIZES.get(engine, 16)}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    return ProofSettings(engine, model, gpu, **(usual | chosen))
