@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -14,7 +15,7 @@ import numpy as np
 
 from blendplan.engines.front import REQUEST_ID, Front, StartFront
 from blendplan.engines.kind import EngineKind
-from blendplan.engines.link import admission_of
+from blendplan.engines.link import Admission, admission_of
 from blendplan.engines.options import SchedulerOptions
 from blendplan.engines.planned import PlannedAdmission
 from blendplan.engines.process import EngineProcess
@@ -106,15 +107,15 @@ class ToyServer:
     Every sequence runs for three steps, eight at a time.
 
     Args:
-        admission: the policy; None where requests run as they come.
+        admission: the policy, or an onlooker, with whom requests run as they come; None for
+            nobody.
         poison: rows that kill its process when they have begun.
         step_s: seconds that a step takes.
     """
 
-    def __init__(
-        self, admission: PlannedAdmission | None, poison: frozenset[int], step_s: float
-    ) -> None:
+    def __init__(self, admission: Admission | None, poison: frozenset[int], step_s: float) -> None:
         self._admission = admission
+        self._queue: deque[int] = deque()
         self._poison = poison
         self._step_s = step_s
         self._left: dict[int, int] = {}
@@ -129,6 +130,7 @@ class ToyServer:
         if self._admission is not None:
             for one in range(row, row + answers):
                 self._done[one] = asyncio.get_running_loop().create_future()
+                self._queue.append(one)
                 self._admission.arrived(one)
             await asyncio.gather(*(self._done[one] for one in range(row, row + answers)))
         usage = {"prompt_tokens": len(body.get("prompt", "")), "completion_tokens": 3 * answers}
@@ -139,12 +141,12 @@ class ToyServer:
 
     async def schedule(self) -> None:
         """Step until cancelled."""
-        admission = self._admission
-        assert admission is not None
-        lengths = np.zeros(len(admission.plan), dtype=np.int32)
         while True:
-            admission.begin_step(float(len(self._left)), lengths.copy, waits=False)
-            while len(self._left) < 8 and (row := admission.next_row()) >= 0:
+            admission, lengths = self._admission, self._lengths
+            assert admission is not None
+            if isinstance(admission, PlannedAdmission):
+                admission.begin_step(float(len(self._left)), lengths.copy, waits=False)
+            while len(self._left) < 8 and (row := self._next_row(admission)) >= 0:
                 admission.began(row)
                 self._left[row] = 3
             admission.did_step(bool(self._left))
@@ -162,6 +164,17 @@ class ToyServer:
             admission.flush()
             await asyncio.sleep(self._step_s)
 
+    def follow(self, admission: Admission) -> None:
+        """Ask this from now on."""
+        self._admission = admission
+        self._lengths = np.zeros(len(admission.plan), dtype=np.int32)
+        self._queue.clear()
+
+    def _next_row(self, admission: Admission) -> int:
+        if isinstance(admission, PlannedAdmission):
+            return admission.next_row()
+        return self._queue.popleft() if self._queue else -1
+
 
 @asynccontextmanager
 async def toy_front(
@@ -169,8 +182,9 @@ async def toy_front(
 ) -> AsyncIterator[Front]:
     """A toy server, which prints a word as engines do."""
     print("hello", flush=True)
-    admission = None if folder is None else admission_of(SchedulerOptions(folder), limits)
-    server = ToyServer(admission, poison, step_s)
+    server = ToyServer(None, poison, step_s)
+    if folder is not None:
+        server.follow(admission_of(SchedulerOptions(folder), limits, server.follow))
     stepping = None if folder is None else asyncio.create_task(server.schedule())
     yield Front(server.app, Capacity(limits, limits.kv_tokens, [], "toy 1"), lambda: True)
     if stepping is not None:
@@ -198,4 +212,4 @@ def toy_process(
 
 # A row of the registry for tests to put there; with another start where they need one.
 TOY_ROW = {"toy": f"{__name__}:TOY"}
-TOY = EngineKind("Toy", "answers with the prompt", toy_process, loads_model=False)
+TOY = EngineKind("Toy", "answers with the prompt", toy_process, loads_model=False, reusable=True)

@@ -32,6 +32,7 @@ class EngineKind:
         takes_arguments: whether users may give it arguments of its own.
         spatial_sharing: whether it can share the GPU in space between prefill and decode.
         step_log: whether it tells what each step computes.
+        reusable: whether an engine that has run a plan can run another one, see `KeptEngine`.
         tested: versions that blendplan was tested with, as `Capacity.version` has them.
     """
 
@@ -45,6 +46,7 @@ class EngineKind:
     takes_arguments: bool = True
     spatial_sharing: bool = False
     step_log: bool = True
+    reusable: bool = False
     tested: tuple[str, ...] = ()
 
     def check_installed(self) -> None:

@@ -1,16 +1,42 @@
 """`News`: what an engine's scheduler has to report, collected until somebody takes it."""
 
 import threading
+import time
+from collections.abc import Callable
+
+import numpy as np
 
 from blendplan.engines.protocol import Report, StepWork
+from blendplan.planfile.plan import Plan
+
+_REPORT_EVERY_S = 0.1
 
 
 class News:
-    """Collects a report; safe to be called from several threads."""
+    """Collects a report on sequences of a plan; safe to be called from several threads.
 
-    def __init__(self) -> None:
+    Args:
+        plan: for one replica; n rows.
+        tell: called with a report whenever there is news, from within the calls of the scheduler;
+            None where nobody listens.
+    """
+
+    def __init__(self, plan: Plan, tell: Callable[[Report], None] | None) -> None:
+        self.plan = plan
+        self._tell = tell
         self._lock = threading.RLock()
         self._report = Report()
+        self._told_s = 0.0
+        self._answer = plan.column("answer")
+        self._firsts = np.flatnonzero(self._answer == 0)
+
+    def rows_of(self, first: int) -> range:
+        """Rows of all answers of the request with this first row."""
+        if len(self._firsts) == len(self._answer):
+            return range(first, first + 1)
+        place = int(np.searchsorted(self._firsts, first, side="right"))
+        end = self._firsts[place] if place < len(self._firsts) else len(self._answer)
+        return range(first, int(end))
 
     def did_step(self, steps: int, clock_s: float | None = None) -> None:
         """So many steps have computed something."""
@@ -27,3 +53,25 @@ class News:
         """A line for the user."""
         with self._lock:
             self._report.remarks.append(line)
+
+    def flush(self) -> None:
+        """Report what is new, where anybody listens and it does not come too often."""
+        with self._lock:
+            if self._tell is None:
+                return
+            report, now = self._report, time.monotonic()
+            news = bool(report.wanted or report.began or report.ended or report.remarks)
+            news |= report.preemptions > 0 or self._must_tell()
+            if news or (report.steps and now - self._told_s > _REPORT_EVERY_S):
+                self._told_s = now
+                self._tell(self.take_report())
+
+    def take_report(self) -> Report:
+        """What is new since the last one."""
+        with self._lock:
+            report, self._report = self._report, Report()
+            return report
+
+    def _must_tell(self) -> bool:
+        """Whether somebody waits for a report, whatever is in it."""
+        return False

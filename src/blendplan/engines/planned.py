@@ -30,7 +30,6 @@ from blendplan.policy.live import WAITING, LivePolicy
 
 # Seconds that a plan's next request is waited for while others are there.
 WAIT_S = 1.0
-_REPORT_EVERY_S = 0.1
 
 
 class PlannedAdmission(News):
@@ -56,13 +55,9 @@ class PlannedAdmission(News):
         tell: Callable[[Report], None] | None = None,
         wait_s: float = WAIT_S,
     ) -> None:
-        self.plan = plan
+        super().__init__(plan, tell)
         self.limits = limits
-        self._tell = tell
         self._wait_s = wait_s
-        super().__init__()
-        self._answer = plan.column("answer")
-        self._firsts = np.flatnonzero(self._answer == 0)
         if session is None:
             none = np.zeros(len(plan), dtype=np.int32)
             session = Session(np.arange(len(plan)), self._firsts, none)
@@ -82,20 +77,11 @@ class PlannedAdmission(News):
         self._past: set[int] = set()
         self._lost: set[int] = set()
         self._prompts = PromptCheck(plan, self.remark)
-        self._told_s = 0.0
         self._told_idle = False
         apart = [row for first in session.alone + session.first for row in self.rows_of(first)]
         self._make_policy(np.setdiff1d(session.left, np.array(apart, dtype=np.int64)))
         self._ask(session.alone + session.first)
         self._ask_ahead()
-
-    def rows_of(self, first: int) -> range:
-        """Rows of all answers of the request with this first row."""
-        if len(self._firsts) == len(self._answer):
-            return range(first, first + 1)
-        place = int(np.searchsorted(self._firsts, first, side="right"))
-        end = self._firsts[place] if place < len(self._firsts) else len(self._answer)
-        return range(first, int(end))
 
     @property
     def expected(self) -> int:
@@ -276,26 +262,17 @@ class PlannedAdmission(News):
             self._stopping = True
             self.flush()
 
-    def flush(self) -> None:
-        """Report what is new, where anybody listens and it does not come too often."""
-        with self._lock:
-            if self._tell is None:
-                return
-            report, now = self._report, time.monotonic()
-            news = bool(report.wanted or report.began or report.ended or report.remarks)
-            news |= report.preemptions > 0 or (self._stopping and not self._told_idle)
-            if news or (report.steps and now - self._told_s > _REPORT_EVERY_S):
-                self._told_s = now
-                self._told_idle = self._stopping and not self._running
-                self._tell(self.take_report())
-
     def take_report(self) -> Report:
         """What is new since the last one."""
         with self._lock:
-            report, self._report = self._report, Report()
+            report = super().take_report()
             report.idle = not self._running and (self._stopping or not self._here)
+            self._told_idle = self._stopping and not self._running
             report.learned = None if self._replanning is None else self._replanning.news()
             return report
+
+    def _must_tell(self) -> bool:
+        return self._stopping and not self._told_idle
 
     def _planned(self, row: int) -> bool:
         """Whether a row is still to come by the policy."""

@@ -61,12 +61,16 @@ class EngineProcess:
         session: what is to be run.
         log: file that what the engine prints is appended to; a temporary one without it.
 
+    Attributes:
+        kept: whether it goes on after `close`, for another run; see `KeptEngine`.
+
     Raises:
         BlendplanError: the engine refuses to start.
         EngineDiedError: it died while starting.
     """
 
     capacity: Capacity
+    kept = False
 
     def __init__(
         self,
@@ -82,6 +86,7 @@ class EngineProcess:
         self._keep_log = self._log_begins > 0
         self._line: Connection | None = None
         self._window: Window | None = None
+        self._sent = 0
         self._death: str | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._listener: socket.socket | None = None
@@ -113,10 +118,50 @@ class EngineProcess:
         except BaseException:
             self._kill()
             raise
-        if plan is None:
-            size = max(_WINDOW, 2 * self.capacity.limits.max_num_seqs)
-            self._window = Window(session, size)
-            self._report.wanted = self._window.next()
+        if plan is None or session.stock:
+            self._open_window(session)
+
+    def _open_window(self, session: Session) -> None:
+        """Send requests in the session's order: nobody asks for them."""
+        self._window = Window(session, max(_WINDOW, 2 * self.capacity.limits.max_num_seqs))
+        self._report.wanted = self._window.next()
+
+    @property
+    def idle(self) -> bool:
+        """Whether it lives and has answered all that was sent."""
+        return self._death is None and not self._sent and self._process.poll() is None
+
+    def next(self, plan: Plan, session: Session) -> None:
+        """Run another plan, from an empty prefix cache, when all that was sent is answered.
+
+        Args:
+            plan: of the same model and limits.
+            session: what is to be run.
+
+        Raises:
+            EngineDiedError: it is gone, or does not take the plan.
+        """
+        assert self._folder is not None and self._line is not None and self.idle
+        plan.write(Path(self._folder.name) / link.PLAN)
+        self._tell(link.NEXT, session)
+        self._report, self._window = Report(), None
+        try:
+            while (word := self._next_word()) != link.READY:
+                if word == link.BEGIN:  # what came before was of the last session
+                    self._report = Report()
+                elif isinstance(word, Report):
+                    self._report.add(word)
+        except (EOFError, OSError, TimeoutError):
+            self._kill()
+            raise EngineDiedError("the engine did not begin another run") from None
+        if session.stock:
+            self._open_window(session)
+
+    def _next_word(self) -> object:
+        assert self._line is not None
+        if not self._line.poll(_CLOSE_S):
+            raise TimeoutError
+        return pickle.loads(self._line.recv_bytes())
 
     def _start(self, start: StartFront, session: Session) -> None:
         try:
@@ -198,6 +243,7 @@ class EngineProcess:
 
     def _send(self, requests: list[EngineRequest]) -> None:
         if requests:
+            self._sent += len(requests)
             with contextlib.suppress(OSError):  # it is dead, which its other end will tell
                 self._pipe.send_bytes(pickle.dumps(requests))
 
@@ -215,6 +261,7 @@ class EngineProcess:
             if self._pipe in ready:
                 kind, content = self._pipe.recv()
                 assert kind == ANSWERS
+                self._sent -= len(content)
                 self._report.answers.extend(content)
         except KeyboardInterrupt:
             self._kill()  # not waiting for a step: who interrupts twice wants to leave
@@ -237,6 +284,8 @@ class EngineProcess:
 
     def close(self) -> None:
         """Stop the engine and remove its log, unless it or one before it died."""
+        if self.kept:
+            return
         ended_well = False
         try:
             with contextlib.suppress(OSError, subprocess.TimeoutExpired):

@@ -189,6 +189,7 @@ class Session:
         replan: whether output lengths are learned as requests end.
         shared: whether other engines run parts of the same plan, so that requests may move.
         clock_s: what the engine's own clock shows when it starts, where it has one.
+        stock: whether the engine's own scheduler decides, and the policy is not asked.
     """
 
     left: "NDArray[np.int64]"
@@ -199,6 +200,7 @@ class Session:
     replan: bool = True
     shared: bool = False
     clock_s: float = 0.0
+    stock: bool = False
 
 
 @dataclass(frozen=True)

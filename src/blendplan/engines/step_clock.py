@@ -47,6 +47,11 @@ class StepClock:
         self._under_way: deque[tuple[float, ScheduledWork]] = deque()
         self._last_end_s = 0.0
 
+    @property
+    def is_running(self) -> bool:
+        """Whether a step that was scheduled has no output yet."""
+        return bool(self._under_way)
+
     def scheduled(self, work: ScheduledWork) -> None:
         """A step was scheduled."""
         self._under_way.append((perf_counter(), work))

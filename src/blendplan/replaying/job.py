@@ -47,6 +47,7 @@ class Job:
         columns: of the table that the requests came from, None where that is not known.
         repeats: how many requests get the answer of an identical one that runs.
         left_out: rows that are not to run, bool [n]; None where all are.
+        stock: whether the engine's own scheduler decides, which gets them in this order.
     """
 
     rows: Work
@@ -62,6 +63,7 @@ class Job:
     columns: pa.Schema | None = None
     repeats: int = 0
     left_out: NDArray[np.bool_] | None = None
+    stock: bool = False
 
     @property
     def requests(self) -> int:

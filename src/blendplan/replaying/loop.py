@@ -273,4 +273,5 @@ def session_of(
         replan=replan,
         shared=owned is not None,
         clock_s=clock_s,
+        stock=job.stock,
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from blendplan.checks.arguments import dictionary, flag, function, instance, one_of, text, whole
 from blendplan.checks.arguments import path as argument_path
 from blendplan.cluster.connect import connected
+from blendplan.engines.kept import KeptEngine
 from blendplan.engines.launch import Remark, check_options, launch_of, model_to_load
 from blendplan.engines.protocol import Capacity, EngineDiedError, Launch
 from blendplan.engines.registry import ENGINES
@@ -100,6 +101,8 @@ def replay(
     step_log: Path | None = None,
     request_log: Path | None = None,
     ray: Cluster | str | None = None,
+    stock: bool = False,
+    kept: KeptEngine | None = None,
     remark: Remark = lambda line: None,
     progress: Callable[[Tally], None] = lambda tally: None,
 ) -> Replayed:
@@ -131,6 +134,9 @@ def replay(
         step_log, request_log: Parquet files for what each step computed and each request took.
         ray: run all replicas of the plan on a Ray cluster: ``auto``, ``local``, an address, or a
             `Cluster` that says more; without it, one engine here.
+        stock: give the requests to the engine's own scheduler, in the order of the plan; what a
+            plan is compared with.
+        kept: of this kind of engine, for several runs one after the other on one.
         remark: called with a line on anything that the user should know.
         progress: called after each step with the state of the run.
 
@@ -144,6 +150,12 @@ def replay(
     if cluster is None:
         plan.refuse_parts()
     kind = ENGINES.get(text("engine", engine, "give the name of an engine"))
+    if stock and (kind.needs_plan or cluster is not None):
+        raise BlendplanError(
+            f"{kind.title} has no scheduler of its own; plan with another policy instead"
+            if kind.needs_plan
+            else "a run on the engine's own scheduler is of one engine; drop ray"
+        )
     path, already, step_log, request_log = (
         None if value is None else argument_path(name, value)
         for name, value in (
@@ -169,7 +181,7 @@ def replay(
     launch = launch_of(
         plan, model, arguments, flags=flags, pdmux=pdmux, log_steps=log_steps, output=path
     )
-    job = job_of_plan(plan, kind)
+    job = replace(job_of_plan(plan, kind if kept is None else kept.kind), stock=stock)
     run = partial(
         run_job,
         job if limit is None else job.first(whole("limit", limit, 1)),

@@ -28,7 +28,9 @@ def _start(plan: "Plan | None", launch: Launch, session: Session) -> "EngineProc
         raise BlendplanError(
             "with spatial sharing prefill and decode have no steps in common; drop --step-log"
         )
-    return EngineProcess(partial(_front, launch), plan, session, log=launch.log)
+    # Its own scheduler decides where it is given no plan.
+    followed = None if session.stock else plan
+    return EngineProcess(partial(_front, launch), followed, session, log=launch.log)
 
 
 SGLANG = EngineKind(

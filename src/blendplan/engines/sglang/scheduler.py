@@ -72,7 +72,9 @@ class PlannedScheduler(Scheduler):  # type: ignore[misc]
         self._admission: PlannedAdmission | None = None
         self._sequences: Sequences | None = None
         if get_parallel().tp_rank == 0:
-            self._admission = admission_of(given, limits)
+            admission = admission_of(given, limits)
+            assert isinstance(admission, PlannedAdmission), "SGLang is started again for that"
+            self._admission = admission
             if not self.skip_tokenizer_init:
                 folder = tokenizer_folder(get_serving().tokenizer_path, get_model().revision)
                 check_tokenizer(self._admission.plan, folder, self._admission.remark)

@@ -82,5 +82,6 @@ VLLM = EngineKind(
     summary="on this machine's GPUs",
     start=_start,
     package="vllm",
+    reusable=True,
     tested=("vllm 0.32.0",),
 )

@@ -12,8 +12,8 @@ import re
 from vllm.v1.request import Request
 
 from blendplan.engines.front import REQUEST_ID
+from blendplan.engines.link import Admission
 from blendplan.engines.plan_requests import PlanRequests
-from blendplan.engines.planned import PlannedAdmission
 
 _NAME = re.compile(r"(?:(?P<answer>\d+)_)?(?P<name>.*?)(?:-[0-9a-f]{8})?", re.DOTALL)
 _OURS = re.compile(r"(?:\w+-)*" + REQUEST_ID.format(row=r"(\d+)") + r"(?:-(\d+))?")
@@ -30,7 +30,7 @@ class Rows:
             their id in the request file or, if they bring none, by their prompt tokens.
     """
 
-    def __init__(self, admission: PlannedAdmission, *, replayed: bool) -> None:
+    def __init__(self, admission: Admission, *, replayed: bool) -> None:
         self._admission = admission
         self._replayed = replayed
         self._rows: dict[str, int] = {}

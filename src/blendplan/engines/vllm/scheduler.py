@@ -2,7 +2,8 @@
 
 It changes which waiting request vLLM tries next and how many prompt tokens a step may have, and
 nothing else: chunks, prefix cache, preemption, structured outputs, LoRA, speculative and
-asynchronous scheduling stay vLLM's. Written for vLLM 0.32 (vllm/v1/core/sched/scheduler.py,
+asynchronous scheduling stay vLLM's. In a session that is to show what vLLM does by itself, it
+changes nothing and only counts. Written for vLLM 0.32 (vllm/v1/core/sched/scheduler.py,
 async_scheduler.py).
 """
 
@@ -15,8 +16,9 @@ from vllm.platforms import current_platform
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.request import Request
 
-from blendplan.engines.link import admission_of
+from blendplan.engines.link import Admission, admission_of
 from blendplan.engines.options import SchedulerOptions
+from blendplan.engines.planned import PlannedAdmission
 from blendplan.engines.prompt_check import check_tokenizer
 from blendplan.engines.protocol import Ended
 from blendplan.engines.step_clock import StepClock
@@ -27,6 +29,9 @@ from blendplan.engines.vllm.watch import scheduled_work
 from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.planfile.revive import reach_of
 
+# Between two looks at a session that is about to be over.
+_PAUSE_S = 0.001
+
 
 class PlannedScheduler(AsyncScheduler):  # type: ignore[misc]
     """A scheduler that admits in the order of a plan.
@@ -36,6 +41,8 @@ class PlannedScheduler(AsyncScheduler):  # type: ignore[misc]
     Raises:
         BlendplanError: no plan is named, or it is not for this engine.
     """
+
+    waiting: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -52,24 +59,44 @@ class PlannedScheduler(AsyncScheduler):  # type: ignore[misc]
             max_num_batched_tokens=self._most_tokens,
             block_size=self._tokens_per_block,
         )
-        self._admission = admission_of(options, limits)
+        self._log_steps = options.log_steps
+        self._replayed = options.path.is_dir()
+        self._own_queue: Any = self.waiting
+        self._follow(admission_of(options, limits, self._follow_next))
         model = self.vllm_config.model_config
         if not model.skip_tokenizer_init:
             folder = tokenizer_folder(model.tokenizer, model.tokenizer_revision)
             check_tokenizer(self._admission.plan, folder, self._admission.remark)
-        self._rows = Rows(self._admission, replayed=options.path.is_dir())
-        self._reach = reach_of(self._admission.plan.metadata)
-        self._clock = StepClock() if options.log_steps else None
-        self._generated = np.zeros(len(self._admission.plan), dtype=np.int32)
-        self._cached: dict[int, int] = {}
-        self._first_token_s: dict[str, float] = {}
         # On a CPU, a prompt that is cut in two cannot go on with a random generator of its own
         # (vllm/v1/worker/cpu_model_runner.py): the meter must not cut any while there is one.
         self._spares_seeds = current_platform.is_cpu()
         self._seeded: set[str] = set()
+
+    def _follow(self, admission: Admission) -> None:
+        """Ask this from now on; nothing runs or waits."""
+        self._admission = admission
+        self._rows = Rows(admission, replayed=self._replayed)
+        self._reach = reach_of(admission.plan.metadata)
+        self._clock = StepClock() if self._log_steps else None
+        self._generated = np.zeros(len(admission.plan), dtype=np.int32)
+        self._cached: dict[int, int] = {}
+        self._first_token_s: dict[str, float] = {}
         # Those that lost their blocks when they needed them no more, which is no preemption.
         self._spent: set[str] = set()
-        self.waiting = PlannedQueue(self._admission, self._rows)
+        self._policy = admission if isinstance(admission, PlannedAdmission) else None
+        self.waiting = (
+            self._own_queue if self._policy is None else PlannedQueue(self._policy, self._rows)
+        )
+
+    def _follow_next(self, admission: Admission) -> None:
+        """Ask this when the last step of the session before is over; the prefix cache is empty."""
+        while (
+            self.requests
+            or (self._clock is not None and self._clock.is_running)
+            or not self.reset_prefix_cache()
+        ):
+            time.sleep(_PAUSE_S)
+        self._follow(admission)
 
     def add_request(self, request: Request) -> None:
         """As vLLM's; the policy is told that the request is there."""
@@ -84,9 +111,25 @@ class PlannedScheduler(AsyncScheduler):  # type: ignore[misc]
 
     def schedule(self, *args: Any, **kwargs: Any) -> Any:
         """As vLLM's, within the policy's prefill tokens."""
-        limit = self._admission.begin_step(
-            float(self.used_kv_tokens), self._generated_tokens, waits=False
-        )
+        self.max_num_scheduled_tokens = self._most_tokens
+        if self._policy is not None:
+            self.max_num_scheduled_tokens = self._budget(self._policy)
+        output = super().schedule(*args, **kwargs)
+        for new in output.scheduled_new_reqs:
+            row = self._rows.of(self.requests[new.req_id])
+            self._cached[row] = new.num_computed_tokens
+            if self._policy is None:
+                self._admission.began(row)
+        if output.total_num_scheduled_tokens:
+            self._admission.did_step(1)
+            if self._clock is not None:
+                self._clock.scheduled(scheduled_work(self, output, self._reach))
+        self._admission.flush()
+        return output
+
+    def _budget(self, policy: PlannedAdmission) -> int:
+        """Tokens that a step may compute."""
+        limit = policy.begin_step(float(self.used_kv_tokens), self._generated_tokens, waits=False)
         if self.need_mamba_block_aligned_split:
             # Chunks end where states are kept: with less than a block, one might never begin.
             limit = max(limit, min(self._tokens_per_block, self._most_tokens))
@@ -95,17 +138,7 @@ class PlannedScheduler(AsyncScheduler):  # type: ignore[misc]
         # Running requests come first in vLLM's token budget, those that decode before the one that
         # may be mid-prompt, so a smaller budget of the step is a limit on prefill. The one that is
         # mid-prompt leaves its token to prefill, so the step has the size that the policy meant.
-        budget = min(self._most_tokens, max(1, len(self.running) + limit))
-        self.max_num_scheduled_tokens = budget
-        output = super().schedule(*args, **kwargs)
-        for new in output.scheduled_new_reqs:
-            self._cached[self._rows.of(self.requests[new.req_id])] = new.num_computed_tokens
-        if output.total_num_scheduled_tokens:
-            self._admission.did_step(1)
-            if self._clock is not None:
-                self._clock.scheduled(scheduled_work(self, output, self._reach))
-        self._admission.flush()
-        return output
+        return min(self._most_tokens, max(1, len(self.running) + limit))
 
     def update_from_output(self, scheduler_output: Any, *args: Any, **kwargs: Any) -> Any:
         """As vLLM's."""
