@@ -16,6 +16,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 CODE := $(wildcard src tests benchmarks examples)
 ENGINES := vllm sglang
+# SGLang's environment has torch and Triton, whose interpreter runs GPU kernels on a CPU.
+ALSO_TEST_sglang := tests/proving/test_gpu_kernels.py
 BENCH := read_requests tree_build plan_stages
 PIP := python -m pip --quiet --quiet --disable-pip-version-check --no-input install
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
@@ -52,7 +54,7 @@ test-engines:
 # Modules are compiled as they are imported, once: most of an engine's are never used.
 $(ENGINES:%=test-%): test-%: .venv-%/stamp
 	echo "tests on $*"
-	PYTHONDONTWRITEBYTECODE= BLENDPLAN_REQUIRE_ENGINE=$* .venv-$*/bin/python -m pytest --quiet tests/engines/test_$*_*.py
+	PYTHONDONTWRITEBYTECODE= BLENDPLAN_REQUIRE_ENGINE=$* .venv-$*/bin/python -m pytest --quiet tests/engines/test_$*_*.py $(ALSO_TEST_$*)
 
 bench: $(VENV)/dev.stamp
 	for name in $(BENCH); do $(BIN)/python "benchmarks/$$name.py" || exit 1; done

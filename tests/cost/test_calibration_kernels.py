@@ -94,8 +94,9 @@ def test_command_writes_a_profile(tables: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give either --kernels DIR or --steps FILE"),
-        (["--kernels", "x", "--steps", "y"], "give either"),
+        ([], "give one of --kernels DIR, --steps FILE and --proof DIR"),
+        (["--kernels", "x", "--steps", "y"], "give one of"),
+        (["--steps", "x", "--proof", "y"], "give one of"),
         (["--kernels", "x"], "--kernels needs --gpu NAME"),
     ],
 )

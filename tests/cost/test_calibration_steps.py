@@ -184,6 +184,32 @@ def test_a_log_holds_for_its_model_alone() -> None:
         cost_model("calibrated", MODEL, gpu, tp=2)
 
 
+def test_other_models_are_priced_by_the_operators_beside_a_log() -> None:
+    """Where there are fitted ones; their source is still theirs."""
+    steps = _steps(np.random.default_rng(8), 300)
+    base, other = gpu_spec("h100-80g"), model_spec("qwen-3-8b")
+    gpu = calibrate_steps(_log(steps, _true_time_s(steps)), base, MODEL)
+    own = cost_model("calibrated", MODEL, gpu)
+    assert (own.parameters()["measured"], own.note) == (["steps"], "")
+    assert own.parameters()["source"] == "300 steps of llama-3.1-8b"
+    for model, tp in ((other, 1), (MODEL, 2)):
+        found, wanted = (
+            cost_model("calibrated", model, gpu, tp),
+            cost_model("calibrated", model, base, tp),
+        )
+        assert found.parameters() == wanted.parameters()
+        np.testing.assert_array_equal(
+            found.step_table(64, 8).linear_s, wanted.step_table(64, 8).linear_s
+        )
+        assert found.note == (
+            f"the steps in GPU profile h100-80g are of llama-3.1-8b on 1 GPUs: the times of "
+            f"{model.name} on {tp} follow from its kernels"
+        )
+    unfitted = calibrate_steps(_log(steps, _true_time_s(steps)), gpu_spec("l4"), MODEL)
+    with pytest.raises(BlendplanError, match="not qwen-3-8b on 1; record one"):
+        cost_model("calibrated", other, unfitted)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -152,13 +152,13 @@ for name in gpu_names():
 print(json.dumps(found))
 """
 REDUCED = """
-import json
-from blendplan.proving.gpu.all_reduce import time_ranks
-
 if __name__ == "__main__":
+    import json
+    from blendplan.proving.gpu.all_reduce import time_ranks
+
     rows = time_ranks(2, "gloo", (1 << 13, 3 << 14, 1 << 20), 60.0)
     try:
-        time_ranks(2, "gloo", (-8,), 60.0)
+        time_ranks(1, "gloo", (-8,), 60.0)
         failed = "no"
     except Exception as error:
         failed = str(error)

@@ -1,5 +1,6 @@
 """``blendplan calibrate``: a GPU profile from measurements."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,10 @@ from blendplan.cli.progress import Progress
 from blendplan.cli.ranges import within
 
 if TYPE_CHECKING:
+    from blendplan.cost.calibration.from_kernels import FitReport
     from blendplan.hardware.gpu import GpuSpec
+
+DEFAULT_MODEL = "llama-3.1-8b"
 
 
 @click.command("calibrate")
@@ -30,24 +34,28 @@ if TYPE_CHECKING:
     help="Fit the price of a step to this log of engine steps, a Parquet file.",
 )
 @click.option(
+    "--proof",
+    type=FILE,
+    metavar="DIR",
+    help="Fit both, as far as they are there, to the folder that 'blendplan prove' wrote.",
+)
+@click.option(
     "--gpu",
     type=CatalogueName("GPU", "gpus"),
     metavar="NAME",
     help="GPU that was measured, or a TOML file that describes it. With --steps, whose datasheet "
-    "goes into the profile.",
+    "goes into the profile. A proof says which it is of.",
 )
 @click.option(
     "--model",
-    default="llama-3.1-8b",
-    show_default=True,
+    show_default=f"{DEFAULT_MODEL}, or the proof's",
     type=CatalogueName("model", "models"),
     metavar="NAME",
-    help="Model that the steps are of; the profile holds for it alone.",
+    help="Model that the steps are of; their prices hold for it alone.",
 )
 @click.option(
     "--tp",
-    default=1,
-    show_default=True,
+    show_default="1, or the proof's",
     type=within("tp"),
     metavar="N",
     help="GPUs that shared the model in the steps.",
@@ -59,40 +67,49 @@ if TYPE_CHECKING:
 def command(
     kernels: Path | None,
     steps: Path | None,
+    proof: Path | None,
     gpu: str | None,
-    model: str,
-    tp: int,
+    model: str | None,
+    tp: int | None,
     output: Path,
     answer: Answer,
 ) -> None:
     """Fit the cost model to measurements.
 
     The profile, a TOML file, is used as --gpu FILE. Kernel times are tables as
-    python -m blendplan.proving.gpu writes them. A step log is what 'blendplan replay --step-log FILE' writes; of other engines it
-    has the columns prefill_tokens, decode_tokens, kv_tokens_read, sequences and time_s, and may
-    have prefill_pairs and end_s.
+    'python -m blendplan.proving.gpu' writes them. A step log is what
+    'blendplan replay --step-log FILE' writes; of other engines it has the columns prefill_tokens,
+    decode_tokens, kv_tokens_read, sequences and time_s, and may have prefill_pairs and end_s. A
+    proof has both: its model is priced by the steps, any other by the kernels.
 
     \b
     blendplan calibrate --kernels DIR --gpu h200 -o profile.toml
     blendplan calibrate --steps steps.parquet --model DIR -o profile.toml
+    blendplan calibrate --proof proof/ -o profile.toml
     """
-    if (kernels is None) == (steps is None):
-        raise click.UsageError("give either --kernels DIR or --steps FILE")
+    if sum(given is not None for given in (kernels, steps, proof)) != 1:
+        raise click.UsageError("give one of --kernels DIR, --steps FILE and --proof DIR")
     if kernels is not None and gpu is None:
         raise click.UsageError("--kernels needs --gpu NAME, the GPU whose rows to use")
     if output.suffix != ".toml":
         raise click.UsageError(f"a profile's name ends in .toml, so that --gpu knows it: {output}")
     check_destinations([output], inputs=[steps])
+    named = output.stem
     with Progress(quiet=answer.quiet) as progress:
         from blendplan.hardware.lookup import gpu_spec
         from blendplan.hardware.profile import write_profile
 
-        base = gpu_spec(gpu) if gpu is not None else None
-        if kernels is not None and base is not None:
-            profile, fitted = _from_kernels(kernels, base, progress)
+        if proof is not None:
+            profile, fitted = _from_proof(proof, gpu, named, model, tp, progress)
+        elif kernels is not None:
+            assert gpu is not None
+            profile, fitted = _from_kernels(kernels, gpu_spec(gpu), progress)
         else:
             assert steps is not None
-            profile, fitted = _from_steps(steps, base, output.stem, model, tp, progress)
+            base = gpu_spec(gpu) if gpu is not None else None
+            profile, fitted = _from_steps(
+                steps, base, named, model or DEFAULT_MODEL, tp or 1, progress
+            )
         write_profile(profile, output)
     values = {"profile": str(output), "gpu": profile.name, **fitted}
     from blendplan.report.calibrated import calibrated
@@ -106,6 +123,24 @@ def _from_kernels(
     from blendplan.cost.calibration.from_kernels import calibrate_kernels
 
     profile, reports = calibrate_kernels(folder, base, progress=progress.report)
+    return profile, _fits(reports)
+
+
+def _from_proof(
+    folder: Path, gpu: str | None, name: str, model: str | None, tp: int | None, progress: Progress
+) -> tuple["GpuSpec", dict[str, Any]]:
+    from blendplan.proving.calibration import calibrate_proof, gpu_of_proof, model_of_proof
+    from blendplan.proving.proof_folder import read_proof
+
+    proof = read_proof(folder)
+    base, of_steps = gpu_of_proof(proof, gpu, name), model_of_proof(proof, model)
+    profile, reports = calibrate_proof(proof, base, of_steps, tp=tp, progress=progress.report)
+    found = _fits(reports) if reports else {}
+    return profile, found | ({"steps": dict(profile.fitted["steps"])} if of_steps else {})
+
+
+def _fits(reports: "Sequence[FitReport]") -> dict[str, Any]:
+    """How well operators fit, as JSON values."""
     fits = [
         {
             "operator": report.operator,
@@ -116,7 +151,7 @@ def _from_kernels(
         }
         for report in reports
     ]
-    return profile, {"fits": fits}
+    return {"fits": fits}
 
 
 def _from_steps(

@@ -1,5 +1,6 @@
 """`CalibratedCost`: steps priced by operator models that were fitted to measured kernels."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -45,11 +46,14 @@ class CalibratedCost:
 
     @property
     def note(self) -> str:
-        """Says so where operators take stated efficiencies because nobody measured them."""
+        """Says so where operators take stated efficiencies because nobody measured them.
+
+        Where the profile has a step log of another model, says that operators set the times.
+        """
         needed = [name for name in WORDS if name != "all_reduce" or self.tp > 1]
         missing = [name for name in needed if name not in self._operators.measured]
         if not missing:
-            return self._note_of_states
+            return self._note_of_steps or self._note_of_states
         what = ""
         if len(missing) < len(needed):
             words = ", ".join(WORDS[name] for name in missing)
@@ -57,6 +61,18 @@ class CalibratedCost:
         return (
             f"{self.gpu.name} is not calibrated{what}: stated efficiencies set the times; "
             "'blendplan calibrate' fits them to measurements"
+        )
+
+    @property
+    def _note_of_steps(self) -> str:
+        """Says so where a step log was measured, but of another model."""
+        steps = self.gpu.fitted.get("steps")
+        if not isinstance(steps, Mapping):
+            return ""
+        return (
+            f"the steps in GPU profile {self.gpu.name} are of {steps.get('model')} on "
+            f"{steps.get('tp', 1)} GPUs: the times of {self.model.name} on {self.tp} follow from "
+            "its kernels"
         )
 
     @property

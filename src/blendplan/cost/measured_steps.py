@@ -45,7 +45,7 @@ class StepLogCost:
 
     def parameters(self) -> dict[str, Any]:
         """The prices, as JSON values."""
-        return {"measured": ["steps"], "source": "step log", **self.steps, "tp": self.tp}
+        return {"measured": ["steps"], **self.steps, "tp": self.tp}
 
     def demand(
         self, prompt_tokens: ArrayLike, output_tokens: ArrayLike
@@ -110,8 +110,7 @@ def step_log_cost(model: ModelSpec, gpu: GpuSpec, tp: int = 1) -> StepLogCost:
         raise BlendplanError(f"{where}: expected lists of numbers knots_tokens and token_s")
     if len(steps["knots_tokens"]) != len(steps["token_s"]):
         raise BlendplanError(f"{where}: knots_tokens and token_s differ in length")
-    held = sum(shape.parameters for shape in linear_shapes(model))
-    if held != steps["linear_parameters"] or tp != steps.get("tp", 1):
+    if not recorded_with(steps, model, tp):
         raise BlendplanError(
             f"the step log in GPU profile {gpu.name} was recorded with {steps.get('model')} on "
             f"{steps.get('tp', 1)} GPUs, not {model.name} on {tp}; record one with this model"
@@ -119,6 +118,14 @@ def step_log_cost(model: ModelSpec, gpu: GpuSpec, tp: int = 1) -> StepLogCost:
     if "reach" in steps:
         reach_from_metadata(steps["reach"], f"{where}.reach")
     return StepLogCost(model, tp, steps)
+
+
+def recorded_with(steps: object, model: ModelSpec, tp: int) -> bool:
+    """Whether a table ``fitted.steps`` is of a model on that many GPUs."""
+    if not isinstance(steps, Mapping):
+        return False
+    held = sum(shape.parameters for shape in linear_shapes(model))
+    return held == steps.get("linear_parameters") and tp == steps.get("tp", 1)
 
 
 def _is_number(value: object) -> bool:

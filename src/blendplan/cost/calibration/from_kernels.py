@@ -21,6 +21,8 @@ from blendplan.hardware.gpu import GpuSpec
 
 Progress = Callable[[str, int, int], None]
 DIGITS = 5
+# vLLM's own, then what serves where that does not: within a CUDA graph, as engines run it.
+DEFAULT_REDUCES = ("vllm_graph", "nccl_graph")
 
 
 class FitReport(NamedTuple):
@@ -40,20 +42,26 @@ class FitReport(NamedTuple):
 
 
 def calibrate_kernels(
-    folder: Path, gpu: GpuSpec, *, source: str = "", progress: Progress | None = None
+    folder: Path,
+    gpu: GpuSpec,
+    *,
+    called: str = "",
+    source: str = "",
+    progress: Progress | None = None,
 ) -> tuple[GpuSpec, list[FitReport]]:
     """The GPU with operator parameters fitted to the tables of a folder, and how well they fit.
 
     Args:
         folder: with tables in the format of `blendplan.cost.calibration.kernel_tables`.
         gpu: whose rows to use: those with its name, or another that the catalogue has for it.
+        called: one more name that the tables have for the GPU.
         source: what the profile says about the measurements' origin.
         progress: called with the kernel that is being fitted, fits done, and fits in all.
 
     Raises:
         BlendplanError: no tables, bad ones, or no rows of this GPU.
     """
-    chosen = [fit for fit in fits(folder, gpu) if enough(fit)]
+    chosen = [fit for fit in fits(folder, gpu, called) if enough(fit)]
     if not chosen:
         others = sorted({fit.gpu for fit in fits(folder) if enough(fit)})
         there = f"it has rows of {', '.join(others)}" if others else "nor of any other known GPU"
@@ -88,7 +96,8 @@ def _defaults(chosen: list[Fit]) -> dict[str, Any]:
         defaults.setdefault(operator, {})[dtype] = default_kernel(found)
     sources = [fit.path[-1] for fit in chosen if fit.operator == "all_reduce"]
     if sources:
-        defaults["all_reduce"] = "vllm_graph" if "vllm_graph" in sources else sources[0]
+        known = [source for source in DEFAULT_REDUCES if source in sources]
+        defaults["all_reduce"] = (known or sources)[0]
     return defaults
 
 

@@ -161,7 +161,7 @@ def calibrate_steps(log: StepLog, gpu: GpuSpec, model: ModelSpec, tp: int = 1) -
 
     Args:
         log: from `read_step_log`.
-        gpu: datasheet numbers to go with the prices.
+        gpu: datasheet numbers to go with the prices, and operators for other models, if any.
         model, tp: what the engine ran; the prices hold for it alone.
     """
     tokens = log.prefill_tokens + log.decode_tokens
@@ -180,6 +180,7 @@ def calibrate_steps(log: StepLog, gpu: GpuSpec, model: ModelSpec, tp: int = 1) -
     stalls = float(np.clip(log.time_s.sum() / predicted_s.sum() - 1.0, -MOST_STALLS, MOST_STALLS))
     first = 1 + len(knots)
     steps: dict[str, Any] = {
+        "source": f"{len(log)} steps of {model.name}",
         "model": model.name,
         "linear_parameters": sum(shape.parameters for shape in linear_shapes(model)),
         "tp": tp,
@@ -195,7 +196,7 @@ def calibrate_steps(log: StepLog, gpu: GpuSpec, model: ModelSpec, tp: int = 1) -
     }
     if not sees_all(log.reach):
         steps["reach"] = reach_as_metadata(log.reach)
-    fitted = {**gpu.fitted, "source": f"{len(log)} steps of {model.name}", "steps": steps}
+    fitted = {**gpu.fitted, "steps": steps}
     return GpuSpec(
         **{name: getattr(gpu, name) for name in GpuSpec.__dataclass_fields__ if name != "fitted"},
         fitted=fitted,

@@ -54,27 +54,32 @@ class Fit(NamedTuple):
         return self.spec.name
 
 
-def fits(folder: Path, gpu: GpuSpec | None = None) -> Iterator[Fit]:
+def fits(folder: Path, gpu: GpuSpec | None = None, called: str = "") -> Iterator[Fit]:
     """All fits that the tables of a folder allow, for one GPU or for every one of the catalogue.
+
+    Args:
+        folder: with tables.
+        gpu: whose rows to use.
+        called: one more name that the tables have for it.
 
     Raises:
         BlendplanError: no tables, or bad ones.
     """
     folder = kernel_tables.table_folder(folder)
-    for rows, spec in _by_gpu(kernel_tables.gemm_rows(folder), gpu):
+    for rows, spec in _by_gpu(kernel_tables.gemm_rows(folder), gpu, called):
         for key, part in _parts(rows, ("dtype",)):
             yield Fit("gemm", spec, key[0], key, part, _groups(part, ("n", "k")))
-    for rows, spec in _by_gpu(kernel_tables.decode_rows(folder), gpu):
+    for rows, spec in _by_gpu(kernel_tables.decode_rows(folder), gpu, called):
         for key, part in _parts(rows, ("kv_dtype", "kernel")):
             groups = _groups(part, ("heads", "kv_heads"))
             yield Fit("decode_attention", spec, key[0], key, part, groups)
-    for rows, spec in _by_gpu(kernel_tables.context_rows(folder), gpu):
+    for rows, spec in _by_gpu(kernel_tables.context_rows(folder), gpu, called):
         for key, part in _parts(rows, ("attn_dtype", "kv_dtype", "kernel")):
             attention, kv, kernel = key
             dtype = attention if attention == kv else f"{attention}_{kv}_kv"
             groups = _groups(part, ("heads", "kv_heads"))
             yield Fit("prefill_attention", spec, dtype, (dtype, kernel), part, groups)
-    for rows, spec in _by_gpu(kernel_tables.all_reduce_rows(folder), gpu):
+    for rows, spec in _by_gpu(kernel_tables.all_reduce_rows(folder), gpu, called):
         for key, part in _parts(rows, ("dtype", "source")):
             groups = _groups(part, ("bytes",))
             yield Fit("all_reduce", spec, key[0], (key[1],), part, groups)
@@ -141,7 +146,9 @@ def default_kernel(found: Sequence[Fit]) -> str:
     return max(found, key=weight).path[-1]
 
 
-def _by_gpu(rows: KernelRows | None, gpu: GpuSpec | None) -> Iterator[tuple[KernelRows, GpuSpec]]:
+def _by_gpu(
+    rows: KernelRows | None, gpu: GpuSpec | None, called: str
+) -> Iterator[tuple[KernelRows, GpuSpec]]:
     """Rows by GPU, under whatever names a table has for it; GPUs that are not known are skipped."""
     if rows is None:
         return
@@ -149,7 +156,7 @@ def _by_gpu(rows: KernelRows | None, gpu: GpuSpec | None) -> Iterator[tuple[Kern
     labels: dict[str, list[str]] = {}
     for label in sorted(set(rows["gpu"])):
         name = kernel_tables.catalogue_name(label)
-        if gpu is not None and gpu.name in (label, name):
+        if gpu is not None and (gpu.name in (label, name) or label == (called or gpu.name)):
             specs[gpu.name] = gpu
             labels.setdefault(gpu.name, []).append(label)
         elif gpu is None and name is not None:

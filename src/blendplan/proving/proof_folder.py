@@ -1,0 +1,109 @@
+"""`read_proof`: what a proof's folder says of the machine and the model that it is of."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from blendplan.checks.json_files import parse_json_object, read_text
+from blendplan.cost.calibration.kernel_tables import TABLES
+from blendplan.errors import BlendplanError
+from blendplan.printable import show
+from blendplan.proving.gpu.sections import MACHINE
+
+FORMAT = "blendplan-proof-1"
+PROOF = "proof.json"
+KERNELS = "kernels"
+STEPS = "steps.parquet"
+
+
+class ProofFolder(NamedTuple):
+    """What of a proof a calibration rests on.
+
+    Attributes:
+        folder: of the proof.
+        kernels: folder with tables of kernel times, or None.
+        steps: log of an engine's steps, or None.
+        gpu: name or profile that the proof was made with; empty if it does not say.
+        model: of the steps, name or folder; empty if it does not say.
+        tp: GPUs that shared the model.
+        machine: facts of the GPU by its own driver; empty where kernels were not measured.
+    """
+
+    folder: Path
+    kernels: Path | None
+    steps: Path | None
+    gpu: str
+    model: str
+    tp: int
+    machine: Mapping[str, Any]
+
+    @property
+    def measured_gpu(self) -> str:
+        """The GPU as the tables of kernel times call it; empty if there are none."""
+        return str(self.machine.get("gpu", ""))
+
+    @property
+    def source(self) -> str:
+        """Where kernel times come from, in a line."""
+        said = self.machine.get
+        software = [
+            f"{name} {said(name)}" for name in ("driver", "torch", "cuda", "triton") if said(name)
+        ]
+        with_ = f" with {', '.join(software)}" if software else ""
+        when = f" on {said('date')}" if said("date") else ""
+        limit = f" at {said('power_limit_w'):g} W" if _is_number(said("power_limit_w")) else ""
+        device = said("device") or self.measured_gpu or "an unnamed GPU"
+        return f"Fitted to kernel times of {device}{limit}, measured{when}{with_}"
+
+
+def read_proof(folder: Path) -> ProofFolder:
+    """The folder of a proof, finished or cut short.
+
+    Raises:
+        BlendplanError: no such folder, nothing in it to calibrate from, a bad ``proof.json``.
+    """
+    if not folder.is_dir():
+        reason = "is not a folder" if folder.exists() else "does not exist"
+        raise BlendplanError(f"proof {folder} {reason}; give what 'blendplan prove -o' wrote")
+    said = _object(folder / PROOF)
+    if said and said.get("format") != FORMAT:
+        raise BlendplanError(
+            f"{folder / PROOF}: format is {show(said.get('format'))}; expected {FORMAT}, as this "
+            "version of 'blendplan prove' writes it"
+        )
+    kernels, steps = folder / KERNELS, folder / STEPS
+    has_kernels = any((kernels / f"{name}.parquet").is_file() for name in TABLES)
+    if not has_kernels and not steps.is_file():
+        raise BlendplanError(
+            f"{folder} has neither {KERNELS}/ with tables of kernel times nor {STEPS}: that is no "
+            "proof, or one that was cut short before either was measured"
+        )
+    settings = said.get("settings")
+    tp = settings.get("tp", 1) if isinstance(settings, Mapping) else 1
+    if isinstance(tp, bool) or not isinstance(tp, int) or tp < 1:
+        raise BlendplanError(f"{folder / PROOF}: settings.tp is {show(tp)}; expected a number")
+    return ProofFolder(
+        folder,
+        kernels if has_kernels else None,
+        steps if steps.is_file() else None,
+        _text(said, "gpu"),
+        _text(said, "model"),
+        tp,
+        _object(kernels / MACHINE) if has_kernels else {},
+    )
+
+
+def _object(path: Path) -> dict[str, Any]:
+    """A JSON object, empty where there is no such file."""
+    if not path.is_file():
+        return {}
+    return parse_json_object(read_text(path, str(path), "make the proof again"), str(path))
+
+
+def _text(said: Mapping[str, Any], name: str) -> str:
+    value = said.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
