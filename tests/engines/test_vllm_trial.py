@@ -44,8 +44,8 @@ def test_a_trial_measures_gain_and_prices(vllm: None, tiny_model: Path, tmp_path
         # Steps fill the run but for its beginning: no moment counts twice.
         (run,) = (run for run in values["runs"] if run["way"] == way)
         assert measured["measured_s"] < 1.05 * run["makespan_s"]
-    assert gain["planned"]["preemptions"] == predicted["planned"]["preemptions"]
-    assert logs["planned"].num_rows == predicted["planned"]["steps"]
+        # But for a request that arrives late, where the machine is busy.
+        assert logs[way].num_rows == pytest.approx(predicted[way]["steps"], rel=0.1)
     assert gain["throughput"] == pytest.approx(
         gain["planned"]["throughput_tokens_per_s"] / gain["input"]["throughput_tokens_per_s"] - 1
     )
