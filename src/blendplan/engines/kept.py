@@ -17,7 +17,7 @@ class KeptEngine:
 
     Each run begins with an empty prefix cache, as on an engine that has just started. CUDA graphs
     are the engine's own choice, since those that a plan asks for are another for each plan. An
-    engine that died, was left in the middle of a run, or would be started in another way is replaced.
+    engine is replaced that died, was left in the middle of a run, or would be started otherwise.
 
     Args:
         kind: of the engines; where they are not `reusable`, each run starts one.
