@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from blendplan.planning.quote import Quote as Quote
     from blendplan.planning.quote import quote as quote
     from blendplan.policy.live import LivePolicy as LivePolicy
+    from blendplan.proving.trial import trial as trial
     from blendplan.replaying.run import replay as replay
     from blendplan.requests.columns import Requests as Requests
     from blendplan.requests.in_memory import requests_from_lists as requests_from_lists
@@ -50,6 +51,7 @@ _HOMES = {
     "requests_from_lists": "blendplan.requests.in_memory",
     "run_once": "blendplan.requests.repeats",
     "simulate": "blendplan.planfile.rerun",
+    "trial": "blendplan.proving.trial",
     "write_requests": "blendplan.requests.write",
 }
 __all__ = [*sorted(_HOMES), "__version__"]

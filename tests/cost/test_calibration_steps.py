@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -246,21 +246,25 @@ def test_time_between_steps_counts(tmp_path: Path) -> None:
     assert time_s.tolist() == once + once
 
 
-def test_steps_that_are_reported_together_share_the_time_between(tmp_path: Path) -> None:
-    """No moment counts twice, so the steps of a run take as long as the run."""
-    rng = np.random.default_rng(0)
-    time_s, rows, now_s = rng.uniform(0.5, 1.5, 200), [], 0.0
-    reports = np.sort(rng.choice(np.arange(1, 200), 60, replace=False))
-    for together in np.split(time_s, reports):
-        now_s += together.sum() + rng.choice([0.0, 0.7])
-        work = {"prefill_tokens": 1, "decode_tokens": 2, "kv_tokens_read": 9, "sequences": 3}
-        rows += [{**work, "time_s": float(one), "end_s": now_s} for one in together]
-    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "steps.parquet")
-    found = read_step_log(tmp_path / "steps.parquet").time_s
-    # Before the end of the first report, only the steps themselves are known.
-    first = time_s[: reports[0]].sum()
-    assert found.sum() == pytest.approx(now_s - rows[0]["end_s"] + first)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.floats(0.0, 3.0))
+def test_no_moment_counts_twice(
+    tmp_path: Path, seed: int, most_together: int, delay_s: float
+) -> None:
+    """Steps that are logged several at once, and late, take as long as their run, to a report."""
+    rng = np.random.default_rng(seed)
+    time_s, pause_s = rng.uniform(0.5, 1.5, 300), rng.choice([0.0, 0.0, 0.7], 300)
+    true_s = np.cumsum(time_s + pause_s)
+    reports = np.array_split(np.arange(300), max(1, 300 // most_together))
+    logged = [[true_s[one[-1]] + delay_s * rng.random()] * len(one) for one in reports]
+    end_s = np.maximum.accumulate(np.concatenate(logged))
+    work = {"prefill_tokens": 1, "decode_tokens": 2, "kv_tokens_read": 9, "sequences": 3}
+    columns = {name: [number] * 300 for name, number in work.items()}
+    pq.write_table(pa.table(columns | {"time_s": time_s, "end_s": end_s}), tmp_path / "s.parquet")
+    found = read_step_log(tmp_path / "s.parquet").time_s
     assert (found >= time_s * (1 - 1e-12)).all()
+    longest = max(time_s[one].sum() + pause_s[one].sum() for one in reports)
+    assert abs(found.sum() - true_s[-1]) <= longest + delay_s + 1e-9
 
 
 def test_logs_without_pairs_are_fine(tmp_path: Path) -> None:

@@ -21,6 +21,6 @@ RANGES: Mapping[str, tuple[int, int]] = {
     "replicas_max": (1, 4096),
     "gpus_per_replica": (0, 1024),
     "shards": (1, 99_999),  # whose numbers have five digits
-    "repeats": (1, 1000),  # more says nothing new
+    "repeats": (1, 100),  # more runs than anybody waits for
     "retries": (0, 1000),  # a request that fails so often will not succeed
 }

@@ -26,6 +26,7 @@ COMMANDS = (
     "run",
     "plan",
     "sample",
+    "trial",
     "replay",
     "export",
     "compare",

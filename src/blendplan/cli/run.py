@@ -18,6 +18,8 @@ from blendplan.cli.options import (
     cluster_of,
     cluster_options,
     engine_option,
+    load_option,
+    loaded_folder,
     policy_option,
     running_options,
 )
@@ -45,11 +47,7 @@ _AGAIN = "the same command again continues it"
 )
 @policy_option
 @planning(engine_option=engine_option(required=True))
-@click.option(
-    "--load",
-    metavar="NAME",
-    help="Model that the engine loads, by its Hugging Face name or folder.  [default: --model]",
-)
+@load_option
 @already_option
 @cluster_options
 @running_options
@@ -132,7 +130,7 @@ def command(
                 plan,
                 engine,
                 output,
-                model=load or _folder_of(job),
+                model=load or loaded_folder(job.options["model"]),
                 engine_args=job.engine_args,
                 replan=job.options["replan"],
                 resume=True,
@@ -150,14 +148,6 @@ def command(
             _write_page(summary, opened, page)
     more = {"job": summary.headline() | {"summary": str(summary_file)}}
     tell_outcome(answer, replayed, output, clock.seconds, more=more, again=_AGAIN)
-
-
-def _folder_of(job: Job) -> str | None:
-    """The model's folder, which the plan knows by its name alone; None for a published model."""
-    model = Path(job.options["model"])
-    if model.name == "config.json":
-        model = model.parent
-    return str(model) if model.is_dir() else None
 
 
 def _write_page(summary: "JobSummary", plan: "PlanParts", page: Path) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 # Makespans that differ by less are the same: no cost model is that exact.
-_SAME = 0.02
+SAME = 0.02
 # A resource, or a sharing ratio, below this share of the whole is not worth an order.
 _LITTLE = 0.05
 # Orders that engines follow by themselves: what a plan has to beat.
@@ -66,7 +66,7 @@ def verdict(makespan_s: Mapping[str, float], around: Circumstances) -> Verdict:
     left = f"{best} reaches {_percent(reached)} of what any schedule could"
     if len(makespan_s) == 1:
         return Verdict(False, 0.0, (f"{left}; compare more policies.",))
-    if gain >= _SAME:
+    if gain >= SAME:
         others = [name for name in USUAL if name in makespan_s and name != best] or [worst]
         gains = [
             f"{_percent(makespan_s[name] / makespan_s[best] - 1.0)} more throughput than {name}"
@@ -78,7 +78,7 @@ def verdict(makespan_s: Mapping[str, float], around: Circumstances) -> Verdict:
     said = f"The order makes no difference here: all policies {spread}"
     if found:
         said += f", because {found[0]}"
-    elif reached > 1.0 - _SAME:
+    elif reached > 1.0 - SAME:
         said += ", because any order already keeps the GPU as busy as it can be"
     else:
         said += f", though {left}: what is lost, none of these orders avoids"

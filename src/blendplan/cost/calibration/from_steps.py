@@ -1,5 +1,6 @@
 """Calibrate from a real run: a log of engine steps gives the prices of a step."""
 
+import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,8 +70,7 @@ def read_step_log(path: Path) -> StepLog:
     """A step log from a Parquet file with the columns of `COLUMNS`.
 
     With ``end_s``, a step's time counts from the end of the step before it: what happens between
-    steps is as much a part of a run as the steps themselves. Steps that were reported together end
-    together in the log, and share what lies before the first of them by the time they took.
+    steps is as much a part of a run as the steps themselves.
 
     Raises:
         BlendplanError: no such file, not Parquet, columns missing or no numbers, too few steps.
@@ -115,15 +115,20 @@ def read_step_log(path: Path) -> StepLog:
 
 
 def _with_pauses(time_s: NDArray[np.float64], end_s: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Times of steps, and of what happened between those that ended together and those before."""
-    if not len(time_s):
-        return time_s
-    first = np.flatnonzero(np.diff(end_s, prepend=np.nan) != 0)
-    own_s = np.add.reduceat(time_s, first)
-    between_s = np.diff(end_s[first], prepend=end_s[:1])
-    longer = np.maximum(1.0, between_s / np.maximum(own_s, np.finfo(np.float64).tiny))
-    sizes = np.diff(first, append=len(time_s))
-    return time_s * np.repeat(longer, sizes)
+    """Times of steps, each with the pause before it.
+
+    A step is over once its own time has passed since the one before, and not before its end was
+    logged. Several are logged at once, and some late: what that puts the log ahead of the time that
+    has passed is made up for by later steps, so that no moment counts twice. Where ends go back,
+    another run begins.
+    """
+    pauses = np.zeros(len(time_s))
+    runs = np.flatnonzero(np.diff(end_s) < 0) + 1
+    for begin, end in itertools.pairwise([0, *runs.tolist(), len(time_s)]):
+        # After step i the clock shows its sum of times and the largest lead that an end had on it.
+        lead_s = end_s[begin:end] - np.cumsum(time_s[begin:end])
+        pauses[begin:end] = np.diff(np.maximum.accumulate(lead_s), prepend=lead_s[:1])
+    return time_s + pauses
 
 
 def _reach(table: pa.Table, path: Path) -> Reach:

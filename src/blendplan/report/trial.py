@@ -1,0 +1,127 @@
+"""What a trial found, in words and as a table."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+
+from blendplan.planning.verdict import SAME
+from blendplan.report.quantities import count, duration, gain, rounded, share
+from blendplan.report.roles import ORDERS
+from blendplan.report.summary import facts
+from blendplan.report.tables import Column, Columns
+
+Values = Mapping[str, Any]
+
+# Of the time: prices that are off by more than this share are not right.
+RIGHT = 0.15
+
+
+def tried(values: Values) -> Group:
+    """Both ways side by side, what it comes to, and what to do with it.
+
+    Args:
+        values: keys as in ``blendplan trial --json``.
+    """
+    columns = [Column("", text=True), Column("input order"), Column("as planned")]
+    parts: list[RenderableType] = [Columns(columns, comparison(values)), "", facts(_rows(values))]
+    said = sentences(values)
+    parts += ["", *said] if said else []
+    return Group(*parts)
+
+
+def comparison(values: Values) -> list[Sequence[str]]:
+    """Rows of what was measured either way, and predicted."""
+    theirs, ours = values["gain"]["input"], values["gain"]["planned"]
+    planned = values["predicted"]
+    forms = {
+        "makespan_s": ("makespan", duration),
+        "throughput_tokens_per_s": ("tokens/s", rounded),
+        "output_tokens": ("output tokens", rounded),
+        "prefix_sharing": ("prefix sharing", share),
+        "preemptions": ("preemptions", count),
+    }
+    rows: list[Sequence[str]] = []
+    for name, (title, words) in forms.items():
+        rows.append((title, *(_known(one[name], words) for one in (theirs, ours))))
+        if name in ("makespan_s", "throughput_tokens_per_s"):
+            both = (planned["input"][name], planned["planned"][name])
+            rows.append((f"{title}, predicted", *map(words, both)))
+    return rows
+
+
+def answer(values: Values) -> str:
+    """Whether it helped, in a few words."""
+    got = values["gain"]
+    throughput = got["throughput"]
+    among = f", {gain(got['least'])} to {gain(got['most'])}" if got["repeats"] > 1 else ""
+    words = f"{gain(throughput)} tokens/s{among}"
+    if got["least"] <= 0.0 <= got["most"] and got["repeats"] > 1:
+        return f"not clear: {words}"
+    if abs(throughput) < SAME:
+        return f"no difference here: {words}"
+    return f"{'yes' if throughput > 0 else 'no'}: {words}"
+
+
+def prices(values: Values) -> str:
+    """Whether steps took the time that the plan's prices say."""
+    if values["prices"] is None:
+        return f"not known: {values['no_prices']}"
+    given = values["prices"]["given"]["planned"]
+    error = given["total_error"]
+    right = "right" if abs(error) <= RIGHT else "wrong"
+    off = 1.0 / (1.0 + error) - 1.0
+    took = (
+        f"{share(abs(off))} {'more' if off > 0 else 'less'} time than" if abs(off) >= 5e-4 else ""
+    )
+    return (
+        f"{right}: steps took {took or 'the time that was'} priced, a single step is off by "
+        f"{share(given['median_error'])} at the median"
+    )
+
+
+def whole(values: Values) -> str:
+    """What to expect of all requests."""
+    job, name = values["whole"], values["policy"]
+    ours = job["policies"][name]
+    by = "by the measured prices" if values["profile"] else "by the plan's prices"
+    over = " and ".join(
+        f"{gain(one['gain'])} over {ORDERS.get(other, other)} order"
+        for other, one in job["policies"].items()
+        if other != name
+    )
+    told = f"{duration(ours['makespan_s'])} {by}, simulated"
+    return f"{told}: {over}" if over else told
+
+
+def sentences(values: Values) -> list[str]:
+    """What to know of how far to trust this, one line each."""
+    expected = values["whole"]["policies"]["fcfs"]["gain"]
+    said = list(values["remarks"])
+    if abs(expected - values["gain"]["throughput"]) > SAME:
+        said.append(
+            f"the excerpt gains {gain(values['gain']['throughput'])}, and all requests are "
+            f"expected to gain {gain(expected)}: beginning and end weigh more in a short run, and "
+            "what shares a prefix is nearer together"
+        )
+    return said
+
+
+def _rows(values: Values) -> dict[str, str]:
+    requests = values["excerpt"]["requests"]
+    rows = {
+        "excerpt": f"{count(requests['excerpt'])} of {count(requests['whole'])} requests, "
+        f"{values['engine']}, {values['model']} on {values['gpu']}",
+        "does it help": answer(values),
+        "predicted gain": gain(values["predicted"]["gain"]),
+        "prices": prices(values),
+        f"all {count(requests['whole'])} requests": whole(values),
+    }
+    folder = values["folder"].rstrip("/")
+    if values["profile"]:
+        rows["profile"] = f"{folder}/{values['profile']}, for --gpu"
+    return rows | {"answers": f"{folder}/planned.jsonl, for replay --already"}
+
+
+def _known(value: float | None, words: Any) -> str:
+    return "not told" if value is None else str(words(value))
