@@ -51,15 +51,10 @@ def priced(bench: Bench, name: str, gpu: GpuSpec | None) -> dict[str, Any] | Non
 
 def between_steps(bench: Bench, name: str) -> dict[str, Any]:
     """Time that passes between the steps of a run: launches, and the engine's own work."""
-    table = pq.read_table(bench.step_log(name))
-    time_s, end_s = (table.column(word).to_numpy() for word in ("time_s", "end_s"))
-    gaps_s = (end_s[1:] - end_s[:-1] - time_s[1:]).clip(0.0)
-    whole_s = float(end_s[-1] - end_s[0]) if len(end_s) else 0.0
-    return {
-        "steps": len(time_s),
-        "share": float(gaps_s.sum() / whole_s) if whole_s > 0 else 0.0,
-        "median_s": float(sorted(gaps_s)[len(gaps_s) // 2]) if len(gaps_s) else 0.0,
-    }
+    log = bench.step_log(name)
+    whole_s = float(read_step_log(log).time_s.sum())
+    own_s = float(pq.read_table(log, columns=["time_s"])["time_s"].to_numpy().sum())
+    return {"whole_s": whole_s, "share": max(0.0, 1.0 - own_s / whole_s)}
 
 
 def _run(bench: Bench, number: int) -> dict[str, Any]:
