@@ -5,9 +5,10 @@
 #   make coverage  all tests, and what they leave out; it takes longer
 #   make lint    linters and types only
 #   make test-engines  the tests on the real vLLM and SGLang, on a CPU (environments of 5 GB)
+#   make proof   what plans gain on a real engine; on a GPU: make proof GPU=h100-80g MODEL=NAME
 #   make docs    the documentation as a site, in build/docs
 #   make bench   speed and memory, as JSON
-#   make clean   remove all that the other targets created
+#   make clean   remove all that the other targets created, but for a proof
 #
 # PYTHON=python3.12 chooses the interpreter; 3.11 is the oldest that works.
 
@@ -17,6 +18,8 @@ BIN := $(VENV)/bin
 CODE := $(wildcard src tests benchmarks examples)
 ENGINES := vllm sglang
 # SGLang's environment has torch and Triton, whose interpreter runs GPU kernels on a CPU.
+# SGLang's take less time, and one process.
+IN_PARALLEL_vllm := --numprocesses=2 --dist=loadfile
 ALSO_TEST_sglang := tests/proving/test_gpu_kernels.py
 BENCH := read_requests tree_build plan_stages
 PIP := python -m pip --quiet --quiet --disable-pip-version-check --no-input install
@@ -25,7 +28,7 @@ PYTEST := $(BIN)/python -m pytest --quiet --numprocesses=2 --dist=loadfile
 TWO_AT_ONCE := $(MAKE) --no-print-directory --jobs=2 --output-sync=target
 
 .SILENT:
-.PHONY: demo test coverage lint docs bench engines test-engines $(ENGINES:%=test-%) clean
+.PHONY: proof demo test coverage lint docs bench engines test-engines $(ENGINES:%=test-%) clean
 
 demo: $(VENV)/run.stamp
 	examples/demo.sh $(BIN)
@@ -41,6 +44,25 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/ruff format --quiet --check $(CODE)
 	$(BIN)/mypy --no-error-summary
 
+# Without GPU=NAME: on this machine's CPU, with a tiny model. MINUTES, PROOF (the folder) and
+# OPTIONS (of blendplan prove) may be given too.
+MINUTES := 30
+PROOF := proof
+ifdef GPU
+proof: .venv-gpu/stamp
+	.venv-gpu/bin/blendplan prove --engine vllm --model $(MODEL) --gpu $(GPU) --minutes $(MINUTES) -o $(PROOF) $(OPTIONS)
+else
+proof: .venv-vllm/stamp $(VENV)/dev.stamp
+	$(BIN)/python examples/tiny_model.py README.md -o build/tiny
+	.venv-vllm/bin/blendplan prove --engine vllm --model build/tiny --minutes $(MINUTES) -o $(PROOF) $(OPTIONS)
+endif
+
+.venv-gpu/stamp: pyproject.toml
+	echo "installing vLLM into .venv-gpu, once" >&2
+	$(PYTHON) -m venv --clear .venv-gpu
+	.venv-gpu/bin/$(PIP) --editable '.[vllm,plots]'
+	touch $@
+
 docs: $(VENV)/dev.stamp
 	$(BIN)/python -m sphinx --quiet --fail-on-warning docs build/docs
 	echo "the site begins at build/docs/index.html"
@@ -54,13 +76,13 @@ test-engines:
 # Modules are compiled as they are imported, once: most of an engine's are never used.
 $(ENGINES:%=test-%): test-%: .venv-%/stamp
 	echo "tests on $*"
-	PYTHONDONTWRITEBYTECODE= BLENDPLAN_REQUIRE_ENGINE=$* .venv-$*/bin/python -m pytest --quiet tests/engines/test_$*_*.py $(ALSO_TEST_$*)
+	PYTHONDONTWRITEBYTECODE= BLENDPLAN_REQUIRE_ENGINE=$* .venv-$*/bin/python -m pytest --quiet $(IN_PARALLEL_$*) tests/engines/test_$*_*.py $(ALSO_TEST_$*)
 
 bench: $(VENV)/dev.stamp
 	for name in $(BENCH); do $(BIN)/python "benchmarks/$$name.py" || exit 1; done
 
 clean:
-	rm -rf $(VENV) $(ENGINES:%=.venv-%) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) $(ENGINES:%=.venv-%) .venv-gpu demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/run.stamp: pyproject.toml

@@ -21,7 +21,7 @@ from blendplan.hardware.gpu import GpuSpec
 from blendplan.hardware.lookup import gpu_names, gpu_spec
 from blendplan.proving.calibration import calibrate_proof
 from blendplan.proving.gpu.sections import MACHINE
-from blendplan.proving.proof_folder import read_proof
+from blendplan.proving.measurements import read_proof
 
 GPUS = ("a100-80g", "h100-80g", "h200", "b200", "l40s")
 CATALOGUE = Path(__file__).parents[1] / "src" / "blendplan" / "hardware" / "catalogue" / "kernels"

@@ -29,8 +29,8 @@ STARTED = ("jamba", "granite_hybrid", "deepseek_v2")
 # How many times the blocks of a model with one group each gets: as many as it has groups, but for
 # long blocks.
 RUN = {"gemma3": 6, "gpt_oss": 2, "mistral": 1, "olmo3": 4, "llama4": 4, "qwen3_next": 1}
-WORKLOADS = ("sharing", "pressure", "chunked", "mixed100")
-LONG_BLOCKS = {"qwen3_next": ("chunked", "growing")}  # the others fit into a block of a request
+WORKLOADS = ("pressure", "mixed100")
+LONG_BLOCKS = {"qwen3_next": ("growing", "mixed100")}  # the others fit into a block of a request
 BLOCK_TOKENS = 32  # the smallest that vLLM's CPU attention takes; its latent attention takes 16
 
 
@@ -96,7 +96,7 @@ def compare_layouts(model: Path, run: dict[str, Any]) -> None:
 
 
 def test_groups_and_capacity_are_the_engines(recordings: dict[str, Any]) -> None:
-    for name in ("chunked", "async-chunked"):
+    for name in ("mixed100", "async-mixed100"):
         compare_layouts(recordings["model"], recordings[name])
 
 

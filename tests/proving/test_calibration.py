@@ -18,7 +18,7 @@ import pytest
 from blendplan.cost.registry import cost_model
 from blendplan.errors import BlendplanError
 from blendplan.hardware.lookup import gpu_spec, model_spec
-from blendplan.proving.proof_folder import read_proof
+from blendplan.proving.measurements import read_proof
 from tests.cli.cli_runs import SOURCES, answer, error_line, run
 from tests.cost.kernel_folder import LABEL, write_kernel_tables
 
@@ -72,7 +72,9 @@ def _proof(
         }
         pq.write_table(pa.table(columns), folder / "steps.parquet")
     if said:
-        (folder / "proof.json").write_text(json.dumps({"format": "blendplan-proof-1", **said}))
+        (folder / "proof.json").write_text(
+            json.dumps({"format": "blendplan-proof-1", "identity": said})
+        )
     return folder
 
 
@@ -100,7 +102,7 @@ def test_a_whole_proof_prices_its_model_by_steps_and_others_by_kernels(
 
 def test_steps_alone(tmp_path: Path) -> None:
     """As on a machine without a GPU, of which nobody says what it is."""
-    proof = _proof(tmp_path / "proof", steps=True, model=MODEL, gpu=None, settings={"tp": 2})
+    proof = _proof(tmp_path / "proof", steps=True, model=MODEL, gpu=None, tp=2)
     profile = tmp_path / "mine.toml"
     found = answer("calibrate", "--proof", proof, "-o", profile)
     assert "fits" not in found
@@ -172,8 +174,8 @@ def test_folders_that_are_no_proofs(tmp_path: Path) -> None:
         read_proof(tmp_path / "none")
     with pytest.raises(BlendplanError, match="has neither kernels/ with tables"):
         read_proof(tmp_path)
-    proof = _proof(tmp_path / "proof", steps=True, settings={"tp": "two"})
-    with pytest.raises(BlendplanError, match=r"settings\.tp is .two.; expected a number"):
+    proof = _proof(tmp_path / "proof", steps=True, tp="two")
+    with pytest.raises(BlendplanError, match=r"identity\.tp is .two.; expected a number"):
         read_proof(proof)
     for text, said in (('{"format": 3}', "format is 3"), ("[]", "not a JSON object")):
         (proof / "proof.json").write_text(text)

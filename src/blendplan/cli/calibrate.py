@@ -130,7 +130,7 @@ def _from_proof(
     folder: Path, gpu: str | None, name: str, model: str | None, tp: int | None, progress: Progress
 ) -> tuple["GpuSpec", dict[str, Any]]:
     from blendplan.proving.calibration import calibrate_proof, gpu_of_proof, model_of_proof
-    from blendplan.proving.proof_folder import read_proof
+    from blendplan.proving.measurements import read_proof
 
     proof = read_proof(folder)
     base, of_steps = gpu_of_proof(proof, gpu, name), model_of_proof(proof, model)

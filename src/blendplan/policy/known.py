@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from blendplan.cost.measured_steps import LEAST_PRICE_S
 from blendplan.cost.reach import ALL_TOKENS, Reach, growing_share, mean_read
 from blendplan.cost.step import StepTable, lower_hull
 from blendplan.lengths.predicted import is_unsure
@@ -106,7 +107,9 @@ class PolicyInput:
         """
         changed = replace(self, outcomes=outcomes)
         compute_s = self.prices.token_s * (self.new_prompt_tokens + changed.output_tokens)
-        memory_s = self.prices.read_s * np.maximum(changed.reads, 1e-9)
+        # Steps of short contexts may show no price of reading them; densities need one.
+        read_s = max(self.prices.read_s, LEAST_PRICE_S)
+        memory_s = read_s * np.maximum(changed.reads, 1e-9)
         return replace(
             changed,
             density=compute_s / memory_s,

@@ -14,11 +14,11 @@ from blendplan.errors import BlendplanError
 from blendplan.hardware.gpu import GpuSpec
 from blendplan.hardware.lookup import gpu_names, gpu_spec, model_spec
 from blendplan.hardware.model import ModelSpec, linear_shapes
-from blendplan.proving.proof_folder import ProofFolder
+from blendplan.proving.measurements import Measurements
 
 
 def calibrate_proof(
-    proof: ProofFolder,
+    proof: Measurements,
     gpu: GpuSpec,
     model: ModelSpec | None = None,
     *,
@@ -57,13 +57,13 @@ def calibrate_proof(
     return found, reports
 
 
-def _usable(proof: ProofFolder, gpu: GpuSpec) -> bool:
+def _usable(proof: Measurements, gpu: GpuSpec) -> bool:
     """Whether any kernel was measured often enough; steps serve where none was."""
     assert proof.kernels is not None
     return any(enough(fit) for fit in fits(proof.kernels, gpu, proof.measured_gpu))
 
 
-def gpu_of_proof(proof: ProofFolder, named: str | None, profile: str) -> GpuSpec:
+def gpu_of_proof(proof: Measurements, named: str | None, profile: str) -> GpuSpec:
     """The GPU that a proof is of.
 
     Args:
@@ -98,7 +98,7 @@ def gpu_of_proof(proof: ProofFolder, named: str | None, profile: str) -> GpuSpec
     return gpu
 
 
-def model_of_proof(proof: ProofFolder, named: str | None) -> ModelSpec | None:
+def model_of_proof(proof: Measurements, named: str | None) -> ModelSpec | None:
     """The model whose steps a proof has; None where it has none.
 
     Args:

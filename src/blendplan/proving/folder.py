@@ -10,6 +10,9 @@ from blendplan.errors import BlendplanError
 from blendplan.whole_file import replacing
 
 FORMAT = "blendplan-proof-1"
+PROOF, PAGE, PROFILE = "proof.json", "proof.html", "profile.toml"
+KERNELS, STEPS = "kernels", "steps.parquet"
+"""Names in the folder."""
 DONE, SKIPPED, FAILED, LEFT = "done", "skipped", "failed", "left"
 """States of a part: measured; cannot be measured here; went wrong; not begun or cut short."""
 
@@ -51,27 +54,27 @@ class ProofFolder:
     @property
     def summary(self) -> Path:
         """All that was found, as JSON."""
-        return self.path / "proof.json"
+        return self.path / PROOF
 
     @property
     def page(self) -> Path:
         """The same with pictures."""
-        return self.path / "proof.html"
+        return self.path / PAGE
 
     @property
     def kernels(self) -> Path:
         """Tables of kernel times."""
-        return self.path / "kernels"
+        return self.path / KERNELS
 
     @property
     def profile(self) -> Path:
         """Prices of a step, fitted to the steps of this proof."""
-        return self.path / "profile.toml"
+        return self.path / PROFILE
 
     @property
     def steps(self) -> Path:
         """The steps that the profile is fitted to."""
-        return self.path / "steps.parquet"
+        return self.path / STEPS
 
     def file(self, name: str) -> Path:
         """A file of a job or a run."""
@@ -111,8 +114,11 @@ class ProofFolder:
             if any(self.path.iterdir()):
                 raise BlendplanError(f"{self.path} holds other files, and no proof; {hint}")
             return {}
-        values = read_proof(self.summary)
-        before = values["identity"]
+        text = read_text(self.summary, str(self.summary), hint)
+        values = parse_json_object(text, str(self.summary))
+        before = values.get("identity")
+        if values.get("format") != FORMAT or not isinstance(before, dict):
+            raise BlendplanError(f"{self.summary} is no summary of a proof; {hint}")
         names = {**identity, **before}
         differing = [name for name in names if before.get(name) != identity.get(name)]
         if differing:
@@ -120,15 +126,3 @@ class ProofFolder:
                 f"{self.path} holds another proof ({', '.join(differing)} changed since); {hint}"
             )
         return values
-
-
-def read_proof(path: Path) -> dict[str, Any]:
-    """What is in a ``proof.json``.
-
-    Raises:
-        BlendplanError: it is none.
-    """
-    values = parse_json_object(read_text(path, str(path), "give the folder of a proof"), str(path))
-    if values.get("format") != FORMAT or not isinstance(values.get("identity"), dict):
-        raise BlendplanError(f"{path} is no summary of a proof; give the folder of one")
-    return dict(values)

@@ -4,10 +4,12 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from blendplan.cost.calibration.from_steps import calibrate_steps, read_step_log, unknown_machine
+from blendplan.cost.calibration.from_steps import read_step_log, unknown_machine
 from blendplan.hardware.gpu import GpuSpec
 from blendplan.hardware.profile import write_profile
 from blendplan.proving.bench import Bench
+from blendplan.proving.calibration import calibrate_proof
+from blendplan.proving.measurements import read_proof
 from blendplan.proving.priced_steps import priced_steps
 from blendplan.whole_file import replacing
 
@@ -29,7 +31,8 @@ def measure(bench: Bench) -> dict[str, Any]:
     with replacing(bench.folder.steps) as temporary:
         pq.write_table(pq.read_table(log), temporary)
     base = bench.catalogue_gpu or unknown_machine(bench.folder.path.name)
-    profile = calibrate_steps(read_step_log(log), base, bench.model, bench.settings.tp)
+    measured = read_proof(bench.folder.path)
+    profile, _ = calibrate_proof(measured, base, bench.model, tp=bench.settings.tp)
     write_profile(profile, bench.folder.profile)
     second = _run(bench, 1)
     return {

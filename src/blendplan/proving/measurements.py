@@ -1,4 +1,4 @@
-"""`read_proof`: what a proof's folder says of the machine and the model that it is of."""
+"""`Measurements`: what a proof's folder says of the machine and the model that it is of."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,15 +8,11 @@ from blendplan.checks.json_files import parse_json_object, read_text
 from blendplan.cost.calibration.kernel_tables import TABLES
 from blendplan.errors import BlendplanError
 from blendplan.printable import show
+from blendplan.proving.folder import FORMAT, KERNELS, PROOF, STEPS
 from blendplan.proving.gpu.sections import MACHINE
 
-FORMAT = "blendplan-proof-1"
-PROOF = "proof.json"
-KERNELS = "kernels"
-STEPS = "steps.parquet"
 
-
-class ProofFolder(NamedTuple):
+class Measurements(NamedTuple):
     """What of a proof a calibration rests on.
 
     Attributes:
@@ -56,7 +52,7 @@ class ProofFolder(NamedTuple):
         return f"Fitted to kernel times of {device}{limit}, measured{when}{with_}"
 
 
-def read_proof(folder: Path) -> ProofFolder:
+def read_proof(folder: Path) -> Measurements:
     """The folder of a proof, finished or cut short.
 
     Raises:
@@ -78,16 +74,17 @@ def read_proof(folder: Path) -> ProofFolder:
             f"{folder} has neither {KERNELS}/ with tables of kernel times nor {STEPS}: that is no "
             "proof, or one that was cut short before either was measured"
         )
-    settings = said.get("settings")
-    tp = settings.get("tp", 1) if isinstance(settings, Mapping) else 1
+    identity = said.get("identity")
+    identity = identity if isinstance(identity, Mapping) else {}
+    tp = identity.get("tp", 1)
     if isinstance(tp, bool) or not isinstance(tp, int) or tp < 1:
-        raise BlendplanError(f"{folder / PROOF}: settings.tp is {show(tp)}; expected a number")
-    return ProofFolder(
+        raise BlendplanError(f"{folder / PROOF}: identity.tp is {show(tp)}; expected a number")
+    return Measurements(
         folder,
         kernels if has_kernels else None,
         steps if steps.is_file() else None,
-        _text(said, "gpu"),
-        _text(said, "model"),
+        _text(identity, "gpu"),
+        _text(identity, "model"),
         tp,
         _object(kernels / MACHINE) if has_kernels else {},
     )
