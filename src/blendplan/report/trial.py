@@ -73,11 +73,13 @@ def prices(values: Values) -> str:
     error = given["total_error"]
     right = "right" if _right(values) else "wrong"
     off = 1.0 / (1.0 + error) - 1.0
-    took = (
-        f"{share(abs(off))} {'more' if off > 0 else 'less'} time than" if abs(off) >= 5e-4 else ""
-    )
+    took = "the time that was"
+    if off >= 1.0:
+        took = f"{rounded(1.0 + off)} times the time that was"
+    elif abs(off) >= 5e-4:
+        took = f"{share(abs(off))} {'more' if off > 0 else 'less'} time than"
     return (
-        f"{right}: steps took {took or 'the time that was'} priced, a single step is off by "
+        f"{right}: steps took {took} priced, a single step is off by "
         f"{share(given['median_error'])} at the median"
     )
 
