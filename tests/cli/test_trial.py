@@ -31,7 +31,7 @@ def test_the_answer_says_what_was_gained_and_what_to_do_next(tried: Path) -> Non
     said = (tried.parent / "said.txt").read_text()
     values = json.loads((tried / "trial.json").read_text())
     gained = f"{values['gain']['throughput']:+.1%}".replace("%", " %")
-    assert re.search(rf"does it help +(yes|no|no difference here): {re.escape(gained)} tok", said)
+    assert re.search(rf"does it help +[a-z ,]+: {re.escape(gained)} tok", said)
     assert re.search(r"prices +right: steps took .* priced", said)
     assert re.search(r"all 90 requests +.* by the measured prices, simulated: .* over input", said)
     assert "45 of 90 requests" in said

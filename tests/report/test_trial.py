@@ -49,7 +49,10 @@ def test_whether_it_helped(
 ) -> None:
     middle, least, most = gains
     given = {"throughput": middle, "least": least, "most": most, "repeats": repeats}
-    assert answer(changed(found, "gain", **given)) == words
+    values = changed(found, "gain", **given)
+    assert answer(values | {"order": "blend"}) == words
+    same = answer(values | {"order": "fcfs"})
+    assert same == f"not by this plan, which is input order: {words.partition(': ')[2]}"
 
 
 @pytest.mark.parametrize(
@@ -57,6 +60,7 @@ def test_whether_it_helped(
     [
         (0.0, "right: steps took the time that was priced, a"),
         (-0.1, "right: steps took 11.1 % more time than priced, a"),
+        (-0.75, "wrong: steps took 4.00 times the time that was priced, a"),
         (0.25, "wrong: steps took 20.0 % less time than priced, a"),
     ],
 )
@@ -80,8 +84,22 @@ def test_what_to_expect_of_all(found: dict[str, Any]) -> None:
     assert "by the plan's prices" in whole(values | {"profile": None})
     values["gain"]["throughput"] = 0.3
     assert "gains +30.0 %, and all requests are expected to gain +20.0 %" in sentences(values)[-1]
-    values["gain"]["throughput"] = 0.21
+    values["gain"]["throughput"], values["order"] = 0.21, "blend"
     assert sentences(values) == values["remarks"]
+
+
+def test_what_a_plan_by_wrong_prices_is_worth(found: dict[str, Any]) -> None:
+    values = copy.deepcopy(found)
+    values["prices"]["given"]["planned"]["total_error"] = -0.4
+    values["order"] = "fcfs"
+    said = "\n".join(sentences(values))
+    assert "nothing beats input order: both ways ran in the same one" in said
+    assert "with --gpu profile.toml of this folder" in said
+    values["prices"]["given"]["planned"]["total_error"] = 0.1
+    values["order"] = "blend"
+    said = "\n".join(sentences(values))
+    assert "the same one" not in said
+    assert "--gpu" not in said
 
 
 def test_what_an_engine_does_not_tell(found: dict[str, Any]) -> None:

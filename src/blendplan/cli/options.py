@@ -71,25 +71,6 @@ already_option = click.option(
     "--already", type=FILE, metavar="FILE", help="Results to take over, such as a sample's."
 )
 
-# Of `run` and `trial`.
-load_option = click.option(
-    "--load",
-    metavar="NAME",
-    help="Model that the engine loads, by its Hugging Face name or folder.  [default: --model]",
-)
-
-
-def loaded_folder(model: str) -> str | None:
-    """The folder of the model that is planned for; None for a published model.
-
-    A plan knows a model by its name alone.
-    """
-    path = Path(model)
-    if path.name == "config.json":
-        path = path.parent
-    return str(path) if path.is_dir() else None
-
-
 # Of `plan`, `run` and `trial`.
 policy_option = click.option(
     "--policy",

@@ -11,6 +11,7 @@ from blendplan.cli.compilation import compilation_clock
 from blendplan.cli.destination import check_destinations
 from blendplan.cli.job import Job, planning
 from blendplan.cli.kept_plan import kept_plan, plan_path
+from blendplan.cli.loading import load_option, loaded_folder
 from blendplan.cli.options import (
     FILE,
     EngineFlags,
@@ -18,8 +19,6 @@ from blendplan.cli.options import (
     cluster_of,
     cluster_options,
     engine_option,
-    load_option,
-    loaded_folder,
     policy_option,
     running_options,
 )

@@ -10,12 +10,11 @@ from blendplan.cli.answer import Answer, answering
 from blendplan.cli.compilation import compilation_clock
 from blendplan.cli.failure import EXIT_INTERRUPTED, Failure
 from blendplan.cli.job import Job, planning
+from blendplan.cli.loading import load_option, loaded_folder
 from blendplan.cli.options import (
     FILE,
     EngineFlags,
     engine_option,
-    load_option,
-    loaded_folder,
     policy_option,
 )
 from blendplan.cli.progress import Progress

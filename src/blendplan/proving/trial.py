@@ -20,7 +20,7 @@ from blendplan.planning.options import PlanOptions, check_requests
 from blendplan.planning.prepare import Progress
 from blendplan.policy.registry import POLICIES
 from blendplan.proving.trial_findings import findings
-from blendplan.proving.trial_folder import INPUT, PLANNED, TrialFolder
+from blendplan.proving.trial_folder import INPUT, PLANNED, TrialFolder, earlier_summary
 from blendplan.proving.trial_job import TrialJob
 from blendplan.proving.trial_runs import Start, run_once, ways
 from blendplan.replaying.tally import Tally
@@ -94,10 +94,12 @@ def trial(
         engine, kind, arguments=start.engine_args, flags=start.flags, pdmux=False, log_steps=True
     )
     kind.check_installed()
+    path = argument_path("folder", folder)
+    earlier_summary(path)  # refuses what is in the way before anything is planned
     stage = progress or (lambda name, done, total: None)
     job = TrialJob(requests, gpu, model, machine_args, policy, options, stage)
     chosen, plans = job.planned(most, serving)
-    store = TrialFolder(argument_path("folder", folder), job.identity(start, most, plans))
+    store = TrialFolder(path, job.identity(start, most, plans))
     for way, plan in plans.items():
         plan.write(store.plan(way))
     if not _run_all(store, plans, start, repeats, remark, stage):
@@ -111,7 +113,7 @@ def trial(
 
 def _is_whole(store: TrialFolder, repeats: int) -> bool:
     """Whether all was found before."""
-    return bool(store.earlier.get("complete")) and store.earlier["gain"]["repeats"] == repeats
+    return bool(store.earlier.get("complete")) and store.earlier["gain"]["repeats"] >= repeats
 
 
 def _run_all(

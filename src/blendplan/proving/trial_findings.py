@@ -49,6 +49,8 @@ def findings(
         "gpu": job.target.gpu.name,
         "tp": job.target.tp,
         "policy": job.policy,
+        # `blend` is a plain order where simulation finds nothing better.
+        "order": plans[PLANNED].metadata["policy_parameters"].get("order", job.policy),
         "limits": {"planned": _limits(job.target.limits.as_metadata()), "engine": _started(store)},
         "excerpt": chosen.likeness,
         "gain": gain,

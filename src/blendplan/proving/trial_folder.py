@@ -11,6 +11,8 @@ from blendplan.replaying.journal import journal_path
 from blendplan.whole_file import replacing
 
 FORMAT = "blendplan-trial-1"
+_SUMMARY = "trial.json"
+_HINT = "give another -o, or move it away"
 INPUT, PLANNED = "input", "planned"
 WAYS = (INPUT, PLANNED)
 """The two ways in which an excerpt runs: in input order, and as planned."""
@@ -53,12 +55,7 @@ class TrialFolder:
     @property
     def summary(self) -> Path:
         """All that was found, as JSON."""
-        return self.path / "trial.json"
-
-    @property
-    def page(self) -> Path:
-        """The same with pictures."""
-        return self.path / "trial.html"
+        return self.path / _SUMMARY
 
     @property
     def profile(self) -> Path:
@@ -108,23 +105,34 @@ class TrialFolder:
         return said
 
     def _read(self) -> dict[str, Any]:
-        hint = "give another -o, or move it away"
-        if not self.summary.exists():
-            if any(self.path.iterdir()):
-                raise BlendplanError(f"{self.path} holds other files, and no trial; {hint}")
+        values = earlier_summary(self.path)
+        if not values:
             return {}
-        text = read_text(self.summary, str(self.summary), hint)
-        values = parse_json_object(text, str(self.summary))
-        before = values.get("identity")
-        if values.get("format") != FORMAT or not isinstance(before, dict):
-            raise BlendplanError(f"{self.summary} is no summary of a trial; {hint}")
+        before = values["identity"]
         names = {**self._identity, **before}
         differing = [name for name in names if before.get(name) != self._identity.get(name)]
         if differing:
             raise BlendplanError(
-                f"{self.path} holds another trial ({', '.join(differing)} changed since); {hint}"
+                f"{self.path} holds another trial ({', '.join(differing)} changed since); {_HINT}"
             )
         return values
+
+
+def earlier_summary(folder: Path) -> dict[str, Any]:
+    """What a trial in a folder has found so far; empty where there is none.
+
+    Raises:
+        BlendplanError: the folder holds something else.
+    """
+    summary = folder / _SUMMARY
+    if not summary.exists():
+        if folder.is_dir() and any(folder.iterdir()):
+            raise BlendplanError(f"{folder} holds other files, and no trial; {_HINT}")
+        return {}
+    values = parse_json_object(read_text(summary, str(summary), _HINT), str(summary))
+    if values.get("format") != FORMAT or not isinstance(values.get("identity"), dict):
+        raise BlendplanError(f"{summary} is no summary of a trial; {_HINT}")
+    return values
 
 
 def _numbered(way: str, repeat: int) -> str:

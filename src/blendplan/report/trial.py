@@ -56,6 +56,8 @@ def answer(values: Values) -> str:
     throughput = got["throughput"]
     among = f", {gain(got['least'])} to {gain(got['most'])}" if got["repeats"] > 1 else ""
     words = f"{gain(throughput)} tokens/s{among}"
+    if values["order"] == "fcfs":
+        return f"not by this plan, which is input order: {words}"
     if got["least"] <= 0.0 <= got["most"] and got["repeats"] > 1:
         return f"not clear: {words}"
     if abs(throughput) < SAME:
@@ -69,15 +71,21 @@ def prices(values: Values) -> str:
         return f"not known: {values['no_prices']}"
     given = values["prices"]["given"]["planned"]
     error = given["total_error"]
-    right = "right" if abs(error) <= RIGHT else "wrong"
+    right = "right" if _right(values) else "wrong"
     off = 1.0 / (1.0 + error) - 1.0
-    took = (
-        f"{share(abs(off))} {'more' if off > 0 else 'less'} time than" if abs(off) >= 5e-4 else ""
-    )
+    took = "the time that was"
+    if off >= 1.0:
+        took = f"{rounded(1.0 + off)} times the time that was"
+    elif abs(off) >= 5e-4:
+        took = f"{share(abs(off))} {'more' if off > 0 else 'less'} time than"
     return (
-        f"{right}: steps took {took or 'the time that was'} priced, a single step is off by "
+        f"{right}: steps took {took} priced, a single step is off by "
         f"{share(given['median_error'])} at the median"
     )
+
+
+def _right(values: Values) -> bool:
+    return abs(values["prices"]["given"]["planned"]["total_error"]) <= RIGHT
 
 
 def whole(values: Values) -> str:
@@ -98,6 +106,16 @@ def sentences(values: Values) -> list[str]:
     """What to know of how far to trust this, one line each."""
     expected = values["whole"]["policies"]["fcfs"]["gain"]
     said = list(values["remarks"])
+    if values["order"] == "fcfs":
+        said.append(
+            "by the prices of the plan, nothing beats input order: both ways ran in the same one, "
+            "and what differs is chance"
+        )
+    if values["prices"] is not None and not _right(values):
+        said.append(
+            "a plan by other prices is another one: the same trial with --gpu "
+            f"{values['profile']} of this folder, and another -o, tries the one for this machine"
+        )
     if abs(expected - values["gain"]["throughput"]) > SAME:
         said.append(
             f"the excerpt gains {gain(values['gain']['throughput'])}, and all requests are "

@@ -123,6 +123,8 @@ def _course(values: Values) -> Chart:
 def _steps(values: Values) -> Chart:
     """Time of steps as priced and as they took."""
     points = {name: np.array(column) for name, column in values["prices"]["points"].items()}
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
     both = np.concatenate([points["predicted_s"], points["measured_s"]])
     ends = float(both[both > 0].min()) * 0.8, float(both.max()) * 1.2
     with house_style():
@@ -135,8 +137,11 @@ def _steps(values: Values) -> Chart:
                 x, y = points["predicted_s"][rows], points["measured_s"][rows]
                 axes.plot(x, y, ".", color=colour, markersize=3, label=words)
         axes.set(xscale="log", yscale="log", xlim=ends, ylim=ends)
-        axes.set(xlabel="priced, seconds", ylabel="measured, seconds")
-        axes.legend(loc="upper left")
+        axes.set(xlabel="priced", ylabel="measured")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(FuncFormatter(lambda second, _: duration(second)))
+            axis.set_minor_formatter(NullFormatter())
+        axes.legend(loc="lower right", markerscale=3)
     return Chart(
         "steps",
         "Time of steps, priced and measured",
