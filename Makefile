@@ -17,9 +17,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 CODE := $(wildcard src tests benchmarks examples)
 ENGINES := vllm sglang
-# SGLang's environment has torch and Triton, whose interpreter runs GPU kernels on a CPU.
-# SGLang's take less time, and one process.
+# Those on SGLang take less time, so one process is enough.
 IN_PARALLEL_vllm := --numprocesses=2 --dist=loadfile
+# SGLang's environment has torch and Triton, whose interpreter runs GPU kernels on a CPU.
 ALSO_TEST_sglang := tests/proving/test_gpu_kernels.py
 BENCH := read_requests tree_build plan_stages
 PIP := python -m pip --quiet --quiet --disable-pip-version-check --no-input install

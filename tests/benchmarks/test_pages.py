@@ -9,6 +9,8 @@ from benchmarks.headline import fill_headline, headline
 from benchmarks.mixture_page import fill_evaluation, fill_readme
 from benchmarks.model_page import fill_models
 from benchmarks.paper_tables import fill_page
+from benchmarks.proof_results import fill_proofs
+from benchmarks.proof_results import fill_readme as fill_measured
 
 from blendplan.errors import BlendplanError
 
@@ -18,6 +20,8 @@ README = PROJECT / "README.md"
 EVALUATION = PROJECT / "docs" / "evaluation.md"
 
 PAGES = {
+    "proof": (PROJECT / "docs" / "proof.md", fill_proofs),
+    "readme-measured": (README, fill_measured),
     "readme": (README, fill_headline),
     "evaluation": (EVALUATION, fill_page),
     "readme-mixtures": (README, fill_readme),

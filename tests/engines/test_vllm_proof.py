@@ -20,8 +20,10 @@ def prove(model: Path, folder: Path, *words: str) -> "subprocess.CompletedProces
     limits = ("--kv-tokens", str(KV_TOKENS), "--max-num-seqs", "16", "--requests", "60")
     arguments = ("--max-num-batched-tokens", "256", "--repeats", str(REPEATS))
     return subprocess.run(
-        [sys.executable, "-m", "blendplan", "prove", "--engine", "vllm", "--model", str(model)]
-        + ["-o", str(folder), *limits, *arguments, *words],
+        [
+            *(sys.executable, "-m", "blendplan", "prove", "--engine", "vllm"),
+            *("--model", str(model), "-o", str(folder), *limits, *arguments, *words),
+        ],
         capture_output=True,
         text=True,
         check=False,
@@ -101,8 +103,10 @@ def test_what_was_found_is_told_and_drawn(folder: tuple[Path, Any]) -> None:
 def test_the_profile_prices_further_plans(folder: tuple[Path, Any], tiny_model: Path) -> None:
     profile = folder[0] / "again.toml"
     done = subprocess.run(
-        [sys.executable, "-m", "blendplan", "calibrate", "--proof", str(folder[0])]
-        + ["--model", str(tiny_model), "-o", str(profile)],
+        [
+            *(sys.executable, "-m", "blendplan", "calibrate", "--proof", str(folder[0])),
+            *("--model", str(tiny_model), "-o", str(profile)),
+        ],
         capture_output=True,
         text=True,
         check=False,

@@ -14,6 +14,7 @@ from blendplan.cli.options import FILE, EngineFlags, engine_option
 from blendplan.cli.progress import Progress
 from blendplan.cli.quote_options import Several
 from blendplan.cli.ranges import within
+from blendplan.errors import BlendplanError
 from blendplan.proving.parts.registry import PARTS
 
 
@@ -179,5 +180,8 @@ def command(
     from blendplan.report.proof import proof
 
     answer.tell(said, proof)
+    failed = [name for name, part in values["parts"].items() if part["state"] == "failed"]
+    if failed:
+        raise BlendplanError(f"{failed[0]} failed: {values['parts'][failed[0]]['why']}")
     if any(part["state"] == "left" for part in values["parts"].values()):
         answer.remark("the time was over; the same command goes on with what is left")

@@ -242,13 +242,14 @@ class Bench:
 
     def _limits(self, batched_tokens: int | None) -> dict[str, Any]:
         settings = self.settings
+        longest = (settings.max_model_len, self.model.max_context_tokens, self.kv_tokens)
         return {
             "tp": settings.tp,
             "kv_tokens": self.kv_tokens,
             "max_num_seqs": settings.max_num_seqs,
             "max_num_batched_tokens": batched_tokens or max(settings.batched_tokens),
             "block_size": settings.block_size,
-            "max_model_len": min(settings.max_model_len, self.model.max_context_tokens),
+            "max_model_len": min(tokens for tokens in longest if tokens is not None),
         }
 
     def _engine_args(self) -> dict[str, Any]:
