@@ -68,7 +68,7 @@ def fill_proofs(page: Path, results: Path) -> None:
 def fill_readme(page: Path, results: Path) -> None:
     """Put the measured gains between the marks of the README."""
     lines = [
-        "| measured on | workload | `blend` over input order | over depth-first order | predicted |",
+        "| measured on | workload | `blend` over input order | over depth-first | predicted |",
         "| --- | --- | --- | --- | --- |",
     ]
     for values in _proofs(results):

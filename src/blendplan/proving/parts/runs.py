@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from blendplan.cost.calibration.from_steps import LEAST_STEPS
 from blendplan.planfile.plan import Plan
 from blendplan.proving.bench import Bench, Order
 from blendplan.proving.parts.steps import priced
@@ -160,7 +161,7 @@ class Workload:
             raise TimeoutError
         name = f"{self.name} {order.name} {tokens} {repeat}".replace(",", "").replace(" ", "-")
         run = bench.run(made, name, stock=order.stock)
-        logged = bench.settings.engine == "vllm" or not order.stock
+        logged = pq.read_metadata(bench.step_log(name)).num_rows >= LEAST_STEPS
         bench.folder.runs.append(
             {"workload": self.name, "order": order.name, "repeat": repeat}
             | {"batched_tokens": tokens, "lengths": order.lengths, "stock": order.stock}
