@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from blendplan.planning.quote import Quote as Quote
     from blendplan.planning.quote import quote as quote
     from blendplan.policy.live import LivePolicy as LivePolicy
+    from blendplan.proving.prove import prove as prove
+    from blendplan.proving.settings import proof_settings as proof_settings
     from blendplan.proving.trial import trial as trial
     from blendplan.replaying.run import replay as replay
     from blendplan.requests.columns import Requests as Requests
@@ -45,6 +47,8 @@ _HOMES = {
     "open_plan": "blendplan.planfile.opened",
     "plan": "blendplan.planning.planner",
     "plan_files": "blendplan.planning.large.planner",
+    "proof_settings": "blendplan.proving.settings",
+    "prove": "blendplan.proving.prove",
     "quote": "blendplan.planning.quote",
     "read_requests": "blendplan.requests.read",
     "replay": "blendplan.replaying.run",
