@@ -1,15 +1,30 @@
 """`EngineKind`: what is known of an engine before it is started."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from blendplan.engines.protocol import Engine, Launch, Session
 from blendplan.engines.words import not_installed
 
 if TYPE_CHECKING:
     from blendplan.planfile.plan import Plan
+
+
+@dataclass(frozen=True)
+class OnCpu:
+    """How an engine runs where there is no GPU: with a small model, the scheduling is real.
+
+    Attributes:
+        environment: variables that it needs.
+        arguments: its own arguments.
+        block_size: tokens of the smallest block of the KV cache there.
+    """
+
+    environment: Mapping[str, str] = field(default_factory=dict)
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    block_size: int = 16
 
 
 @dataclass(frozen=True)
@@ -33,6 +48,9 @@ class EngineKind:
         spatial_sharing: whether it can share the GPU in space between prefill and decode.
         step_log: whether it tells what each step computes.
         reusable: whether an engine that has run a plan can run another one, see `KeptEngine`.
+        kv_cache: its own arguments for a KV cache of so many tokens in blocks of so many.
+        memory_share: its own argument for the share of the GPU's memory that it takes.
+        on_cpu: how it runs without a GPU.
         tested: versions that blendplan was tested with, as `Capacity.version` has them.
     """
 
@@ -47,6 +65,9 @@ class EngineKind:
     spatial_sharing: bool = False
     step_log: bool = True
     reusable: bool = False
+    kv_cache: Callable[[int, int], dict[str, Any]] = lambda kv_tokens, block_size: {}
+    memory_share: str = ""
+    on_cpu: OnCpu = OnCpu()
     tested: tuple[str, ...] = ()
 
     def check_installed(self) -> None:

@@ -2,15 +2,13 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from blendplan.cost.machine import Machine, machine
 from blendplan.engines.kept import KeptEngine
+from blendplan.engines.registry import ENGINES
 from blendplan.hardware.gpu import GpuSpec
 from blendplan.hardware.lookup import gpu_spec, model_spec
 from blendplan.hardware.model import ModelSpec
@@ -18,7 +16,7 @@ from blendplan.planfile.plan import Plan
 from blendplan.planning.planner import plan
 from blendplan.proving import jobs
 from blendplan.proving.folder import ProofFolder
-from blendplan.proving.sampled import with_true_lengths
+from blendplan.proving.sampled import with_true_lengths, without_lengths
 from blendplan.proving.settings import ProofSettings
 from blendplan.replaying.run import replay
 from blendplan.replaying.tally import Tally
@@ -39,23 +37,6 @@ class Clock:
     def left_s(self) -> float:
         """Seconds that are left; below 0 when it is over."""
         return self._ends_s - time.monotonic()
-
-
-@dataclass(frozen=True)
-class Order:
-    """One way to run a workload.
-
-    Attributes:
-        name: of the way.
-        policy: that orders the requests.
-        stock: whether the engine's own scheduler gets them in that order.
-        lengths: ``known``, or ``sample`` where only those of a sample are.
-    """
-
-    name: str
-    policy: str
-    stock: bool = False
-    lengths: str = "known"
 
 
 class Bench:
@@ -148,9 +129,8 @@ class Bench:
         """
         self.progress(f"planning {len(requests):,} requests, {policy}", 0, 0)
         unknown = lengths != "known"
-        seen = replace(requests, output_tokens=np.full(len(requests), -1, np.int32))
         made = plan(
-            seen if unknown else requests,
+            without_lengths(requests) if unknown else requests,
             gpu=self.gpu,
             model=self.model,
             policy=policy,
@@ -240,6 +220,11 @@ class Bench:
         self.kv_tokens = self.folder.values["kv_tokens"] = int(run["kv_tokens"])
         self.folder.write()
 
+    def kv_cache(self, kv_tokens: int) -> dict[str, Any]:
+        """The engine's own arguments for a KV cache of that size."""
+        kind = ENGINES.get(self.settings.engine)
+        return kind.kv_cache(kv_tokens, self.settings.block_size)
+
     def _limits(self, batched_tokens: int | None) -> dict[str, Any]:
         settings = self.settings
         longest = (settings.max_model_len, self.model.max_context_tokens, self.kv_tokens)
@@ -256,13 +241,5 @@ class Bench:
         """What the engine is told beside the plan's limits."""
         given: dict[str, Any] = {"load_format": "dummy"}
         if self.settings.kv_tokens is not None:
-            given |= kv_cache_of(self.settings.engine, self.settings.kv_tokens, self.settings)
+            given |= self.kv_cache(self.settings.kv_tokens)
         return given
-
-
-def kv_cache_of(engine: str, kv_tokens: int, settings: ProofSettings) -> dict[str, Any]:
-    """The engine's own argument for the size of its KV cache."""
-    if engine == "vllm":
-        # One block is a placeholder that no request gets.
-        return {"num_gpu_blocks_override": kv_tokens // settings.block_size + 1}
-    return {"max_total_tokens": kv_tokens}

@@ -1,5 +1,6 @@
 """`prove`: measure on a real engine what plans are made of and what they gain."""
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,7 +14,6 @@ from blendplan.engines.registry import ENGINES
 from blendplan.errors import BlendplanError
 from blendplan.hardware.lookup import gpu_spec, model_spec
 from blendplan.names import did_you_mean
-from blendplan.proving import cpu
 from blendplan.proving.bench import Bench, Clock
 from blendplan.proving.contradictions import agreement, contradictions
 from blendplan.proving.folder import DONE, FAILED, LEFT, SKIPPED, Part, ProofFolder
@@ -70,8 +70,9 @@ def prove(
     kind.check_installed()
     store = ProofFolder(argument_path("folder", folder), settings.identity)
     if settings.on_cpu:
-        cpu.prepare_environment(settings.engine)
-        settings = replace(settings, engine_args={**cpu.arguments(settings.engine), **arguments})
+        for name, value in kind.on_cpu.environment.items():
+            os.environ.setdefault(name, value)
+        settings = replace(settings, engine_args={**kind.on_cpu.arguments, **arguments})
     store.values["machine"] = host_facts(settings.gpu)
     clock = Clock(settings.minutes)
     with KeptEngine(kind) as kept:

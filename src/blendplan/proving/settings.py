@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from blendplan.checks.arguments import number, text, whole
+from blendplan.engines.registry import ENGINES
 from blendplan.errors import BlendplanError
-from blendplan.proving.cpu import BLOCK_SIZES
 
 MOST_REQUESTS = 1_000_000
 
@@ -95,6 +95,8 @@ def proof_settings(
     Args:
         engine, model, gpu, given: as of `ProofSettings`.
     """
-    usual = {} if gpu else _ON_CPU | {"block_size": BLOCK_SIZES.get(engine, 16)}
+    usual: dict[str, Any] = {}
+    if gpu is None:
+        usual = _ON_CPU | {"block_size": ENGINES.get(engine).on_cpu.block_size}
     chosen = {name: value for name, value in given.items() if value is not None}
     return ProofSettings(engine, model, gpu, **(usual | chosen))

@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blendplan.engines.kind import EngineKind
+from blendplan.engines.kind import EngineKind, OnCpu
 from blendplan.engines.protocol import Launch, Session
 from blendplan.engines.sglang.versions import TESTED
 from blendplan.errors import BlendplanError
@@ -33,11 +33,32 @@ def _start(plan: "Plan | None", launch: Launch, session: Session) -> "EngineProc
     return EngineProcess(partial(_front, launch), followed, session, log=launch.log)
 
 
+def _kv_cache(kv_tokens: int, block_size: int) -> dict[str, int]:
+    return {"max_total_tokens": kv_tokens}
+
+
+_ON_CPU = OnCpu(
+    environment={"SGLANG_USE_CPU_ENGINE": "1", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+    arguments={
+        "device": "cpu",
+        "dtype": "bfloat16",
+        "attention_backend": "torch_native",
+        "sampling_backend": "pytorch",
+        "grammar_backend": "none",
+        "disable_cuda_graph": True,
+        "mem_fraction_static": 0.3,
+    },
+    block_size=1,
+)
+
 SGLANG = EngineKind(
     title="SGLang",
     summary="on this machine's GPUs",
     start=_start,
     package="sglang",
     spatial_sharing=True,
+    kv_cache=_kv_cache,
+    memory_share="mem_fraction_static",
+    on_cpu=_ON_CPU,
     tested=tuple(f"sglang {version}" for version in TESTED),
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blendplan.engines.front import Front, StartFront
-from blendplan.engines.kind import EngineKind
+from blendplan.engines.kind import EngineKind, OnCpu
 from blendplan.engines.protocol import Capacity, Launch, Session
 from blendplan.engines.vllm.arguments import server_arguments
 from blendplan.engines.words import not_importable
@@ -77,11 +77,33 @@ def _start(plan: "Plan | None", launch: Launch, session: Session) -> "EngineProc
     return EngineProcess(partial(_front, launch), plan, session, log=launch.log)
 
 
+def _kv_cache(kv_tokens: int, block_size: int) -> dict[str, int]:
+    """Blocks, one of which is a placeholder that no request gets."""
+    return {"num_gpu_blocks_override": kv_tokens // block_size + 1}
+
+
+_ON_CPU = OnCpu(
+    environment={
+        "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        # Threads that wait for each other take longer over a small model than one does.
+        "OMP_NUM_THREADS": "1",
+        # The engine's process runs the model itself; on a CPU, vLLM starts one more otherwise.
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "HF_HUB_OFFLINE": "1",
+    },
+    arguments={"enforce_eager": True, "gpu_memory_utilization": 0.2},
+    block_size=32,
+)
+
 VLLM = EngineKind(
     title="vLLM",
     summary="on this machine's GPUs",
     start=_start,
     package="vllm",
     reusable=True,
+    kv_cache=_kv_cache,
+    memory_share="gpu_memory_utilization",
+    on_cpu=_ON_CPU,
     tested=("vllm 0.32.0",),
 )

@@ -12,12 +12,13 @@ from typing import Any
 from blendplan.engines.kept import KeptEngine
 from blendplan.engines.registry import ENGINES
 from blendplan.planfile.plan import Plan
-from blendplan.proving.bench import Bench, kv_cache_of
+from blendplan.proving.bench import Bench
 from blendplan.requests.read import read_requests
 
 KINDS = ("exams", "chats")
 REQUESTS = 200
 _MOST_Q = 50.0
+_HALF_OF_MEMORY = 0.45  # room is left for what is nobody's
 
 
 def measure(bench: Bench) -> dict[str, Any]:
@@ -42,10 +43,9 @@ def side_by_side(bench: Bench) -> dict[str, Any]:
     half = whole // 2 // bench.settings.block_size * bench.settings.block_size
     plans = [bench.plan(requests, "dfs", kv_tokens=half) for requests in jobs]
     bench.kept.close()  # it holds the GPU
-    arguments = kv_cache_of(bench.settings.engine, half, bench.settings)
-    if bench.settings.gpu is not None:
-        arguments["gpu_memory_utilization"] = 0.45
-    kind = ENGINES.get(bench.settings.engine)
+    kind, arguments = ENGINES.get(bench.settings.engine), bench.kv_cache(half)
+    if kind.memory_share and not bench.settings.on_cpu:
+        arguments[kind.memory_share] = _HALF_OF_MEMORY
     with KeptEngine(kind) as first, KeptEngine(kind) as second:
         engines = (first, second)
 

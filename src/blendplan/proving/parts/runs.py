@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,28 @@ import pyarrow.parquet as pq
 
 from blendplan.cost.calibration.from_steps import LEAST_STEPS
 from blendplan.planfile.plan import Plan
-from blendplan.proving.bench import Bench, Order
+from blendplan.proving.bench import Bench
 from blendplan.proving.parts.steps import priced
 from blendplan.proving.sampled import write_sample
 from blendplan.requests.columns import Requests
+
+
+@dataclass(frozen=True)
+class Order:
+    """One way to run a workload.
+
+    Attributes:
+        name: of the way.
+        policy: that orders the requests.
+        stock: whether the engine's own scheduler gets them in that order.
+        lengths: ``known``, or ``sample`` where only those of a sample are.
+    """
+
+    name: str
+    policy: str
+    stock: bool = False
+    lengths: str = "known"
+
 
 WORKLOADS = ("compute", "memory")
 ORDERS = (
