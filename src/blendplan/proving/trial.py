@@ -57,7 +57,7 @@ def trial(
 ) -> dict[str, Any]:
     """Run an excerpt of the requests in input order and as planned, and say what that gains.
 
-    Both runs are on one engine with the same limits. What the planned run shows of step times
+    Both runs are on one engine with the same limits. What the runs show of step times
     becomes ``profile.toml`` in the folder, and all of the job is planned with it. A trial that was
     cut short goes on with the same arguments; its runs are not run again.
 

@@ -59,7 +59,7 @@ class TrialFolder:
 
     @property
     def profile(self) -> Path:
-        """Prices fitted to the steps of the planned runs."""
+        """Prices fitted to the steps of the runs."""
         return self.path / "profile.toml"
 
     def plan(self, way: str) -> Path:

@@ -1,5 +1,6 @@
 """`TrialPrices`: whether the prices of a plan were right, and better ones from the same run."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -37,8 +38,11 @@ class TrialPrices:
             return cls({}, str(error))
 
     def fitted(self, target: Machine) -> GpuSpec:
-        """The GPU with prices of the planned runs' steps."""
-        return calibrate_steps(self.logs[PLANNED], target.gpu, target.model, target.tp)
+        """The GPU with prices of all steps.
+
+        Each way has steps that the other has few of, and both are to be predicted.
+        """
+        return calibrate_steps(_joined(self.logs.values()), target.gpu, target.model, target.tp)
 
     def errors(self, target: Machine) -> dict[str, Any]:
         """How far the prices of a machine are off, by way; see `PricedSteps.as_dict`."""
@@ -55,12 +59,14 @@ class TrialPrices:
 
 
 def _log(folder: TrialFolder, way: str) -> StepLog:
-    """The steps of all runs of a way, one run after the other."""
-    logs = [
-        read_step_log(folder.step_log(way, run["repeat"]))
-        for run in folder.runs
-        if run["way"] == way
-    ]
+    """The steps of all runs of a way."""
+    repeats = [run["repeat"] for run in folder.runs if run["way"] == way]
+    return _joined(read_step_log(folder.step_log(way, repeat)) for repeat in repeats)
+
+
+def _joined(logs: Iterable[StepLog]) -> StepLog:
+    """Steps of several runs, one run after the other."""
+    runs = list(logs)
     columns = [item.name for item in fields(StepLog) if item.name != "reach"]
-    joined = {name: np.concatenate([getattr(log, name) for log in logs]) for name in columns}
-    return StepLog(**joined, reach=logs[0].reach)
+    joined = {name: np.concatenate([getattr(log, name) for log in runs]) for name in columns}
+    return StepLog(**joined, reach=runs[0].reach)
