@@ -41,7 +41,7 @@ class Kind:
 
 
 # Few-shot examinations, whose work is prefill, beside conversations, whose work is decoding.
-EXAMS = Kind(1.0, own=(0.1, 0.6), output=(0.01, 0.08), head=(1.0, 4.0), family=20)
+EXAMS = Kind(1.0, own=(0.1, 0.6), output=(0.01, 0.08), head=(1.0, 4.0), family=6)
 CHATS = Kind(1.0, own=(0.1, 2.0), output=(0.4, 5.0))
 
 
