@@ -1,6 +1,6 @@
 """Take proofs into the project: their figures as JSON, and the tables that show them.
 
-    python benchmarks/proof_results.py [PROOF ...]
+    python -m benchmarks.proof_results [PROOF ...]
 
 Each PROOF is a folder that ``blendplan prove`` wrote. Its figures go to
 ``benchmarks/results/proofs/MACHINE.json``, the newest of a machine's, and the tables in
