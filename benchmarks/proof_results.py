@@ -34,7 +34,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("proofs", nargs="*", type=Path, metavar="PROOF")
     for folder in parser.parse_args().proofs:
-        values = condensed(json.loads((folder / PROOF).read_text(encoding="utf-8")))
+        values = condensed(json.loads((folder / PROOF.summary).read_text(encoding="utf-8")))
         place = RESULTS / PROOFS / f"{machine_name(values)}.json"
         place.parent.mkdir(exist_ok=True)
         place.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")

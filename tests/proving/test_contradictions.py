@@ -14,6 +14,8 @@ def run(**other: Any) -> dict[str, Any]:
         "failed": 0,
         "steps": 100,
         "planned_steps": 100,
+        "prefix_sharing": 0.5,
+        "planned_prefix_sharing": 0.52,
         "measured_s": 10.0,
         "predicted_s": 10.5,
     }
@@ -37,13 +39,20 @@ def test_what_agrees_is_not_told() -> None:
 
 def test_far_predictions_steps_and_failures_are_told_the_worst_first() -> None:
     found = contradictions(
-        values(run(predicted_s=12.0), run(failed=3), run(steps=130), run(predicted_s=5.0))
+        values(
+            run(predicted_s=12.0),
+            run(failed=3),
+            run(steps=130),
+            run(predicted_s=5.0),
+            run(prefix_sharing=0.4),
+        )
     )
     assert [(one["what"].rpartition(": ")[2], one["measured"]) for one in found] == [
         ("requests that fail", 3),
         ("seconds", 10.0),
         ("steps", 130),
         ("seconds", 10.0),
+        ("prefix sharing", "40.0%"),
     ]
 
 

@@ -6,6 +6,7 @@ from typing import Any
 FAR = 0.15
 """A prediction further off than this, as a share of what was measured, is told."""
 AGREEMENT_OF_GAIN = 0.05
+AGREEMENT_OF_SHARING = 0.05
 
 Values = Mapping[str, Any]
 
@@ -64,6 +65,10 @@ def _runs(runs: Sequence[Values]) -> Iterator[dict[str, Any]]:
         if abs(error) > FAR:
             what = f"{name}: seconds"
             yield _one("runs", what, run["predicted_s"], run["measured_s"], abs(error))
+        planned, shared = run["planned_prefix_sharing"], run["prefix_sharing"]
+        if planned - shared > AGREEMENT_OF_SHARING:
+            what = f"{name}: prefix sharing"
+            yield _one("runs", what, f"{planned:.1%}", f"{shared:.1%}", planned - shared)
         if run["steps"] and abs(run["steps"] / run["planned_steps"] - 1.0) > 0.01:
             off = abs(run["steps"] / run["planned_steps"] - 1.0)
             yield _one("runs", f"{name}: steps", run["planned_steps"], run["steps"], off)

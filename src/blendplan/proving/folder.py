@@ -1,17 +1,13 @@
 """`ProofFolder`: what a proof leaves behind, and which parts of it are done."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from blendplan.checks.json_files import parse_json_object, read_text
-from blendplan.errors import BlendplanError
-from blendplan.whole_file import replacing
+from blendplan.proving.record import Record, RecordKind
 
-FORMAT = "blendplan-proof-1"
-PROOF, PAGE, PROFILE = "proof.json", "proof.html", "profile.toml"
-KERNELS, STEPS = "kernels", "steps.parquet"
+PROOF = RecordKind("proof", "blendplan-proof-1", "proof.json")
+PAGE, PROFILE, KERNELS, STEPS = "proof.html", "profile.toml", "kernels", "steps.parquet"
 """Names in the folder."""
 DONE, SKIPPED, FAILED, LEFT = "done", "skipped", "failed", "left"
 """States of a part: measured; cannot be measured here; went wrong; not begun or cut short."""
@@ -19,42 +15,20 @@ DONE, SKIPPED, FAILED, LEFT = "done", "skipped", "failed", "left"
 Part = dict[str, Any]
 
 
-class ProofFolder:
+class ProofFolder(Record):
     """The folder of a proof; ``proof.json`` is written after every part and every run.
 
     Args:
-        path: of the folder, which is made where it is not there.
-        identity: what the proof is of, JSON values.
-
-    Attributes:
-        path: of the folder.
-        values: all that is known, as in ``proof.json``.
+        path, identity: as of `Record`.
 
     Raises:
-        BlendplanError: the folder cannot be made, or holds another proof or other files.
+        BlendplanError: as `Record`.
     """
 
     def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
-        self.path = path
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            reason = (error.strerror or "it cannot be made").lower()
-            raise BlendplanError(f"folder {path}: {reason}; choose another place") from None
-        same: dict[str, Any] = json.loads(json.dumps(identity))
-        self.values: dict[str, Any] = {
-            "format": FORMAT,
-            "identity": same,
-            "parts": {},
-            "runs": [],
-            **self._read(same),
-        }
+        super().__init__(PROOF, path, identity)
+        self.values = {"parts": {}, "runs": []} | self.values
         self.write()
-
-    @property
-    def summary(self) -> Path:
-        """All that was found, as JSON."""
-        return self.path / PROOF
 
     @property
     def page(self) -> Path:
@@ -102,27 +76,3 @@ class ProofFolder:
         """A part has another state."""
         self.values["parts"][name] = part
         self.write()
-
-    def write(self) -> None:
-        """Write the summary, whole or not at all."""
-        with replacing(self.summary) as temporary:
-            temporary.write_text(json.dumps(self.values, indent=1) + "\n", encoding="utf-8")
-
-    def _read(self, identity: Mapping[str, Any]) -> dict[str, Any]:
-        hint = "give another -o, or move it away"
-        if not self.summary.exists():
-            if any(self.path.iterdir()):
-                raise BlendplanError(f"{self.path} holds other files, and no proof; {hint}")
-            return {}
-        text = read_text(self.summary, str(self.summary), hint)
-        values = parse_json_object(text, str(self.summary))
-        before = values.get("identity")
-        if values.get("format") != FORMAT or not isinstance(before, dict):
-            raise BlendplanError(f"{self.summary} is no summary of a proof; {hint}")
-        names = {**identity, **before}
-        differing = [name for name in names if before.get(name) != identity.get(name)]
-        if differing:
-            raise BlendplanError(
-                f"{self.path} holds another proof ({', '.join(differing)} changed since); {hint}"
-            )
-        return values

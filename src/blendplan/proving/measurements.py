@@ -8,7 +8,7 @@ from blendplan.checks.json_files import parse_json_object, read_text
 from blendplan.cost.calibration.kernel_tables import TABLES
 from blendplan.errors import BlendplanError
 from blendplan.printable import show
-from blendplan.proving.folder import FORMAT, KERNELS, PROOF, STEPS
+from blendplan.proving.folder import KERNELS, PROOF, STEPS
 from blendplan.proving.gpu.sections import MACHINE
 
 
@@ -61,10 +61,11 @@ def read_proof(folder: Path) -> Measurements:
     if not folder.is_dir():
         reason = "is not a folder" if folder.exists() else "does not exist"
         raise BlendplanError(f"proof {folder} {reason}; give what 'blendplan prove -o' wrote")
-    said = _object(folder / PROOF)
-    if said and said.get("format") != FORMAT:
+    summary = folder / PROOF.summary
+    said = _object(summary)
+    if said and said.get("format") != PROOF.form:
         raise BlendplanError(
-            f"{folder / PROOF}: format is {show(said.get('format'))}; expected {FORMAT}, as this "
+            f"{summary}: format is {show(said.get('format'))}; expected {PROOF.form}, as this "
             "version of 'blendplan prove' writes it"
         )
     kernels, steps = folder / KERNELS, folder / STEPS
@@ -78,7 +79,7 @@ def read_proof(folder: Path) -> Measurements:
     identity = identity if isinstance(identity, Mapping) else {}
     tp = identity.get("tp", 1)
     if isinstance(tp, bool) or not isinstance(tp, int) or tp < 1:
-        raise BlendplanError(f"{folder / PROOF}: identity.tp is {show(tp)}; expected a number")
+        raise BlendplanError(f"{summary}: identity.tp is {show(tp)}; expected a number")
     return Measurements(
         folder,
         kernels if has_kernels else None,

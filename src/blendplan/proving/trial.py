@@ -20,7 +20,7 @@ from blendplan.planning.options import PlanOptions, check_requests
 from blendplan.planning.prepare import Progress
 from blendplan.policy.registry import POLICIES
 from blendplan.proving.trial_findings import findings
-from blendplan.proving.trial_folder import INPUT, PLANNED, TrialFolder, earlier_summary
+from blendplan.proving.trial_folder import INPUT, PLANNED, TRIAL, TrialFolder
 from blendplan.proving.trial_job import TrialJob
 from blendplan.proving.trial_runs import Start, run_once, ways
 from blendplan.replaying.tally import Tally
@@ -95,7 +95,7 @@ def trial(
     )
     kind.check_installed()
     path = argument_path("folder", folder)
-    earlier_summary(path)  # refuses what is in the way before anything is planned
+    TRIAL.earlier(path)  # refuses what is in the way before anything is planned
     stage = progress or (lambda name, done, total: None)
     job = TrialJob(requests, gpu, model, machine_args, policy, options, stage)
     chosen, plans = job.planned(most, serving)
@@ -108,7 +108,7 @@ def trial(
         return store.earlier
     else:
         values = findings(job, start, chosen, plans, store)
-    return store.write(values)
+    return store.found(values)
 
 
 def _is_whole(store: TrialFolder, repeats: int) -> bool:
