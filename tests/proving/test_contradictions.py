@@ -40,11 +40,11 @@ def test_what_agrees_is_not_told() -> None:
 def test_far_predictions_steps_and_failures_are_told_the_worst_first() -> None:
     found = contradictions(
         values(
-            run(predicted_s=12.0),
+            run(order="dfs", predicted_s=12.0),
             run(failed=3),
-            run(steps=130),
-            run(predicted_s=5.0),
-            run(prefix_sharing=0.4),
+            run(order="input", steps=130),
+            run(order="blendserve", predicted_s=5.0),
+            run(workload="compute", prefix_sharing=0.4),
         )
     )
     assert [(one["what"].rpartition(": ")[2], one["measured"]) for one in found] == [
@@ -54,6 +54,12 @@ def test_far_predictions_steps_and_failures_are_told_the_worst_first() -> None:
         ("seconds", 10.0),
         ("prefix sharing", "40.0%"),
     ]
+
+
+def test_repeats_count_once_by_their_median() -> None:
+    slow = [run(measured_s=seconds) for seconds in (10.0, 14.0, 15.0)]
+    assert [one["measured"] for one in contradictions(values(*slow))] == [14.0]
+    assert contradictions(values(run(), run(), run(measured_s=30.0))) == []
 
 
 def test_lengths_of_a_sample_need_not_be_predicted() -> None:

@@ -1,5 +1,7 @@
 """`contradictions`: what a proof found that is not as the model has it."""
 
+import statistics
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -55,23 +57,31 @@ def _one(
 
 
 def _runs(runs: Sequence[Values]) -> Iterator[dict[str, Any]]:
+    """Repeats of one order with the same step size count once, by their medians."""
+    repeats: dict[tuple[Any, ...], list[Values]] = defaultdict(list)
     for run in runs:
-        name = f"{run['workload']}, {run['order']}, {run['batched_tokens']} tokens a step"
-        if run["failed"]:
-            yield _one("runs", f"{name}: requests that fail", 0, run["failed"], 10.0)
-        if not _known(run):
+        repeats[run["workload"], run["order"], run["batched_tokens"]].append(run)
+    for (workload, order, tokens), same in repeats.items():
+        name, first = f"{workload}, {order}, {tokens:,} tokens a step", same[0]
+        failed = sum(run["failed"] for run in same)
+        if failed:
+            yield _one("runs", f"{name}: requests that fail", 0, failed, 10.0)
+        if not _known(first):
             continue
-        error = run["predicted_s"] / run["measured_s"] - 1.0
-        if abs(error) > FAR:
-            what = f"{name}: seconds"
-            yield _one("runs", what, run["predicted_s"], run["measured_s"], abs(error))
-        planned, shared = run["planned_prefix_sharing"], run["prefix_sharing"]
+        measured_s, steps, shared = (
+            statistics.median(run[word] or 0 for run in same)
+            for word in ("measured_s", "steps", "prefix_sharing")
+        )
+        off = first["predicted_s"] / measured_s - 1.0
+        if abs(off) > FAR:
+            yield _one("runs", f"{name}: seconds", first["predicted_s"], measured_s, abs(off))
+        planned = first["planned_prefix_sharing"]
         if planned - shared > AGREEMENT_OF_SHARING:
             what = f"{name}: prefix sharing"
             yield _one("runs", what, f"{planned:.1%}", f"{shared:.1%}", planned - shared)
-        if run["steps"] and abs(run["steps"] / run["planned_steps"] - 1.0) > 0.01:
-            off = abs(run["steps"] / run["planned_steps"] - 1.0)
-            yield _one("runs", f"{name}: steps", run["planned_steps"], run["steps"], off)
+        off = steps / first["planned_steps"] - 1.0 if steps else 0.0
+        if abs(off) > 0.01:
+            yield _one("runs", f"{name}: steps", first["planned_steps"], steps, abs(off))
 
 
 def _orders(found: Values | None) -> Iterator[dict[str, Any]]:

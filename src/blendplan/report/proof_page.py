@@ -56,8 +56,8 @@ def proof_page(values: Values) -> str:
         if name in done:
             parts += [_section(head, body) for head, body in rows_of(done[name])]
     if left := missing(values):
-        rows = [(name, part["state"], part["why"]) for name, part in left.items()]
-        parts.append(_section("Not measured", table(("part", "", "why"), rows)))
+        lines = (f"{name}, {part['state']}: {part['why']}" for name, part in left.items())
+        parts.append(_section("Not measured", "".join(f"<p>{escape(line)}</p>" for line in lines)))
     return page("proof", parts)
 
 
