@@ -8,9 +8,11 @@ import pytest
 from blendplan.planning.compare import compare
 from blendplan.report.figures import draw_figures
 from blendplan.report.html import html_report
+from blendplan.report.proof_page import proof_page
 from blendplan.requests.read import read_requests
 from tests.cli.cli_runs import answer, write_job
 from tests.report.browser import BROWSER, look_at
+from tests.report.proofs import proof_told
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
 
@@ -30,11 +32,12 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "comparison": html_report(draw_figures(compared, "a job", ())),
         "job": summary.read_text(encoding="utf-8"),
         "quote": quoted.read_text(encoding="utf-8"),
+        "proof": proof_page(proof_told()),
     }
 
 
 @pytest.mark.parametrize("width", [400, 1400])
-@pytest.mark.parametrize("name", ["comparison", "job", "quote"])
+@pytest.mark.parametrize("name", ["comparison", "job", "quote", "proof"])
 def test_a_page_is_shown_whole(
     pages: dict[str, str], name: str, width: int, tmp_path: Path
 ) -> None:
