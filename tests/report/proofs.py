@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from blendplan.proving.contradictions import agreement, contradictions
+from blendplan.proving.parts.runs import DRAWN
 
 ORDERS = ("input", "dfs", "blendserve", "blend", "blendserve, sample", "blend, sample")
 
@@ -71,7 +72,9 @@ def _runs(order: str, measured_s: float) -> Sequence[dict[str, Any]]:
             "kv_tokens": 100_000,
             "engine": "vllm 0.32.0",
             "priced": {"kinds": kinds},
-            "course": {"planned": curve, "measured": curve} if repeat == 1 else None,
+            "course": {"planned": curve, "measured": curve}
+            if repeat == 1 and order in DRAWN
+            else None,
         }
         for repeat in (1, 2, 3)
     ]

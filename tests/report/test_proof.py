@@ -20,7 +20,9 @@ def words(values: dict[str, Any], width: int = 120) -> str:
 def test_contradictions_are_said_first() -> None:
     said = words(proof_told())
     assert said.startswith("tiny <&> on l4, vllm 0.32.0, 2026-01-02")
-    assert said.index("side by side against one that blends") < said.index("blend, sample")
+    assert said.index("one engine that blends, faster than two side by side: time") < said.index(
+        "blend, sample"
+    )
     assert "memory: 500 requests, measured" in said
     assert "12 of 12 predicted makespans are within 15 % of the measured one" in said
     assert said.rstrip().endswith("wrote proof")

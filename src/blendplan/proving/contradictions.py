@@ -20,7 +20,8 @@ def contradictions(values: Values) -> list[dict[str, Any]]:
         values: of a ``proof.json``.
 
     Returns:
-        Of each: ``what`` was expected, the ``expected`` and the ``measured`` figure, and ``part``.
+        Of each: ``what`` was expected, the ``expected`` and the ``measured`` figure with their
+        ``unit`` (``s``, ``count``, ``share`` or ``gain``, a share too), ``part`` and ``weight``.
     """
     parts = {
         name: part["values"] for name, part in values["parts"].items() if part["state"] == "done"
@@ -45,15 +46,10 @@ def _known(run: Values) -> bool:
 
 
 def _one(
-    part: str, what: str, expected: float | str, measured: float | str, weight: float
+    part: str, what: str, unit: str, expected: float, measured: float, weight: float
 ) -> dict[str, Any]:
-    return {
-        "part": part,
-        "what": what,
-        "expected": expected,
-        "measured": measured,
-        "weight": weight,
-    }
+    figures = {"unit": unit, "expected": expected, "measured": measured}
+    return {"part": part, "what": what, **figures, "weight": weight}
 
 
 def _runs(runs: Sequence[Values]) -> Iterator[dict[str, Any]]:
@@ -65,7 +61,7 @@ def _runs(runs: Sequence[Values]) -> Iterator[dict[str, Any]]:
         name, first = f"{workload}, {order}, {tokens:,} tokens a step", same[0]
         failed = sum(run["failed"] for run in same)
         if failed:
-            yield _one("runs", f"{name}: requests that fail", 0, failed, 10.0)
+            yield _one("runs", f"{name}: requests that fail", "count", 0, failed, 10.0)
         if not _known(first):
             continue
         measured_s, steps, shared = (
@@ -74,14 +70,15 @@ def _runs(runs: Sequence[Values]) -> Iterator[dict[str, Any]]:
         )
         off = first["predicted_s"] / measured_s - 1.0
         if abs(off) > FAR:
-            yield _one("runs", f"{name}: seconds", first["predicted_s"], measured_s, abs(off))
+            seconds = first["predicted_s"], measured_s
+            yield _one("runs", f"{name}: makespan", "s", *seconds, abs(off))
         planned = first["planned_prefix_sharing"]
         if planned - shared > AGREEMENT_OF_SHARING:
-            what = f"{name}: prefix sharing"
-            yield _one("runs", what, f"{planned:.1%}", f"{shared:.1%}", planned - shared)
+            lost = planned - shared
+            yield _one("runs", f"{name}: prefix sharing", "share", planned, shared, lost)
         off = steps / first["planned_steps"] - 1.0 if steps else 0.0
         if abs(off) > 0.01:
-            yield _one("runs", f"{name}: steps", first["planned_steps"], steps, abs(off))
+            yield _one("runs", f"{name}: steps", "count", first["planned_steps"], steps, abs(off))
 
 
 def _orders(found: Values | None) -> Iterator[dict[str, Any]]:
@@ -92,10 +89,10 @@ def _orders(found: Values | None) -> Iterator[dict[str, Any]]:
                     continue
                 what = f"{workload}: gain of {name} over {base}"
                 if gain["median"] < 0.0 <= gain["predicted"]:
-                    yield _one("runs", what, gain["predicted"], gain["median"], 5.0)
+                    yield _one("runs", what, "gain", gain["predicted"], gain["median"], 5.0)
                 elif abs(gain["median"] - gain["predicted"]) > AGREEMENT_OF_GAIN:
                     off = abs(gain["median"] - gain["predicted"])
-                    yield _one("runs", what, gain["predicted"], gain["median"], off)
+                    yield _one("runs", what, "gain", gain["predicted"], gain["median"], off)
 
 
 def _steps(found: Values | None) -> Iterator[dict[str, Any]]:
@@ -105,9 +102,9 @@ def _steps(found: Values | None) -> Iterator[dict[str, Any]]:
         for kind, figures in ({} if priced is None else priced["kinds"]).items():
             error = figures["total_error"]
             if error is not None and abs(error) > FAR:
-                what = f"{title} prices, steps of {kind}: seconds"
+                what = f"{title} prices, steps of {kind}: time"
                 seconds = figures["predicted_s"], figures["measured_s"]
-                yield _one("steps", what, *seconds, abs(error) * figures["time_share"])
+                yield _one("steps", what, "s", *seconds, abs(error) * figures["time_share"])
 
 
 def _kernels(found: Values | None) -> Iterator[dict[str, Any]]:
@@ -115,11 +112,11 @@ def _kernels(found: Values | None) -> Iterator[dict[str, Any]]:
         error = fit["shipped_error_share"]
         if error is not None and error > FAR:
             what = f"{fit['operator']} {fit['dtype']} {fit['kernel']}: error of the shipped prices"
-            yield _one("kernels", what, f"under {FAR:.0%}", f"{error:.1%}", error)
+            yield _one("kernels", what, "share", fit["error_share"], error, error)
 
 
 def _overlap(found: Values | None) -> Iterator[dict[str, Any]]:
     beside = None if found is None else found["side_by_side"]
     if beside is not None and beside["together_s"] < beside["one_engine_s"]:
-        what = "two engines side by side against one that blends: seconds"
-        yield _one("overlap", what, beside["one_engine_s"], beside["together_s"], 1.0)
+        what = "one engine that blends, faster than two side by side: time"
+        yield _one("overlap", what, "s", beside["together_s"], beside["one_engine_s"], 1.0)

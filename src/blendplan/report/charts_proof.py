@@ -81,7 +81,7 @@ def _gains(name: str, workload: Values) -> Chart:
         for title, order in workload["orders"].items()
         if "input" in order["gain"]
     }
-    figure = new_figure(WIDTH, 0.7 + 0.42 * max(1, len(orders)))
+    figure = new_figure(WIDTH, 0.9 + 0.42 * max(1, len(orders)))
     axes = figure.subplots()
     for place, (title, found) in enumerate(orders.items()):
         median = 100 * found["median"]
@@ -95,7 +95,7 @@ def _gains(name: str, workload: Values) -> Chart:
     axes.set_yticks(range(len(orders)), list(orders))
     axes.invert_yaxis()
     axes.xaxis.set_major_formatter("{x:+g} %")
-    axes.legend(loc="best")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12))
     said = "; ".join(f"{title} {gain(found['median'])}" for title, found in orders.items())
     return Chart(
         f"gains-{name}",

@@ -64,10 +64,10 @@ def order_rows(workload: Values) -> Iterator[tuple[str, ...]]:
 
 
 def gain_words(found: Values | None) -> str:
-    """A gain with its spread: ``+12.3 % (+10.1 to +13.0 %)``."""
+    """A gain with its spread: ``+12.3 % (+10.1 % to +13.0 %)``."""
     if found is None:
         return ""
-    return f"{gain(found['median'])} ({found['least']:+.1%} to {gain(found['most'])})"
+    return f"{gain(found['median'])} ({gain(found['least'])} to {gain(found['most'])})"
 
 
 def spread(ends: Sequence[str]) -> str:
@@ -109,12 +109,8 @@ def _contradictions(values: Values) -> list[RenderableType]:
 
 
 def _figure(one: Values, word: str) -> str:
-    value = one[word]
-    if isinstance(value, str):
-        return value
-    if "gain" in one["what"]:
-        return gain(value)
-    return duration(value) if one["what"].endswith("seconds") else count(value)
+    words = {"s": duration, "count": count, "share": share, "gain": gain}
+    return words[one["unit"]](one[word])
 
 
 def _ends(seconds: Sequence[float]) -> tuple[float, float]:

@@ -43,6 +43,8 @@ ORDERS = (
     Order("blendserve, sample", "blendserve", lengths="sample"),
     Order("blend, sample", "blend", lengths="sample"),
 )
+DRAWN = ("input", "blend")
+"""Orders whose KV cache over time is kept."""
 FEWEST, MOST = 60, 20_000
 # Share of the time that is left for a run to take, beside what starts of engines cost.
 _USED = 0.7
@@ -188,7 +190,7 @@ class Workload:
             | {"priced": priced(bench, name, bench.gpu) if logged else None}
             | {"priced_shipped": priced(bench, name, bench.catalogue_gpu) if logged else None}
         )
-        if logged and repeat == 1:
+        if logged and repeat == 1 and order.name in DRAWN:
             bench.folder.runs[-1]["course"] = course(made, bench.step_log(name))
         bench.folder.write()
 
