@@ -120,6 +120,18 @@ def test_the_same_trial_again_runs_nothing(
     assert lines == [f"run before: {folder / f'{way}.jsonl'}" for way in WAYS]
 
 
+def test_other_replicas_plan_the_job_anew_and_run_nothing(
+    requests: Requests, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = tried(requests, tmp_path, most=40)
+    monkeypatch.delattr("blendplan.proving.trial_runs.replay")
+    two = tried(requests, tmp_path, most=40, replicas=2)
+    assert two["runs"] == one["runs"]
+    assert two["whole"]["replicas"] == 2
+    times = [each["whole"]["policies"]["blend"]["makespan_s"] for each in (two, one)]
+    assert times[0] < times[1]
+
+
 def test_more_repeats_run_only_those_that_lack(
     requests: Requests, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -104,16 +104,19 @@ def trial(
         plan.write(store.plan(way))
     if not _run_all(store, plans, start, repeats, remark, stage):
         values: dict[str, Any] = {"complete": False}
-    elif _is_whole(store, repeats):
+    elif _is_whole(store, repeats, replicas):
         return store.earlier
     else:
         values = findings(job, start, chosen, plans, store)
     return store.write(values)
 
 
-def _is_whole(store: TrialFolder, repeats: int) -> bool:
-    """Whether all was found before."""
-    return bool(store.earlier.get("complete")) and store.earlier["gain"]["repeats"] >= repeats
+def _is_whole(store: TrialFolder, repeats: int, replicas: int) -> bool:
+    """Whether all was found before; runs do not depend on the replicas of the whole job."""
+    before = store.earlier
+    if not before.get("complete") or before["whole"]["replicas"] != replicas:
+        return False
+    return bool(before["gain"]["repeats"] >= repeats)
 
 
 def _run_all(
