@@ -120,6 +120,10 @@ def test_a_measured_part_is_not_measured_again(settings: ProofSettings, tmp_path
     with pytest.raises(BlendplanError, match=r"another proof \(seed changed since"):
         ProofFolder(folder, settings.identity | {"seed": 1})
     assert ProofFolder(folder, settings.identity).done("steps") == {"fit": 1}
+    damaged = json.loads((folder / "proof.json").read_text()) | {"parts": 3}
+    (folder / "proof.json").write_text(json.dumps(damaged))
+    with pytest.raises(BlendplanError, match="is no summary of a proof"):
+        ProofFolder(folder, settings.identity)
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,16 @@ def test_other_replicas_plan_the_job_anew_and_run_nothing(
     assert times[0] < times[1]
 
 
+@pytest.mark.parametrize("name", ["planned.steps.parquet", "planned.jsonl", "profile.toml"])
+def test_what_was_removed_is_there_again(requests: Requests, tmp_path: Path, name: str) -> None:
+    found = tried(requests, tmp_path, most=40)
+    (tmp_path / name).unlink()
+    again = tried(requests, tmp_path, most=40)
+    assert again["gain"] == found["gain"]
+    assert (tmp_path / name).exists()
+    assert json.loads((tmp_path / "trial.json").read_text()) == again
+
+
 def test_more_repeats_run_only_those_that_lack(
     requests: Requests, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -232,6 +242,11 @@ def test_another_trial_is_left_alone(requests: Requests, found: tuple[Path, Any]
         ("trial.json", "{}", "trial.json is no summary of a trial"),
         ("trial.json", "{", "trial.json is not JSON"),
         ("trial.json", '{"format": "blendplan-trial-1"}', "is no summary of a trial"),
+        (
+            "trial.json",
+            '{"format": "blendplan-trial-1", "identity": {}, "runs": 5}',
+            "is no summary of a trial",
+        ),
     ],
 )
 def test_folders_of_others(tmp_path: Path, name: str, text: str, message: str) -> None:

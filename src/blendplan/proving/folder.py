@@ -117,7 +117,9 @@ class ProofFolder:
         text = read_text(self.summary, str(self.summary), hint)
         values = parse_json_object(text, str(self.summary))
         before = values.get("identity")
-        if values.get("format") != FORMAT or not isinstance(before, dict):
+        parts = {"identity": dict, "parts": dict, "runs": list}
+        whole = all(isinstance(values.get(name), kind) for name, kind in parts.items())
+        if values.get("format") != FORMAT or not isinstance(before, dict) or not whole:
             raise BlendplanError(f"{self.summary} is no summary of a proof; {hint}")
         names = {**identity, **before}
         differing = [name for name in names if before.get(name) != identity.get(name)]

@@ -33,7 +33,7 @@ class TrialFolder:
 
     Attributes:
         path: the folder.
-        earlier: what was found before; empty for a new trial.
+        earlier: what was found before of the same runs; empty for a new trial.
         runs: those that are done, in the order in which they were.
 
     Raises:
@@ -88,8 +88,9 @@ class TrialFolder:
         self.runs = [run for run in self.runs if (run["way"], run["repeat"]) != (way, repeat)]
 
     def add(self, run: Run) -> None:
-        """A run is whole."""
+        """A run is whole; what was found without it is out of date."""
         self.runs.append(run)
+        self.earlier = {}
         self.write({})
 
     def write(self, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,7 +131,9 @@ def earlier_summary(folder: Path) -> dict[str, Any]:
             raise BlendplanError(f"{folder} holds other files, and no trial; {_HINT}")
         return {}
     values = parse_json_object(read_text(summary, str(summary), _HINT), str(summary))
-    if values.get("format") != FORMAT or not isinstance(values.get("identity"), dict):
+    parts = {"identity": dict, "runs": list}
+    whole = all(isinstance(values.get(name), kind) for name, kind in parts.items())
+    if values.get("format") != FORMAT or not whole:
         raise BlendplanError(f"{summary} is no summary of a trial; {_HINT}")
     return values
 
