@@ -73,6 +73,8 @@ class ProofSettings:
         """What must not change between calls for one folder, JSON values by what users know."""
         names = ("engine", "model", "gpu", "kv_tokens", "max_num_seqs", "block_size")
         own = {name: getattr(self, name) for name in (*names, "max_model_len", "tp", "seed")}
+        if self.load is not None:
+            own["load"] = self.load
         return own | {
             "batched_tokens": list(self.batched_tokens),
             "engine_args": dict(self.engine_args),
