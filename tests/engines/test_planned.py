@@ -1,6 +1,9 @@
 """A plan's policy inside a scheduler: whatever comes, or does not, everything there runs once."""
 
+import subprocess
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,7 @@ from blendplan.requests.in_memory import requests_from_lists
 from tests.replaying.replay_jobs import small_plan
 
 ROWS = 24
+ROOT = Path(__file__).parents[2]
 
 
 def plan_of(policy: str, seed: int = 0) -> Plan:
@@ -261,3 +265,30 @@ def test_other_prompts_than_planned_are_remarked_on() -> None:
     remarks = [line for report in sender.reports for line in report.remarks]
     assert len(remarks) == 1
     assert remarks[0].startswith(f"{ROWS // 2} of the first {ROWS} prompts are not as long")
+
+
+COMPILING = """\
+import sys
+from blendplan.kernels.cache import KernelCache
+from tests.engines.test_planned import ROWS, PlannedAdmission, Scheduler, plan_of
+
+made = plan_of(sys.argv[1])
+there = Scheduler(PlannedAdmission(made, made.limits, wait_s=0.0))
+needed = []
+load = KernelCache.load_overload
+def load_overload(cache, *arguments):
+    needed.append(str(cache))
+    return load(cache, *arguments)
+KernelCache.load_overload = load_overload
+for row in range(ROWS):
+    there.admission.arrived(row)
+there.run(60)
+assert len(there.began) == ROWS
+assert not needed, needed
+"""
+
+
+@pytest.mark.parametrize("policy", ["dfs", "blendserve", "blend"])
+def test_kernels_are_ready_when_a_run_begins(policy: str) -> None:
+    """Their compilation, of some seconds, is no part of the time that a run takes."""
+    subprocess.run([sys.executable, "-c", COMPILING, policy], check=True, cwd=ROOT)

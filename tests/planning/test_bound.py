@@ -365,6 +365,29 @@ def test_more_overlap_never_raises_the_bound() -> None:
     assert bounds[0] > bounds[1] > bounds[2]
 
 
+@pytest.mark.parametrize(("overlap", "expected"), [(1.0, 700.0 + 64.0), (np.inf, 700.0)])
+def test_few_steps_and_cheap_steps_exclude_each_other(overlap: float, expected: float) -> None:
+    """Small steps are cheap but for the time of each step: full ones are best."""
+    table = StepTable(
+        linear_s=np.maximum(0.0, np.arange(65) - 4.0),
+        head_s=np.zeros(65),
+        prefill_attention=np.zeros(3),
+        decode_attention=np.array([0.0, 1.0, 0.0]),
+        overlap=overlap,
+        step_s=10.0,
+    )
+    prompts = [[i] * 9 for i in range(64)]
+    bound = makespan_bound(
+        table,
+        prompt_tokens=[9] * 64,
+        output_tokens=[2] * 64,
+        prefill=least_prefill(build_tree(_requests(prompts))),
+        kv_capacity_tokens=10_000,
+    )
+    assert bound.makespan_s == pytest.approx(expected)
+    assert bound.compute_s < 1.0  # alone, it would be less
+
+
 def test_no_requests_take_no_time() -> None:
     empty = np.zeros(0, np.int64)
     prefill = replace(least_prefill(build_tree(_requests([[1]]))), private_tokens=empty)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -119,7 +120,13 @@ def test_a_measured_part_is_not_measured_again(settings: ProofSettings, tmp_path
     store.put("steps", {"state": DONE, "seconds": 1.0, "values": {"fit": 1}})
     with pytest.raises(BlendplanError, match=r"another proof \(seed changed since"):
         ProofFolder(folder, settings.identity | {"seed": 1})
+    with pytest.raises(BlendplanError, match=r"another proof \(load changed since"):
+        ProofFolder(folder, replace(settings, load="other").identity)
     assert ProofFolder(folder, settings.identity).done("steps") == {"fit": 1}
+    damaged = json.loads((folder / "proof.json").read_text()) | {"parts": 3}
+    (folder / "proof.json").write_text(json.dumps(damaged))
+    with pytest.raises(BlendplanError, match="is no summary of a proof"):
+        ProofFolder(folder, settings.identity)
 
 
 @pytest.mark.parametrize(

@@ -27,9 +27,9 @@ def values(*runs: dict[str, Any], **parts: Any) -> dict[str, Any]:
     return {"runs": list(runs), "parts": {"kernels": {"state": "skipped"}} | done}
 
 
-def orders(measured: float, predicted: float) -> dict[str, Any]:
+def orders(measured: float, predicted: float | None, lengths: str = "known") -> dict[str, Any]:
     gain = {"median": measured, "least": measured, "most": measured, "predicted": predicted}
-    blend = {"stock": False, "gain": {"input": gain}}
+    blend = {"stock": False, "lengths": lengths, "gain": {"input": gain}}
     return {"workloads": {"memory": {"orders": {"blend": blend}}}}
 
 
@@ -66,6 +66,11 @@ def test_lengths_of_a_sample_need_not_be_predicted() -> None:
     far = run(predicted_s=20.0, steps=140, lengths="sample")
     assert contradictions(values(far)) == []
     assert agreement([far, run(), run(predicted_s=12.0)])["within"] == 1
+    # Nor is a gain over an order that was predicted with other lengths.
+    assert contradictions(values(runs=orders(0.09, None, "sample"))) == []
+    assert contradictions(values(runs=orders(0.09, 4.04, "sample"))) == []
+    (lost,) = contradictions(values(runs=orders(-0.02, None, "sample")))
+    assert (lost["expected"], lost["measured"]) == ("a gain", -0.02)
 
 
 def test_a_promised_gain_that_is_a_loss_comes_before_one_that_is_smaller() -> None:

@@ -96,7 +96,7 @@ def test_what_differs_is_said() -> None:
     found = chosen(families(30, 40), 3)
     likeness = found.likeness
     said = found.remarks()
-    assert any(line.endswith(" in all") and "can be shared" in line for line in said)
+    assert any(line.endswith(" % in all") and "can be shared" in line for line in said)
     assert likeness["prefix_sharing"]["deviation"] < -0.05
 
 

@@ -120,6 +120,28 @@ def test_the_same_trial_again_runs_nothing(
     assert lines == [f"run before: {folder / f'{way}.jsonl'}" for way in WAYS]
 
 
+def test_other_replicas_plan_the_job_anew_and_run_nothing(
+    requests: Requests, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = tried(requests, tmp_path, most=40)
+    monkeypatch.delattr("blendplan.proving.trial_runs.replay")
+    two = tried(requests, tmp_path, most=40, replicas=2)
+    assert two["runs"] == one["runs"]
+    assert two["whole"]["replicas"] == 2
+    times = [each["whole"]["policies"]["blend"]["makespan_s"] for each in (two, one)]
+    assert times[0] < times[1]
+
+
+@pytest.mark.parametrize("name", ["planned.steps.parquet", "planned.jsonl", "profile.toml"])
+def test_what_was_removed_is_there_again(requests: Requests, tmp_path: Path, name: str) -> None:
+    found = tried(requests, tmp_path, most=40)
+    (tmp_path / name).unlink()
+    again = tried(requests, tmp_path, most=40)
+    assert again["gain"] == found["gain"]
+    assert (tmp_path / name).exists()
+    assert json.loads((tmp_path / "trial.json").read_text()) == again
+
+
 def test_more_repeats_run_only_those_that_lack(
     requests: Requests, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,6 +242,11 @@ def test_another_trial_is_left_alone(requests: Requests, found: tuple[Path, Any]
         ("trial.json", "{}", "trial.json is no summary of a trial"),
         ("trial.json", "{", "trial.json is not JSON"),
         ("trial.json", '{"format": "blendplan-trial-1"}', "is no summary of a trial"),
+        (
+            "trial.json",
+            '{"format": "blendplan-trial-1", "identity": {}, "runs": 5}',
+            "is no summary of a trial",
+        ),
     ],
 )
 def test_folders_of_others(tmp_path: Path, name: str, text: str, message: str) -> None:

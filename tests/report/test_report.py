@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 
 from blendplan.report.breakdown import breakdown, families
+from blendplan.report.proof import gain_words
 from blendplan.report.quantities import binary_size, count, duration, gain, rounded, share
 from blendplan.report.summary import comparison, headline_rows
 from blendplan.report.tables import Column, Columns
@@ -40,6 +41,13 @@ def drawn(renderable: RenderableType, width: int = 160) -> list[str]:
 )
 def test_durations_have_the_units_that_matter(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_a_gain_has_its_spread_where_there_is_one() -> None:
+    several = {"median": 0.123, "least": -0.0101, "most": 0.13}
+    assert gain_words(several) == "+12.3 % (-1.0 to +13.0 %)"
+    assert gain_words(dict.fromkeys(several, 0.123)) == "+12.3 %"
+    assert gain_words(None) == ""
 
 
 @pytest.mark.parametrize(

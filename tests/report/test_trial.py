@@ -94,6 +94,9 @@ def test_what_a_plan_by_wrong_prices_is_worth(found: dict[str, Any]) -> None:
     values["order"] = "fcfs"
     said = "\n".join(sentences(values))
     assert "nothing beats input order: both ways ran in the same one" in said
+    chosen = "\n".join(sentences(values | {"policy": "fcfs"}))
+    assert "the policy fcfs is input order: both ways ran in the same one" in chosen
+    assert "nothing beats" not in chosen
     assert "with --gpu profile.toml of this folder" in said
     values["prices"]["given"]["planned"]["total_error"] = 0.1
     values["order"] = "blend"

@@ -22,7 +22,7 @@ from blendplan.engines.asking import Asking
 from blendplan.engines.news import News
 from blendplan.engines.prompt_check import PromptCheck
 from blendplan.engines.protocol import Ended, Move, Report, Session
-from blendplan.engines.regrouping import policy_over, regroup, regrouped_rows
+from blendplan.engines.regrouping import compile_policy, policy_over, regroup, regrouped_rows
 from blendplan.engines.replanning import Replanning
 from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.planfile.plan import Plan
@@ -79,6 +79,7 @@ class PlannedAdmission(News):
         self._prompts = PromptCheck(plan, self.remark)
         self._told_idle = False
         apart = [row for first in session.alone + session.first for row in self.rows_of(first)]
+        compile_policy(plan, limits)
         self._make_policy(np.setdiff1d(session.left, np.array(apart, dtype=np.int64)))
         self._ask(session.alone + session.first)
         self._ask_ahead()

@@ -14,6 +14,28 @@ from blendplan.planfile.revive import in_file_order, known_of, plan_policy
 from blendplan.policy.live import DONE, LivePolicy
 
 
+def compile_policy(plan: Plan, limits: EngineLimits) -> None:
+    """Call all that a run calls of a plan's policy once, before the time of a run counts.
+
+    The first call of a kernel compiles it, or loads it from the cache.
+
+    Args:
+        plan: at least one row.
+        limits: of the engine.
+    """
+    first = np.flatnonzero(np.cumsum(plan.column("answer") == 0) == 1)
+    policy = plan.live_policy(limits, left=first)
+    policy.begin_step(0.0)
+    policy.upcoming(1)
+    row = policy.next_row()
+    if row >= 0:
+        policy.admitted(row)
+        policy.preempted([row])
+        policy.resumed([row])
+        policy.finished([row])
+    policy.shares()
+
+
 def policy_over(
     plan: Plan,
     limits: EngineLimits,

@@ -1,6 +1,7 @@
 """Lower bound on the makespan of any schedule: the "optimal" that plans are compared with."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,8 @@ from blendplan.cost.step import StepTable, lower_hull, overlapped
 from blendplan.errors import BlendplanError
 from blendplan.policy.holding import GROWS_BY_ONE, Holding
 from blendplan.tree.prefix_tree import PrefixTree
+
+_THIRDS = 100  # (2 / 3)^100 of an interval is nothing
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,8 @@ def makespan_bound(
       with n* the tokens of the best price per token, and grows after, so its least value is at
       max(least S, N / n*). The output head likewise, over steps that sample. Prefill attention is
       linear in pairs, tokens and steps.
+    - C and S together: what few steps save of S t_step, they cost in S e(N / S), so the linear
+      layers count with as many steps between both extremes as make T least, which is convex in S.
     - A. Linear in KV tokens read, decodes (their states with them), and steps that decode.
 
     A preempted request comes back by a prefill that also samples its next token: one decode read
@@ -196,8 +201,9 @@ def bound_of(table: StepTable, work: LeastWork, kv_capacity_tokens: int) -> Boun
     steps = max(sampling_steps, _ceil(tokens / most_tokens))
 
     pair_s, token_s, prefill_step_s = table.prefill_attention
-    compute_s = _least_cost(table.linear_s, tokens, steps)
-    compute_s += _least_cost(table.head_s, work.outputs, sampling_steps)
+    linear = _Spread(table.linear_s, tokens, steps)
+    compute_s = linear.least_s
+    compute_s += _Spread(table.head_s, work.outputs, sampling_steps).least_s
     compute_s += pair_s * work.prefill_pairs + token_s * work.prefill_tokens
     compute_s += prefill_step_s * _ceil(work.prefill_tokens / most_tokens)
 
@@ -208,7 +214,13 @@ def bound_of(table: StepTable, work: LeastWork, kv_capacity_tokens: int) -> Boun
     memory_s = read_s * work.reads + (sequence_s + table.state_s) * work.reading_decodes
     memory_s += decode_step_s * decode_steps
 
-    makespan_s = overlapped(compute_s, memory_s, table.overlap) + steps * table.step_s
+    def with_steps(number: float) -> float:
+        busy_s = compute_s - linear.least_s + linear.seconds(number)
+        return overlapped(busy_s, memory_s, table.overlap) + number * table.step_s
+
+    makespan_s = overlapped(compute_s, memory_s, table.overlap)
+    if table.step_s:
+        makespan_s = _least(with_steps, float(steps), linear.steps)
     return Bound(float(makespan_s), steps, float(compute_s), float(memory_s))
 
 
@@ -306,13 +318,36 @@ def _decode_reads(
     return reads - float((np.diff(taken, prepend=0) * read[largest]).sum()), count - preemptions
 
 
-def _least_cost(price_s: NDArray[np.float64], total: int, least_steps: int) -> float:
-    """Least sum of ``price_s[n_t]`` over at least ``least_steps`` steps of n_t >= 1, sum ``total``.
+class _Spread:
+    """The least sum of ``price_s[n_t]`` over some steps of n_t >= 1 with the sum ``total``.
 
     The lower convex hull of the prices bounds them from below; see `makespan_bound`.
     """
-    corners = lower_hull(price_s)
-    hull = price_s[corners]
-    best = corners[np.argmin(hull / corners)]
-    steps = max(float(least_steps), total / float(best))
-    return steps * float(np.interp(total / steps, corners, hull))
+
+    def __init__(self, price_s: NDArray[np.float64], total: int, least_steps: int) -> None:
+        self._corners = lower_hull(price_s)
+        self._hull = price_s[self._corners]
+        self._total = total
+        best = self._corners[np.argmin(self._hull / self._corners)]
+        self.steps = max(float(least_steps), total / float(best))
+        """Steps, at least ``least_steps``, with which it is least; it falls up to them."""
+
+    @property
+    def least_s(self) -> float:
+        """The least sum."""
+        return self.seconds(self.steps)
+
+    def seconds(self, steps: float) -> float:
+        """The least sum of so many steps; convex in them."""
+        return steps * float(np.interp(self._total / steps, self._corners, self._hull))
+
+
+def _least(of: Callable[[float], float], low: float, high: float) -> float:
+    """The least value of a convex function between two points."""
+    for _ in range(_THIRDS):
+        first, second = low + (high - low) / 3.0, high - (high - low) / 3.0
+        if of(first) <= of(second):
+            high = second
+        else:
+            low = first
+    return min(of(low), of(high))

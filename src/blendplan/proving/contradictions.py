@@ -88,7 +88,10 @@ def _orders(found: Values | None) -> Iterator[dict[str, Any]]:
                 if order["stock"]:
                     continue
                 what = f"{workload}: gain of {name} over {base}"
-                if gain["median"] < 0.0 <= gain["predicted"]:
+                if not _known(order):  # what it does is predicted by nobody
+                    if gain["median"] < 0.0:
+                        yield _one("runs", what, "gain", gain["predicted"], gain["median"], 5.0)
+                elif gain["median"] < 0.0 <= gain["predicted"]:
                     yield _one("runs", what, "gain", gain["predicted"], gain["median"], 5.0)
                 elif abs(gain["median"] - gain["predicted"]) > AGREEMENT_OF_GAIN:
                     off = abs(gain["median"] - gain["predicted"])

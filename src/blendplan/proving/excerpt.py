@@ -47,7 +47,8 @@ class Excerpt:
     def remarks(self) -> list[str]:
         """What differs by more than a twentieth and by more than chance, one line each."""
         said = [
-            f"{words}: {values['excerpt']:,.4g} in the excerpt, {values['whole']:,.4g} in all"
+            f"{words}: {_told(name, values['excerpt'])} in the excerpt, "
+            f"{_told(name, values['whole'])} in all"
             for name, words in _WORDS.items()
             if abs((values := self.likeness[name])["deviation"] or 0.0) > _ALIKE
         ]
@@ -69,6 +70,11 @@ _WORDS = {
     "capped": "the share of requests with max_tokens",
     "prefix_sharing": "the share of prompt tokens that can be shared",
 }
+_SHARES = ("capped", "prefix_sharing")
+
+
+def _told(name: str, value: float) -> str:
+    return f"{100 * value:.1f} %" if name in _SHARES else f"{value:,.4g}"
 
 
 def excerpt(requests: Requests, tree: PrefixTree, most: int) -> Excerpt:

@@ -6,7 +6,7 @@ from typing import Any
 
 from blendplan.proving.record import Record, RecordKind
 
-PROOF = RecordKind("proof", "blendplan-proof-1", "proof.json")
+PROOF = RecordKind("proof", "blendplan-proof-1", "proof.json", {"parts": dict, "runs": list})
 PAGE, PROFILE, KERNELS, STEPS = "proof.html", "profile.toml", "kernels", "steps.parquet"
 """Names in the folder."""
 DONE, SKIPPED, FAILED, LEFT = "done", "skipped", "failed", "left"

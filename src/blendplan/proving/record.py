@@ -19,11 +19,13 @@ class RecordKind(NamedTuple):
         title: what messages call one.
         form: its ``format``, with a version.
         summary: name of the JSON file with all that was found.
+        holds: what it must hold beside its identity, by type.
     """
 
     title: str
     form: str
     summary: str
+    holds: Mapping[str, type]
 
     def earlier(self, folder: Path) -> dict[str, Any]:
         """What the summary in a folder says; empty where there is none.
@@ -37,7 +39,9 @@ class RecordKind(NamedTuple):
                 raise BlendplanError(f"{folder} holds other files, and no {self.title}; {_HINT}")
             return {}
         values = parse_json_object(read_text(path, str(path), _HINT), str(path))
-        if values.get("format") != self.form or not isinstance(values.get("identity"), dict):
+        parts = {"identity": dict, **self.holds}
+        whole = all(isinstance(values.get(name), kind) for name, kind in parts.items())
+        if values.get("format") != self.form or not whole:
             raise BlendplanError(f"{path} is no summary of a {self.title}; {_HINT}")
         return dict(values)
 

@@ -71,7 +71,7 @@ class ProofSettings:
     @property
     def identity(self) -> dict[str, Any]:
         """What must not change between calls for one folder, JSON values by what users know."""
-        names = ("engine", "model", "gpu", "kv_tokens", "max_num_seqs", "block_size")
+        names = ("engine", "model", "load", "gpu", "kv_tokens", "max_num_seqs", "block_size")
         own = {name: getattr(self, name) for name in (*names, "max_model_len", "tp", "seed")}
         return own | {
             "batched_tokens": list(self.batched_tokens),

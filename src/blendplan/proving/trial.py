@@ -104,16 +104,21 @@ def trial(
         plan.write(store.plan(way))
     if not _run_all(store, plans, start, repeats, remark, stage):
         values: dict[str, Any] = {"complete": False}
-    elif _is_whole(store, repeats):
+    elif _is_whole(store, replicas):
         return store.earlier
     else:
         values = findings(job, start, chosen, plans, store)
     return store.found(values)
 
 
-def _is_whole(store: TrialFolder, repeats: int) -> bool:
-    """Whether all was found before."""
-    return bool(store.earlier.get("complete")) and store.earlier["gain"]["repeats"] >= repeats
+def _is_whole(store: TrialFolder, replicas: int) -> bool:
+    """Whether all was found before; runs do not depend on the replicas of the whole job."""
+    before = store.earlier
+    if not before.get("complete"):
+        return False
+    if before["profile"] and not store.profile.exists():
+        return False
+    return bool(before["whole"]["replicas"] == replicas)
 
 
 def _run_all(

@@ -7,7 +7,7 @@ from typing import Any
 from blendplan.proving.record import Record, RecordKind
 from blendplan.replaying.journal import journal_path
 
-TRIAL = RecordKind("trial", "blendplan-trial-1", "trial.json")
+TRIAL = RecordKind("trial", "blendplan-trial-1", "trial.json", {"runs": list})
 INPUT, PLANNED = "input", "planned"
 WAYS = (INPUT, PLANNED)
 """The two ways in which an excerpt runs: in input order, and as planned."""
@@ -26,7 +26,7 @@ class TrialFolder(Record):
         path, identity: as of `Record`.
 
     Attributes:
-        earlier: what was found before.
+        earlier: what was found before of the same runs; empty for a new trial.
         runs: those that are done, in the order in which they were.
 
     Raises:
@@ -70,8 +70,9 @@ class TrialFolder(Record):
         self.runs[:] = [run for run in self.runs if (run["way"], run["repeat"]) != (way, repeat)]
 
     def add(self, run: Run) -> None:
-        """A run is whole."""
+        """A run is whole; what was found without it is out of date."""
         self.runs.append(run)
+        self.earlier = {}
         self.found({})
 
     def found(self, values: Mapping[str, Any]) -> dict[str, Any]:

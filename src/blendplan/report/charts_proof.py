@@ -89,7 +89,8 @@ def _gains(name: str, workload: Values) -> Chart:
         bar = axes.barh(place, median, height=0.55, color=COMPUTE)
         hint(bar[0], f"{title}: {gain(found['median'])} measured")
         axes.errorbar(median, place, xerr=np.clip(around, 0, None), color=INK, capsize=3)
-        axes.plot(100 * found["predicted"], place, "D", color=MEMORY, markersize=5)
+        if found["predicted"] is not None:
+            axes.plot(100 * found["predicted"], place, "D", color=MEMORY, markersize=5)
     axes.plot([], [], "D", color=MEMORY, label="predicted")
     axes.axvline(0, color=MUTED, linewidth=0.8)
     axes.set_yticks(range(len(orders)), list(orders))

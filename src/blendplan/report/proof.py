@@ -64,10 +64,12 @@ def order_rows(workload: Values) -> Iterator[tuple[str, ...]]:
 
 
 def gain_words(found: Values | None) -> str:
-    """A gain with its spread: ``+12.3 % (+10.1 % to +13.0 %)``."""
+    """A gain with its spread, where there is one: ``+12.3 % (+10.1 to +13.0 %)``."""
     if found is None:
         return ""
-    return f"{gain(found['median'])} ({gain(found['least'])} to {gain(found['most'])})"
+    if found["least"] == found["most"]:
+        return gain(found["median"])
+    return f"{gain(found['median'])} ({100 * found['least']:+.1f} to {gain(found['most'])})"
 
 
 def spread(ends: Sequence[str]) -> str:

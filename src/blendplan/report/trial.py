@@ -107,10 +107,10 @@ def sentences(values: Values) -> list[str]:
     expected = values["whole"]["policies"]["fcfs"]["gain"]
     said = list(values["remarks"])
     if values["order"] == "fcfs":
-        said.append(
-            "by the prices of the plan, nothing beats input order: both ways ran in the same one, "
-            "and what differs is chance"
-        )
+        why = "by the prices of the plan, nothing beats input order"
+        if values["policy"] == "fcfs":
+            why = "the policy fcfs is input order"
+        said.append(f"{why}: both ways ran in the same one, and what differs is chance")
     if values["prices"] is not None and not _right(values):
         said.append(
             "a plan by other prices is another one: the same trial with --gpu "

@@ -132,7 +132,8 @@ class Workload:
 
         Of each order: ``batched_tokens``; ``measured_s``, of every repeat; ``median_s``;
         ``predicted_s``; ``gain``, by which its median throughput is above that of each stock order,
-        with the least and the most over repeats that stood side by side, and ``predicted_gain``.
+        with the least and the most over repeats that stood side by side, and what the plans
+        predict, ``predicted``, None where one of them does not know the lengths.
         """
         orders: dict[str, Any] = {}
         for order in ORDERS:
@@ -160,14 +161,16 @@ class Workload:
                 }
         return {"requests": len(self.requests), "orders": orders}
 
-    def _gain(self, order: dict[str, Any], base: dict[str, Any]) -> dict[str, float]:
+    def _gain(self, order: dict[str, Any], base: dict[str, Any]) -> dict[str, float | None]:
+        # A plan that guesses lengths predicts other work than one that knows them.
+        known = order["lengths"] == base["lengths"] == "known"
         both = zip(base["measured_s"], order["measured_s"], strict=False)
         single = [b / o - 1.0 for b, o in both]
         return {
             "median": base["median_s"] / order["median_s"] - 1.0,
             "least": min(single),
             "most": max(single),
-            "predicted": base["predicted_s"] / order["predicted_s"] - 1.0,
+            "predicted": base["predicted_s"] / order["predicted_s"] - 1.0 if known else None,
         }
 
     def _once(self, order: Order, tokens: int, repeat: int) -> None:
