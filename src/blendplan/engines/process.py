@@ -37,6 +37,8 @@ from blendplan.planfile.shared import with_prompts_of
 
 # Long enough for an engine to free a GPU, short enough for a user who waits for the prompt.
 _CLOSE_S = 30.0
+# Long enough to compile kernels before another run; one that died is known at once.
+_NEXT_S = 300.0
 
 _TAIL_BYTES = 100_000
 # A link that somebody put at the name of the log is not written through.
@@ -159,7 +161,7 @@ class EngineProcess:
 
     def _next_word(self) -> object:
         assert self._line is not None
-        if not self._line.poll(_CLOSE_S):
+        if not self._line.poll(_NEXT_S):
             raise TimeoutError
         return pickle.loads(self._line.recv_bytes())
 
