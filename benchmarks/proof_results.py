@@ -20,6 +20,7 @@ from benchmarks.paper_tables import replaced
 from blendplan.proving.folder import PROOF
 from blendplan.report.proof import contradiction_rows, gain_words
 from blendplan.report.quantities import duration, share
+from blendplan.report.quantities import gain as words
 
 PROJECT = Path(__file__).parents[1]
 RESULTS = PROJECT / "benchmarks" / "results"
@@ -74,7 +75,7 @@ def fill_readme(page: Path, results: Path) -> None:
     for values in _proofs(results):
         for name, workload in _workloads(values).items():
             gain = workload["orders"]["blend"]["gain"]
-            predicted = " and ".join(f"{gain[base]['predicted']:+.1%}" for base in ("input", "dfs"))
+            predicted = " and ".join(words(gain[base]["predicted"]) for base in ("input", "dfs"))
             lines.append(
                 f"| {_where(values)} | {name} | {gain_words(gain['input'])} | "
                 f"{gain_words(gain['dfs'])} | {predicted} |"

@@ -94,6 +94,19 @@ def test_each_order_runs_with_its_best_step_size_and_no_run_is_run_again(
     assert bench.folder.runs == done
 
 
+def test_more_repeats_are_added_and_other_requests_refused(
+    settings: ProofSettings, bench: Bench, tmp_path: Path
+) -> None:
+    store, workloads = bench.folder, runs.measure(bench)
+    store.put("steps", {"state": DONE, "seconds": 1.0, "values": {}})
+    store.put("runs", {"state": DONE, "seconds": 1.0, "values": workloads})
+    more = replace(settings, repeats=3)
+    orders = prove(more, store.path)["parts"]["runs"]["values"]["workloads"]["memory"]["orders"]
+    assert {len(order["measured_s"]) for order in orders.values()} == {3}
+    other = prove(replace(more, repeats=4, requests=30), store.path)
+    assert "the runs so far are of 20 requests, not 30" in other["parts"]["runs"]["why"]
+
+
 def test_time_that_is_over_leaves_the_rest(settings: ProofSettings, tmp_path: Path) -> None:
     short = proof_settings(
         "toy", settings.model, kv_tokens=4096, max_model_len=LONGEST, requests=20, minutes=1e-6

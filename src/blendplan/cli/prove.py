@@ -149,7 +149,7 @@ def command(
     answer: Answer,
     **options: Any,
 ) -> None:
-    """Measure on this machine what plans are made of, and what they gain.
+    """Measure on this machine what plans gain, and why.
 
     Kernels and steps are measured and held against the cost model; then the same requests run in
     input order, depth-first, and as two policies have them, in turn, each with the step size that

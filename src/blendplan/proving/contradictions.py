@@ -9,6 +9,7 @@ FAR = 0.15
 """A prediction further off than this, as a share of what was measured, is told."""
 AGREEMENT_OF_GAIN = 0.05
 AGREEMENT_OF_SHARING = 0.05
+NO_DIFFERENCE = 0.02
 
 Values = Mapping[str, Any]
 
@@ -89,9 +90,9 @@ def _orders(found: Values | None) -> Iterator[dict[str, Any]]:
                     continue
                 what = f"{workload}: gain of {name} over {base}"
                 if not _known(order):  # what it does is predicted by nobody
-                    if gain["median"] < 0.0:
+                    if gain["median"] < -NO_DIFFERENCE:
                         yield _one("runs", what, "gain", gain["predicted"], gain["median"], 5.0)
-                elif gain["median"] < 0.0 <= gain["predicted"]:
+                elif gain["median"] < -NO_DIFFERENCE and gain["predicted"] >= 0.0:
                     yield _one("runs", what, "gain", gain["predicted"], gain["median"], 5.0)
                 elif abs(gain["median"] - gain["predicted"]) > AGREEMENT_OF_GAIN:
                     off = abs(gain["median"] - gain["predicted"])

@@ -112,7 +112,7 @@ def _contradictions(values: Values) -> list[RenderableType]:
 
 def _figure(one: Values, word: str) -> str:
     words = {"s": duration, "count": count, "share": share, "gain": gain}
-    return words[one["unit"]](one[word])
+    return "a gain" if one[word] is None else words[one["unit"]](one[word])
 
 
 def _ends(seconds: Sequence[float]) -> tuple[float, float]:

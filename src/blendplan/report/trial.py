@@ -92,7 +92,7 @@ def whole(values: Values) -> str:
     """What to expect of all requests."""
     job, name = values["whole"], values["policy"]
     ours = job["policies"][name]
-    by = "by the measured prices" if values["profile"] else "by the plan's prices"
+    by = "by the fitted prices" if values["profile"] else "by the plan's prices"
     over = " and ".join(
         f"{gain(one['gain'])} over {ORDERS.get(other, other)} order"
         for other, one in job["policies"].items()
@@ -129,7 +129,7 @@ def _rows(values: Values) -> dict[str, str]:
     requests = values["excerpt"]["requests"]
     rows = {
         "excerpt": f"{count(requests['excerpt'])} of {count(requests['whole'])} requests, "
-        f"{values['engine']}, {values['model']} on {values['gpu']}",
+        f"{values['engine']}{', simulated' if values['simulated'] else ''}, {values['model']} on {values['gpu']}",
         "does it help": answer(values),
         "predicted gain": gain(values["predicted"]["gain"]),
         "prices": prices(values),

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from blendplan.cost.calibration.from_steps import LEAST_STEPS
+from blendplan.errors import BlendplanError
 from blendplan.planfile.plan import Plan
 from blendplan.proving.bench import Bench
 from blendplan.proving.parts.steps import priced
@@ -107,6 +108,12 @@ class Workload:
             sizes = self._bench.folder.values.setdefault("requests", {})
             if self.name not in sizes:
                 sizes[self.name] = self._size()
+            asked = self._bench.settings.requests
+            if asked is not None and asked != sizes[self.name]:
+                raise BlendplanError(
+                    f"the runs so far are of {sizes[self.name]:,} requests, not {asked:,}; leave "
+                    "--requests out, or give another -o"
+                )
             self._requests = self._bench.job(self.name, sizes[self.name])
         return self._requests
 
