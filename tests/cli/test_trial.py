@@ -33,7 +33,7 @@ def test_the_answer_says_what_was_gained_and_what_to_do_next(tried: Path) -> Non
     gained = f"{values['gain']['throughput']:+.1%}".replace("%", " %")
     assert re.search(rf"does it help +[a-z ,]+: {re.escape(gained)} tok", said)
     assert re.search(r"prices +right: steps took .* priced", said)
-    assert re.search(r"all 90 requests +.* by the measured prices, simulated: .* over input", said)
+    assert re.search(r"all 90 requests +.* by the fitted prices, simulated: .* over input", said)
     assert "45 of 90 requests" in said
     words = " ".join(said.split())
     assert "profile.toml, for --gpu" in words

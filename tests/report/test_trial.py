@@ -80,7 +80,7 @@ def test_what_to_expect_of_all(found: dict[str, Any]) -> None:
     policies["blend"]["makespan_s"] = 7200.0
     policies["fcfs"]["gain"], policies["dfs"]["gain"] = 0.2, 0.01
     expected = "simulated: +20.0 % over input order and +1.0 % over depth-first order"
-    assert whole(values) == f"2 h 00 min by the measured prices, {expected}"
+    assert whole(values) == f"2 h 00 min by the fitted prices, {expected}"
     assert "by the plan's prices" in whole(values | {"profile": None})
     values["gain"]["throughput"] = 0.3
     assert "gains +30.0 %, and all requests are expected to gain +20.0 %" in sentences(values)[-1]

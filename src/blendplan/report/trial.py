@@ -127,9 +127,10 @@ def sentences(values: Values) -> list[str]:
 
 def _rows(values: Values) -> dict[str, str]:
     requests = values["excerpt"]["requests"]
+    simulated = " (simulated)" if values["simulated"] else ""
     rows = {
         "excerpt": f"{count(requests['excerpt'])} of {count(requests['whole'])} requests, "
-        f"{values['engine']}{', simulated' if values['simulated'] else ''}, {values['model']} on {values['gpu']}",
+        f"{values['engine']}{simulated}, {values['model']} on {values['gpu']}",
         "does it help": answer(values),
         "predicted gain": gain(values["predicted"]["gain"]),
         "prices": prices(values),
