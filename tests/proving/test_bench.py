@@ -98,7 +98,8 @@ def test_more_repeats_are_added_and_other_requests_refused(
     settings: ProofSettings, bench: Bench, tmp_path: Path
 ) -> None:
     store, workloads = bench.folder, runs.measure(bench)
-    store.put("steps", {"state": DONE, "seconds": 1.0, "values": {}})
+    unpriced = {"held_out": None, "catalogue": None}
+    store.put("steps", {"state": DONE, "seconds": 1.0, "values": unpriced})
     store.put("runs", {"state": DONE, "seconds": 1.0, "values": workloads})
     more = replace(settings, repeats=3)
     orders = prove(more, store.path)["parts"]["runs"]["values"]["workloads"]["memory"]["orders"]

@@ -82,15 +82,21 @@ def _runs(order: str, measured_s: float) -> Sequence[dict[str, Any]]:
 
 def _workload(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     gain = {"median": 0.12, "least": 0.08, "most": 0.15, "predicted": 0.2}
+    unpredicted = gain | {"predicted": None}
     orders = {
         order: {
+            "lengths": "sample" if "sample" in order else "known",
             "stock": order in ("input", "dfs"),
             "batched_tokens": 2048,
             "measured_s": [run["measured_s"] for run in runs if run["order"] == order],
             "predicted_s": 9.0,
             "preemptions": 2,
             "prefix_sharing": 0.4,
-            "gain": {base: gain for base in ("input", "dfs") if base != order},
+            "gain": {
+                base: unpredicted if "sample" in order else gain
+                for base in ("input", "dfs")
+                if base != order
+            },
         }
         for order in ORDERS
     }

@@ -127,4 +127,4 @@ def test_the_answer_for_a_terminal(found: dict[str, Any], tmp_path: Path) -> Non
         console.print(tried(found | {"folder": str(tmp_path)}))
     text = told.get()
     assert answer(found) in text
-    assert "30 of 60 requests, sim, llama-3.1-8b on l4" in text
+    assert "30 of 60 requests, sim (simulated), llama-3.1-8b on l4" in text
