@@ -232,6 +232,7 @@ def test_a_killed_vllm_is_started_again(
     vllm: None, tiny_model: Path, made: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pids: list[int] = []
+    killed: list[int] = []
     begin = EngineProcess.__init__
 
     def watched(self: EngineProcess, *args: Any, **kwargs: Any) -> None:
@@ -239,7 +240,8 @@ def test_a_killed_vllm_is_started_again(
         pids.append(self.pid)
 
     def kill_once(tally: Tally) -> None:
-        if tally.finished >= 20 and len(pids) == 1:
+        if tally.finished >= 20 and not killed:
+            killed.append(pids[0])
             os.kill(pids[0], signal.SIGKILL)
 
     monkeypatch.setattr(EngineProcess, "__init__", watched)

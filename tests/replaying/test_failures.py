@@ -102,13 +102,15 @@ def test_a_killed_engine_process_is_started_again(
     made: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     processes: list[EngineProcess] = []
+    killed: list[int] = []
 
     def start(plan: Plan | None, launch: Launch, session: Session) -> EngineProcess:
         processes.append(toy_process(plan, launch, session, step_s=0.05))
         return processes[-1]
 
     def kill_at_a_third(tally: Tally) -> None:
-        if tally.finished >= 13 and len(processes) == 1:
+        if tally.finished >= 13 and not killed:
+            killed.append(processes[0].pid)
             os.kill(processes[0].pid, signal.SIGKILL)
 
     monkeypatch.setitem(ENGINES._rows, "toy", TOY_ROW["toy"])
