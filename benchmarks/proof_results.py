@@ -138,8 +138,7 @@ def _workload(name: str, workload: Values) -> Iterator[str]:
 
 
 def _workloads(values: Values) -> Mapping[str, Any]:
-    part = values["parts"]["runs"]
-    found: Mapping[str, Any] = part["values"]["workloads"] if part["state"] == "done" else {}
+    found: Mapping[str, Any] = values["parts"]["runs"].get("values", {}).get("workloads", {})
     return found
 
 

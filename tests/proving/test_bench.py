@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from examples.tiny_model import CONFIG
@@ -11,7 +12,7 @@ from examples.tiny_model import CONFIG
 from blendplan.engines.kept import KeptEngine
 from blendplan.engines.registry import ENGINES
 from blendplan.errors import BlendplanError
-from blendplan.proving.bench import Bench, Clock
+from blendplan.proving.bench import Bench, Clock, TimeIsOverError
 from blendplan.proving.folder import DONE, ProofFolder
 from blendplan.proving.parts import graphs, overlap, runs
 from blendplan.proving.prove import prove
@@ -106,6 +107,24 @@ def test_more_repeats_are_added_and_other_requests_refused(
     assert {len(order["measured_s"]) for order in orders.values()} == {3}
     other = prove(replace(more, repeats=4, requests=30), store.path)
     assert "the runs so far are of 20 requests, not 30" in other["parts"]["runs"]["why"]
+
+
+def test_runs_that_are_cut_short_say_what_there_is(bench: Bench) -> None:
+    run = bench.run
+    done: list[dict[str, Any]] = []
+
+    def counted(*args: Any, **options: Any) -> dict[str, Any]:
+        if len(done) == 7:
+            bench.clock = Clock(0.0)
+        done.append(run(*args, **options))
+        return done[-1]
+
+    bench.run = counted  # type: ignore[method-assign]
+    with pytest.raises(TimeIsOverError) as cut:
+        runs.measure(bench)
+    assert cut.value.values is not None
+    assert set(cut.value.values["workloads"]) == {"compute"}
+    assert len(bench.folder.runs) == len(done) == 8
 
 
 def test_time_that_is_over_leaves_the_rest(settings: ProofSettings, tmp_path: Path) -> None:

@@ -27,6 +27,18 @@ _UNPRICED = "l4"
 _LONGEST_OF_CACHE = 8  # so many of the longest requests fit the KV cache
 
 
+class TimeIsOverError(Exception):
+    """A part was cut short by the clock.
+
+    Attributes:
+        values: what it has found so far, JSON values; None for nothing.
+    """
+
+    def __init__(self, values: dict[str, Any] | None = None) -> None:
+        super().__init__("the time is over")
+        self.values = values
+
+
 class Clock:
     """How much of the time that was given is left."""
 

@@ -14,7 +14,7 @@ from blendplan.engines.registry import ENGINES
 from blendplan.errors import BlendplanError
 from blendplan.hardware.lookup import gpu_spec, model_spec
 from blendplan.names import did_you_mean
-from blendplan.proving.bench import Bench, Clock
+from blendplan.proving.bench import Bench, Clock, TimeIsOverError
 from blendplan.proving.contradictions import agreement, contradictions
 from blendplan.proving.folder import DONE, FAILED, LEFT, SKIPPED, Part, ProofFolder
 from blendplan.proving.host import host_facts
@@ -105,8 +105,9 @@ def _measured(row: Row, bench: Bench) -> Part:
         return {"state": LEFT, "why": _TIME_IS_OVER}
     try:
         values = row.measure(bench)
-    except TimeoutError:
-        return {"state": LEFT, "why": _TIME_IS_OVER}
+    except TimeIsOverError as cut:
+        so_far = {} if cut.values is None else {"values": cut.values}
+        return {"state": LEFT, "why": _TIME_IS_OVER} | so_far
     except BlendplanError as error:
         return {"state": FAILED, "why": str(error)}
     return {"state": DONE, "seconds": time.monotonic() - begun_s, "values": values}

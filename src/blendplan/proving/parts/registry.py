@@ -29,7 +29,7 @@ class Row(NamedTuple):
 
         Raises:
             BlendplanError: it cannot be measured.
-            TimeoutError: time is over; what was measured is kept.
+            TimeIsOverError: with what was measured, which is kept.
         """
         values: dict[str, Any] = import_module(f"{__package__}.{self.module}").measure(bench)
         return values

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from blendplan.cost.calibration.from_steps import LEAST_STEPS
 from blendplan.errors import BlendplanError
 from blendplan.planfile.plan import Plan
-from blendplan.proving.bench import Bench
+from blendplan.proving.bench import Bench, TimeIsOverError
 from blendplan.proving.parts.steps import priced
 from blendplan.proving.sampled import write_sample
 from blendplan.requests.columns import Requests
@@ -64,12 +64,16 @@ def measure(bench: Bench) -> dict[str, Any]:
         and ``orders``, see `summary`.
 
     Raises:
-        TimeoutError: time is over; the runs so far are kept.
+        TimeIsOverError: with what the runs so far say, which are kept.
     """
     found = {}
     for name in WORKLOADS:
         workload = Workload(bench, name)
-        workload.run()
+        try:
+            workload.run()
+        except TimeIsOverError:
+            found[name] = workload.summary()
+            raise TimeIsOverError({"workloads": found}) from None
         found[name] = workload.summary()
     return {"workloads": found}
 
@@ -121,7 +125,7 @@ class Workload:
         """Run what has not been run.
 
         Raises:
-            TimeoutError: as of `measure`.
+            TimeIsOverError: as of `measure`.
         """
         settings = self._bench.settings
         if len(settings.batched_tokens) > 1:
@@ -189,7 +193,7 @@ class Workload:
         made = self._plan(order, tokens)
         typical_s = made.metadata["predicted"]["makespan_s"]
         if bench.clock.left_s < typical_s:
-            raise TimeoutError
+            raise TimeIsOverError
         name = f"{self.name} {order.name} {tokens} {repeat}".replace(",", "").replace(" ", "-")
         run = bench.run(made, name, stock=order.stock)
         logged = pq.read_metadata(bench.step_log(name)).num_rows >= LEAST_STEPS
