@@ -17,7 +17,6 @@ import os
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ from blendplan.lengths.nearest_subtree import NearestSubtreePredictor
 from blendplan.lengths.predicted import Lengths
 from blendplan.lengths.sample import choose_sample
 from blendplan.lengths.weights import sample_weights
-from blendplan.requests.columns import Requests
+from blendplan.requests.columns import Requests, without_lengths
 from blendplan.requests.read import read_requests
 from blendplan.tree.build import build_tree
 from blendplan.tree.prefix_tree import PrefixTree
@@ -124,7 +123,7 @@ def predicted(
     outputs = requests.output_tokens[rows]
     if predictor == "nearest":
         return NearestSubtreePredictor().fit(tree, rows, outputs).predict(tree.node_of)
-    hidden = replace(requests, output_tokens=np.full(len(requests), -1, np.int32))
+    hidden = without_lengths(requests)
     weights = sample_weights(hidden, tree, rows)
     return lengths_from_prompts(hidden, tree, rows, outputs, weights)
 
@@ -132,7 +131,7 @@ def predicted(
 def all_errors(requests: Requests, seeds: int) -> list[Row]:
     """Errors by source, sampled share and predictor: means over samples of different seeds."""
     tree = build_tree(requests)
-    hidden = replace(requests, output_tokens=np.full(len(requests), -1, np.int32))
+    hidden = without_lengths(requests)
     source = sources_of(requests)
     names = list(dict.fromkeys(sorted(source)))
     if len(names) > 1:

@@ -16,7 +16,6 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ from blendplan.lengths.predicted import Lengths
 from blendplan.lengths.sample import choose_sample
 from blendplan.lengths.weights import sample_weights
 from blendplan.offsets import offsets_of
-from blendplan.requests.columns import Requests, select
+from blendplan.requests.columns import Requests, select, without_lengths
 from blendplan.requests.tokens import estimate_tokens
 from blendplan.tree.build import build_tree
 from blendplan.tree.prefix_tree import PrefixTree
@@ -124,7 +123,7 @@ RULES: dict[str, Rule] = {
 def within(requests: Requests, seed: int) -> list[dict[str, Any]]:
     """Errors over the requests that are not in the sample."""
     tree = build_tree(requests)
-    hidden = replace(requests, output_tokens=np.full(len(requests), -1, np.int32))
+    hidden = without_lengths(requests)
     rows = choose_sample(tree, hidden, 0.01, seed)
     weights = sample_weights(hidden, tree, rows)
     rest = np.ones(len(requests), dtype=np.bool_)
@@ -146,7 +145,7 @@ def held_out(requests: Requests, family: NDArray[np.str_], seed: int) -> list[di
         out = np.isin(family, names[fold::FOLDS])
         known = np.flatnonzero(~out)
         seen = select(requests, known)
-        hidden = replace(seen, output_tokens=np.full(len(seen), -1, np.int32))
+        hidden = without_lengths(seen)
         own_tree = build_tree(hidden)
         chosen = choose_sample(own_tree, hidden, 0.01, seed)
         weights = sample_weights(hidden, own_tree, chosen)

@@ -1,6 +1,5 @@
 """One mixture under policies, by what is known of the output lengths; rows for a results file."""
 
-import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -22,7 +21,8 @@ from blendplan.lengths.sample import choose_sample
 from blendplan.planning.compare import compare
 from blendplan.planning.prepare import Prepared, prepare
 from blendplan.planning.run_policy import Prediction, run_policy
-from blendplan.requests.columns import Requests
+from blendplan.proving.sampled import write_lengths
+from blendplan.requests.columns import Requests, without_lengths
 from blendplan.requests.write import write_requests
 from blendplan.simulator.simulate import SimulatedRun
 from blendplan.tree.build import build_tree
@@ -105,7 +105,7 @@ def _outcomes(
     rest = np.ones(len(requests), np.bool_)
     if knowledge in ("noise", "misstated"):
         target = machine(**engine)
-        hidden = replace(requests, output_tokens=np.full(len(requests), -1, np.int32))
+        hidden = without_lengths(requests)
         prepared = prepare(hidden, target, lengths=noisy(requests, knowledge, seed))
         truth = replace(prepared.workload, output_tokens=requests.output_tokens)
         prepared = replace(prepared, requests=requests, workload=truth)
@@ -130,10 +130,12 @@ def _outcomes(
 
 def sample(requests: Requests, folder: Path, seed: int = 0) -> tuple[str, NDArray[np.int64]]:
     """What ``lengths`` must say to see a sample of the true lengths; and which; int64 [k]."""
-    hidden = replace(requests, output_tokens=np.full(len(requests), -1, np.int32))
+    hidden = without_lengths(requests)
     fraction = min(1.0, max(SAMPLE_SHARE, LEAST_SAMPLE / len(requests)))
     rows = choose_sample(build_tree(hidden), hidden, fraction, seed)
-    return f"sample:{_results(requests, rows, folder / 'sample.jsonl')}", rows
+    path = folder / "sample.jsonl"
+    write_lengths(requests, rows, path)
+    return f"sample:{path}", rows
 
 
 def history(of: Recipe, data: Path, folder: Path) -> str:
@@ -144,20 +146,9 @@ def history(of: Recipe, data: Path, folder: Path) -> str:
     past = mixture(of, data, earlier=True).requests
     write_requests(past, folder / "earlier_requests.jsonl")
     rows = np.arange(len(past))
-    return f"history:{_results(past, rows, folder / 'earlier_results.jsonl')}"
-
-
-def _results(requests: Requests, rows: NDArray[np.int64], path: Path) -> Path:
-    columns = (
-        requests.ids.take(rows).to_pylist(),
-        requests.prompt_tokens_of(rows).tolist(),
-        requests.output_tokens[rows].tolist(),
-    )
-    with path.open("w", encoding="utf-8") as file:
-        for name, prompt, output in zip(*columns, strict=True):
-            line = {"id": name, "prompt_tokens": prompt, "output_tokens": output}
-            file.write(json.dumps(line) + "\n")
-    return path
+    path = folder / "earlier_results.jsonl"
+    write_lengths(past, rows, path)
+    return f"history:{path}"
 
 
 def noisy(requests: Requests, knowledge: str, seed: int = 0) -> Lengths:

@@ -25,7 +25,7 @@ from blendplan.policy.blend.start import BlendOptions
 from blendplan.policy.known import PolicyInput
 from blendplan.policy.make import make_policy
 from blendplan.policy.registry import POLICIES
-from blendplan.requests.columns import Requests
+from blendplan.requests.columns import Requests, without_lengths
 from blendplan.simulator.simulate import simulate_run
 from blendplan.tree.build import build_tree
 
@@ -221,7 +221,7 @@ def believed(requests: Requests, knowledge: str) -> Lengths:
     if knowledge == "sample":
         with scratch_folder() as folder:
             method = sampled(requests, 0.01, Path(folder))
-            hidden = replace(requests, output_tokens=np.full(len(requests), -1, np.int32))
+            hidden = without_lengths(requests)
             return predict_lengths(hidden, build_tree(hidden), method)
     if knowledge == "family mean":
         family = np.unique(requests.token_ids[requests.offsets[:-1]], return_inverse=True)[1]
@@ -241,7 +241,7 @@ def log_normal(mean: NDArray[np.float64], spread: float) -> Lengths:
 
 def sampled(requests: Requests, fraction: float, folder: Path, seed: int = 0) -> str:
     """What ``lengths`` must say to see no more than a sample of the true lengths."""
-    hidden = replace(requests, output_tokens=np.full(len(requests), -1, np.int32))
+    hidden = without_lengths(requests)
     rows = choose_sample(build_tree(hidden), hidden, fraction, seed)
     path = folder / "sample.jsonl"
     ids = requests.ids.take(rows).to_pylist()

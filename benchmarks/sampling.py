@@ -27,6 +27,7 @@ from blendplan.lengths.sample import LEAST_SAMPLES, choose_sample
 from blendplan.lengths.strata import strata_of
 from blendplan.lengths.totals import total_interval
 from blendplan.lengths.weights import sample_weights
+from blendplan.requests.columns import without_lengths
 from blendplan.tree.build import build_tree
 from blendplan.tree.prefix_tree import PrefixTree
 
@@ -59,7 +60,7 @@ def main() -> None:
 def measured(mixed: Mixture, seeds: int) -> tuple[NDArray[np.float64], str]:
     """Errors of the total and of one source for each way, then the interval's; and the source."""
     truth = mixed.requests.output_tokens.astype(np.float64)
-    hidden = replace(mixed.requests, output_tokens=np.full(len(truth), -1, np.int32))
+    hidden = without_lengths(mixed.requests)
     hidden = replace(hidden, max_tokens=np.where(hidden.max_tokens == 1, 2, hidden.max_tokens))
     tree = build_tree(hidden)
     strata = strata_of(hidden, tree)

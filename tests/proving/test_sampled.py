@@ -11,11 +11,10 @@ from blendplan.proving.jobs import job
 from blendplan.proving.sampled import (
     sample_rows,
     with_true_lengths,
-    without_lengths,
     write_sample,
 )
 from blendplan.replaying.run import replay
-from blendplan.requests.columns import Requests
+from blendplan.requests.columns import Requests, without_lengths
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import click
 from blendplan.cli.answer import Answer, answering
 from blendplan.cli.compilation import compilation_clock
 from blendplan.cli.key_values import key_values
+from blendplan.cli.loading import load_option
 from blendplan.cli.names import CatalogueName, Name
 from blendplan.cli.options import FILE, EngineFlags, engine_option
 from blendplan.cli.progress import Progress
@@ -31,11 +32,7 @@ def _parts(_: click.Context, __: click.Parameter, names: tuple[str, ...]) -> tup
     metavar="NAME",
     help="Model, or a folder with its config.json; it runs with random weights.",
 )
-@click.option(
-    "--load",
-    metavar="NAME",
-    help="Model that the engine loads, by its Hugging Face name or folder.  [default: --model]",
-)
+@load_option
 @click.option(
     "--gpu",
     type=CatalogueName("GPU", "gpus"),

@@ -25,7 +25,7 @@ from blendplan.planning.run_policy import Prediction, run_policy
 from blendplan.planning.verdict import Circumstances, Verdict, verdict
 from blendplan.policy.registry import POLICIES
 from blendplan.printable import show
-from blendplan.requests.columns import Requests
+from blendplan.requests.columns import Requests, without_lengths
 from blendplan.requests.context import within_context
 from blendplan.simulator.simulate import SimulatedRun
 from blendplan.simulator.workload import Workload
@@ -115,7 +115,7 @@ def compare(
     target = machine(gpu, model, **engine)
     requests = within_context(requests, target.max_model_len)
     started = time.perf_counter()
-    seen = requests if lengths in (AUTO, "known") else _without_known_lengths(requests)
+    seen = requests if lengths in (AUTO, "known") else without_lengths(requests)
     prepared = prepare(
         seen,
         target,
@@ -192,10 +192,6 @@ def _on_replicas(
         name: Outcome(join_runs(prepared, target, found[name], replicas), shared_s + own_s[name])
         for name in policies
     }
-
-
-def _without_known_lengths(requests: Requests) -> Requests:
-    return replace(requests, output_tokens=np.full(len(requests), -1, np.int32))
 
 
 def _with_known_lengths(workload: Workload, known: NDArray[np.int32]) -> Workload:

@@ -16,11 +16,11 @@ from blendplan.planfile.plan import Plan
 from blendplan.planning.planner import plan
 from blendplan.proving import jobs
 from blendplan.proving.folder import ProofFolder
-from blendplan.proving.sampled import with_true_lengths, without_lengths
+from blendplan.proving.sampled import with_true_lengths
 from blendplan.proving.settings import ProofSettings
 from blendplan.replaying.run import replay
 from blendplan.replaying.tally import Tally
-from blendplan.requests.columns import Requests
+from blendplan.requests.columns import Requests, without_lengths
 
 # What a machine is planned for of which no step is known yet: in input order, prices do not matter.
 _UNPRICED = "l4"

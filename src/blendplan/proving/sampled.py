@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from blendplan.lengths.sample import LEAST_SAMPLES, choose_sample
 from blendplan.planfile.plan import Plan
-from blendplan.requests.columns import Requests
+from blendplan.requests.columns import Requests, without_lengths
 from blendplan.tree.build import build_tree
 from blendplan.whole_file import replacing
 
@@ -33,6 +33,12 @@ def sample_rows(requests: Requests, seed: int = 0) -> NDArray[np.int64]:
 def write_sample(requests: Requests, path: Path, seed: int = 0) -> int:
     """Write what a run of the sample would have told, and return how many requests that are."""
     rows = sample_rows(requests, seed)
+    write_lengths(requests, rows, path)
+    return len(rows)
+
+
+def write_lengths(requests: Requests, rows: NDArray[np.int64], path: Path) -> None:
+    """Write the true lengths of some requests as the results of a run of these."""
     columns = (
         requests.ids.take(rows).to_pylist(),
         requests.prompt_tokens_of(rows).tolist(),
@@ -44,12 +50,6 @@ def write_sample(requests: Requests, path: Path, seed: int = 0) -> int:
     ]
     with replacing(path) as temporary:
         temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    return len(rows)
-
-
-def without_lengths(requests: Requests) -> Requests:
-    """The same requests, of whose output lengths nothing is known."""
-    return replace(requests, output_tokens=np.full(len(requests), -1, np.int32))
 
 
 def with_true_lengths(made: Plan, requests: Requests) -> Plan:

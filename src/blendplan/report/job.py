@@ -16,12 +16,10 @@ from blendplan.report.drawing import (
     Chart,
     house_style,
     new_figure,
-    require_matplotlib,
     time_axis,
 )
-from blendplan.report.page import facts_grid, page, picture, table
+from blendplan.report.page import facts_grid, page, picture, table, write_page
 from blendplan.report.quantities import cost, count, duration, learned, rounded, share
-from blendplan.whole_file import replacing
 
 Values = Mapping[str, Any]
 
@@ -37,9 +35,7 @@ def write_job_page(values: Values, finish_s: NDArray[np.float64], path: Path) ->
     Raises:
         BlendplanError: matplotlib is not installed, or the path cannot be written.
     """
-    require_matplotlib()
-    with replacing(path) as temporary:
-        temporary.write_text(job_page(values, finish_s), encoding="utf-8")
+    write_page(lambda: job_page(values, finish_s), path)
 
 
 def job_page(values: Values, finish_s: NDArray[np.float64]) -> str:

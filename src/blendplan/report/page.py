@@ -1,9 +1,11 @@
 """`page`: the frame of an HTML report, which needs nothing else, not even a network."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
+from pathlib import Path
 
-from blendplan.report.drawing import Chart, svg
+from blendplan.report.drawing import Chart, require_matplotlib, svg
+from blendplan.whole_file import replacing
 
 _STYLE = """
 :root { color-scheme: light; }
@@ -53,6 +55,21 @@ def page(title: str, parts: Iterable[str]) -> str:
         f"<title>{escape(title)}: blendplan</title><style>{_STYLE}</style></head>"
         f"<body><main>{''.join(parts)}</main></body></html>\n"
     )
+
+
+def write_page(draw: Callable[[], str], path: Path) -> None:
+    """Write what is drawn, whole or not at all.
+
+    Args:
+        draw: makes the document; only called where pictures can be drawn.
+        path: of the page.
+
+    Raises:
+        BlendplanError: matplotlib is not installed, or the path cannot be written.
+    """
+    require_matplotlib()
+    with replacing(path) as temporary:
+        temporary.write_text(draw(), encoding="utf-8")
 
 
 def facts_grid(facts: Mapping[str, str]) -> str:

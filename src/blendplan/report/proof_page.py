@@ -5,8 +5,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from blendplan.report.drawing import require_matplotlib
-from blendplan.report.page import facts_grid, page, picture, table
+from blendplan.report.page import facts_grid, page, picture, table, write_page
 from blendplan.report.proof import (
     ORDER_HEADS,
     agreement_line,
@@ -19,7 +18,6 @@ from blendplan.report.proof import (
     workloads,
 )
 from blendplan.report.quantities import count, duration
-from blendplan.whole_file import replacing
 
 Values = Mapping[str, Any]
 
@@ -34,9 +32,7 @@ def write_proof_page(values: Values, path: Path) -> None:
     Raises:
         BlendplanError: matplotlib is not installed, or the path cannot be written.
     """
-    require_matplotlib()
-    with replacing(path) as temporary:
-        temporary.write_text(proof_page(values), encoding="utf-8")
+    write_page(lambda: proof_page(values), path)
 
 
 def proof_page(values: Values) -> str:

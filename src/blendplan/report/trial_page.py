@@ -17,13 +17,11 @@ from blendplan.report.drawing import (
     Chart,
     house_style,
     new_figure,
-    require_matplotlib,
     time_axis,
 )
-from blendplan.report.page import facts_grid, page, picture, table
+from blendplan.report.page import facts_grid, page, picture, table, write_page
 from blendplan.report.quantities import count, duration, gain, rounded, share
 from blendplan.report.trial import answer, comparison, prices, sentences, whole
-from blendplan.whole_file import replacing
 
 Values = Mapping[str, Any]
 
@@ -42,9 +40,7 @@ def write_trial_page(values: Values, path: Path) -> None:
     Raises:
         BlendplanError: matplotlib is not installed, or the path cannot be written.
     """
-    require_matplotlib()
-    with replacing(path) as temporary:
-        temporary.write_text(trial_page(values), encoding="utf-8")
+    write_page(lambda: trial_page(values), path)
 
 
 def trial_page(values: Values) -> str:

@@ -1,7 +1,7 @@
 """`Requests`: a request set as columns."""
 
 from bisect import bisect_right
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +107,11 @@ def repeated_ids(ids: pa.Array) -> dict[int, int]:
 def several(answers: NDArray[np.int32] | None) -> NDArray[np.int32] | None:
     """The numbers of answers, None where all are one."""
     return None if answers is None or not (answers > 1).any() else answers
+
+
+def without_lengths(requests: Requests) -> Requests:
+    """The same requests, of whose output lengths nothing is known."""
+    return replace(requests, output_tokens=np.full(len(requests), -1, np.int32))
 
 
 def select(requests: Requests, rows: NDArray[np.int64]) -> Requests:
