@@ -11,7 +11,7 @@ from blendplan.cli.compilation import compilation_clock
 from blendplan.cli.destination import check_destinations
 from blendplan.cli.job import Job, planning
 from blendplan.cli.kept_plan import kept_plan, plan_path
-from blendplan.cli.loading import load_option, loaded_folder
+from blendplan.cli.loading import load_option
 from blendplan.cli.options import (
     FILE,
     EngineFlags,
@@ -110,6 +110,8 @@ def command(
         compilation_clock(progress.line, policies=[policy]) as clock,
     ):
         job.check()
+        from blendplan.hardware.lookup import model_folder
+
         prices = prices_of([job.options["gpu"]], prices_file, given_prices)
         from blendplan.planfile.opened import the_part, whole_plan
         from blendplan.replaying.course import Course
@@ -129,7 +131,7 @@ def command(
                 plan,
                 engine,
                 output,
-                model=load or loaded_folder(job.options["model"]),
+                model=load or model_folder(job.options["model"]),
                 engine_args=job.engine_args,
                 replan=job.options["replan"],
                 resume=True,

@@ -10,7 +10,7 @@ from blendplan.cli.answer import Answer, answering
 from blendplan.cli.compilation import compilation_clock
 from blendplan.cli.failure import EXIT_INTERRUPTED, Failure
 from blendplan.cli.job import Job, planning
-from blendplan.cli.loading import load_option, loaded_folder
+from blendplan.cli.loading import load_option
 from blendplan.cli.options import (
     FILE,
     EngineFlags,
@@ -96,6 +96,7 @@ def command(
         compilation_clock(progress.line, policies=["fcfs", "dfs", policy]) as clock,
     ):
         job.check()
+        from blendplan.hardware.lookup import model_folder
         from blendplan.proving.trial import trial
 
         read = job.read(progress)
@@ -107,7 +108,7 @@ def command(
                 policy=policy,
                 most=most,
                 repeats=repeats,
-                load=load or loaded_folder(job.options["model"]),
+                load=load or model_folder(job.options["model"]),
                 engine_args=job.engine_args,
                 flags=flags,
                 serving=read.serving,

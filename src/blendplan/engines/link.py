@@ -68,8 +68,9 @@ class Reporter:
     def admission(self, limits: EngineLimits, wait_s: float) -> Admission:
         """What the scheduler asks in this session."""
         plan = Plan.read(self._folder / PLAN)
+        limits = limits.with_step_of(self.session.step_tokens)
         if self.session.stock:
-            return Onlooker(plan, self.tell)
+            return Onlooker(plan, limits, self.tell)
         return PlannedAdmission(plan, limits, session=self.session, tell=self.tell, wait_s=wait_s)
 
     def obey(self, admission: Admission, renew: Callable[[], Admission]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from blendplan.engines.protocol import Report, StepWork
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.planfile.plan import Plan
 
 _REPORT_EVERY_S = 0.1
@@ -17,12 +18,16 @@ class News:
 
     Args:
         plan: for one replica; n rows.
+        limits: within which the engine schedules.
         tell: called with a report whenever there is news, from within the calls of the scheduler;
             None where nobody listens.
     """
 
-    def __init__(self, plan: Plan, tell: Callable[[Report], None] | None) -> None:
+    def __init__(
+        self, plan: Plan, limits: EngineLimits, tell: Callable[[Report], None] | None
+    ) -> None:
         self.plan = plan
+        self.limits = limits
         self._tell = tell
         self._lock = threading.RLock()
         self._report = Report()

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from blendplan.engines.news import News
 from blendplan.engines.prompt_check import PromptCheck
 from blendplan.engines.protocol import Ended, Report
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.planfile.plan import Plan
 
 
@@ -16,11 +17,13 @@ class Onlooker(News):
 
     Args:
         plan: whose requests are run; n rows.
-        tell: as of `News`.
+        limits, tell: as of `News`.
     """
 
-    def __init__(self, plan: Plan, tell: Callable[[Report], None] | None) -> None:
-        super().__init__(plan, tell)
+    def __init__(
+        self, plan: Plan, limits: EngineLimits, tell: Callable[[Report], None] | None
+    ) -> None:
+        super().__init__(plan, limits, tell)
         self._prompts = PromptCheck(plan, self.remark)
         self._next_stranger = len(plan)
         self._running: set[int] = set()

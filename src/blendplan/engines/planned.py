@@ -55,8 +55,7 @@ class PlannedAdmission(News):
         tell: Callable[[Report], None] | None = None,
         wait_s: float = WAIT_S,
     ) -> None:
-        super().__init__(plan, tell)
-        self.limits = limits
+        super().__init__(plan, limits, tell)
         self._wait_s = wait_s
         if session is None:
             none = np.zeros(len(plan), dtype=np.int32)

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
@@ -147,6 +148,7 @@ class EngineProcess:
         plan.write(Path(self._folder.name) / link.PLAN)
         self._tell(link.NEXT, session)
         self._report, self._window = Report(), None
+        self._begin(session)
         try:
             while (word := self._next_word()) != link.READY:
                 if word == link.BEGIN:  # what came before was of the last session
@@ -158,6 +160,11 @@ class EngineProcess:
             raise EngineDiedError("the engine did not begin another run") from None
         if session.stock:
             self._open_window(session)
+
+    def _begin(self, session: Session) -> None:
+        """Its capacity is that of the session."""
+        limits = self._started.limits.with_step_of(session.step_tokens)
+        self.capacity = replace(self._started, limits=limits)
 
     def _next_word(self) -> object:
         assert self._line is not None
@@ -183,7 +190,8 @@ class EngineProcess:
                                 "the engine's scheduler does not follow the plan: it has another "
                                 "scheduler class, or several schedulers; leave that to blendplan"
                             )
-                        self.capacity = content
+                        self._started = content
+                        self._begin(session)
                         return
                     if kind == REFUSED:
                         self._forget_log()

@@ -190,6 +190,7 @@ class Session:
         shared: whether other engines run parts of the same plan, so that requests may move.
         clock_s: what the engine's own clock shows when it starts, where it has one.
         stock: whether the engine's own scheduler decides, and the policy is not asked.
+        step_tokens: most tokens that a step may compute, where the engine was started with more.
     """
 
     left: "NDArray[np.int64]"
@@ -201,6 +202,7 @@ class Session:
     shared: bool = False
     clock_s: float = 0.0
     stock: bool = False
+    step_tokens: int | None = None
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """`EngineLimits`: the limits of an engine that a schedule must respect."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from blendplan.checks.arguments import flag, whole
@@ -46,6 +46,12 @@ class EngineLimits:
     def kv_blocks(self) -> int:
         """Capacity of the KV cache in whole blocks."""
         return self.kv_tokens // self.block_size
+
+    def with_step_of(self, tokens: int | None) -> "EngineLimits":
+        """The same with steps of so many tokens at most; None for no other limit."""
+        if tokens is None or tokens >= self.max_num_batched_tokens:
+            return self
+        return replace(self, max_num_batched_tokens=tokens)
 
     @classmethod
     def from_metadata(cls, engine: Mapping[str, Any]) -> "EngineLimits":

@@ -93,6 +93,14 @@ def model_names() -> list[str]:
     return list(aliases("models"))
 
 
+def model_folder(name: str) -> str | None:
+    """The folder of that model, or of the ``config.json`` with that path; None for a name."""
+    path = Path(name)
+    if path.name == "config.json":
+        path = path.parent
+    return str(path) if path.is_dir() else None
+
+
 def model_spec(name: str | Path) -> ModelSpec:
     """The model of that name, or of that folder with (or path of) a Hugging Face ``config.json``.
 

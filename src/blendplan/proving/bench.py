@@ -10,7 +10,7 @@ from blendplan.cost.machine import Machine, machine
 from blendplan.engines.kept import KeptEngine
 from blendplan.engines.registry import ENGINES
 from blendplan.hardware.gpu import GpuSpec
-from blendplan.hardware.lookup import gpu_spec, model_spec
+from blendplan.hardware.lookup import gpu_spec, model_folder, model_spec
 from blendplan.hardware.model import ModelSpec
 from blendplan.planfile.plan import Plan
 from blendplan.planning.planner import plan
@@ -24,7 +24,7 @@ from blendplan.requests.columns import Requests, without_lengths
 
 # What a machine is planned for of which no step is known yet: in input order, prices do not matter.
 _UNPRICED = "l4"
-_LONGEST_OF_CACHE = 8  # so many of the longest requests fit the KV cache
+LONGEST_OF_CACHE = 8  # so many of the longest requests fit the KV cache
 
 
 class TimeIsOverError(Exception):
@@ -101,9 +101,11 @@ class Bench:
     @property
     def longest(self) -> int:
         """Tokens of the longest request of a job, several of which fit the KV cache."""
+        if self.settings.longest is not None:
+            return self.settings.longest
         if self.kv_tokens is None:
             return self.settings.max_model_len
-        return min(self.settings.max_model_len, max(64, self.kv_tokens // _LONGEST_OF_CACHE))
+        return min(self.settings.max_model_len, max(64, self.kv_tokens // LONGEST_OF_CACHE))
 
     def machine(self, gpu: GpuSpec | None = None, batched_tokens: int | None = None) -> Machine:
         """What plans are made for."""
@@ -189,7 +191,7 @@ class Bench:
             made,
             settings.engine,
             results,
-            model=settings.load or settings.model,
+            model=settings.load or model_folder(settings.model),
             engine_args={**self._engine_args(), **settings.engine_args, **(engine_args or {})},
             flags=settings.flags,
             order="finish",
@@ -219,6 +221,7 @@ class Bench:
             "prefix_sharing": tally.cached_share,
             "planned_prefix_sharing": made.metadata["prefix_sharing"]["planned"],
             "kv_tokens": replayed.capacity.limits.kv_tokens,
+            "async_scheduling": replayed.capacity.limits.async_scheduling,
             "engine": replayed.capacity.version,
             "graph_sizes": replayed.capacity.graph_sizes,
         }
@@ -228,8 +231,9 @@ class Bench:
         return self.folder.file(f"{name}.steps.parquet")
 
     def measured_capacity(self, run: Mapping[str, Any]) -> None:
-        """From now on, plan for the KV cache that the engine has."""
+        """From now on, plan for the KV cache that the engine has, and for its way to schedule."""
         self.kv_tokens = self.folder.values["kv_tokens"] = int(run["kv_tokens"])
+        self.folder.values["async_scheduling"] = run["async_scheduling"]
         self.folder.write()
 
     def kv_cache(self, kv_tokens: int) -> dict[str, Any]:
@@ -246,6 +250,7 @@ class Bench:
             "max_num_seqs": settings.max_num_seqs,
             "max_num_batched_tokens": batched_tokens or max(settings.batched_tokens),
             "block_size": settings.block_size,
+            "async_scheduling": bool(self.folder.values.get("async_scheduling")),
             "max_model_len": min(tokens for tokens in longest if tokens is not None),
         }
 

@@ -19,6 +19,7 @@ from blendplan.proving.contradictions import agreement, contradictions
 from blendplan.proving.folder import DONE, FAILED, LEFT, SKIPPED, Part, ProofFolder
 from blendplan.proving.host import host_facts
 from blendplan.proving.parts.registry import PARTS, Row
+from blendplan.proving.scale import scaled
 from blendplan.proving.settings import ProofSettings
 
 _TIME_IS_OVER = "the time was over; the same command goes on"
@@ -75,7 +76,8 @@ def prove(
         settings = replace(settings, engine_args={**kind.on_cpu.arguments, **arguments})
     store.values["machine"] = host_facts(settings.gpu)
     clock = Clock(settings.minutes)
-    with KeptEngine(kind) as kept:
+    settings = scaled(settings, store)
+    with KeptEngine(kind, max(settings.batched_tokens)) as kept:
         bench = Bench(settings, store, kept, clock, remark=remark, progress=progress)
         for name in PARTS:
             if name in parts and not _is_done(name, bench):

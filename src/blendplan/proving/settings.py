@@ -28,6 +28,7 @@ class ProofSettings:
         batched_tokens: values of ``max_num_batched_tokens`` of which each order gets its best.
         engine_args, flags: of the engine, as of `replay`.
         seed: of all jobs.
+        longest: tokens of the longest request of a job; None for as long as the limits allow.
     """
 
     engine: str
@@ -46,6 +47,7 @@ class ProofSettings:
     engine_args: Mapping[str, Any] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
     seed: int = 0
+    longest: int | None = None
 
     def __post_init__(self) -> None:
         text("engine", self.engine, "give the name of an engine")

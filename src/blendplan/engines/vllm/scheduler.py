@@ -51,12 +51,13 @@ class PlannedScheduler(AsyncScheduler):  # type: ignore[misc]
         # Blocks of all groups of layers, in slots, as the plan counts them: see `KvLayout`.
         self._tokens_per_block = int(self.block_size)
         config = self.scheduler_config
-        self._most_tokens = int(config.max_num_scheduled_tokens or config.max_num_batched_tokens)
         # Block 0 is a placeholder that no request gets.
         limits = EngineLimits(
             kv_tokens=(self._pool.num_gpu_blocks - 1) * self._tokens_per_block,
             max_num_seqs=int(self.max_num_active_reqs),
-            max_num_batched_tokens=self._most_tokens,
+            max_num_batched_tokens=int(
+                config.max_num_scheduled_tokens or config.max_num_batched_tokens
+            ),
             block_size=self._tokens_per_block,
         )
         self._log_steps = options.log_steps
@@ -75,6 +76,7 @@ class PlannedScheduler(AsyncScheduler):  # type: ignore[misc]
     def _follow(self, admission: Admission) -> None:
         """Ask this from now on; nothing runs or waits."""
         self._admission = admission
+        self._most_tokens = admission.limits.max_num_batched_tokens
         self._rows = Rows(admission, replayed=self._replayed)
         self._reach = reach_of(admission.plan.metadata)
         self._clock = StepClock() if self._log_steps else None

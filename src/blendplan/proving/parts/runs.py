@@ -15,6 +15,7 @@ from blendplan.planfile.plan import Plan
 from blendplan.proving.bench import Bench, TimeIsOverError
 from blendplan.proving.parts.steps import priced
 from blendplan.proving.sampled import write_sample
+from blendplan.proving.settings import ProofSettings
 from blendplan.requests.columns import Requests
 
 
@@ -76,6 +77,16 @@ def measure(bench: Bench) -> dict[str, Any]:
             raise TimeIsOverError({"workloads": found}) from None
         found[name] = workload.summary()
     return {"workloads": found}
+
+
+def seconds_of_a_run(
+    settings: ProofSettings, left_s: float, workloads: int = len(WORKLOADS)
+) -> float:
+    """How long a run may take where so much time is left for all of them."""
+    tried = len(settings.batched_tokens)
+    known = sum(order.lengths == "known" for order in ORDERS)
+    each = known * (tried if tried > 1 else 0) + len(ORDERS) * settings.repeats
+    return _USED * max(0.0, left_s) / (workloads * each)
 
 
 def course(made: Plan, log: Path) -> dict[str, dict[str, list[float]]]:
@@ -249,9 +260,6 @@ class Workload:
         if settings.requests is not None:
             return settings.requests
         predicted = bench.plan(bench.job(self.name, _TRIAL), "fcfs").metadata["predicted"]
-        tried = len(settings.batched_tokens)
-        known = sum(order.lengths == "known" for order in ORDERS)
-        runs = known * (tried if tried > 1 else 0) + len(ORDERS) * settings.repeats
-        share = 1.0 / (len(WORKLOADS) - WORKLOADS.index(self.name))
-        each_s = _USED * share * max(0.0, bench.clock.left_s) / runs
+        workloads = len(WORKLOADS) - WORKLOADS.index(self.name)
+        each_s = seconds_of_a_run(settings, bench.clock.left_s, workloads)
         return int(min(MOST, max(FEWEST, _TRIAL * each_s / predicted["makespan_s"])))
