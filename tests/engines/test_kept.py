@@ -1,13 +1,16 @@
 """Several runs on one engine, planned and by the engine's own scheduler."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from blendplan.engines.kept import KeptEngine
 from blendplan.engines.registry import ENGINES
 from blendplan.errors import BlendplanError
+from blendplan.hardware.engine_limits import EngineLimits
 from blendplan.planfile.plan import Plan
 from blendplan.planning.planner import plan
 from blendplan.replaying.run import replay
@@ -61,6 +64,34 @@ def test_another_start_takes_another_engine(toy: None, plans: list[Plan], tmp_pa
             path = tmp_path / f"{number}.jsonl"
             replay(plans[0], "toy", path, model="m", kept=kept, engine_args=arguments)
             assert answered(path) == ids(plans[0])
+        assert kept.starts == 2
+
+
+def test_one_engine_runs_all_step_sizes_and_ways_to_schedule(
+    toy: None, plans: list[Plan], tmp_path: Path
+) -> None:
+    """The toy has the limits that it is started with, and says so."""
+
+    def seen(number: int, kept: KeptEngine, **engine: Any) -> EngineLimits:
+        metadata = plans[0].metadata
+        made = replace(plans[0], metadata=metadata | {"engine": metadata["engine"] | engine})
+        path = tmp_path / f"{number}.jsonl"
+        done = replay(made, "toy", path, model="m", kept=kept)
+        assert answered(path) == ids(made)
+        assert done.capacity is not None
+        return done.capacity.limits
+
+    with KeptEngine(TOY, step_tokens=4096) as kept:
+        small = seen(0, kept, max_num_batched_tokens=512, async_scheduling=True)
+        assert small.max_num_batched_tokens == 512
+        assert seen(1, kept, max_num_batched_tokens=4096).max_num_batched_tokens == 4096
+        assert seen(2, kept, kv_tokens=50_000) == replace(small, max_num_batched_tokens=2048)
+        assert kept.starts == 1
+        assert seen(3, kept, max_num_batched_tokens=8192).max_num_batched_tokens == 8192
+        assert kept.starts == 2
+    with KeptEngine(TOY) as kept:
+        seen(4, kept)
+        assert seen(5, kept, async_scheduling=True).async_scheduling
         assert kept.starts == 2
 
 
