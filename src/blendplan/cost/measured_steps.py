@@ -16,6 +16,8 @@ from blendplan.hardware.gpu import GpuSpec
 from blendplan.hardware.model import ModelSpec, linear_shapes
 
 LARGE_STEP = 4096.0  # tokens
+PREFILL_STEP = "prefill_step_s"
+"""Price of a step for having prompt tokens at all; older profiles have none."""
 # A log of short contexts may show no price of reading them; densities need one.
 LEAST_PRICE_S = 1e-15
 
@@ -69,7 +71,8 @@ class StepLogCost:
         return StepTable(
             linear_s=self._stalled * linear_s,
             head_s=self._stalled * head_s,
-            prefill_attention=self._stalled * np.array([self.steps["pair_s"], 0.0, 0.0]),
+            prefill_attention=self._stalled
+            * np.array([self.steps["pair_s"], 0.0, self.steps.get(PREFILL_STEP, 0.0)]),
             decode_attention=self._stalled * np.array([self.steps["kv_token_s"], 0.0, 0.0]),
             overlap=float(overlap),
             step_s=float(self._stalled * self.steps["step_s"]),

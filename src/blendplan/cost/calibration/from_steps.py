@@ -159,8 +159,9 @@ def unknown_machine(name: str) -> GpuSpec:
 def calibrate_steps(log: StepLog, gpu: GpuSpec, model: ModelSpec, tp: int = 1) -> GpuSpec:
     """The GPU with step prices fitted to a log of one model's steps.
 
-    A step's time is its fixed cost, plus a price per token that may change at `KNOTS`, per
-    sequence, per KV token read and per prefill pair, none negative. Huber's weights keep single
+    A step's time is its fixed cost, which is another where it has prompt tokens, as engines then
+    launch kernels that they replay as one CUDA graph otherwise; plus a price per token that may
+    change at `KNOTS`, per sequence, per KV token read and per prefill pair, none negative. Huber's weights keep single
     slow steps (a page fault, another process) from bending the prices; what such steps add to the
     total is stated as ``stall_share`` and counted on top, so that run times come out right.
 
@@ -178,6 +179,7 @@ def calibrate_steps(log: StepLog, gpu: GpuSpec, model: ModelSpec, tp: int = 1) -
             log.sequences,
             log.kv_tokens_read,
             log.prefill_pairs,
+            log.prefill_tokens > 0,
         ]
     )
     prices = _robust_prices(terms, log.time_s)
@@ -195,6 +197,7 @@ def calibrate_steps(log: StepLog, gpu: GpuSpec, model: ModelSpec, tp: int = 1) -
         "sequence_s": float(prices[first]),
         "kv_token_s": float(prices[first + 1]),
         "pair_s": float(prices[first + 2]),
+        "prefill_step_s": float(prices[first + 3]),
         "stall_share": stalls,
         "steps": len(log),
         "median_error_share": float(np.median(np.abs(predicted_s / log.time_s - 1.0))),
