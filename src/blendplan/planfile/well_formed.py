@@ -74,7 +74,8 @@ def _step_prices(name: str, value: object) -> None:
         raise BlendplanError(f"{name} has other keys than {', '.join(StepPrices._fields)}")
     for key in ("token_s", "read_s"):
         number(f"{name}.{key}", prices.get(key), 0.0, 1e300)
-    number(f"{name}.state_reads", prices.get("state_reads", 0.0), 0.0, 1e300)
+    for key in ("state_reads", "prefill_share"):
+        number(f"{name}.{key}", prices.get(key, 0.0), 0.0, 1e300)
     whole(f"{name}.least_tokens", prices.get("least_tokens"), 0, _MOST)
     ranges = prices.get("efficient_tokens", [])
     if not isinstance(ranges, list) or not all(

@@ -68,7 +68,7 @@ def best_parameters(
         advance: called with (simulated candidates, all of them) as they end.
     """
     unsure = bool(prepared.expected.unsure.any())
-    candidates = kind.candidates(effort, unsure)
+    candidates = kind.candidates(effort, unsure, prepared.expected.prices)
     if len(candidates) == 1:
         if tail is not None:
             raise BlendplanError(

@@ -29,7 +29,7 @@ def compile_policies(names: str) -> None:
     compiled = set()
     for name in names.split(","):
         kind = POLICIES.get(name)
-        for candidate in kind.candidates(_EFFORT, False):
+        for candidate in kind.candidates(_EFFORT, False, known.prices):
             policy = kind.make(known, _LIMITS, seed=0, parameters=candidate.parameters)
             if policy.transitions not in compiled:
                 compiled.add(policy.transitions)

@@ -35,6 +35,8 @@ class StepPrices(NamedTuple):
             None where all sizes do.
         state_reads: KV tokens that take as long to read as the states of a request that do not
             grow, which each of its steps reads and writes.
+        prefill_share: what a step costs for having prompt tokens at all, beside them, as a multiple
+            of the shortest step.
     """
 
     token_s: float
@@ -42,6 +44,7 @@ class StepPrices(NamedTuple):
     least_tokens: int
     efficient_tokens: Sequence[Sequence[int]] = ()
     state_reads: float = 0.0
+    prefill_share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -179,7 +182,9 @@ def step_prices(table: StepTable) -> StepPrices:
     at_hull = table.linear_s[1:] <= EFFICIENT * np.interp(tokens, corners, hull)
     read_s = float(table.decode_attention[0])
     state_reads = table.state_s / read_s if read_s > 0.0 else 0.0
-    return StepPrices(best, read_s, least, _ranges(at_hull), state_reads)
+    shortest_s = float(table.linear_s[1] + table.step_s)
+    share = float(table.prefill_attention[2]) / shortest_s if shortest_s > 0.0 else 0.0
+    return StepPrices(best, read_s, least, _ranges(at_hull), state_reads, share)
 
 
 def _ranges(chosen: NDArray[np.bool_]) -> list[list[int]]:

@@ -18,7 +18,7 @@ from blendplan.policy.state_machine import (
     sides_by_density,
 )
 
-_NOW = np.dtype([("next", "i8")])
+_NOW = np.dtype([("next", "i8"), ("clock", "i8"), ("opened", "i8")])
 
 
 class QueueState(NamedTuple):
@@ -29,22 +29,31 @@ class QueueState(NamedTuple):
         now: ``next``, place in ``order`` of the next request; one record.
         kv_tokens: capacity of the KV cache, which is not divided.
         max_num_batched_tokens: most tokens of one step.
+        burst_steps: requests are admitted in one of so many steps; in every one with 1.
     """
 
     order: NDArray[np.int64]
     now: NDArray[np.void]
     kv_tokens: float
     max_num_batched_tokens: int
+    burst_steps: int
 
 
 @kernel
 def _begin_step(state: QueueState, running: int, used_tokens: float) -> int:
+    now = state.now[0]
+    now.clock += 1
+    if now.clock - now.opened >= state.burst_steps:
+        now.opened = now.clock
     return state.max_num_batched_tokens
 
 
 @kernel
 def _next_request(state: QueueState, running: int) -> int:
-    place = state.now[0].next
+    now = state.now[0]
+    if running > 0 and now.opened < now.clock:
+        return -1
+    place = now.next
     return state.order[place] if place < len(state.order) else -1
 
 
@@ -94,6 +103,7 @@ def queue_policy(
         now=scalars(_NOW),
         kv_tokens=float(limits.kv_tokens),
         max_num_batched_tokens=limits.max_num_batched_tokens,
+        burst_steps=int(parameters.get("burst_steps", 1)),
     )
     return Policy(name, QUEUE, state, side, parameters, upcoming=_upcoming)
 

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blendplan.hardware.engine_limits import EngineLimits
-from blendplan.policy.known import PolicyInput
+from blendplan.policy.known import PolicyInput, StepPrices
 from blendplan.policy.progress import Progress
 
 COMPUTE, MEMORY = 0, 1
@@ -136,7 +136,7 @@ class Candidate(NamedTuple):
     handicap: float = 1.0
 
 
-def no_choice(effort: int, uncertain: bool) -> Sequence[Candidate]:
+def no_choice(effort: int, uncertain: bool, prices: StepPrices) -> Sequence[Candidate]:
     """One candidate, the defaults: for policies without parameters."""
     return [Candidate({})]
 
@@ -149,12 +149,12 @@ class PolicyKind:
         summary: what it does, in a few words.
         make: a fresh one.
         candidates: parameters to choose from by simulation, the default first: (effort from 0 to
-            2, whether output lengths are uncertain) -> candidates.
+            2, whether output lengths are uncertain, prices of a step) -> candidates.
     """
 
     summary: str
     make: Make
-    candidates: Callable[[int, bool], Sequence[Candidate]] = no_choice
+    candidates: Callable[[int, bool, StepPrices], Sequence[Candidate]] = no_choice
 
 
 def sides_by_density(known: PolicyInput) -> NDArray[np.int8]:

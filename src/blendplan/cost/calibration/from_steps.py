@@ -161,9 +161,10 @@ def calibrate_steps(log: StepLog, gpu: GpuSpec, model: ModelSpec, tp: int = 1) -
 
     A step's time is its fixed cost, which is another where it has prompt tokens, as engines then
     launch kernels that they replay as one CUDA graph otherwise; plus a price per token that may
-    change at `KNOTS`, per sequence, per KV token read and per prefill pair, none negative. Huber's weights keep single
-    slow steps (a page fault, another process) from bending the prices; what such steps add to the
-    total is stated as ``stall_share`` and counted on top, so that run times come out right.
+    change at `KNOTS`, per sequence, per KV token read and per prefill pair, none negative. Huber's
+    weights keep single slow steps (a page fault, another process) from bending the prices; what
+    such steps add to the total is stated as ``stall_share`` and counted on top, so that run times
+    come out right.
 
     Args:
         log: from `read_step_log`.

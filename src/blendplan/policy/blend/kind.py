@@ -10,7 +10,7 @@ from blendplan.policy.blend.revise import revise
 from blendplan.policy.blend.start import BlendOptions, blend_state
 from blendplan.policy.blend.steps import TRANSITIONS, upcoming
 from blendplan.policy.blend.timetable import arrange
-from blendplan.policy.known import PolicyInput
+from blendplan.policy.known import PolicyInput, StepPrices
 from blendplan.policy.queue import plain_order, queue_policy
 from blendplan.policy.state_machine import (
     COMPUTE,
@@ -49,6 +49,21 @@ _MORE = (
     replace(_DEFAULTS, reserve=2.0, most_limit=1.0),
 )
 _BY_EFFORT = (_FEW[:1], _FEW, _FEW + _MORE)
+# Where a step costs by more than this for having prompts, as a multiple of the shortest one, bursts
+# of admissions are tried too: 1.2 was measured with vLLM on an H100, whose steps of decoding alone
+# are one CUDA graph (docs/proof.md), and 0.07 is what its kernels cost by themselves.
+_DEAR_PREFILL = 0.25
+_BURSTS = (
+    replace(_DEFAULTS, burst_steps=8),
+    *(
+        replace(_DEFAULTS, boundary=boundary, burst_steps=steps)
+        for boundary in (3.0, 30.0)
+        for steps in (4, 16)
+    ),
+    replace(_DEFAULTS, boundary=3.0, most_limit=1.0, burst_steps=16),
+    replace(_DEFAULTS, order="dfs", burst_steps=4),
+    replace(_DEFAULTS, order="dfs", burst_steps=12),
+)
 
 
 def _make(known: PolicyInput, limits: EngineLimits, *, seed: int, parameters: Parameters) -> Policy:
@@ -64,13 +79,17 @@ def _make(known: PolicyInput, limits: EngineLimits, *, seed: int, parameters: Pa
     return Policy("blend", TRANSITIONS, state, side, asdict(options), revise, upcoming)
 
 
-def _candidates(effort: int, uncertain: bool) -> Sequence[Candidate]:
+def _candidates(effort: int, uncertain: bool, prices: StepPrices) -> Sequence[Candidate]:
     """Effort 0 takes the defaults; 1 compares them with other boundaries between the sides, a
-    larger reserve and the plain orders; 2 with other parameters too.
+    larger reserve and the plain orders; 2 with other parameters too. Where prompts make a step
+    dear, bursts are the default, and others are compared with them.
     """
+    tried: Sequence[BlendOptions] = _BY_EFFORT[min(effort, len(_BY_EFFORT) - 1)]
+    if prices.prefill_share > _DEAR_PREFILL:
+        tried = _BURSTS[:1] if effort == 0 else (*_BURSTS, *tried)
     return [
         Candidate(asdict(options), PLAIN_MARGIN if uncertain and options.order != "blend" else 1.0)
-        for options in _BY_EFFORT[min(effort, len(_BY_EFFORT) - 1)]
+        for options in tried
     ]
 
 

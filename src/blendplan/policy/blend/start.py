@@ -45,6 +45,8 @@ class BlendOptions:
             else each goes where it balances best.
         order: ``blend``, or ``dfs``, ``fcfs`` or ``random`` for a plain queue where nothing is to
             be gained.
+        burst_steps: requests are admitted in one of so many steps, and the prefill that is due is
+            saved up for it, where a step costs more for having prompt tokens at all.
     """
 
     boundary: float = 1.0
@@ -53,6 +55,7 @@ class BlendOptions:
     reserve: float = 1.0
     families: bool = True
     order: str = "blend"
+    burst_steps: int = 1
 
 
 class Arrangement(NamedTuple):
@@ -128,6 +131,7 @@ def blend_parameters(
         reads=reads,
         least_tokens=least_tokens,
         most_tokens=limits.max_num_batched_tokens,
+        burst_steps=options.burst_steps,
     )
 
 

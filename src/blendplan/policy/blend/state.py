@@ -30,6 +30,9 @@ NOW = np.dtype(
         ("compute_tokens", "f8"),
         ("unexpected_tokens", "f8"),
         ("credit_tokens", "f8"),
+        ("opened", "f8"),
+        ("saved_tokens", "f8"),
+        ("burst_tokens", "f8"),
         ("tokens_left", "f8"),
         ("reads_running", "f8"),
         ("reads_left", "f8", (2,)),
@@ -57,6 +60,7 @@ class BlendParameters(NamedTuple):
         reads: KV tokens to read in the whole run, by the compute and by the memory side.
         least_tokens: tokens that a step needs for its compute time to be worth its weights.
         most_tokens: most tokens of one step.
+        burst_steps: requests are admitted in one of so many steps; in every one with 1.
     """
 
     kv_tokens: float
@@ -70,6 +74,7 @@ class BlendParameters(NamedTuple):
     reads: tuple[float, float]
     least_tokens: int
     most_tokens: int
+    burst_steps: int
 
 
 class BlendState(NamedTuple):
@@ -114,7 +119,9 @@ class BlendState(NamedTuple):
             ``level_reads``; ``short_tokens`` and ``compute_tokens``, KV
             tokens that running short and compute-heavy requests hold at their ends;
             ``unexpected_tokens``, KV tokens in use that no prediction accounts for;
-            ``credit_tokens``, tokens that earlier steps were kept short of; ``tokens_left`` to
+            ``credit_tokens``, tokens that earlier steps were kept short of; ``opened``, the clock
+            when a burst of admissions began last, ``saved_tokens``, prefill that is due since, and
+            ``burst_tokens``, what is left of that for the burst of this step; ``tokens_left`` to
             compute; ``reads_running``, KV tokens that running requests have read; ``reads_left`` of
             waiting requests, ``reads_done`` of finished ones, and ``reads_expected`` and
             ``reads_likely`` of those that have been admitted, by side.

@@ -50,6 +50,22 @@ LEAST_LIMIT = 0.9
 
 @kernel
 def _begin_step(state: BlendState, running: int, used_tokens: float) -> int:
+    budget = _prefill_tokens(state, used_tokens)
+    now, parameters = state.now[0], state.parameters
+    if parameters.burst_steps == 1:
+        return budget
+    now.saved_tokens += budget
+    now.burst_tokens = 0.0
+    if now.clock - now.opened >= parameters.burst_steps:
+        now.opened = now.clock
+        now.burst_tokens, now.saved_tokens = now.saved_tokens, 0.0
+    # A prompt that has begun is not held up: admission is.
+    return parameters.most_tokens
+
+
+@kernel
+def _prefill_tokens(state: BlendState, used_tokens: float) -> int:
+    """Prefill that is due in a step, at least a token."""
     now, parameters = state.now[0], state.parameters
     now.clock += 1
     now.used_tokens += used_tokens
@@ -138,6 +154,8 @@ def _reads_left(state: BlendState) -> float:
 @kernel
 def _next_request(state: BlendState, running: int) -> int:
     now = state.now[0]
+    if running > 0 and state.parameters.burst_steps > 1 and now.burst_tokens <= 0.0:
+        return -1
     if now.next_memory < len(state.memory_order) and (running == 0 or not now.blocked):
         request = state.memory_order[now.next_memory]
         if running == 0 or _fits(state, request):
@@ -203,6 +221,7 @@ def _admitted(state: BlendState, request: int) -> None:
         reads = state.reads[request]
         now.tokens_left -= state.new_prompt_tokens[request]
         now.new_tokens += state.new_prompt_tokens[request]
+        now.burst_tokens -= state.new_prompt_tokens[request]
         now.reads_left[side] -= reads
         now.reads_expected[side] += reads
         now.reads_likely[side] += reads

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from blendplan.cost.calibration.from_steps import read_step_log, unknown_machine
@@ -14,33 +15,41 @@ from blendplan.proving.priced_steps import priced_steps
 from blendplan.whole_file import replacing
 
 # Requests of a job of steps.
-REQUESTS = 400
+REQUESTS = 300
+# Runs that prices are fitted to, by policy and by which part of the largest step they have: a few
+# large steps of prefill before all others, many small ones, and a little prefill in most of them.
+FITTED = (("fcfs", 1), ("fcfs", 16), ("blend", 1))
+TRIED = ("fcfs", 4)
+_SMALLEST = 64
 
 
 def measure(bench: Bench) -> dict[str, Any]:
-    """Run two jobs of steps: prices are fitted to one and tried on the other.
+    """Run two jobs of steps: prices are fitted to one, in several orders, and tried on the other.
 
     Returns:
         ``fit``, the prices; ``held_out``, how far they are off on the other job, see
         `PricedSteps.as_dict`; ``catalogue``, the same of the prices that the package ships, None
         where there is no GPU; ``between``, what passes between steps.
     """
-    first = _run(bench, 0)
-    bench.measured_capacity(first)
-    log = bench.step_log("steps-0")
+    # An engine's first steps compile and tune kernels.
+    bench.measured_capacity(_run(bench, "steps-start", *FITTED[0]))
+    runs = []
+    for number, (policy, part) in enumerate(FITTED):
+        runs.append(_run(bench, f"steps-{number}", policy, part))
+    logs = [pq.read_table(bench.step_log(f"steps-{number}")) for number in range(len(FITTED))]
     with replacing(bench.folder.steps) as temporary:
-        pq.write_table(pq.read_table(log), temporary)
+        pq.write_table(pa.concat_tables(logs), temporary)
     base = bench.catalogue_gpu or unknown_machine(bench.folder.path.name)
     measured = read_proof(bench.folder.path)
     profile, _ = calibrate_proof(measured, base, bench.model, tp=bench.settings.tp)
     write_profile(profile, bench.folder.profile)
-    second = _run(bench, 1)
+    runs.append(_run(bench, "steps-tried", *TRIED, seed=1))
     return {
-        "runs": [first, second],
+        "runs": runs,
         "fit": dict(profile.fitted["steps"]),
-        "held_out": priced(bench, "steps-1", profile),
-        "catalogue": priced(bench, "steps-1", bench.catalogue_gpu),
-        "between": between_steps(bench, "steps-1"),
+        "held_out": priced(bench, "steps-tried", profile),
+        "catalogue": priced(bench, "steps-tried", bench.catalogue_gpu),
+        "between": between_steps(bench, "steps-tried"),
     }
 
 
@@ -60,7 +69,9 @@ def between_steps(bench: Bench, name: str) -> dict[str, Any]:
     return {"whole_s": whole_s, "share": max(0.0, 1.0 - own_s / whole_s)}
 
 
-def _run(bench: Bench, number: int) -> dict[str, Any]:
-    requests = bench.job("steps", REQUESTS, seed=number)
-    made = bench.plan(requests, "fcfs")
-    return bench.run(made, f"steps-{number}")
+def _run(bench: Bench, name: str, policy: str, part: int, seed: int = 0) -> dict[str, Any]:
+    """A run with steps of the largest size, or of a part of it."""
+    most = max(bench.settings.batched_tokens)
+    requests = bench.job("steps", REQUESTS, seed=seed)
+    tokens = min(most, max(_SMALLEST, most // part))
+    return bench.run(bench.plan(requests, policy, batched_tokens=tokens), name)
