@@ -50,6 +50,7 @@ class SlowBlend:
         before: Self | None = None,
     ) -> None:
         self.options = options
+        self.opened, self.saved, self.allowed = 0, list[int](), 0.0
         self.capacity = limits.kv_tokens
         self.most_tokens = limits.max_num_batched_tokens
         self.ranges = columns.prices.efficient_tokens
@@ -108,7 +109,8 @@ class SlowBlend:
         What the ones that are done have taught is in the new predictions.
         """
         self.edges.close = before.edges.close
-        for name in ("clock", "limit", "owed_tokens", "used", "new", "lost"):
+        of_steps = ("used", "new", "lost", "opened", "saved", "allowed")
+        for name in ("clock", "limit", "owed_tokens", *of_steps):
             setattr(self, name, getattr(before, name))
         for request, old in zip(self.requests, before.requests, strict=True):
             request.stints, request.running_since = old.stints, old.running_since
@@ -135,7 +137,16 @@ class SlowBlend:
         self.new.append(len(self.running()))
         held = self.short_tokens() + sum(self.holds(request) for request in self.long())
         self.unexpected = max(0.0, used_tokens - held)
-        return min(self.most_tokens, self.budget(used_tokens))
+        due = min(self.most_tokens, self.budget(used_tokens))
+        if self.options.burst_steps == 1:
+            return due
+        # Prompts are computed at once, but few steps admit any.
+        self.saved.append(due)
+        self.allowed = 0.0
+        if self.clock - self.opened >= self.options.burst_steps:
+            self.opened, self.allowed = self.clock, float(sum(self.saved))
+            self.saved.clear()
+        return self.most_tokens
 
     def next_request(self, running: int) -> int:
         heavy, light = self.first(self.memory_queue), self.first(self.compute_queue)
@@ -143,6 +154,8 @@ class SlowBlend:
             # An idle engine is given something, the memory side first.
             first = heavy or light
             return -1 if first is None else first.row
+        if self.options.burst_steps > 1 and self.allowed <= 0.0:
+            return -1
         if heavy is not None and not self.blocked:
             if self.fits(heavy):
                 return heavy.row
@@ -159,6 +172,7 @@ class SlowBlend:
         if request.waiting:
             request.likely_reads = request.predicted_reads
             self.new.append(request.new)
+            self.allowed -= request.new
         request.running_since = self.clock
         if self.is_long(request):
             self.project(request)

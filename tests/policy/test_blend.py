@@ -271,6 +271,53 @@ def test_effort_widens_the_search_and_zero_takes_the_defaults() -> None:
     assert times == sorted(times, reverse=True)
 
 
+def test_bursts_are_tried_where_prompts_make_a_step_dear() -> None:
+    """And then pay: fewer steps have any, none of which is skipped for nothing."""
+    prepared = prepare(job(0), GPU)
+    least_s = float(GPU.table.linear_s[1] + GPU.table.step_s)
+    found = {}
+    for share in (0.0, 0.07, 1.2):
+        table = GPU.table._replace(
+            prefill_attention=np.array([*GPU.table.prefill_attention[:2], share * least_s])
+        )
+        expected = replace(prepared.expected, prices=step_prices(table))
+        assert expected.prices.prefill_share == pytest.approx(share)
+        dear, target = replace(prepared, expected=expected), replace(GPU, table=table)
+        for effort in (0, 1):
+            choice = best_parameters(dear, target, POLICIES.get("blend"), effort=effort)
+            found[share, effort] = int(choice.parameters["burst_steps"])
+        one_by_one = asdict(BlendOptions())
+        runs = [
+            simulate_run(
+                dear.workload,
+                make_policy("blend", dear.expected, target.limits, parameters=options),
+                target.limits,
+                table,
+            )
+            for options in (one_by_one, one_by_one | {"burst_steps": 8})
+        ]
+        assert (runs[1].makespan_s < runs[0].makespan_s) is (share > 1.0)
+    assert [found[share, 0] for share in (0.0, 0.07, 1.2)] == [1, 1, 8]
+    assert found[0.0, 1] == found[0.07, 1] == 1 < found[1.2, 1]
+
+
+def test_a_queue_in_bursts_admits_in_one_of_so_many_steps() -> None:
+    known = columns([20.0] * 40)
+    limits = EngineLimits(1_000_000, 64, 2048)
+    options = asdict(BlendOptions(order="dfs", burst_steps=5))
+    policy = make_policy("blend", known, limits, parameters=options)
+    state, kernels = policy.state, policy.transitions
+    admitted = []
+    for step in range(1, 31):
+        assert kernels.begin_step(state, 1, 0.0) == 2048
+        if (request := kernels.next_request(state, 1)) >= 0:
+            kernels.admitted(state, request)
+            admitted.append(step)
+    assert admitted == [5, 10, 15, 20, 25, 30]
+    assert kernels.begin_step(state, 0, 0.0) == 2048
+    assert kernels.next_request(state, 0) == 6  # an idle engine is given something
+
+
 def test_projection_of_unsure_ends_is_what_is_held_on_average() -> None:
     """Against ten equally likely ends of every request, each request by itself."""
     outputs = [1_000.0, 2_500.0, 1_600.0, 2_000.0]

@@ -144,6 +144,7 @@ def blend_options(full: bool) -> st.SearchStrategy[BlendOptions]:
         limit=st.sampled_from([0.9803, 1.2907] if full else [0.4917, 0.9803, 1.2907]),
         reserve=st.sampled_from([0.0, 0.507, 2.003]),
         families=st.booleans(),
+        burst_steps=st.sampled_from([1, 1, 2, 7]),
     )
 
 

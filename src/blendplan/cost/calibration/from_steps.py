@@ -32,7 +32,7 @@ END = "end_s"
 REACH = b"reach"
 # Tokens at which the price of one more may change, as GEMMs turn from memory to compute bound.
 KNOTS = (0.0, 16.0, 64.0, 256.0, 1024.0, 4096.0)
-LEAST_SHARE_PER_KNOT = 0.05
+LEAST_PER_KNOT = 5  # steps
 LEAST_STEPS = 20
 LARGEST = 1e15
 REWEIGHTINGS = 30
@@ -213,12 +213,13 @@ def calibrate_steps(log: StepLog, gpu: GpuSpec, model: ModelSpec, tp: int = 1) -
 
 
 def _knots(tokens: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The knots between which at least some steps lie."""
+    """The knots between which a few steps lie."""
     kept = [KNOTS[0]]
     for knot in KNOTS[1:]:
         between = (tokens > kept[-1]) & (tokens <= knot)
         beyond = tokens > knot
-        if min(between.mean(), beyond.mean()) >= LEAST_SHARE_PER_KNOT:
+        # Few steps may be most of the time: those of thousands of tokens.
+        if min(between.sum(), beyond.sum()) >= LEAST_PER_KNOT:
             kept.append(knot)
     return np.array(kept)
 
