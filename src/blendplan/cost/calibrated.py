@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from blendplan.cost.attention_prices import DECODE_SEQUENCES, AttentionPrices
+from blendplan.cost.launches import launches_of
 from blendplan.cost.linear_times import all_reduce_s, elementwise_s, gemm_s
 from blendplan.cost.operators.of_gpu import Operators, operators
 from blendplan.cost.operators.recurrence import measured
@@ -97,6 +98,7 @@ class CalibratedCost:
             "gemm": used.gemm.parameters_._asdict(),
             "decode_attention": used.decode.parameters_._asdict(),
             "prefill_attention": used.prefill.parameters_._asdict(),
+            "launches": launches_of(self.gpu)._asdict(),
             "tp": self.tp,
         }
 
@@ -130,20 +132,22 @@ class CalibratedCost:
     def step_table(
         self, max_num_batched_tokens: int, max_num_seqs: int, overlap: float = 1.0
     ) -> StepTable:
-        """Prices of all token counts from the GEMM model; attention made linear."""
+        """Prices of all token counts from the GEMM model; attention made linear; launches."""
         tokens = np.arange(max_num_batched_tokens + 1, dtype=np.float64)
         sequences = np.arange(max_num_seqs + 1, dtype=np.float64)
         linear_s, head_s = np.zeros(len(tokens)), np.zeros(len(sequences))
         linear_s[1:] = self._linear_s(tokens[1:])
         head_s[1:] = self._head_s(sequences[1:])
         attention = self._attention(max_num_seqs)
+        launches = launches_of(self.gpu)
+        prompts_s = launches.layer_s * len(self.model.layers)
         return StepTable(
             linear_s=linear_s,
             head_s=head_s,
-            prefill_attention=attention.prefill,
+            prefill_attention=attention.prefill + np.array([0.0, 0.0, prompts_s]),
             decode_attention=attention.decode,
             overlap=float(overlap),
-            step_s=0.0,
+            step_s=launches.step_s,
             state_s=attention.state_s,
             reach=attention.reach,
         )

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from blendplan.cost.calibration.beside import beside
 from blendplan.cost.calibration.from_kernels import FitReport, Progress, calibrate_kernels
+from blendplan.cost.calibration.from_launches import calibrate_launches, has_kernels
 from blendplan.cost.calibration.from_steps import (
     calibrate_steps,
     read_step_log,
@@ -25,9 +26,10 @@ def calibrate_proof(
     tp: int | None = None,
     progress: Progress | None = None,
 ) -> tuple[GpuSpec, list[FitReport]]:
-    """The GPU with all that a proof measured: operators for every model, steps for its own.
+    """The GPU with all that a proof measured: operators, and launches beside them.
 
-    Operators that the proof has no kernel times of stay as they are known of the GPU.
+    Operators that the proof has no kernel times of stay as they are known of the GPU. Where none is
+    known, steps are priced as a whole, for the proof's own model.
 
     Args:
         proof: from `read_proof`.
@@ -53,7 +55,8 @@ def calibrate_proof(
         found = replace(found, fitted=beside(found.fitted, gpu.fitted))
     if proof.steps is not None and model is not None:
         log = read_step_log(proof.steps)
-        found = calibrate_steps(log, found, model, proof.tp if tp is None else tp)
+        fitted = calibrate_launches if has_kernels(found) else calibrate_steps
+        found = fitted(log, found, model, proof.tp if tp is None else tp)
     return found, reports
 
 

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from blendplan.cost.calibration.from_steps import read_step_log, unknown_machine
+from blendplan.cost.launches import LAUNCHES
 from blendplan.hardware.gpu import GpuSpec
 from blendplan.hardware.profile import write_profile
 from blendplan.proving.bench import Bench
@@ -46,7 +47,7 @@ def measure(bench: Bench) -> dict[str, Any]:
     runs.append(_run(bench, "steps-tried", *TRIED, seed=1))
     return {
         "runs": runs,
-        "fit": dict(profile.fitted["steps"]),
+        "fit": dict(profile.fitted.get(LAUNCHES) or profile.fitted["steps"]),
         "held_out": priced(bench, "steps-tried", profile),
         "catalogue": priced(bench, "steps-tried", bench.catalogue_gpu),
         "between": between_steps(bench, "steps-tried"),
