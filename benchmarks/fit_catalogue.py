@@ -5,7 +5,8 @@
 
 Writes ``src/blendplan/hardware/catalogue/kernels/<gpu>.toml``, the same on every run. A proof is
 what ``blendplan prove`` writes on one GPU of the catalogue, calibrated before or not: its fits go
-beside those that are there, and say where they come from.
+beside those that are there, and say where they come from. Of one without ``kernels/`` only the
+launches are taken.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from blendplan.cost.calibration.from_kernels import calibrate_kernels
 from blendplan.errors import BlendplanError
 from blendplan.hardware.gpu import GpuSpec
 from blendplan.hardware.lookup import gpu_names, gpu_spec
-from blendplan.proving.calibration import calibrate_proof
+from blendplan.proving.calibration import calibrate_proof, model_of_proof
 from blendplan.proving.gpu.sections import MACHINE
 from blendplan.proving.measurements import read_proof
 
@@ -56,20 +57,24 @@ def main() -> int:
 
 
 def _of_proof(folder: Path) -> GpuSpec:
-    """The GPU that a proof was made on, with the fits to its kernels.
+    """The GPU that a proof was made on, with the fits to its kernels and its steps.
 
     Raises:
-        BlendplanError: no kernels, or not of a GPU of the catalogue.
+        BlendplanError: nothing of a GPU, or not of one of the catalogue.
     """
     proof = read_proof(folder)
-    name = proof.measured_gpu
+    name = proof.measured_gpu or proof.gpu
     if not name:
-        raise BlendplanError(f"{folder} has no kernel times with a {MACHINE} beside them")
+        raise BlendplanError(
+            f"{folder} has no kernel times with a {MACHINE} beside them, nor a GPU"
+        )
     if name not in gpu_names():
         raise BlendplanError(
-            f"{folder}: kernels are of GPU {name!r}, which the catalogue lacks; add it to gpus.toml"
+            f"{folder} is of GPU {name!r}, which the catalogue lacks; add it to gpus.toml"
         )
-    return calibrate_proof(proof, gpu_spec(name), progress=_tell)[0]
+    found, _ = calibrate_proof(proof, gpu_spec(name), model_of_proof(proof, None), progress=_tell)
+    # Steps as a whole are of one model.
+    return replace(found, fitted={key: of for key, of in found.fitted.items() if key != "steps"})
 
 
 def _write(gpu: GpuSpec, folder: Path) -> None:

@@ -55,8 +55,11 @@ def calibrate_proof(
         found = replace(found, fitted=beside(found.fitted, gpu.fitted))
     if proof.steps is not None and model is not None:
         log = read_step_log(proof.steps)
-        fitted = calibrate_launches if has_kernels(found) else calibrate_steps
-        found = fitted(log, found, model, proof.tp if tp is None else tp)
+        shared = proof.tp if tp is None else tp
+        if has_kernels(found):
+            found = calibrate_launches(log, found, model, shared, by=proof.steps_by)
+        else:
+            found = calibrate_steps(log, found, model, shared)
     return found, reports
 
 

@@ -23,6 +23,7 @@ class Measurements(NamedTuple):
         model: of the steps, name or folder; empty if it does not say.
         tp: GPUs that shared the model.
         machine: facts of the GPU by its own driver; empty where kernels were not measured.
+        steps_by: engine, processor and date of the steps, in words; empty if it does not say.
     """
 
     folder: Path
@@ -32,6 +33,7 @@ class Measurements(NamedTuple):
     model: str
     tp: int
     machine: Mapping[str, Any]
+    steps_by: str = ""
 
     @property
     def measured_gpu(self) -> str:
@@ -88,7 +90,16 @@ def read_proof(folder: Path) -> Measurements:
         _text(identity, "model"),
         tp,
         _object(kernels / MACHINE) if has_kernels else {},
+        _steps_by(said.get("machine"), identity),
     )
+
+
+def _steps_by(host: object, identity: Mapping[str, Any]) -> str:
+    if not isinstance(host, Mapping) or not isinstance(host.get("versions"), Mapping):
+        return ""
+    engine = _text(identity, "engine")
+    version = _text(host["versions"], engine)
+    return f"{engine} {version} beside {_text(host, 'cpu')}, {_text(host, 'date')}"
 
 
 def _object(path: Path) -> dict[str, Any]:

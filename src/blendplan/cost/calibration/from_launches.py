@@ -17,7 +17,9 @@ def has_kernels(gpu: GpuSpec) -> bool:
     return any(map(gpu.fitted.get, WORDS))
 
 
-def calibrate_launches(log: StepLog, gpu: GpuSpec, model: ModelSpec, tp: int = 1) -> GpuSpec:
+def calibrate_launches(
+    log: StepLog, gpu: GpuSpec, model: ModelSpec, tp: int = 1, *, by: str = ""
+) -> GpuSpec:
     """The GPU with the launches that the steps of a log show beside its kernels.
 
     Medians of what steps take longer than their kernels: over those that decode alone, and over
@@ -28,6 +30,7 @@ def calibrate_launches(log: StepLog, gpu: GpuSpec, model: ModelSpec, tp: int = 1
         log: from `read_step_log`, with steps of both kinds.
         gpu: with operators.
         model, tp: what the engine ran.
+        by: engine and machine of the log, in words.
     """
     kernels = {name: table for name, table in gpu.fitted.items() if name not in _OF_STEPS}
     bare = replace(gpu, fitted=kernels)
@@ -45,7 +48,7 @@ def calibrate_launches(log: StepLog, gpu: GpuSpec, model: ModelSpec, tp: int = 1
     step_s = max(0.0, float(np.median(beside_s[~prompts]))) if not prompts.all() else 0.0
     layers_s = max(0.0, float(np.median(beside_s[prompts])) - step_s) if prompts.any() else 0.0
     found = Launches(step_s, layers_s / len(model.layers))
-    source = f"{len(log)} steps of {model.name}"
+    source = f"{len(log)} steps of {model.name}{by and f', {by}'}"
     return replace(bare, fitted={**kernels, LAUNCHES: {"source": source, **found._asdict()}})
 
 
