@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from blendplan.cost.calibrated import calibrated_cost
-from blendplan.cost.calibration.from_launches import calibrate_launches, has_kernels
+from blendplan.cost.calibration.from_launches import calibrate_launches
 from blendplan.cost.calibration.from_steps import StepLog, unknown_machine
+from blendplan.cost.calibration.of_engine import calibrate_engine
 from blendplan.cost.launches import Launches, launches_of
 from blendplan.cost.step import StepTable, price_steps
 from blendplan.errors import BlendplanError
@@ -83,6 +84,9 @@ def test_bad_launches_are_refused(bare: GpuSpec, table: object) -> None:
         table_of(replace(bare, fitted={**bare.fitted, "launches": table}))
 
 
-def test_a_machine_without_kernels_has_none_beside_which_to_launch() -> None:
-    assert has_kernels(gpu_spec("h100-80g"))
-    assert not has_kernels(unknown_machine("cpu"))
+def test_steps_that_kernels_do_not_explain_are_priced_as_a_whole(bare: GpuSpec) -> None:
+    log = log_of(table_of(bare))
+    assert set(calibrate_engine(log, bare, MODEL).fitted) == {*bare.fitted, "launches"}
+    slow = replace(log, time_s=10.0 * log.time_s)
+    for gpu, steps in ((bare, slow), (unknown_machine("cpu"), log)):
+        assert set(calibrate_engine(steps, gpu, MODEL).fitted) == {*gpu.fitted, "steps"}

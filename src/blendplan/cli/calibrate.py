@@ -80,7 +80,8 @@ def command(
     'python -m blendplan.proving.gpu' writes them. A step log is what
     'blendplan replay --step-log FILE' writes; of other engines it has the columns prefill_tokens,
     decode_tokens, kv_tokens_read, sequences and time_s, and may have prefill_pairs and end_s. A
-    proof has both: its model is priced by the steps, any other by the kernels.
+    proof has both: what its steps take beside their kernels is added to them, or its model is
+    priced by the steps where kernels are the least of them, as on a CPU.
 
     \b
     blendplan calibrate --kernels DIR --gpu h200 -o profile.toml
@@ -129,6 +130,7 @@ def _from_kernels(
 def _from_proof(
     folder: Path, gpu: str | None, name: str, model: str | None, tp: int | None, progress: Progress
 ) -> tuple["GpuSpec", dict[str, Any]]:
+    from blendplan.cost.launches import LAUNCHES
     from blendplan.proving.calibration import calibrate_proof, gpu_of_proof, model_of_proof
     from blendplan.proving.measurements import read_proof
 
@@ -136,7 +138,10 @@ def _from_proof(
     base, of_steps = gpu_of_proof(proof, gpu, name), model_of_proof(proof, model)
     profile, reports = calibrate_proof(proof, base, of_steps, tp=tp, progress=progress.report)
     found = _fits(reports) if reports else {}
-    return profile, found | ({"steps": dict(profile.fitted["steps"])} if of_steps else {})
+    if of_steps is not None:
+        form = "steps" if "steps" in profile.fitted else LAUNCHES
+        found[form] = dict(profile.fitted[form])
+    return profile, found
 
 
 def _fits(reports: "Sequence[FitReport]") -> dict[str, Any]:

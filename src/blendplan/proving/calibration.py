@@ -4,12 +4,8 @@ from dataclasses import replace
 
 from blendplan.cost.calibration.beside import beside
 from blendplan.cost.calibration.from_kernels import FitReport, Progress, calibrate_kernels
-from blendplan.cost.calibration.from_launches import calibrate_launches, has_kernels
-from blendplan.cost.calibration.from_steps import (
-    calibrate_steps,
-    read_step_log,
-    unknown_machine,
-)
+from blendplan.cost.calibration.from_steps import read_step_log, unknown_machine
+from blendplan.cost.calibration.of_engine import calibrate_engine
 from blendplan.cost.calibration.operator_fits import enough, fits
 from blendplan.errors import BlendplanError
 from blendplan.hardware.gpu import GpuSpec
@@ -28,8 +24,8 @@ def calibrate_proof(
 ) -> tuple[GpuSpec, list[FitReport]]:
     """The GPU with all that a proof measured: operators, and launches beside them.
 
-    Operators that the proof has no kernel times of stay as they are known of the GPU. Where none is
-    known, steps are priced as a whole, for the proof's own model.
+    Operators that the proof has no kernel times of stay as they are known of the GPU. Where steps
+    do not follow them, as on a CPU, they are priced as a whole, for the proof's own model.
 
     Args:
         proof: from `read_proof`.
@@ -56,10 +52,7 @@ def calibrate_proof(
     if proof.steps is not None and model is not None:
         log = read_step_log(proof.steps)
         shared = proof.tp if tp is None else tp
-        if has_kernels(found):
-            found = calibrate_launches(log, found, model, shared, by=proof.steps_by)
-        else:
-            found = calibrate_steps(log, found, model, shared)
+        found = calibrate_engine(log, found, model, shared, by=proof.steps_by)
     return found, reports
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from blendplan.cost.calibration.from_steps import StepLog, calibrate_steps, read_step_log
+from blendplan.cost.calibration.from_steps import StepLog, read_step_log
+from blendplan.cost.calibration.of_engine import calibrate_engine
 from blendplan.cost.machine import Machine
 from blendplan.errors import BlendplanError
 from blendplan.hardware.gpu import GpuSpec
@@ -42,7 +43,7 @@ class TrialPrices:
 
         Each way has steps that the other has few of, and both are to be predicted.
         """
-        return calibrate_steps(_joined(self.logs.values()), target.gpu, target.model, target.tp)
+        return calibrate_engine(_joined(self.logs.values()), target.gpu, target.model, target.tp)
 
     def errors(self, target: Machine) -> dict[str, Any]:
         """How far the prices of a machine are off, by way; see `PricedSteps.as_dict`."""
