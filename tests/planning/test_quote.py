@@ -154,6 +154,21 @@ def test_a_cache_too_small_for_a_request_says_by_how_much() -> None:
     assert "GiB more a GPU" in str(caught.value)
 
 
+def test_launches_that_not_all_gpus_have_are_left_out() -> None:
+    """They are as much of the CPU beside a GPU as of the GPU."""
+    requests = job()
+    alone = quote(requests, gpu="h100-80g", policy="fcfs")
+    beside = quote(requests, gpu=["h100-80g", "a100-80g"], policy="fcfs")
+    assert not alone.notes
+    assert any("known of h100-80g alone, and left out" in note for note in beside.notes)
+    assert alone.offers[0].makespan_s == pytest.approx(
+        plan(requests, gpu="h100-80g", policy="fcfs").metadata["predicted"]["makespan_s"]
+    )
+    faster = next(offer for offer in beside.offers if offer.gpu == "h100-80g")
+    assert faster.makespan_s < alone.offers[0].makespan_s
+    assert faster.settings == alone.offers[0].settings
+
+
 def test_values_are_taken_once_whatever_they_are_called() -> None:
     found = quote(job(20), gpu=["l4", "L4"], tp=(1, 1), processes=1, policy="fcfs")
     assert len(found.offers) == 1

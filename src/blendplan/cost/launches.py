@@ -1,6 +1,7 @@
 """`Launches`: what an engine's steps take beside their kernels."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from blendplan.checks.arguments import number
@@ -27,6 +28,18 @@ class Launches(NamedTuple):
 
     step_s: float = 0.0
     layer_s: float = 0.0
+
+
+def with_launches(gpus: Iterable[GpuSpec]) -> list[str]:
+    """Names of those GPUs that have them, where others do not; none where all or no GPUs do."""
+    looked_at = list(gpus)
+    known = [gpu.name for gpu in looked_at if LAUNCHES in gpu.fitted]
+    return known if len(known) < len(looked_at) else []
+
+
+def without_launches(gpu: GpuSpec) -> GpuSpec:
+    """The GPU with the prices of its kernels alone."""
+    return replace(gpu, fitted={name: of for name, of in gpu.fitted.items() if name != LAUNCHES})
 
 
 def launches_of(gpu: GpuSpec) -> Launches:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from blendplan.checks.arguments import number, text, whole
+from blendplan.cost.launches import with_launches
 from blendplan.cost.machine import check_engine_arguments
 from blendplan.errors import BlendplanError
 from blendplan.hardware.engine_limits import EngineLimits
@@ -43,6 +44,8 @@ class Quote:
         prices: what was given of them.
         within_s: time limit in seconds, None without one.
         chance: probability with which a run must end within it.
+        launches: names of the GPUs whose launches are known and left out, because those of others
+            are not; see `blendplan.cost.launches`.
     """
 
     offers: tuple[Offer, ...]
@@ -50,6 +53,7 @@ class Quote:
     prices: Prices
     within_s: float | None
     chance: float
+    launches: tuple[str, ...] = ()
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -58,6 +62,11 @@ class Quote:
         unpriced = {offer.gpu for offer in self.offers if self.prices.of(offer.gpu) is None}
         if self.prices and unpriced:
             found[f"no price is given for {', '.join(sorted(unpriced))}"] = None
+        if self.launches:
+            found[
+                f"launches of steps are known of {', '.join(self.launches)} alone, and left out to "
+                "compare; a plan has them"
+            ] = None
         return tuple(found)
 
     def cost(self, offer: Offer) -> float | None:
@@ -155,6 +164,7 @@ def quote(
         names = [_gpu(one).name for one in listed["gpu"]]
         prices = Prices(checked_prices(prices or {}, names))
     report = progress or (lambda stage, done, total: None)
+    launches = tuple(with_launches(_gpu(one) for one in listed["gpu"]))
 
     fitting, unfit = combinations(listed, engine)
     report("prefix tree and output lengths", 0, len(requests))
@@ -170,7 +180,12 @@ def quote(
         while True:
             made = _sorted(found, prices)
             offered = Quote(
-                tuple(offer for offer, _ in made), _by_missing(unfit), prices, within_s, chance
+                tuple(offer for offer, _ in made),
+                _by_missing(unfit),
+                prices,
+                within_s,
+                chance,
+                launches,
             )
             best = {*offered.front, *([] if offered.winner is None else [offered.winner])}
             left = [made[one][1] for one in sorted(best) if not made[one][0].whole]

@@ -5,9 +5,12 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+from blendplan.cost.launches import with_launches, without_launches
 from blendplan.cost.machine import Machine, machine
 from blendplan.errors import BlendplanError
+from blendplan.hardware.gpu import GpuSpec
 from blendplan.hardware.kv_capacity import GIB, TooLargeError
+from blendplan.hardware.lookup import gpu_spec
 from blendplan.planning.quoting.listed import LISTED
 from blendplan.requests.columns import Requests
 from blendplan.requests.fitting import too_long
@@ -56,18 +59,23 @@ def combinations(
 ) -> tuple[list[Combination], list[Unfit]]:
     """All combinations, those of which the model fits its GPUs and the others.
 
+    Launches are as much of the CPU as of the GPU: where not all GPUs have them, none has.
+
     Args:
         listed: values of each name in `LISTED`.
         engine: other arguments of `machine`.
     """
     fitting, unfit = [], []
     machines: dict[tuple[Any, ...], Machine | Unfit] = {}
+    specs = {one: one if isinstance(one, GpuSpec) else gpu_spec(one) for one in listed["gpu"]}
+    if with_launches(specs.values()):
+        specs = {one: without_launches(spec) for one, spec in specs.items()}
     for values in product(*(listed[name] for name in LISTED)):
         settings = dict(zip(LISTED, values, strict=True))
         of_machine = {name: value for name, value in settings.items() if name != "replicas"}
         key = tuple(of_machine.values())
         if key not in machines:
-            machines[key] = _machine({**of_machine, **engine})
+            machines[key] = _machine({**of_machine, **engine, "gpu": specs[settings["gpu"]]})
         found = machines[key]
         if isinstance(found, Machine):
             fitting.append(Combination(settings, found))
