@@ -176,6 +176,13 @@ def test_options_that_contradict_the_proof(
     assert said in result.stderr
 
 
+def test_steps_of_another_gpu(tmp_path: Path) -> None:
+    proof = _proof(tmp_path / "proof", steps=True, gpu="h100-80g", model=MODEL)
+    said = error_line(run("calibrate", "--proof", proof, "--gpu", "l4", "-o", tmp_path / "l4.toml"))
+    assert "the steps in" in said
+    assert "were measured on h100-80g, not on l4; leave --gpu out" in said
+
+
 def test_a_model_that_is_elsewhere_now(tmp_path: Path) -> None:
     profile = tmp_path / "profile.toml"
     proof = _proof(tmp_path / "proof", steps=True, model="/no/such/folder")

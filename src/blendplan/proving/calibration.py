@@ -88,10 +88,11 @@ def gpu_of_proof(proof: Measurements, named: str | None, profile: str) -> GpuSpe
             f"and name that with --gpu ({error})"
         ) from None
     known = gpu_names()
-    measured = proof.measured_gpu
+    measured = proof.measured_gpu or proof.gpu
     if gpu.name in known and measured in known and gpu.name != measured:
+        what = "kernels" if proof.measured_gpu else "steps"
         raise BlendplanError(
-            f"the kernels in {proof.folder} were measured on {measured}, not on {gpu.name}; leave "
+            f"the {what} in {proof.folder} were measured on {measured}, not on {gpu.name}; leave "
             "--gpu out, or describe your own in a TOML file"
         )
     return gpu
