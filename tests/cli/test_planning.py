@@ -26,6 +26,7 @@ HEADLINE = [
     "bound_ratio",
     "replan",
     "order",
+    "burst_steps",
 ]
 PREDICTED = [
     "makespan_s",

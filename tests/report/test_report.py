@@ -217,19 +217,24 @@ def test_the_time_line_shrinks_to_its_terminal() -> None:
 
 
 @pytest.mark.parametrize(
-    ("policy", "order", "words"),
+    ("policy", "order", "bursts", "words"),
     [
-        ("blend", "dfs", "blend; nothing beats depth-first order here"),
-        ("blend", "random", "blend; nothing beats random order here"),
-        ("blend", "two queues", "blend"),
-        ("dfs", "dfs", "dfs"),
+        ("blend", "dfs", 1, "blend; nothing beats depth-first order here"),
+        ("blend", "dfs", 4, "blend; depth-first order in bursts"),
+        ("blend", "random", 1, "blend; nothing beats random order here"),
+        ("blend", "two queues", 1, "blend"),
+        ("blend", "two queues", 16, "blend, in bursts"),
+        ("dfs", "dfs", 1, "dfs"),
     ],
 )
-def test_a_headline_says_what_blend_comes_down_to(policy: str, order: str, words: str) -> None:
+def test_a_headline_says_what_blend_comes_down_to(
+    policy: str, order: str, bursts: int, words: str
+) -> None:
     told = plan(1.0) | {
         "requests": 1,
         "policy": policy,
         "order": order,
+        "burst_steps": bursts,
         "gpu": "l4",
         "tp": 1,
         "replicas": 1,

@@ -127,4 +127,5 @@ def headline(metadata: Mapping[str, Any]) -> dict[str, Any]:
         "replan": metadata["replan"],
         # `blend` is a plain order where simulation finds nothing better.
         "order": metadata["policy_parameters"].get("order", metadata["policy"]),
+        "burst_steps": metadata["policy_parameters"].get("burst_steps", 1),
     }

@@ -333,6 +333,8 @@ def _check_blend(metadata: Mapping[str, Any]) -> None:
             whole(where, value, *RANGES["seed"])
         elif name == "order":
             one_of(where, value, ("blend", "dfs", "fcfs", "random"))
+        elif name == "burst_steps":
+            whole(where, value, 1, _MOST)
         elif known.get(name) is bool:
             flag(where, value)
         elif name in known:

@@ -99,8 +99,13 @@ def _machines(plan: Mapping[str, Any]) -> str:
 
 
 def _policy(plan: Mapping[str, Any]) -> str:
-    """The policy, and the plain order that `blend` comes down to where nothing beats it."""
+    """The policy, and the plain order that `blend` comes down to where nothing beats it.
+
+    In bursts, that order is not what an engine makes of it.
+    """
     order = ORDERS.get(plan.get("order", ""))
+    if plan["policy"] == "blend" and plan.get("burst_steps", 1) > 1:
+        return "blend, in bursts" if order is None else f"blend; {order} order in bursts"
     if plan["policy"] != "blend" or order is None:
         return str(plan["policy"])
     return f"blend; nothing beats {order} order here"
