@@ -74,7 +74,7 @@ def _of_proof(folder: Path) -> GpuSpec:
         )
     found, _ = calibrate_proof(proof, gpu_spec(name), model_of_proof(proof, None), progress=_tell)
     # Steps as a whole are of one model.
-    return replace(found, fitted={key: of for key, of in found.fitted.items() if key != "steps"})
+    return found.without("steps")
 
 
 def _write(gpu: GpuSpec, folder: Path) -> None:

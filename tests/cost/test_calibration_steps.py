@@ -314,6 +314,15 @@ def test_bad_step_tables_in_a_profile(steps: object) -> None:
         cost_model("calibrated", MODEL, gpu)
 
 
+def test_a_price_of_prompts_that_is_no_number() -> None:
+    log = StepLog(*(np.ones(20) for _ in range(6)))
+    gpu = calibrate_steps(log, unknown_machine("mine"), MODEL)
+    assert cost_model("calibrated", MODEL, gpu).name == "calibrated"
+    gpu.fitted["steps"]["prefill_step_s"] = "much"
+    with pytest.raises(BlendplanError, match=r"fitted\.steps: expected a number prefill_step_s"):
+        cost_model("calibrated", MODEL, gpu)
+
+
 def test_other_cost_models_say_what_is_missing() -> None:
     with pytest.raises(BlendplanError, match="states no flop_per_s"):
         cost_model("datasheet", MODEL, unknown_machine("mine"))

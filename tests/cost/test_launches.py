@@ -11,6 +11,7 @@ from blendplan.cost.calibration.from_launches import calibrate_launches
 from blendplan.cost.calibration.from_steps import StepLog, unknown_machine
 from blendplan.cost.calibration.of_engine import calibrate_engine
 from blendplan.cost.launches import Launches, launches_of
+from blendplan.cost.reach import Reach
 from blendplan.cost.step import StepTable, price_steps
 from blendplan.errors import BlendplanError
 from blendplan.hardware.gpu import GpuSpec
@@ -88,5 +89,8 @@ def test_steps_that_kernels_do_not_explain_are_priced_as_a_whole(bare: GpuSpec) 
     log = log_of(table_of(bare))
     assert set(calibrate_engine(log, bare, MODEL).fitted) == {*bare.fitted, "launches"}
     slow = replace(log, time_s=10.0 * log.time_s)
-    for gpu, steps in ((bare, slow), (unknown_machine("cpu"), log)):
+    half = np.full(2, 0.5)
+    window = Reach(np.array([0, 64]), np.zeros(2, np.bool_), half, half)
+    windowed = replace(log, reach=window)
+    for gpu, steps in ((bare, slow), (unknown_machine("cpu"), log), (bare, windowed)):
         assert set(calibrate_engine(steps, gpu, MODEL).fitted) == {*gpu.fitted, "steps"}

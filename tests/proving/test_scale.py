@@ -36,6 +36,13 @@ def test_what_was_chosen_once_holds(tmp_path: Path) -> None:
     assert (again.longest, again.kv_tokens) == (first.longest, first.kv_tokens)
 
 
+def test_a_number_of_requests_that_comes_later_or_goes_changes_nothing(tmp_path: Path) -> None:
+    first = after(of(minutes=20.0), tmp_path / "one")
+    assert after(of(minutes=20.0, requests=100), tmp_path / "one").longest == first.longest
+    after(of(requests=100), tmp_path / "two")
+    assert after(of(minutes=20.0), tmp_path / "two").longest is None
+
+
 def test_a_given_cache_stays_as_it_is(tmp_path: Path) -> None:
     found = after(of(minutes=20.0, kv_tokens=200_000), tmp_path / "given")
     assert found.kv_tokens == 200_000

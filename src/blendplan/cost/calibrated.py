@@ -28,6 +28,11 @@ WORDS = {
 BEST_PRICE_TOKENS = tuple(range(256, 4097, 256))
 
 
+def has_kernels(gpu: GpuSpec) -> bool:
+    """Whether any operator of a GPU was measured."""
+    return any(map(gpu.fitted.get, WORDS))
+
+
 @dataclass(frozen=True)
 class CalibratedCost:
     """Every operator takes the time that its fitted model predicts.

@@ -1,6 +1,6 @@
 """`fitted_cost`: the cost model ``calibrated``, by the best measurements that a GPU comes with."""
 
-from blendplan.cost.calibrated import WORDS, CalibratedCost, calibrated_cost
+from blendplan.cost.calibrated import CalibratedCost, calibrated_cost, has_kernels
 from blendplan.cost.measured_steps import StepLogCost, recorded_with, step_log_cost
 from blendplan.hardware.gpu import GpuSpec
 from blendplan.hardware.model import ModelSpec
@@ -17,6 +17,6 @@ def fitted_cost(model: ModelSpec, gpu: GpuSpec, tp: int = 1) -> CalibratedCost |
             fitted operators.
     """
     steps = gpu.fitted.get("steps")
-    if steps is None or (any(map(gpu.fitted.get, WORDS)) and not recorded_with(steps, model, tp)):
+    if steps is None or (has_kernels(gpu) and not recorded_with(steps, model, tp)):
         return calibrated_cost(model, gpu, tp)
     return step_log_cost(model, gpu, tp)

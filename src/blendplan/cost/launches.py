@@ -1,7 +1,6 @@
 """`Launches`: what an engine's steps take beside their kernels."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import NamedTuple
 
 from blendplan.checks.arguments import number
@@ -35,11 +34,6 @@ def with_launches(gpus: Iterable[GpuSpec]) -> list[str]:
     looked_at = list(gpus)
     known = [gpu.name for gpu in looked_at if LAUNCHES in gpu.fitted]
     return known if len(known) < len(looked_at) else []
-
-
-def without_launches(gpu: GpuSpec) -> GpuSpec:
-    """The GPU with the prices of its kernels alone."""
-    return replace(gpu, fitted={name: of for name, of in gpu.fitted.items() if name != LAUNCHES})
 
 
 def launches_of(gpu: GpuSpec) -> Launches:

@@ -16,8 +16,6 @@ from blendplan.hardware.gpu import GpuSpec
 from blendplan.hardware.model import ModelSpec, linear_shapes
 
 LARGE_STEP = 4096.0  # tokens
-PREFILL_STEP = "prefill_step_s"
-"""Price of a step for having prompt tokens at all; older profiles have none."""
 # A log of short contexts may show no price of reading them; densities need one.
 LEAST_PRICE_S = 1e-15
 
@@ -71,8 +69,9 @@ class StepLogCost:
         return StepTable(
             linear_s=self._stalled * linear_s,
             head_s=self._stalled * head_s,
+            # Older profiles have no price of a step for having prompt tokens at all.
             prefill_attention=self._stalled
-            * np.array([self.steps["pair_s"], 0.0, self.steps.get(PREFILL_STEP, 0.0)]),
+            * np.array([self.steps["pair_s"], 0.0, self.steps.get("prefill_step_s", 0.0)]),
             decode_attention=self._stalled * np.array([self.steps["kv_token_s"], 0.0, 0.0]),
             overlap=float(overlap),
             step_s=float(self._stalled * self.steps["step_s"]),
@@ -106,6 +105,8 @@ def step_log_cost(model: ModelSpec, gpu: GpuSpec, tp: int = 1) -> StepLogCost:
     numbers = ("step_s", "sequence_s", "kv_token_s", "pair_s", "stall_share", "linear_parameters")
     if not isinstance(steps, Mapping) or not all(_is_number(steps.get(name)) for name in numbers):
         raise BlendplanError(f"{where}: expected the numbers {', '.join(numbers)}")
+    if not _is_number(steps.get("prefill_step_s", 0.0)):
+        raise BlendplanError(f"{where}: expected a number prefill_step_s")
     pieces = [steps.get(name) for name in ("knots_tokens", "token_s")]
     if not all(
         isinstance(piece, list) and piece and all(map(_is_number, piece)) for piece in pieces

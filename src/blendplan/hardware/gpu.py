@@ -1,7 +1,7 @@
 """`GpuSpec`: what a GPU can do, from the catalogue or from a profile file."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from blendplan.errors import BlendplanError
@@ -94,6 +94,11 @@ class GpuSpec:
     def scales_groups(self) -> bool:
         """Whether its matrix units scale small groups of fp8 weights; see `MXFP8_BITS`."""
         return self.fp8_flop_per_s > 0 and self.fp4_flop_per_s > 0
+
+    def without(self, *tables: str) -> "GpuSpec":
+        """The same without those tables of ``fitted``."""
+        kept = {name: table for name, table in self.fitted.items() if name not in tables}
+        return replace(self, fitted=kept)
 
     def peak_flop_per_s(self, weight_bits: float) -> float:
         """Matrix peak for weights of that many bits.

@@ -18,7 +18,7 @@ from blendplan.policy.state_machine import (
     sides_by_density,
 )
 
-_NOW = np.dtype([("next", "i8"), ("clock", "i8"), ("opened", "i8")])
+_NOW = np.dtype([("next", "i8"), ("clock", "i8")])
 
 
 class QueueState(NamedTuple):
@@ -26,7 +26,7 @@ class QueueState(NamedTuple):
 
     Attributes:
         order: requests in order of admission; int64 [n].
-        now: ``next``, place in ``order`` of the next request; one record.
+        now: ``next``, place in ``order`` of the next request, and ``clock`` in steps; one record.
         kv_tokens: capacity of the KV cache, which is not divided.
         max_num_batched_tokens: most tokens of one step.
         burst_steps: requests are admitted in one of so many steps; in every one with 1.
@@ -41,17 +41,14 @@ class QueueState(NamedTuple):
 
 @kernel
 def _begin_step(state: QueueState, running: int, used_tokens: float) -> int:
-    now = state.now[0]
-    now.clock += 1
-    if now.clock - now.opened >= state.burst_steps:
-        now.opened = now.clock
+    state.now[0].clock += 1
     return state.max_num_batched_tokens
 
 
 @kernel
 def _next_request(state: QueueState, running: int) -> int:
     now = state.now[0]
-    if running > 0 and now.opened < now.clock:
+    if running > 0 and now.clock % state.burst_steps != 0:
         return -1
     place = now.next
     return state.order[place] if place < len(state.order) else -1

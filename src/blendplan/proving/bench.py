@@ -244,15 +244,13 @@ class Bench:
     def _limits(self, batched_tokens: int | None) -> dict[str, Any]:
         settings = self.settings
         longest = (settings.max_model_len, self.model.max_context_tokens, self.kv_tokens)
-        return {
-            "tp": settings.tp,
+        step = {} if batched_tokens is None else {"max_num_batched_tokens": batched_tokens}
+        own = {
             "kv_tokens": self.kv_tokens,
-            "max_num_seqs": settings.max_num_seqs,
-            "max_num_batched_tokens": batched_tokens or max(settings.batched_tokens),
-            "block_size": settings.block_size,
             "async_scheduling": bool(self.folder.values.get("async_scheduling")),
             "max_model_len": min(tokens for tokens in longest if tokens is not None),
         }
+        return settings.limits | step | own
 
     def _engine_args(self) -> dict[str, Any]:
         """What the engine is told beside the plan's limits."""

@@ -33,7 +33,7 @@ class Measurements(NamedTuple):
     model: str
     tp: int
     machine: Mapping[str, Any]
-    steps_by: str = ""
+    steps_by: str
 
     @property
     def measured_gpu(self) -> str:
@@ -99,7 +99,7 @@ def _steps_by(host: object, identity: Mapping[str, Any]) -> str:
         return ""
     engine = _text(identity, "engine")
     version = _text(host["versions"], engine)
-    return f"{engine} {version} beside {_text(host, 'cpu')}, {_text(host, 'date')}"
+    return f"{f'{engine} {version}'.strip()} beside {_text(host, 'cpu')}, {_text(host, 'date')}"
 
 
 def _object(path: Path) -> dict[str, Any]:

@@ -7,9 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blendplan.cost.calibration.from_steps import StepLog
-from blendplan.cost.reach import reach_as_metadata
-from blendplan.cost.step import StepTable, price_steps
-from blendplan.errors import BlendplanError
+from blendplan.cost.calibration.priced_log import price_log
+from blendplan.cost.step import StepTable
 
 KINDS = ("decode", "prefill", "mixed")
 """Kinds of steps by what they compute: decodes alone, prompt tokens alone, or both."""
@@ -63,39 +62,15 @@ class PricedSteps:
 
 
 def priced_steps(log: StepLog, table: StepTable) -> PricedSteps:
-    """What each step of a log should have taken, by the rule of the simulated engine.
-
-    A log does not say which of a step's prefills complete: all of its sequences are taken to sample
-    a token, which prices the output head of a chunked prompt once too often.
+    """What each step of a log should have taken, beside what it took.
 
     Args:
         log: from `read_step_log`; every step took some time.
-        table: prices, overlap included, such as a machine's.
+        table: as of `price_log`.
 
     Raises:
-        BlendplanError: a step that is larger than the table, or pairs and tokens read that were
-            counted by another reach than the table's.
+        BlendplanError: as `price_log`.
     """
-    if reach_as_metadata(log.reach) != reach_as_metadata(table.reach):
-        raise BlendplanError(
-            "the step log counts attention by another reach than the prices do; price it for the "
-            "model, the GPU and the profile that it was recorded with"
-        )
-    prefill, decode, sequences = (
-        np.rint(column).astype(np.int64)
-        for column in (log.prefill_tokens, log.decode_tokens, log.sequences)
-    )
-    for what, largest, most in (
-        ("tokens", prefill + decode, len(table.linear_s) - 1),
-        ("sequences", sequences, len(table.head_s) - 1),
-    ):
-        if len(largest) and largest.max() > most:
-            raise BlendplanError(
-                f"the step log has a step of {largest.max()} {what}; the prices are for steps of "
-                f"up to {most}: price it under the limits of the engine that took it"
-            )
-    _, _, predicted_s = price_steps(
-        table, prefill, log.prefill_pairs, decode, log.kv_tokens_read, sequences
-    )
-    kind = np.where(prefill == 0, 0, np.where(decode == 0, 1, 2)).astype(np.int8)
-    return PricedSteps(predicted_s, log.time_s, kind)
+    prompts, decodes = np.rint(log.prefill_tokens) > 0, np.rint(log.decode_tokens) > 0
+    kind = np.where(~prompts, 0, np.where(~decodes, 1, 2)).astype(np.int8)
+    return PricedSteps(price_log(log, table), log.time_s, kind)

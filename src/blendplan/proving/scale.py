@@ -1,7 +1,6 @@
 """`scaled`: requests so short that hundreds of them fit the time of a run."""
 
 from dataclasses import replace
-from typing import Any
 
 from blendplan.cost.machine import machine
 from blendplan.hardware.lookup import gpu_spec, model_spec
@@ -31,7 +30,7 @@ def scaled(settings: ProofSettings, store: ProofFolder) -> ProofSettings:
         settings: of the proof.
         store: its folder.
     """
-    if settings.on_cpu or settings.requests is not None:
+    if settings.on_cpu:
         return settings
     if "scale" not in store.values:
         longest, kv_tokens = _scale(settings, store)
@@ -41,17 +40,14 @@ def scaled(settings: ProofSettings, store: ProofFolder) -> ProofSettings:
     return replace(settings, longest=scale["longest"], kv_tokens=scale["kv_tokens"])
 
 
-def _scale(settings: ProofSettings, store: ProofFolder) -> tuple[int, int | None]:
-    """Tokens of the longest request, and of the KV cache where it is not the engine's own."""
-    gpu, model = gpu_spec(settings.gpu or ""), model_spec(settings.model)
+def _scale(settings: ProofSettings, store: ProofFolder) -> tuple[int | None, int | None]:
+    """Tokens of the longest request, and of the KV cache; None for as many as there may be."""
+    if settings.requests is not None:
+        return None, settings.kv_tokens
+    assert settings.gpu is not None
+    gpu, model = gpu_spec(settings.gpu), model_spec(settings.model)
     run_s = seconds_of_a_run(settings, _LEFT_FOR_RUNS * 60.0 * settings.minutes)
-    limits: dict[str, Any] = {
-        "tp": settings.tp,
-        "max_num_seqs": settings.max_num_seqs,
-        "max_num_batched_tokens": max(settings.batched_tokens),
-        "block_size": settings.block_size,
-    }
-    whole = settings.kv_tokens or machine(gpu, model, **limits).limits.kv_tokens
+    whole = settings.kv_tokens or machine(gpu, model, **settings.limits).limits.kv_tokens
     most = min(settings.max_model_len, model.max_context_tokens or settings.max_model_len)
     longest = most = max(_SHORTEST, min(most, whole // LONGEST_OF_CACHE))
     while True:
@@ -65,7 +61,8 @@ def _scale(settings: ProofSettings, store: ProofFolder) -> tuple[int, int | None
             vocabulary=model.vocab,
             seed=settings.seed,
         )
-        made = plan(requests, gpu=gpu, model=model, policy="fcfs", kv_tokens=kv_tokens, **limits)
+        limits = settings.limits | {"kv_tokens": kv_tokens}
+        made = plan(requests, gpu=gpu, model=model, policy="fcfs", **limits)
         took_s = _TIMES * made.metadata["predicted"]["makespan_s"]
         if took_s <= run_s or longest < 2 * _SHORTEST:
             return longest, settings.kv_tokens if longest == most else kv_tokens

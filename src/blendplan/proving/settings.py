@@ -71,6 +71,16 @@ class ProofSettings:
         return self.gpu is None
 
     @property
+    def limits(self) -> dict[str, Any]:
+        """Limits of all runs, by the names of `plan`, with the largest step."""
+        return {
+            "tp": self.tp,
+            "max_num_seqs": self.max_num_seqs,
+            "max_num_batched_tokens": max(self.batched_tokens),
+            "block_size": self.block_size,
+        }
+
+    @property
     def identity(self) -> dict[str, Any]:
         """What must not change between calls for one folder, JSON values by what users know."""
         names = ("engine", "model", "load", "gpu", "kv_tokens", "max_num_seqs", "block_size")

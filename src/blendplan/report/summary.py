@@ -103,12 +103,12 @@ def _policy(plan: Mapping[str, Any]) -> str:
 
     In bursts, that order is not what an engine makes of it.
     """
-    order = ORDERS.get(plan.get("order", ""))
-    if plan["policy"] == "blend" and plan.get("burst_steps", 1) > 1:
-        return "blend, in bursts" if order is None else f"blend; {order} order in bursts"
-    if plan["policy"] != "blend" or order is None:
+    if plan["policy"] != "blend":
         return str(plan["policy"])
-    return f"blend; nothing beats {order} order here"
+    order = ORDERS.get(plan.get("order", ""))
+    if plan.get("burst_steps", 1) > 1:
+        return "blend, in bursts" if order is None else f"blend; {order} order in bursts"
+    return "blend" if order is None else f"blend; nothing beats {order} order here"
 
 
 def _part_of_job(plan: Mapping[str, Any]) -> dict[str, str]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from blendplan.cost.launches import with_launches, without_launches
+from blendplan.cost.launches import LAUNCHES, with_launches
 from blendplan.cost.machine import Machine, machine
 from blendplan.errors import BlendplanError
 from blendplan.hardware.gpu import GpuSpec
@@ -69,7 +69,7 @@ def combinations(
     machines: dict[tuple[Any, ...], Machine | Unfit] = {}
     specs = {one: one if isinstance(one, GpuSpec) else gpu_spec(one) for one in listed["gpu"]}
     if with_launches(specs.values()):
-        specs = {one: without_launches(spec) for one, spec in specs.items()}
+        specs = {one: spec.without(LAUNCHES) for one, spec in specs.items()}
     for values in product(*(listed[name] for name in LISTED)):
         settings = dict(zip(LISTED, values, strict=True))
         of_machine = {name: value for name, value in settings.items() if name != "replicas"}

@@ -28,7 +28,6 @@ _KEPT = (
     "running_offset",
     "running_level",
     "credit_tokens",
-    "opened",
     "saved_tokens",
     "burst_tokens",
     "reads_running",

@@ -30,7 +30,6 @@ NOW = np.dtype(
         ("compute_tokens", "f8"),
         ("unexpected_tokens", "f8"),
         ("credit_tokens", "f8"),
-        ("opened", "f8"),
         ("saved_tokens", "f8"),
         ("burst_tokens", "f8"),
         ("tokens_left", "f8"),
@@ -119,8 +118,8 @@ class BlendState(NamedTuple):
             ``level_reads``; ``short_tokens`` and ``compute_tokens``, KV
             tokens that running short and compute-heavy requests hold at their ends;
             ``unexpected_tokens``, KV tokens in use that no prediction accounts for;
-            ``credit_tokens``, tokens that earlier steps were kept short of; ``opened``, the clock
-            when a burst of admissions began last, ``saved_tokens``, prefill that is due since, and
+            ``credit_tokens``, tokens that earlier steps were kept short of;
+            ``saved_tokens``, prefill that is due since the last burst of admissions, and
             ``burst_tokens``, what is left of that for the burst of this step; ``tokens_left`` to
             compute; ``reads_running``, KV tokens that running requests have read; ``reads_left`` of
             waiting requests, ``reads_done`` of finished ones, and ``reads_expected`` and

@@ -56,8 +56,7 @@ def _begin_step(state: BlendState, running: int, used_tokens: float) -> int:
         return budget
     now.saved_tokens += budget
     now.burst_tokens = 0.0
-    if now.clock - now.opened >= parameters.burst_steps:
-        now.opened = now.clock
+    if now.clock % parameters.burst_steps == 0:
         now.burst_tokens, now.saved_tokens = now.saved_tokens, 0.0
     # A prompt that has begun is not held up: admission is.
     return parameters.most_tokens

@@ -34,9 +34,7 @@ def measure(bench: Bench) -> dict[str, Any]:
     """
     # An engine's first steps compile and tune kernels.
     bench.measured_capacity(_run(bench, "steps-start", *FITTED[0]))
-    runs = []
-    for number, (policy, part) in enumerate(FITTED):
-        runs.append(_run(bench, f"steps-{number}", policy, part))
+    runs = [_run(bench, f"steps-{number}", *how) for number, how in enumerate(FITTED)]
     logs = [pq.read_table(bench.step_log(f"steps-{number}")) for number in range(len(FITTED))]
     with replacing(bench.folder.steps) as temporary:
         pq.write_table(pa.concat_tables(logs), temporary)
