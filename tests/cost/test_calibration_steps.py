@@ -315,7 +315,8 @@ def test_bad_step_tables_in_a_profile(steps: object) -> None:
 
 
 def test_a_price_of_prompts_that_is_no_number() -> None:
-    log = StepLog(*(np.ones(20) for _ in range(6)))
+    ones = np.ones(20)
+    log = StepLog(ones, ones, ones, ones, ones, ones)
     gpu = calibrate_steps(log, unknown_machine("mine"), MODEL)
     assert cost_model("calibrated", MODEL, gpu).name == "calibrated"
     gpu.fitted["steps"]["prefill_step_s"] = "much"
