@@ -1,13 +1,20 @@
 """Runs on several simulated engines in this process, which may be late, or die."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from blendplan.engines.launch import launch_of
-from blendplan.engines.protocol import Engine, EngineDiedError, Report, Session
+from blendplan.engines.protocol import (
+    Engine,
+    EngineDiedError,
+    EngineRequest,
+    Move,
+    Report,
+    Session,
+)
 from blendplan.engines.registry import ENGINES
 from blendplan.engines.simulated import SimulatedEngine
 from blendplan.planfile.plan import Plan
@@ -58,8 +65,44 @@ def replay_several(
     return run_job(job_of_plan(plan, kind), engine, output, launch, cast=cast, **options)
 
 
+class StrictEngine:
+    """An engine that is sent nothing twice, and from which nothing is taken that it was sent.
+
+    Args:
+        engine: the real one.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._sent: set[int] = set()
+        self.capacity = engine.capacity
+
+    def serve(self, requests: Sequence[EngineRequest]) -> Report:
+        rows = [request.row for request in requests]
+        assert len({*rows, *self._sent}) == len(rows) + len(self._sent)
+        self._sent.update(rows)
+        report = self._engine.serve(requests)
+        self._sent.difference_update(answer.row for answer in report.answers)
+        return report
+
+    def pass_over(self, rows: Sequence[int]) -> None:
+        self._engine.pass_over(rows)
+
+    def move(self, move: Move) -> None:
+        assert self._sent.isdisjoint(move.rows)
+        self._engine.move(move)
+
+    def stop(self) -> None:
+        self._engine.stop()
+
+    def close(self) -> None:
+        self._engine.close()
+
+
 class LateFleet(LocalFleet):
     """Engines whose reports are heard late and in any order, as over a network, and that die.
+
+    One of them is heard of seldom: now this one, now that.
 
     Args:
         start: starts them.
@@ -80,6 +123,7 @@ class LateFleet(LocalFleet):
         self._deaths = deaths
         self._lives = lives
         self._unheard: dict[int, Event] = {}
+        self._seldom = 0
 
     def begin_turn(self, replica: int, turn: Turn) -> None:
         super().begin_turn(replica, turn)
@@ -96,7 +140,13 @@ class LateFleet(LocalFleet):
             self._unheard[event.replica] = self._or_dead(event)
         if not self._unheard:
             return super().wait()
-        return self._unheard.pop(int(self._rng.choice(sorted(self._unheard))))
+        if self._rng.random() < 0.2:
+            return None
+        if self._rng.random() < 0.02:
+            self._seldom = int(self._rng.integers(len(self._engines)))
+        late = sorted(self._unheard)
+        chances = np.array([0.02 if replica == self._seldom else 1.0 for replica in late])
+        return self._unheard.pop(int(self._rng.choice(late, p=chances / chances.sum())))
 
     def start(self, replica: int, session: Session) -> None:
         self._unheard.pop(replica, None)

@@ -1,5 +1,6 @@
 """Several engines share a plan: everything runs once, wherever requests go and whoever dies."""
 
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -7,13 +8,16 @@ import numpy as np
 import pytest
 
 import blendplan
-from blendplan.engines.protocol import EngineDiedError, Session
+from blendplan.engines.launch import launch_of
+from blendplan.engines.process import EngineProcess
+from blendplan.engines.protocol import EngineDiedError, Move, Session
 from blendplan.engines.simulated import SimulatedEngine
 from blendplan.planfile.plan import Plan
+from blendplan.planfile.shared import shared_plans
 from blendplan.policy.registry import POLICIES
-from tests.replaying.replay_faults import FaultyEngine
+from tests.replaying.replay_faults import FaultyEngine, toy_process
 from tests.replaying.replay_jobs import assert_each_once, lines_of, small_plan, write_requests_file
-from tests.replaying.several import LateFleet, replay_several, simulated_start
+from tests.replaying.several import LateFleet, StrictEngine, replay_several, simulated_start
 
 
 @pytest.fixture(scope="module")
@@ -42,25 +46,74 @@ def test_the_same_run_twice_is_the_same(made: Plan) -> None:
     assert first.replicas == second.replicas
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(24))
 def test_late_reports_and_deaths_lose_and_repeat_nothing(
     made: Plan, tmp_path: Path, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
     output = tmp_path / "results.jsonl"
     replicas, deaths = int(rng.integers(2, 6)), int(rng.integers(0, 6))
+    start = simulated_start(made)
     done = replay_several(
         made,
         replicas,
         output,
         at_first=int(rng.integers(1, replicas + 1)),
-        start=simulated_start(made),
+        start=lambda replica, session: StrictEngine(start(replica, session)),
         fleet=lambda start: LateFleet(start, rng, deaths),
         retries=10,
     )
     assert_each_once(made, output)
     assert done.tally.finished == made.metadata["requests"]
     assert not [line for line in lines_of(output) if line["error"]]
+
+
+@pytest.fixture
+def toy(made: Plan) -> Iterator[Callable[[int, Session], EngineProcess]]:
+    """Starts engine processes of the plan."""
+    plans, started = shared_plans(made), list[EngineProcess]()
+    launch = launch_of(made, "m", {}, pdmux=False, log_steps=False, output=None)
+
+    def start(replica: int, session: Session) -> EngineProcess:
+        started.append(toy_process(plans[replica], launch, session))
+        return started[-1]
+
+    yield start
+    for engine in started:
+        engine.close()
+
+
+def test_engine_processes_are_sent_nothing_twice(
+    made: Plan, toy: Callable[[int, Session], EngineProcess], tmp_path: Path
+) -> None:
+    rng, output = np.random.default_rng(5), tmp_path / "results.jsonl"
+    done = replay_several(
+        made,
+        2,
+        output,
+        start=lambda replica, session: StrictEngine(toy(replica, session)),
+        fleet=lambda start: LateFleet(start, rng),
+    )
+    assert_each_once(made, output)
+    assert done.tally.failed == done.tally.restarts == 0
+    assert sum(one["moved_in"] for one in done.replicas) > 0
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_what_a_scheduler_wanted_before_it_heard_of_a_move_is_void(
+    made: Plan, toy: Callable[[int, Session], EngineProcess], comes_back: bool
+) -> None:
+    firsts = np.flatnonzero(made.column("answer") == 0)
+    ended = np.zeros(len(made), dtype=np.int32)
+    engine = toy(0, Session(np.arange(len(made)), firsts, ended, shared=True))
+    assert engine._line is not None
+    assert engine._line.poll(10)  # its first wishes are on their way
+    everything = tuple(firsts.tolist())
+    engine.move(Move(give=everything))
+    if comes_back:
+        engine.move(Move(take=everything[:2]))
+    wanted = [row for _ in range(3) for row in engine.serve([]).wanted]
+    assert sorted(wanted) == (list(everything[:2]) if comes_back else [])
 
 
 @pytest.mark.parametrize("policy", POLICIES.names())

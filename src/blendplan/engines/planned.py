@@ -77,6 +77,7 @@ class PlannedAdmission(News):
         self._lost: set[int] = set()
         self._prompts = PromptCheck(plan, self.remark)
         self._told_idle = False
+        self._moves = 0
         apart = [row for first in session.alone + session.first for row in self.rows_of(first)]
         compile_policy(plan, limits)
         self._make_policy(np.setdiff1d(session.left, np.array(apart, dtype=np.int64)))
@@ -242,6 +243,7 @@ class PlannedAdmission(News):
     def move(self, move: Move) -> None:
         """Run other requests from now on; those that wait are arranged anew."""
         with self._lock:
+            self._moves += 1
             for first in move.give:
                 self._asking.missing.discard(first)
                 if first in self._alone:
@@ -269,6 +271,7 @@ class PlannedAdmission(News):
             report.idle = not self._running and (self._stopping or not self._here)
             self._told_idle = self._stopping and not self._running
             report.learned = None if self._replanning is None else self._replanning.news()
+            report.moves = self._moves
             return report
 
     def _must_tell(self) -> bool:

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
@@ -89,6 +90,7 @@ class EngineProcess:
         self._keep_log = self._log_begins > 0
         self._line: Connection | None = None
         self._window: Window | None = None
+        self._moves = _Moves()
         self._sent = 0
         self._death: str | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -147,7 +149,7 @@ class EngineProcess:
         assert self._folder is not None and self._line is not None and self.idle
         plan.write(Path(self._folder.name) / link.PLAN)
         self._tell(link.NEXT, session)
-        self._report, self._window = Report(), None
+        self._report, self._window, self._moves = Report(), None, _Moves()
         self._begin(session)
         try:
             while (word := self._next_word()) != link.READY:
@@ -236,9 +238,12 @@ class EngineProcess:
 
     def move(self, move: Move) -> None:
         """Run other requests from now on."""
+        self._report.drop_wanted(move.rows)
         if self._window is not None:
             self._window.move(move)
             self._report.wanted.extend(self._window.next())
+        else:
+            self._moves.told(move)
         self._tell(link.MOVE, move)
 
     def stop(self) -> None:
@@ -286,7 +291,9 @@ class EngineProcess:
     def _hear(self) -> None:
         assert self._line is not None
         try:
-            self._report.add(pickle.loads(self._line.recv_bytes()))
+            report: Report = pickle.loads(self._line.recv_bytes())
+            report.drop_wanted(self._moves.unheard(report.moves))
+            self._report.add(report)
         except (EOFError, OSError):
             # The engine behind the application is gone; the application will find out.
             self._line.close()
@@ -350,6 +357,25 @@ class EngineProcess:
     def _forget_log(self) -> None:
         if not self._keep_log:
             self.log.unlink(missing_ok=True)
+
+
+class _Moves:
+    """The moves that the scheduler was told of, and may not have heard of when it reports."""
+
+    def __init__(self) -> None:
+        self._told: deque[set[int]] = deque()
+        self._heard = 0
+
+    def told(self, move: Move) -> None:
+        """It will hear of this one next."""
+        self._told.append(move.rows)
+
+    def unheard(self, heard: int) -> set[int]:
+        """Rows of the moves that it has not heard of, of which there are so many that it has."""
+        while self._heard < heard:
+            self._told.popleft()
+            self._heard += 1
+        return set().union(*self._told)
 
 
 def _temporary_log() -> Path:

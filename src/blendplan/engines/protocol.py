@@ -5,7 +5,7 @@ sends the requests that the policy is about to want, and writes down what comes 
 here crosses the boundary of a process, so it is plain data.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -119,6 +119,7 @@ class Report:
     Attributes:
         answers: of requests that left the engine.
         wanted: rows, of first answers, of requests to send now: the policy will ask for them soon.
+            None of them was wanted before a move of it that the engine has been told of.
         began: rows that were given KV cache for the first time.
         ended: sequences that left the scheduler.
         preemptions: how many sequences lost their KV cache.
@@ -128,6 +129,7 @@ class Report:
         clock_s: seconds on the engine's own clock; None where it lives in real time.
         remarks: lines for the user.
         learned: what was learned of output lengths so far, see `Reviser`; None for no news.
+        moves: how many moves a scheduler in another process had heard of when it wanted these.
     """
 
     answers: list[Answer] = field(default_factory=list)
@@ -141,6 +143,7 @@ class Report:
     clock_s: float | None = None
     remarks: list[str] = field(default_factory=list)
     learned: dict[str, Any] | None = None
+    moves: int = 0
 
     def add(self, other: "Report") -> None:
         """Take up what happened after this report."""
@@ -155,6 +158,11 @@ class Report:
         self.clock_s = self.clock_s if other.clock_s is None else other.clock_s
         self.remarks += other.remarks
         self.learned = self.learned if other.learned is None else other.learned
+        self.moves = max(self.moves, other.moves)
+
+    def drop_wanted(self, rows: Collection[int]) -> None:
+        """These have moved since; an engine that they moved to will want them anew."""
+        self.wanted = [row for row in self.wanted if row not in rows]
 
 
 @dataclass(frozen=True)
@@ -211,7 +219,8 @@ class Move:
 
     Attributes:
         give: rows, of first answers, that are another engine's from now on; none has been sent.
-        take: rows, of first answers, that are this engine's from now on.
+        take: rows, of first answers, that are this engine's from now on; none was sent to it, even
+            where they were its own before and it wanted them.
         first, alone: those of ``take`` that go before others or one by one, as in `Session`.
         clock_s: what the engine's own clock shows at least when it takes them.
     """

@@ -124,6 +124,7 @@ class SimulatedEngine:
         now = self._engine.now[0]
         if not now.running and not now.waiting_again:
             now.clock_s = self._told_s = max(float(now.clock_s), move.clock_s)
+        self._report.drop_wanted(move.rows)
         self._admission.move(move)
 
     def stop(self) -> None:

@@ -41,6 +41,11 @@ class Turn:
     def __bool__(self) -> bool:
         return bool(self.passed or self.moves or self.stop or self.requests)
 
+    @property
+    def moved(self) -> set[int]:
+        """Rows of all moves."""
+        return set().union(*(move.rows for move in self.moves))
+
     def add_move(self, move: Move) -> None:
         """Move these too, after those before; a request may come and go and come again."""
         if not self.moves or not self.moves[-1].rows.isdisjoint(move.rows):

@@ -140,6 +140,8 @@ class ReplayLoop:
             station.deaths_in_a_row = 0
             station.finished += len(taken.done)
             shares.done(taken.done)
+        # What moves before the next turn is wanted by whom it comes to, also if it comes back.
+        report.drop_wanted(station.turn.moved)
         mine = [row for row in report.wanted if shares.owns(replica, row)]
         requests, unusable = self._intake.ask(replica, mine)
         shares.sent([request.row for request in requests])
