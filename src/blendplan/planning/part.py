@@ -9,8 +9,10 @@ from blendplan.cost.machine import Machine
 from blendplan.planning.prepare import Prepared, prepare
 from blendplan.requests.columns import select
 
-# Neighbours in depth-first order that are taken together, so that they still share prefixes.
+# Neighbours in depth-first order that are taken together, so that they still share prefixes; fewer
+# where there would otherwise be fewer stretches than `_STRETCHES`, and too few kinds of requests.
 _TOGETHER = 64
+_STRETCHES = 64
 
 
 def take_part(
@@ -32,13 +34,20 @@ def take_part(
     return replace(part, workload=happens)
 
 
-def thinned_rows(order: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    """About ``most`` of the requests, in stretches of the depth-first order; rising.
+def thinned_rows(order: NDArray[np.int64], most: int, shift: float = 0.0) -> NDArray[np.int64]:
+    """So many of the requests, in even stretches of the depth-first order; rising, int64 [most].
+
+    Every family of requests has its share, and its members still meet others with their prefix.
 
     Args:
-        order: all requests in depth-first order; int64 [n].
-        most: how many to take.
+        order: n requests in depth-first order; int64 [n].
+        most: how many to take, no more than n.
+        shift: where in its part of the order each stretch is, from 0 to 1.
     """
-    stretch = np.arange(len(order)) // _TOGETHER
-    every = -(-len(order) // most)
-    return np.sort(order[stretch % every == 0])
+    together = max(1, min(_TOGETHER, most // _STRETCHES))
+    count = -(-most // together)
+    # What is taken and what is left out, in turn.
+    taken, left = (np.diff(np.arange(count + 1) * n // count) for n in (most, len(order) - most))
+    starts = np.cumsum(taken + left) - (taken + left) + (left * shift).astype(np.int64)
+    within = np.arange(most) - np.repeat(np.cumsum(taken) - taken, taken)
+    return np.sort(order[np.repeat(starts, taken) + within])

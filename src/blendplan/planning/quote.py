@@ -144,7 +144,8 @@ def quote(
         within_s: time limit in seconds.
         chance: probability with which a run must end within it.
         simulate: requests of an engine that are simulated where its plan is not made whole.
-        processes: that plan at the same time; as many as there are cores, at most 8, without it.
+        processes: that plan at the same time; as many as there are cores, at most 8, without it. A
+            script that calls this with more than one does so under ``if __name__ == "__main__":``.
         policy, lengths, preserve_sharing, seed, effort, replan, tail, soonest, progress, engine: as
             of `plan`.
 

@@ -8,15 +8,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from blendplan.lengths.strata import strata_of
+from blendplan.planning.part import thinned_rows
 from blendplan.requests.columns import Requests, select
 from blendplan.tree.build import build_tree
 from blendplan.tree.prefix_tree import PrefixTree
 from blendplan.tree.sharing import optimal_sharing
 
-# Neighbours in depth-first order that are taken together, so that they still share prefixes; fewer
-# where an excerpt would otherwise be of fewer stretches than `_STRETCHES`, and of too few kinds.
-_TOGETHER = 64
-_STRETCHES = 64
 # Places of the stretches that are tried.
 _SHIFTS = 32
 # An excerpt that differs by less than this share is as good as the job, and a mix of kinds that
@@ -80,9 +77,8 @@ def _told(name: str, value: float) -> str:
 def excerpt(requests: Requests, tree: PrefixTree, most: int) -> Excerpt:
     """Choose ``most`` of the requests, all where there are no more.
 
-    They are stretches of the depth-first order, as far apart as each other: so every family of
-    requests has its share, and its members still meet others with their prefix. Where the stretches
-    begin is tried in a few ways, and the one is taken whose requests are most like all.
+    They are even stretches of the depth-first order. Where these begin is tried in a few ways, and
+    the one is taken whose requests are most like all.
 
     Args:
         requests: n requests.
@@ -92,27 +88,9 @@ def excerpt(requests: Requests, tree: PrefixTree, most: int) -> Excerpt:
     numbers = strata_of(requests, tree).number
     if len(requests) <= most:
         return _chosen(requests, tree, numbers, np.arange(len(requests)))
-    tries = [_stretches(tree.order, most, shift / _SHIFTS) for shift in range(_SHIFTS)]
+    tries = [thinned_rows(tree.order, most, shift / _SHIFTS) for shift in range(_SHIFTS)]
     rows = min(tries, key=lambda rows: _strangeness(requests, numbers, rows))
     return _chosen(requests, tree, numbers, rows)
-
-
-def _stretches(order: NDArray[np.int64], most: int, shift: float) -> NDArray[np.int64]:
-    """So many of the requests in even stretches of the order; rising, int64 [most].
-
-    Args:
-        order: more requests than that in depth-first order; int64 [n].
-        most: how many to take.
-        shift: where in its part of the order each stretch is, from 0 to 1.
-    """
-    together = max(1, min(_TOGETHER, most // _STRETCHES))
-    count = -(-most // together)
-    # Stretch s is in part s of as many equal parts; each has as many requests as it takes.
-    ends = np.arange(count + 1) * len(order) // count
-    taken = np.diff(np.arange(count + 1) * most // count)
-    starts = ends[:-1] + ((np.diff(ends) - taken) * shift).astype(np.int64)
-    within = np.arange(most) - np.repeat(np.cumsum(taken) - taken, taken)
-    return np.sort(order[np.repeat(starts, taken) + within])
 
 
 def _strangeness(requests: Requests, numbers: NDArray[np.int64], rows: NDArray[np.int64]) -> float:

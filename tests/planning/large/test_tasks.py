@@ -51,6 +51,20 @@ def test_a_process_that_is_killed_is_one_line() -> None:
         list(tasks.map(_killed, range(4)))
 
 
+def test_a_script_that_processes_run_anew_is_told_so(tmp_path: Path) -> None:
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import time\n"
+        "from blendplan.planning.large.tasks import LocalTasks\n"
+        "with LocalTasks(2) as tasks:\n"
+        "    list(tasks.map(time.sleep, [0.0, 0.0]))\n"
+    )
+    ended = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
+    assert ended.returncode == 1
+    last = ended.stderr.splitlines()[-1]
+    assert "call this under if __name__ == '__main__', or with processes=1" in last
+
+
 def test_processes_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     script = tmp_path / "parent.py"
     script.write_text(

@@ -5,9 +5,10 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Protocol, TypeVar
 
@@ -18,6 +19,8 @@ Result = TypeVar("Result")
 
 MOST_PROCESSES = 8
 """Processes that are started where no number is given; each takes the memory of its task."""
+
+_JOIN_S = 5.0
 
 
 class Tasks(Protocol):
@@ -71,18 +74,32 @@ class LocalTasks:
             yield from map(function, items)
             return
         waiting: deque[Future[Result]] = deque()
+        started: dict[int, BaseProcess] = {}
         try:
             for item in items:
                 waiting.append(self._pool.submit(function, item))
+                started |= self._pool._processes
                 if len(waiting) > 2 * self.processes:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
         except BrokenProcessPool:
-            raise BlendplanError(
-                "a planning process ended without an answer, killed or out of memory; fewer "
-                "processes or more replicas take less memory"
-            ) from None
+            raise BlendplanError(_obituary(started.values())) from None
+
+
+def _obituary(processes: Collection[BaseProcess]) -> str:
+    """Why a process ended: those that are killed have another exit code than 1."""
+    for process in processes:
+        process.join(_JOIN_S)
+    if any(process.exitcode == 1 for process in processes):
+        return (
+            "a planning process could not begin, as it runs the calling script anew; call this "
+            "under if __name__ == '__main__', or with processes=1"
+        )
+    return (
+        "a planning process ended without an answer, killed or out of memory; fewer processes or "
+        "more replicas take less memory"
+    )
 
 
 def _follow_parent() -> None:
