@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from blendplan.errors import BlendplanError
+from blendplan.hardware.lookup import gpu_spec, model_spec
 from blendplan.planning.planner import plan
 from blendplan.planning.quote import Quote, quote
 from blendplan.planning.quoting.offer import Offer
@@ -31,6 +32,18 @@ def job(requests: int = 160, known: bool = True) -> Requests:
 
 def planned(requests: Requests, offer: Offer, **options: Any) -> dict[str, Any]:
     return plan(requests, **offer.settings, **options).metadata
+
+
+def test_specs_are_quoted_as_names_are() -> None:
+    how: dict[str, Any] = {"prices": {"l4": 1.0, "a10g": 2.0}, "effort": 0, "processes": 1}
+    specs = quote(
+        job(), gpu=[gpu_spec("l4"), "a10g"], model=model_spec("llama-3.1-8b"), tp=[1, 2], **how
+    )
+    names = quote(job(), gpu=["l4", "a10g"], model="llama-3.1-8b", tp=[1, 2], **how)
+    assert [offer.makespan_s for offer in specs.offers] == [
+        offer.makespan_s for offer in names.offers
+    ]
+    assert (specs.front, specs.winner) == (names.front, names.winner)
 
 
 @pytest.mark.parametrize("known", [True, False])

@@ -1,6 +1,6 @@
 """`Combination`: a machine with settings that a quote looks at, and which of them fit."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -55,7 +55,7 @@ class Unfit:
 
 
 def combinations(
-    listed: Mapping[str, Iterable[Any]], engine: Mapping[str, Any]
+    listed: Mapping[str, Sequence[Any]], engine: Mapping[str, Any]
 ) -> tuple[list[Combination], list[Unfit]]:
     """All combinations, those of which the model fits its GPUs and the others.
 
@@ -66,16 +66,18 @@ def combinations(
         engine: other arguments of `machine`.
     """
     fitting, unfit = [], []
-    machines: dict[tuple[Any, ...], Machine | Unfit] = {}
-    specs = {one: one if isinstance(one, GpuSpec) else gpu_spec(one) for one in listed["gpu"]}
-    if with_launches(specs.values()):
-        specs = {one: spec.without(LAUNCHES) for one, spec in specs.items()}
-    for values in product(*(listed[name] for name in LISTED)):
-        settings = dict(zip(LISTED, values, strict=True))
-        of_machine = {name: value for name, value in settings.items() if name != "replicas"}
-        key = tuple(of_machine.values())
+    machines: dict[tuple[int, ...], Machine | Unfit] = {}
+    specs = [one if isinstance(one, GpuSpec) else gpu_spec(one) for one in listed["gpu"]]
+    if with_launches(specs):
+        specs = [spec.without(LAUNCHES) for spec in specs]
+    for places in product(*(range(len(listed[name])) for name in LISTED)):
+        place = dict(zip(LISTED, places, strict=True))
+        settings = {name: listed[name][place[name]] for name in LISTED}
+        of_machine = [name for name in LISTED if name != "replicas"]
+        key = tuple(place[name] for name in of_machine)
         if key not in machines:
-            machines[key] = _machine({**of_machine, **engine, "gpu": specs[settings["gpu"]]})
+            given = {name: settings[name] for name in of_machine}
+            machines[key] = _machine({**given, **engine, "gpu": specs[place["gpu"]]})
         found = machines[key]
         if isinstance(found, Machine):
             fitting.append(Combination(settings, found))
