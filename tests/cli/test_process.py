@@ -15,7 +15,8 @@ import pytest
 from blendplan.cli.compilation import NOTICE
 from tests.cli.cli_runs import SOURCES, start, write_job
 
-# The command with one of its inner functions replaced by one that reports and then hangs.
+# The command with one of its inner functions replaced by one that reports and then hangs. It sleeps
+# for moments: a signal that comes between Python's last look and the sleep is seen after it.
 HANGING = """
 import sys, time
 {patch}
@@ -39,7 +40,8 @@ HANG_IN_SIMULATION = HANGING.format(
 import blendplan.planning.run_policy
 def hang(*_, **__):
     print("here", flush=True)
-    time.sleep(60)
+    while True:
+        time.sleep(0.01)
 blendplan.planning.run_policy.simulate_run = hang
 """
 )
@@ -48,7 +50,8 @@ HANG_WHILE_WRITING = HANGING.format(
 import blendplan.planfile.plan
 def hang(*_):
     print("here", flush=True)
-    time.sleep(60)
+    while True:
+        time.sleep(0.01)
 original = blendplan.planfile.plan.pa.ipc.new_file
 class Writer:
     def __init__(self, sink, schema, **options):
