@@ -34,9 +34,13 @@ def test_a_dataset_comes_back_with_answers_beside_its_columns(tmp_path: Path) ->
         usage = json.loads(row["response"])["usage"]
         assert usage["prompt_tokens"] == len(row["question"])
         assert usage["completion_tokens"] == 5 + row["label"] % 3 == row["max_tokens"]
-    # The same folder goes on with the same rows, and with no others.
+    # The same folder goes on with the same rows and arguments, and with no others.
     assert told["again"]
-    fewer, changed, option = told["refused"]
+    fewer, changed, option, asked, planning, column, file = told["refused"]
+    assert "other arguments (model, prompt_column changed since)" in asked
+    assert "other arguments (nonsense changed since)" in planning
+    assert 'no column "nope"' in column
+    assert "rows.parquet: file exists; choose another place" in file
     assert "was begun with another dataset" in fewer
     assert "was begun with another dataset" in changed
     assert 'takes no "replicas_max"' in option

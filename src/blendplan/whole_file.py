@@ -1,4 +1,4 @@
-"""`replacing`: write a file whole or not at all."""
+"""`replacing`: write a file whole or not at all; `made_folder`: a folder to write into."""
 
 import errno
 import os
@@ -57,6 +57,20 @@ def replacing(path: Path | str) -> Iterator[Path]:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
+
+
+def made_folder(path: Path) -> Path:
+    """A folder, made with those above it where it is not there.
+
+    Raises:
+        BlendplanError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = (error.strerror or "it cannot be made").lower()
+        raise BlendplanError(f"folder {path}: {reason}; choose another place") from None
+    return path
 
 
 def _refuse_hopeless(path: Path) -> None:

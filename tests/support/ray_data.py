@@ -25,23 +25,30 @@ def main() -> None:
             ray.data.from_items(rows),
             "sim",
             gpu="l4",
-            model="llama-3.1-8b",
-            folder=Path(sys.argv[1]),
-            prompt_column="question",
-            replicas=2,
-            planning=limits,
-            **options,
+            model=options.pop("model", "llama-3.1-8b"),
+            folder=options.pop("folder", Path(sys.argv[1])),
+            **{"prompt_column": "question", "replicas": 2, "planning": limits, **options},
         )
         return dataset.take_all()
 
     first = answered(rows)
     refused = []
     changed = [*rows[:-1], rows[-1] | {"label": 7}]
-    for others, options in ((rows[:10], {}), (changed, {}), (rows, {"replicas_max": 1})):
+    new, file = Path(sys.argv[1]) / "new", Path(sys.argv[1]) / "rows.parquet"
+    for others, options in (
+        (rows[:10], {}),
+        (changed, {}),
+        (rows, {"replicas_max": 1}),
+        (rows, {"prompt_column": "label", "model": "llama-3.1-70b"}),
+        (rows, {"planning": limits | {"nonsense": 1}}),
+        (rows, {"prompt_column": "nope", "folder": new}),
+        (rows, {"folder": file}),
+    ):
         try:
             answered(others, **options)
         except BlendplanError as error:
             refused.append(str(error))
+    assert not list(new.iterdir())
     print(json.dumps({"rows": first, "again": answered(rows) == first, "refused": refused}))
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from blendplan.checks.json_files import parse_json_object, read_text
 from blendplan.errors import BlendplanError
-from blendplan.whole_file import replacing
+from blendplan.whole_file import made_folder, replacing
 
 _HINT = "give another -o, or move it away"
 
@@ -66,12 +66,7 @@ class Record:
         self.path = path
         self._kind = kind
         same: dict[str, Any] = json.loads(json.dumps(identity))
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            reason = (error.strerror or "it cannot be made").lower()
-            raise BlendplanError(f"folder {path}: {reason}; choose another place") from None
-        earlier = kind.earlier(path)
+        earlier = kind.earlier(made_folder(path))
         before = earlier.get("identity", same)
         differing = [name for name in {**same, **before} if before.get(name) != same.get(name)]
         if differing:

@@ -25,6 +25,7 @@ from blendplan.replaying.run import replay as replay_plan
 from blendplan.requests.batch_output import output_lines
 from blendplan.requests.read import read_requests
 from blendplan.requests.shape import PROMPT_FIELDS
+from blendplan.whole_file import made_folder
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -43,6 +44,8 @@ PARAMETERS = (
     "stop",
 )
 _BATCH_ROWS = 4096
+# Where the plan says with which arguments it was made.
+_JOB = "job"
 _ROWS, _PLAN, _RESULTS = "rows.parquet", "plan.arrow", "results.jsonl"
 
 
@@ -70,8 +73,8 @@ def replay(
             request parameters by their own names, see `PARAMETERS`.
         engine: its name, as of `blendplan.replay`.
         gpu, model: what to plan for, and to load.
-        folder: where rows, plan and results are kept, for a later call to go on with what an
-            earlier one left there; without it they are gone at the end.
+        folder: where rows, plan and results are kept, for a later call with the same arguments to
+            go on with what an earlier one left there; without it they are gone at the end.
         prompt_column: name of the column with the prompts, where it is none of those.
         replicas: engines that share the requests; as many as fit without it.
         cluster: as ``ray`` of `blendplan.replay`, where this program is not connected to one.
@@ -85,11 +88,14 @@ def replay(
 
     Raises:
         BlendplanError: as `blendplan.plan` and `blendplan.replay`, or the dataset has no column of
-            prompts, or has one by the name of an answer's.
+            prompts, or has one by the name of an answer's, or the folder cannot be made, or was
+            begun with another dataset or other arguments.
     """
     wanted = Cluster.of(cluster)
     chosen = {} if planning is None else dictionary("planning", planning, "give a dictionary")
     text("gpu", gpu, "give the name of a GPU")
+    text("model", model, "give the name of a model, or its folder")
+    asked = _asked(gpu=gpu, model=model, prompt_column=prompt_column, replicas=replicas, **chosen)
     unknown_options = options.keys() - signature(replay_plan).parameters.keys()
     if unknown_options:
         raise BlendplanError(
@@ -102,14 +108,14 @@ def replay(
                 open_things.enter_context(tempfile.TemporaryDirectory(prefix="blendplan-"))
             )
         else:
-            place = argument_path("folder", folder)
-            place.mkdir(parents=True, exist_ok=True)
+            place = made_folder(argument_path("folder", folder))
         ray = open_things.enter_context(connected(wanted.address))
         if (place / _PLAN).exists():
+            made = Plan.read(place / _PLAN)
+            _check_job(made, asked, place)
             _check_rows(dataset, place / _ROWS)
         else:
-            _write_rows(dataset, place / _ROWS)
-            column = _prompt_column(pq.read_schema(place / _ROWS), prompt_column)
+            column = _write_rows(dataset, place / _ROWS, prompt_column)
             requests = place / "requests.parquet"
             _write_requests(place / _ROWS, requests, column)
             tp = int(chosen.get("tp", 1))
@@ -121,7 +127,7 @@ def replay(
                 model=model,
                 **chosen,
             )
-            made.write(place / _PLAN)
+            made.saying(**{_JOB: asked}).write(place / _PLAN)
         made = Plan.read(place / _PLAN)
         made.verify(place / _PLAN)
         replay_plan(
@@ -134,13 +140,41 @@ def replay(
         return ray.data.from_arrow_refs(blocks)
 
 
-def _write_rows(dataset: "Dataset", path: Path) -> None:
-    """The whole dataset in its order, in one file."""
+def _asked(**arguments: Any) -> dict[str, Any]:
+    """What a plan depends on beside the dataset, as JSON values; what is None is not said."""
+    said = {name: value for name, value in arguments.items() if value is not None}
+    values: dict[str, Any] = json.loads(json.dumps(said, default=str))
+    return values
+
+
+def _check_job(made: Plan, asked: Mapping[str, Any], folder: Path) -> None:
+    """Make sure that a folder was begun with these arguments.
+
+    Raises:
+        BlendplanError: it was begun with others.
+    """
+    before = made.metadata.get(_JOB, {})
+    differing = [name for name in {**asked, **before} if before.get(name) != asked.get(name)]
+    if differing:
+        raise BlendplanError(
+            f"{folder} was begun with other arguments ({', '.join(differing)} changed since); give "
+            "a folder of its own, or the same arguments"
+        )
+
+
+def _write_rows(dataset: "Dataset", path: Path, prompt_column: str | None) -> str:
+    """The whole dataset in its order, in one file; returns the column with the prompts.
+
+    Raises:
+        BlendplanError: as `_prompt_column`, before anything is written; or there are no rows.
+    """
     writer = None
+    column = ""
     unfinished = path.with_name(path.name + ".partial")
     try:
         for batch in dataset.iter_batches(batch_format="pyarrow", batch_size=_BATCH_ROWS):
             if writer is None:
+                column = _prompt_column(batch.schema, prompt_column)
                 writer = pq.ParquetWriter(unfinished, batch.schema)
             writer.write_table(batch.cast(writer.schema))
     finally:
@@ -149,6 +183,7 @@ def _write_rows(dataset: "Dataset", path: Path) -> None:
     if writer is None:
         raise BlendplanError("the dataset has no rows; there is nothing to replay")
     unfinished.replace(path)
+    return column
 
 
 def _check_rows(dataset: "Dataset", path: Path) -> None:
