@@ -76,12 +76,21 @@ def test_the_same_command_again_has_nothing_to_do(job: Path, tmp_path: Path) -> 
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == files
 
 
+# The command, with a summary that is up to date at every moment.
+NOTING = """
+import blendplan.cli.run
+blendplan.cli.run.WRITE_EVERY_S = 0.0
+from blendplan.cli import main
+main()
+"""
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_the_same_command_goes_on_after_a_kill(tmp_path: Path, number: int) -> None:
     job = write_job(tmp_path / "requests.jsonl", 3000)
     results = tmp_path / "results.jsonl"
     words = ("run", job, "--engine", "sim", "--gpu", "a100-80g", "-o", results, "--effort", "0")
-    process = start(*words)
+    process = start(*words, script=NOTING)
     journal = tmp_path / "results.jsonl.journal"
     while process.poll() is None and (not journal.exists() or journal.stat().st_size < 2000):
         time.sleep(0.01)
@@ -97,7 +106,12 @@ def test_the_same_command_goes_on_after_a_kill(tmp_path: Path, number: int) -> N
     assert values["already_done"] + values["finished"] == 3000
     assert ids(results) == expected_ids(job)
     assert (tmp_path / "results.jsonl.plan.arrow").read_bytes() == planned
-    assert values["job"]["sessions"] == (2 if number == signal.SIGINT else 1)
+    summary = json.loads((tmp_path / "results.jsonl.summary.json").read_text())
+    first, second = summary["sessions"]
+    assert second["finished"] == values["finished"]
+    # Those of the last moment before a kill may be missing.
+    assert 0 <= values["already_done"] - first["finished"] <= 50
+    assert summary["measured"]["makespan_s"] == first["makespan_s"] + second["makespan_s"]
 
 
 def test_another_job_does_not_touch_the_results(job: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from importlib.util import find_spec
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -29,8 +30,12 @@ from blendplan.engines.registry import ENGINES
 
 if TYPE_CHECKING:
     from blendplan.planfile.opened import PlanParts
+    from blendplan.replaying.run import Replayed
     from blendplan.replaying.summary import JobSummary
+    from blendplan.replaying.tally import Tally
 
+WRITE_EVERY_S = 30.0
+"""Seconds after which the summary is written anew, for a run that is killed."""
 _SUMMARIES = ("json", "html")
 _AGAIN = "the same command again continues it"
 
@@ -116,7 +121,7 @@ def command(
         from blendplan.planfile.opened import the_part, whole_plan
         from blendplan.replaying.course import Course
         from blendplan.replaying.journal import journal_path
-        from blendplan.replaying.run import replay
+        from blendplan.replaying.run import Replayed, replay
         from blendplan.replaying.summary import JobSummary
 
         opened = kept_plan(job, policy, output, progress)
@@ -125,6 +130,20 @@ def command(
         begun = output.exists() or journal_path(output).exists()
         earlier = JobSummary.read(summary_file) if begun else None
         course = Course(showing(progress, engine))
+        written_s = monotonic()
+
+        def summary_of(replayed: "Replayed") -> JobSummary:
+            return JobSummary.of(
+                opened, replayed, course, results=output, earlier=earlier, prices=prices
+            )
+
+        def note(tally: "Tally") -> None:
+            nonlocal written_s
+            course.note(tally)
+            if monotonic() - written_s >= WRITE_EVERY_S:
+                summary_of(Replayed.so_far(engine, tally)).write(summary_file)
+                written_s = monotonic()
+
         progress.stage(f"starting {engine}")
         with resumable(output, _AGAIN):
             replayed = replay(
@@ -137,12 +156,10 @@ def command(
                 resume=True,
                 ray=cluster,
                 remark=progress.line,
-                progress=course.note,
+                progress=note,
                 **options,
             )
-        summary = JobSummary.of(
-            opened, replayed, course, results=output, earlier=earlier, prices=prices
-        )
+        summary = summary_of(replayed)
         summary.write(summary_file)
         if summary.values["complete"] and find_spec("matplotlib") is not None:
             progress.stage(f"writing {page.name}")

@@ -58,6 +58,11 @@ class Replayed:
     replan: dict[str, Any] | None = None
     replicas: tuple[dict[str, Any], ...] = ()
 
+    @classmethod
+    def so_far(cls, engine: str, tally: Tally) -> "Replayed":
+        """How a run goes that has not ended."""
+        return cls(engine, tally, interrupted=True, capacity=None, planned={})
+
     def as_dict(self) -> dict[str, Any]:
         """The run as JSON values, by the names that plans use."""
         tally = self.tally

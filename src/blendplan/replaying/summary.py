@@ -46,7 +46,7 @@ class JobSummary:
 
         Args:
             plan: what was run.
-            replayed: how the session went.
+            replayed: how the session went, or how it goes so far, as `so_far` has it.
             course: how far it was when.
             results: the results file; complete, unless the session was interrupted.
             earlier: the summary after the sessions before it.
@@ -59,7 +59,7 @@ class JobSummary:
             price, currency = earlier.values["price_per_gpu_hour"], earlier.values["currency"]
         else:
             price, currency = None, ""
-        if replayed.capacity is not None:  # else nothing was left to run
+        if replayed.tally.elapsed_s or replayed.capacity is not None:  # else nothing was run
             sessions = [*sessions, _session(replayed, course)]
         total = {name: sum(one[name] or 0 for one in sessions) for name in _SUMS}
         engines = max((one["engines"] for one in sessions), default=1)
@@ -139,10 +139,11 @@ class JobSummary:
 
 
 def _session(replayed: Replayed, course: Course) -> dict[str, Any]:
-    run = replayed.as_dict()
+    run, tally = replayed.as_dict(), replayed.tally
     names = (*_SUMS, "failed", "prefix_sharing", "steps", "kv_tokens", "replan")
     return {name: run[name] for name in names} | {
-        "engines": max(1, len(run["replicas"])),
+        "makespan_s": tally.elapsed_s,
+        "engines": max(1, tally.replicas, len(run["replicas"])),
         "progress": {"end_s": course.end_s, "done": course.done},
     }
 
