@@ -178,6 +178,8 @@ def record(model: str, run: Recorded, *, async_scheduling: bool = False) -> dict
         enforce_eager=True,
         enable_prefix_caching=True,
         block_size=BLOCK_SIZE,
+        # Else some CPUs keep states in this type, and others in the model's.
+        mamba_ssm_cache_dtype="float32",
         num_gpu_blocks_override=run.blocks,
         max_model_len=run.max_model_len,
         max_num_seqs=run.max_num_seqs,

@@ -129,6 +129,7 @@ KINDS: Mapping[str, dict[str, Any]] = {
         mamba_conv_bias=True,
         mamba_proj_bias=False,
         use_mamba_kernels=False,
+        mamba_ssm_dtype="float32",
     ),
     "granite_hybrid": _model(
         "GraniteMoeHybridForCausalLM",
@@ -144,6 +145,7 @@ KINDS: Mapping[str, dict[str, Any]] = {
         residual_multiplier=1.0,
         logits_scaling=1.0,
         attention_bias=False,
+        mamba_ssm_dtype="float32",
         **_MAMBA_2,
     ),
     "qwen3_next": _model(
@@ -152,7 +154,7 @@ KINDS: Mapping[str, dict[str, Any]] = {
         4,
         layer_types=["linear_attention"] * 3 + ["full_attention"],
         linear_num_key_heads=2,
-        linear_num_value_heads=4,
+        linear_num_value_heads=2,
         linear_key_head_dim=128,
         linear_value_head_dim=128,
         linear_conv_kernel_dim=4,
@@ -166,5 +168,6 @@ KINDS: Mapping[str, dict[str, Any]] = {
         mlp_only_layers=[],
         partial_rotary_factor=0.25,
         attention_bias=False,
+        mamba_ssm_dtype="float32",
     ),
 }

@@ -68,24 +68,27 @@ class Replanning:
         self._thread = None  # what it finds out is of the others
         return self._reviser.regroup(known, kept)
 
-    def after_step(self, generated: Generated, *, waits: bool) -> None:
+    def after_step(self, generated: Generated, *, waits: bool) -> bool:
         """Learn what there is to be learned after a step.
 
         Args:
             generated: output tokens of each row so far; int32 [n].
             waits: whether time stands still for the engine meanwhile.
+
+        Returns:
+            whether the policy has gone over to what was learned.
         """
         self._steps += 1
         if self._over:
-            return
+            return False
         try:
             if self._thread is not None:
                 if self._thread.is_alive():
-                    return
+                    return False
                 learning, self._thread = self._thread, None
-                self._go_over(learning.result(), generated)
-            elif self._steps % self._every_steps == 0:
-                self._look(generated, waits)
+                return self._go_over(learning.result(), generated)
+            if self._steps % self._every_steps == 0:
+                return self._look(generated, waits)
         # No error in what is only learned may cost answers.
         except Exception as error:
             self._over = True
@@ -93,21 +96,24 @@ class Replanning:
                 f"cannot learn from the requests that have ended ({type(error).__name__}: "
                 f"{error}); the run goes on as it was planned"
             )
+        return False
 
-    def _look(self, generated: Generated, waits: bool) -> None:
+    def _look(self, generated: Generated, waits: bool) -> bool:
         progress = self._progress(generated)
         if self._reviser.over:
             self._over = True
         elif self._reviser.due(progress):
             if waits:
-                self._go_over(self._reviser.learn(progress), generated)
-            else:
-                self._thread = _Learning(lambda: self._reviser.learn(progress))
-                self._thread.start()
+                return self._go_over(self._reviser.learn(progress), generated)
+            self._thread = _Learning(lambda: self._reviser.learn(progress))
+            self._thread.start()
+        return False
 
-    def _go_over(self, known: PolicyInput | None, generated: Generated) -> None:
-        if known is not None and not self._policy.done:
-            self._policy.revise(known, self._progress(generated))
+    def _go_over(self, known: PolicyInput | None, generated: Generated) -> bool:
+        if known is None or self._policy.done:
+            return False
+        self._policy.revise(known, self._progress(generated))
+        return True
 
     def _progress(self, generated: Generated) -> Progress:
         so_far, ended = generated(), self._policy.ended

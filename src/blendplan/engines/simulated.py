@@ -88,13 +88,14 @@ class SimulatedEngine:
         self._engine.now[0].clock_s = self._told_s = session.clock_s
         self._series = empty_series()
         self._has_output = False
+        self._in_step = False
         self._taken: StepWork | None = None
         self._admission = PlannedAdmission(plan, limits, session=session, tell=self._tell)
         self._sent: dict[int, _Sent] = {}
         self._preemptions = np.zeros(len(plan), dtype=np.int32)
 
     def serve(self, requests: Sequence[EngineRequest]) -> Report:
-        """Take one simulated step, unless requests are still to come that it depends on."""
+        """Take one simulated step, or as much of it as the requests that are there allow."""
         for request in requests:
             rows = range(request.row, request.row + request.answers)
             if request.output_tokens > 0:
@@ -135,16 +136,18 @@ class SimulatedEngine:
         self._report.add(report)
 
     def _step(self) -> None:
-        """One step, asking inside it which request goes next."""
+        """One step, asking inside it which request goes next.
+
+        Time stands still until one that is asked for is there; the step then goes on.
+        """
         engine, cache = self._engine, self._cache
-        now, step, admission = engine.now[0], engine.step[0], self._admission
-        used = float(used_tokens(cache))
-        steps.begin(engine, admission.begin_step(used, self.generated_tokens, waits=True))
-        steps.serve(engine, cache)
-        for row in engine.waiting_again[now.waiting_again - step.lost : now.waiting_again]:
-            self._preemptions[row] += 1
-            admission.preempted(int(row))
+        now = engine.now[0]
+        if not self._in_step:
+            self._begin_step()
         self._admit()
+        self._in_step = self._admission.expected > 0
+        if self._in_step:
+            return
         if now.async_scheduling:
             # The output of the step before this one is here, before this one takes its time.
             self._take_output()
@@ -154,6 +157,17 @@ class SimulatedEngine:
             self._has_output = True
         if not now.async_scheduling:
             self._take_output()
+
+    def _begin_step(self) -> None:
+        """The running requests have their turn."""
+        engine, admission = self._engine, self._admission
+        now, step = engine.now[0], engine.step[0]
+        used = float(used_tokens(self._cache))
+        steps.begin(engine, admission.begin_step(used, self.generated_tokens, waits=True))
+        steps.serve(engine, self._cache)
+        for row in engine.waiting_again[now.waiting_again - step.lost : now.waiting_again]:
+            self._preemptions[row] += 1
+            admission.preempted(int(row))
 
     def _take_output(self) -> None:
         """What the last step computed is there: it is told, and those that are done leave."""
