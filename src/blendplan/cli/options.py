@@ -13,7 +13,7 @@ from blendplan.cli.ranges import Share, within
 from blendplan.cost.registry import COST_MODELS
 from blendplan.engines.registry import ENGINES
 from blendplan.errors import BlendplanError
-from blendplan.hardware.engine_limits import LIMITS, EngineLimits
+from blendplan.hardware.engine_limits import GPU_MEMORY_UTILIZATION, LIMITS, EngineLimits
 from blendplan.lengths.registry import AUTO, length_methods, predictor_of
 from blendplan.policy.registry import DEFAULT, POLICIES
 
@@ -241,7 +241,7 @@ _PLANNING = (
     ),
     click.option(
         "--gpu-memory-utilization",
-        default=0.9,
+        default=GPU_MEMORY_UTILIZATION,
         show_default=True,
         type=Share(above_zero=True),
         metavar="SHARE",

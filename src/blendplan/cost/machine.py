@@ -15,7 +15,7 @@ from blendplan.cost.protocol import CostModel, step_table
 from blendplan.cost.registry import COST_MODELS, cost_model
 from blendplan.cost.step import StepTable
 from blendplan.errors import BlendplanError
-from blendplan.hardware.engine_limits import EngineLimits
+from blendplan.hardware.engine_limits import GPU_MEMORY_UTILIZATION, EngineLimits
 from blendplan.hardware.gpu import GpuSpec
 from blendplan.hardware.kv_capacity import kv_capacity_tokens
 from blendplan.hardware.kv_layers import kv_layers
@@ -37,6 +37,8 @@ class Machine:
         max_model_len: longest context that the engine takes, prompt and output together.
         kv_dtype: data type of the KV cache as it was asked for; ``model`` has it.
         asked_block_size: tokens of a block as they were asked for; states may need larger blocks.
+        gpu_memory_utilization: share of the GPU's memory that the engine may use; None where the
+            size of the KV cache was given.
     """
 
     gpu: GpuSpec
@@ -49,6 +51,7 @@ class Machine:
     max_model_len: int
     kv_dtype: str = "auto"
     asked_block_size: int = EngineLimits.block_size
+    gpu_memory_utilization: float | None = None
 
     @property
     def longest_request(self) -> int:
@@ -77,7 +80,7 @@ def machine(
     block_size: int = EngineLimits.block_size,
     async_scheduling: bool = EngineLimits.async_scheduling,
     max_model_len: int | None = None,
-    gpu_memory_utilization: float = 0.9,
+    gpu_memory_utilization: float = GPU_MEMORY_UTILIZATION,
     kv_dtype: str = "auto",
     layout: KvLayout | None = None,
 ) -> Machine:
@@ -120,7 +123,9 @@ def machine(
         layout = kv_layout(kv_layers(model, tp=tp, kv_dtype=kv_dtype), block_size).limited(
             in_flight_tokens=steps_under_way * max_num_batched_tokens, max_model_len=longest
         )
+    utilisation = None
     if kv_tokens is None:
+        utilisation = gpu_memory_utilization
         kv_tokens = kv_capacity_tokens(
             model,
             gpu,
@@ -145,7 +150,10 @@ def machine(
             "the cost model datasheet"
         ) from error
     _check_prices(table, gpu)
-    return Machine(gpu, model, tp, costs, limits, table, layout, longest, kv_dtype, block_size)
+    return Machine(
+        *(gpu, model, tp, costs, limits, table, layout, longest, kv_dtype, block_size),
+        gpu_memory_utilization=utilisation,
+    )
 
 
 def _check_prices(table: StepTable, gpu: GpuSpec) -> None:

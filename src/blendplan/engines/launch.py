@@ -107,6 +107,7 @@ def launch_of(
         kv_dtype=engine.get("kv_dtype", "auto"),
         context_tokens=plan.max_model_len,
         block_size=_asked_block_size(engine),
+        gpu_memory_utilization=engine.get("gpu_memory_utilization"),
         graphs=graphs_in(engine),
     )
 

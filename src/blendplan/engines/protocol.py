@@ -259,6 +259,7 @@ class Launch:
         kv_dtype: element type of the KV cache, ``auto`` for the model's.
         context_tokens: longest context to allow, None for the model's own.
         block_size: tokens of a block of the KV cache, None for the engine's own choice.
+        gpu_memory_utilization: share of the GPU's memory that it may use, None for its own choice.
         graphs: CUDA graphs to capture, by engine; an engine that is not named chooses itself.
         arguments: further engine arguments by the engine's own names; they win over the others.
         flags: the engine's own command line, after everything else.
@@ -273,6 +274,7 @@ class Launch:
     kv_dtype: str = "auto"
     context_tokens: int | None = None
     block_size: int | None = None
+    gpu_memory_utilization: float | None = None
     graphs: "Mapping[str, GraphSizes]" = field(default_factory=dict)
     arguments: dict[str, Any] = field(default_factory=dict)
     flags: tuple[str, ...] = ()

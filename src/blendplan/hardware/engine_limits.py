@@ -7,6 +7,9 @@ from typing import Any
 from blendplan.checks.arguments import flag, whole
 from blendplan.errors import BlendplanError
 
+GPU_MEMORY_UTILIZATION = 0.9
+"""Share of a GPU's memory that an engine may use where nobody says."""
+
 
 @dataclass(frozen=True)
 class EngineLimits:

@@ -254,6 +254,8 @@ def check_metadata(metadata: Mapping[str, Any], *, whole_plan: bool = True) -> N
         whole("sequences", metadata["sequences"], metadata["requests"], _MOST)
     # Plans that were made before there was such a choice have none.
     flag("engine.async_scheduling", metadata["engine"].get("async_scheduling", False))
+    share = metadata["engine"].get("gpu_memory_utilization", 1.0)
+    number("engine.gpu_memory_utilization", share, 0.0, 1.0, above_least=True)
     if metadata.get("tokenizer") is not None:
         _check_tokenizer(metadata["tokenizer"])
     if "kv_layout" in metadata["engine"]:

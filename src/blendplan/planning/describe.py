@@ -127,6 +127,7 @@ def engine_metadata(target: Machine, sizes: StepSizes) -> dict[str, Any]:
         **target.limits.as_metadata(),
         "max_model_len": target.max_model_len,
         "kv_dtype": target.kv_dtype,
+        **_memory(target),
         **_kv_layout(target),
         "enable_prefix_caching": True,
         **sizes.as_metadata(),
@@ -135,6 +136,12 @@ def engine_metadata(target: Machine, sizes: StepSizes) -> dict[str, Any]:
             for engine, graphs in ENGINE_GRAPHS.items()
         },
     }
+
+
+def _memory(target: Machine) -> dict[str, float]:
+    """The share of the memory that the KV cache follows from, where it was not given itself."""
+    share = target.gpu_memory_utilization
+    return {} if share is None else {"gpu_memory_utilization": share}
 
 
 def _kv_layout(target: Machine) -> dict[str, Any]:

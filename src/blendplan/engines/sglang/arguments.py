@@ -7,6 +7,7 @@ from typing import Any
 
 from blendplan.engines.protocol import Launch
 from blendplan.errors import BlendplanError
+from blendplan.hardware.engine_limits import GPU_MEMORY_UTILIZATION
 from blendplan.names import did_you_mean
 
 _KV_DTYPES = {"bf16": "bf16", "fp16": "auto", "fp8": "fp8_e4m3"}
@@ -44,6 +45,9 @@ def own_arguments(launch: Launch) -> dict[str, Any]:
         arguments["max_running_requests"] = launch.limits.max_num_seqs
         arguments["chunked_prefill_size"] = launch.limits.max_num_batched_tokens
         arguments["max_prefill_tokens"] = launch.limits.max_num_batched_tokens
+    # By itself, SGLang leaves as much as it needs beside weights and KV cache.
+    if launch.gpu_memory_utilization not in (None, GPU_MEMORY_UTILIZATION):
+        arguments["mem_fraction_static"] = launch.gpu_memory_utilization
     if launch.kv_dtype != "auto":
         arguments["kv_cache_dtype"] = _KV_DTYPES.get(launch.kv_dtype, launch.kv_dtype)
     if launch.lacks_tokenizer():

@@ -37,6 +37,8 @@ def own_arguments(launch: Launch, folder: Path | None) -> dict[str, Any]:
         arguments["max_model_len"] = launch.context_tokens
     if launch.block_size is not None:
         arguments["block_size"] = launch.block_size
+    if launch.gpu_memory_utilization is not None:
+        arguments["gpu_memory_utilization"] = launch.gpu_memory_utilization
     if launch.kv_dtype != "auto":
         arguments["kv_cache_dtype"] = _KV_DTYPES.get(launch.kv_dtype, launch.kv_dtype)
     if launch.lacks_tokenizer():
