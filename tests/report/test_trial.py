@@ -55,6 +55,21 @@ def test_whether_it_helped(
     assert same == f"not by this plan, which is input order: {words.partition(': ')[2]}"
 
 
+def test_a_gain_that_no_step_explains_is_not_clear(found: dict[str, Any]) -> None:
+    """The planned steps took a third less time than those of input order that are alike."""
+    values = changed(found, "gain", throughput=0.45, makespan=0.45, repeats=1) | {"order": "blend"}
+    values = copy.deepcopy(values)
+    values["prices"]["fitted"]["input"]["total_error"] = -0.15
+    values["prices"]["fitted"]["planned"]["total_error"] = 0.2
+    by_steps = "+2.7 %"  # 1.45 * 0.85 / 1.2
+    assert answer(values) == f"not clear: +45.0 % tokens/s, of which the steps explain {by_steps}"
+    assert any("--repeats 3 would average" in line for line in sentences(values))
+    values["prices"]["fitted"]["planned"]["total_error"] = -0.15
+    assert answer(values).startswith("yes: +45.0 %")
+    values["prices"] = None
+    assert answer(values | {"no_prices": "3 steps"}).startswith("yes: +45.0 %")
+
+
 @pytest.mark.parametrize(
     ("error", "words"),
     [
