@@ -50,7 +50,7 @@ class SlowBlend:
         before: Self | None = None,
     ) -> None:
         self.options = options
-        self.opened, self.saved, self.allowed = 0, list[int](), 0.0
+        self.opened, self.saved, self.burst, self.allowed = 0, list[int](), 0.0, 0.0
         self.capacity = limits.kv_tokens
         self.most_tokens = limits.max_num_batched_tokens
         self.ranges = columns.prices.efficient_tokens
@@ -109,7 +109,7 @@ class SlowBlend:
         What the ones that are done have taught is in the new predictions.
         """
         self.edges.close = before.edges.close
-        of_steps = ("used", "new", "lost", "opened", "saved", "allowed")
+        of_steps = ("used", "new", "lost", "opened", "burst", "saved", "allowed")
         for name in ("clock", "limit", "owed_tokens", *of_steps):
             setattr(self, name, getattr(before, name))
         for request, old in zip(self.requests, before.requests, strict=True):
@@ -142,9 +142,11 @@ class SlowBlend:
             return due
         # Prompts are computed at once, but few steps admit any.
         self.saved.append(due)
-        self.allowed = 0.0
+        if (self.clock - self.opened) * self.most_tokens >= self.burst:
+            self.allowed = 0.0
         if self.clock - self.opened >= self.options.burst_steps:
-            self.opened, self.allowed = self.clock, float(sum(self.saved))
+            self.opened, self.burst = self.clock, float(sum(self.saved))
+            self.allowed = self.burst
             self.saved.clear()
         return self.most_tokens
 

@@ -53,14 +53,15 @@ _BY_EFFORT = (_FEW[:1], _FEW, _FEW + _MORE)
 # of admissions are tried too: 1.2 was measured with vLLM on an H100, whose steps of decoding alone
 # are one CUDA graph (docs/proof.md), and 0.07 is what its kernels cost by themselves.
 _DEAR_PREFILL = 0.25
+_BURST_STEPS = 8
 _BURSTS = (
-    replace(_DEFAULTS, burst_steps=8),
     *(
         replace(_DEFAULTS, boundary=boundary, burst_steps=steps)
         for boundary in (3.0, 30.0)
         for steps in (4, 16)
     ),
     replace(_DEFAULTS, boundary=3.0, most_limit=1.0, burst_steps=16),
+    replace(_DEFAULTS, limit=2.5, burst_steps=_BURST_STEPS),
     replace(_DEFAULTS, order="dfs", burst_steps=4),
     replace(_DEFAULTS, order="dfs", burst_steps=12),
 )
@@ -82,11 +83,14 @@ def _make(known: PolicyInput, limits: EngineLimits, *, seed: int, parameters: Pa
 def _candidates(effort: int, uncertain: bool, prices: StepPrices) -> Sequence[Candidate]:
     """Effort 0 takes the defaults; 1 compares them with other boundaries between the sides, a
     larger reserve and the plain orders; 2 with other parameters too. Where prompts make a step
-    dear, bursts are the default, and others are compared with them.
+    dear, they are all in bursts, but for the plain orders, and bursts of other lengths come along.
     """
     tried: Sequence[BlendOptions] = _BY_EFFORT[min(effort, len(_BY_EFFORT) - 1)]
     if prices.prefill_share > _DEAR_PREFILL:
-        tried = _BURSTS[:1] if effort == 0 else (*_BURSTS, *tried)
+        tried = [
+            replace(one, burst_steps=_BURST_STEPS) if one.order == "blend" else one for one in tried
+        ]
+        tried += _BURSTS if effort > 0 else ()
     return [
         Candidate(asdict(options), PLAIN_MARGIN if uncertain and options.order != "blend" else 1.0)
         for options in tried

@@ -30,6 +30,7 @@ _KEPT = (
     "credit_tokens",
     "saved_tokens",
     "burst_tokens",
+    "burst_end",
     "reads_running",
 )
 

@@ -32,6 +32,7 @@ NOW = np.dtype(
         ("credit_tokens", "f8"),
         ("saved_tokens", "f8"),
         ("burst_tokens", "f8"),
+        ("burst_end", "f8"),
         ("tokens_left", "f8"),
         ("reads_running", "f8"),
         ("reads_left", "f8", (2,)),
@@ -119,11 +120,12 @@ class BlendState(NamedTuple):
             tokens that running short and compute-heavy requests hold at their ends;
             ``unexpected_tokens``, KV tokens in use that no prediction accounts for;
             ``credit_tokens``, tokens that earlier steps were kept short of;
-            ``saved_tokens``, prefill that is due since the last burst of admissions, and
-            ``burst_tokens``, what is left of that for the burst of this step; ``tokens_left`` to
-            compute; ``reads_running``, KV tokens that running requests have read; ``reads_left`` of
-            waiting requests, ``reads_done`` of finished ones, and ``reads_expected`` and
-            ``reads_likely`` of those that have been admitted, by side.
+            ``saved_tokens``, prefill that is due since the last burst of admissions,
+            ``burst_tokens``, what is left of that for the burst of this step, and ``burst_end``,
+            the clock when it ends at the latest; ``tokens_left`` to compute; ``reads_running``, KV
+            tokens that running requests have read; ``reads_left`` of waiting requests,
+            ``reads_done`` of finished ones, and ``reads_expected`` and ``reads_likely`` of those
+            that have been admitted, by side.
     """
 
     parameters: BlendParameters

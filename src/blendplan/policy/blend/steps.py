@@ -55,9 +55,12 @@ def _begin_step(state: BlendState, running: int, used_tokens: float) -> int:
     if parameters.burst_steps == 1:
         return budget
     now.saved_tokens += budget
-    now.burst_tokens = 0.0
+    if now.clock >= now.burst_end:
+        now.burst_tokens = 0.0
     if now.clock % parameters.burst_steps == 0:
         now.burst_tokens, now.saved_tokens = now.saved_tokens, 0.0
+        # What is more than a step takes goes on in those after it.
+        now.burst_end = now.clock + np.ceil(now.burst_tokens / parameters.most_tokens)
     # A prompt that has begun is not held up: admission is.
     return parameters.most_tokens
 
