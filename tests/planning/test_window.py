@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from blendplan.errors import BlendplanError
 from blendplan.planfile.plan import Plan
 from blendplan.planning.planner import plan
-from blendplan.planning.window import Trial, fill, most_that_fits, priorities
+from blendplan.planning.window import Trial, fill, most_that_fits, priorities, that_fit_alone
 from blendplan.requests.columns import Requests
 from blendplan.requests.in_memory import requests_from_lists
 from blendplan.requests.read import read_requests
@@ -80,6 +80,33 @@ def test_of_a_family_that_is_too_long_a_part_is_planned() -> None:
     assert makespan(made) <= whole / 2
     with pytest.raises(BlendplanError, match="not even one request fits"):
         plan(one_family, within_s=1e-4, **SMALL)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_requests_that_are_too_long_by_themselves_leave_the_window_to_others(order: int) -> None:
+    outputs = [*[900] * 6, *[10 + 2 * k for k in range(60)]][::order]
+    one_family = requests_from_lists([[*range(50), k] for k in range(66)], output_tokens=outputs)
+    alone = requests_from_lists([list(range(51))], output_tokens=[400])
+    within_s = makespan(plan(alone, **SMALL))
+    made = plan(one_family, within_s=within_s, **SMALL)
+    assert made.metadata["window"]["too_long"] == 6
+    taken = one_family.output_tokens[made.column("source_row")]
+    assert len(taken) > 30
+    assert taken.max() < 900
+    # Of the family that is too long as a whole, short ones come first.
+    assert sorted(taken) == sorted(outputs)[: len(taken)]
+    with pytest.raises(BlendplanError, match='the shortest, "[0-9]+", takes 0.[0-9]+ seconds'):
+        plan(one_family, within_s=1e-3, **SMALL)
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=12), st.integers(1, 60))
+def test_what_fits_alone(costs: list[int], within_s: int) -> None:
+    def trial(chosen: Sequence[NDArray[np.int64]]) -> Trial:
+        (request,) = chosen
+        return Trial(Plan(None, {}), costs[int(request[0])])
+
+    found = that_fit_alone(trial, np.array(costs, np.float64), within_s)
+    assert found.tolist() == [row for row, cost in enumerate(costs) if cost <= within_s]
 
 
 def test_unsure_lengths_must_fit_with_the_probability_asked_for() -> None:

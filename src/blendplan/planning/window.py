@@ -1,6 +1,7 @@
 """`plan_window`: the requests that fit a stretch of time, planned; the others are for later."""
 
 import json
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from blendplan.planning.part import take_part
 from blendplan.planning.planned import plan_prepared
 from blendplan.planning.prepare import Prepared
 from blendplan.planning.replicas import plan_replicas
+from blendplan.printable import show
 from blendplan.requests.columns import Requests
 from blendplan.tree.families import sharing_families
 
@@ -71,8 +73,9 @@ def plan_window(
     Requests that share a prefix are a family and stay together; families that do the most work per
     second come first, work being prompt and output tokens. With priorities, those of the lowest
     number come first, as in vLLM, and families count among equals. How many fit is found by
-    planning: a plan that would not end in time is not taken. Of a family that alone is too long for
-    the window, a part is planned.
+    planning: a plan that would not end in time is not taken. Requests that are too long for the
+    window by themselves are left out before; of a family that is too long as a whole, a part is
+    planned.
 
     Args:
         prepared: all requests.
@@ -82,43 +85,69 @@ def plan_window(
         options: how to plan.
 
     Returns:
-        The plan; under ``window`` its metadata say what was asked for and how many requests are
-        left for later.
+        The plan; under ``window`` its metadata say what was asked for, how many requests are left
+        for later, and how many of these are too long by themselves.
 
     Raises:
         BlendplanError: not even one request fits.
     """
-    groups, seconds = _groups(prepared, target, window.first)
-    seconds = seconds / options.replicas
-
     def trial(chosen: Sequence[NDArray[np.int64]]) -> Trial:
         rows = np.sort(np.concatenate(chosen))
         plan, outlook = _planned(prepared, target, policy, rows, options)
         return Trial(plan, outlook.quantile(window.chance))
 
+    alone_s = _alone_s(prepared, target, window.chance)
+    rows = that_fit_alone(trial, alone_s, window.within_s)
+    if not len(rows):
+        shortest = np.argmin(alone_s, keepdims=True)
+        name = prepared.requests.ids[int(shortest[0])].as_py()
+        raise BlendplanError(
+            f"not even one request fits {window.within_s:g} seconds: the shortest, {show(name)}, "
+            f"takes {trial([shortest]).end_s:.3g} seconds by itself; give a longer time"
+        )
+    groups, seconds = _groups(prepared, target, window.first, rows)
     # A family that is too long is passed over for shorter ones; an urgent request is not.
     skips = _MOST_SKIPS if window.first == "work" else 0
-    best = fill(trial, groups, seconds, window.within_s, skips)
-    if best is None and len(groups[0]) > 1:
-        # Even the first family is too long: its requests one by one.
-        alone = len(groups[0])
-        seconds = np.full(alone, seconds[0] / alone)
-        best = fill(trial, np.split(groups[0], alone), seconds, window.within_s, 0)
+    best = fill(trial, groups, seconds / options.replicas, window.within_s, skips)
     if best is None:
-        first = prepared.requests.ids[int(groups[0][0])].as_py()
-        alone_s = trial([groups[0][:1]]).end_s
-        raise BlendplanError(
-            f"not even one request fits {window.within_s:g} seconds: {first!r} alone takes "
-            f"{alone_s:.3g}; give a longer time"
-        )
+        # Even the first family is too long: its requests one by one, short ones first, since a long
+        # one takes up the window with little beside it.
+        family = groups[0][np.argsort(alone_s[groups[0]], kind="stable")]
+        groups = [*np.split(family, len(family)), *groups[1:]]
+        seconds = np.append(np.full(len(family), seconds[0] / len(family)), seconds[1:])
+        best = fill(trial, groups, seconds / options.replicas, window.within_s, skips)
+    assert best is not None, "the first request fits"
     made = best.plan
     said = {
         "within_s": window.within_s,
         "chance": window.chance,
         "first": window.first,
         "postponed": len(prepared.requests) - made.requests,
+        "too_long": len(prepared.requests) - len(rows),
     }
     return Plan(made.table, made.metadata | {"window": said}, made.rejected)
+
+
+def that_fit_alone(
+    trial: Callable[[Sequence[NDArray[np.int64]]], Trial],
+    seconds: NDArray[np.float64],
+    within_s: float,
+) -> NDArray[np.int64]:
+    """The requests that end in time if nothing else runs; rising.
+
+    Args:
+        trial: of some requests.
+        seconds: a guess at how long each takes by itself, good enough to order them; float64 [n].
+        within_s: the limit.
+    """
+    order = np.argsort(seconds, kind="stable")
+
+    def is_too_long(place: np.int64) -> bool:
+        return trial([order[place : place + 1]]).end_s > within_s
+
+    if not is_too_long(len(order) - 1):
+        return np.arange(len(order))
+    return np.sort(order[: bisect_left(range(len(order) - 1), True, key=is_too_long)])
 
 
 def fill(
@@ -220,10 +249,25 @@ def _planned(
     return plan, predicted.outlook
 
 
+def _alone_s(prepared: Prepared, target: Machine, chance: float) -> NDArray[np.float64]:
+    """A guess at how long each request takes if nothing else runs; float64 [n]."""
+    outputs = np.quantile(prepared.expected.outcomes, chance, axis=1)
+    compute_s, memory_s = target.costs.demand(prepared.workload.prompt_tokens, outputs)
+    first = prepared.sequences.first()
+    steps = np.maximum.reduceat(outputs, first)
+    step_s = target.table.linear_s[1] + target.table.step_s
+    return np.add.reduceat(compute_s + memory_s, first) + steps * step_s
+
+
 def _groups(
-    prepared: Prepared, target: Machine, first: str
+    prepared: Prepared, target: Machine, first: str, rows: NDArray[np.int64]
 ) -> tuple[list[NDArray[np.int64]], NDArray[np.float64]]:
     """Requests that stay together, in the order in which a window takes them.
+
+    Args:
+        prepared, target: as of `plan_window`.
+        first: what goes first.
+        rows: the requests that may be taken.
 
     Returns:
         The requests of each group; and its time on one engine, if nothing ran beside anything,
@@ -239,7 +283,7 @@ def _groups(
     family = sharing_families(prepared.request_tree)
     rate = np.bincount(family, tokens) / np.maximum(np.bincount(family, time_s), 1e-12)
     urgency = priorities(requests) if first == "priority" else np.zeros(len(requests))
-    order = np.lexsort((np.arange(len(requests)), family, -rate[family], urgency))
+    order = rows[np.lexsort((rows, family[rows], -rate[family[rows]], urgency[rows]))]
     changes = (np.diff(family[order]) != 0) | (np.diff(urgency[order]) != 0)
     starts = np.append(0, np.flatnonzero(changes) + 1)
     return np.split(order, starts[1:]), np.add.reduceat(time_s[order], starts)
