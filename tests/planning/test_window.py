@@ -95,7 +95,7 @@ def test_requests_that_are_too_long_by_themselves_leave_the_window_to_others(ord
     assert taken.max() < 900
     # Of the family that is too long as a whole, short ones come first.
     assert sorted(taken) == sorted(outputs)[: len(taken)]
-    with pytest.raises(BlendplanError, match='the shortest, "[0-9]+", takes 0.[0-9]+ seconds'):
+    with pytest.raises(BlendplanError, match=r'the shortest, "[0-9]+", takes 0\.[0-9]+ seconds'):
         plan(one_family, within_s=1e-3, **SMALL)
 
 

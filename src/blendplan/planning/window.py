@@ -91,6 +91,7 @@ def plan_window(
     Raises:
         BlendplanError: not even one request fits.
     """
+
     def trial(chosen: Sequence[NDArray[np.int64]]) -> Trial:
         rows = np.sort(np.concatenate(chosen))
         plan, outlook = _planned(prepared, target, policy, rows, options)
@@ -142,7 +143,7 @@ def that_fit_alone(
     """
     order = np.argsort(seconds, kind="stable")
 
-    def is_too_long(place: np.int64) -> bool:
+    def is_too_long(place: int) -> bool:
         return trial([order[place : place + 1]]).end_s > within_s
 
     if not is_too_long(len(order) - 1):
