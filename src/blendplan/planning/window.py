@@ -1,8 +1,7 @@
 """`plan_window`: the requests that fit a stretch of time, planned; the others are for later."""
 
 import json
-from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ from blendplan.cost.machine import Machine
 from blendplan.errors import BlendplanError
 from blendplan.planfile.plan import Plan
 from blendplan.planning.demand import shared_demand
+from blendplan.planning.filling import Trial, fill_in_parts, that_fit_alone
 from blendplan.planning.options import PlanOptions
 from blendplan.planning.outlook import Outlook
 from blendplan.planning.part import take_part
@@ -27,9 +27,6 @@ from blendplan.tree.families import sharing_families
 FIRST = ("work", "priority")
 """What goes first: families with the most work per second, or requests by their priority."""
 
-# A window of which this share is planned for is full.
-_FULL = 0.97
-_MOST_TRIALS = 8
 _MOST_SKIPS = 4
 _MOST_S = 3.2e9
 
@@ -55,14 +52,6 @@ class Window:
         number("within_s", self.within_s, 0.0, _MOST_S, above_least=True)
         number("chance", self.chance, 0.0, 1.0, above_least=True)
         one_of("first", self.first, FIRST)
-
-
-@dataclass(frozen=True)
-class Trial:
-    """The plan of some requests, and by when it ends with the probability of the window."""
-
-    plan: Plan
-    end_s: float
 
 
 def plan_window(
@@ -109,16 +98,8 @@ def plan_window(
     groups, seconds = _groups(prepared, target, window.first, rows)
     # A family that is too long is passed over for shorter ones; an urgent request is not.
     skips = _MOST_SKIPS if window.first == "work" else 0
-    best = fill(trial, groups, seconds / options.replicas, window.within_s, skips)
-    if best is None:
-        # Even the first family is too long: its requests one by one, short ones first, since a long
-        # one takes up the window with little beside it.
-        family = groups[0][np.argsort(alone_s[groups[0]], kind="stable")]
-        groups = [*np.split(family, len(family)), *groups[1:]]
-        seconds = np.append(np.full(len(family), seconds[0] / len(family)), seconds[1:])
-        best = fill(trial, groups, seconds / options.replicas, window.within_s, skips)
-    assert best is not None, "the first request fits"
-    made = best.plan
+    seconds = seconds / options.replicas
+    made = fill_in_parts(trial, groups, seconds, alone_s, window.within_s, skips).plan
     said = {
         "within_s": window.within_s,
         "chance": window.chance,
@@ -127,102 +108,6 @@ def plan_window(
         "too_long": len(prepared.requests) - len(rows),
     }
     return Plan(made.table, made.metadata | {"window": said}, made.rejected)
-
-
-def that_fit_alone(
-    trial: Callable[[Sequence[NDArray[np.int64]]], Trial],
-    seconds: NDArray[np.float64],
-    within_s: float,
-) -> NDArray[np.int64]:
-    """The requests that end in time if nothing else runs; rising.
-
-    Args:
-        trial: of some requests.
-        seconds: a guess at how long each takes by itself, good enough to order them; float64 [n].
-        within_s: the limit.
-    """
-    order = np.argsort(seconds, kind="stable")
-
-    def is_too_long(place: int) -> bool:
-        return trial([order[place : place + 1]]).end_s > within_s
-
-    if not is_too_long(len(order) - 1):
-        return np.arange(len(order))
-    return np.sort(order[: bisect_left(range(len(order) - 1), True, key=is_too_long)])
-
-
-def fill(
-    trial: Callable[[Sequence[NDArray[np.int64]]], Trial],
-    groups: Sequence[NDArray[np.int64]],
-    seconds: NDArray[np.float64],
-    within_s: float,
-    skips: int,
-) -> Trial | None:
-    """The trial of as many groups as fit, in their order; None where not even the first does.
-
-    Args:
-        trial: of some groups.
-        groups: requests that stay together.
-        seconds: a guess at how long each group takes; float64 [g].
-        within_s: the limit.
-        skips: how many groups that do not fit may be passed over for later ones.
-    """
-    left = list(range(len(groups)))
-    best, count = None, 0
-    for _ in range(1 + skips):
-        best, count = most_that_fits(
-            lambda most, left=left: trial([groups[one] for one in left[:most]]),  # type: ignore[misc]
-            np.cumsum(seconds[left]),
-            within_s,
-            (best, count),
-        )
-        if best is None or count == len(left) or best.end_s >= _FULL * within_s:
-            break
-        del left[count]
-        if count == len(left):
-            break
-    return best
-
-
-def most_that_fits(
-    trial: Callable[[int], Trial],
-    seconds: NDArray[np.float64],
-    within_s: float,
-    known: tuple[Trial | None, int] = (None, 0),
-) -> tuple[Trial | None, int]:
-    """The trial of the largest count that ends in time, or nearly the largest, and the count.
-
-    Args:
-        trial: of the first so many groups; by and large, more of them take longer.
-        seconds: a guess at how long the first 1, 2, ... groups take, rising; float64 [g].
-        within_s: the limit.
-        known: a count that fits, and its trial.
-
-    Returns:
-        None and 0 where not even one fits.
-    """
-    best, least = known
-    most = len(seconds)  # all above `most` take too long, `least` fits
-    longer = 1.0  # than guessed
-    if best is not None and seconds[least - 1] > 0:
-        longer = best.end_s / seconds[least - 1]
-    tried = 0
-    while least < most and (tried < _MOST_TRIALS or best is None):
-        guess = int(np.searchsorted(longer * seconds, within_s, side="right"))
-        count = min(most, max(least + 1, guess))
-        if tried >= _MOST_TRIALS:
-            count = max(1, most // 2)
-        made = trial(count)
-        tried += 1
-        longer = made.end_s / seconds[count - 1] if seconds[count - 1] > 0 else 1.0
-        if made.end_s <= within_s:
-            best, least = made, count
-            if made.end_s >= _FULL * within_s:
-                break
-        else:
-            # A little less than what seems to fit, so that the next trial is likely to.
-            most, longer = count - 1, 1.01 * longer
-    return best, least
 
 
 def _planned(
