@@ -299,7 +299,10 @@ def _json_line(row: Mapping[str, Any]) -> bytes:
     """A row as a line of JSON without its nulls."""
     kept = _without_nulls(row)
     text = json.dumps(kept, ensure_ascii=False, separators=(",", ":"), default=_plain)
-    return text.encode("utf-8", "surrogateescape")
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half a surrogate pair, which only an escape can express
+        return json.dumps(kept, separators=(",", ":"), default=_plain).encode()
 
 
 def _parsed(row: Mapping[str, Any]) -> Mapping[str, Any]:
