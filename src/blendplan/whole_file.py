@@ -18,7 +18,7 @@ _REMEDIES = {
     errno.EPERM: "not permitted; change the permissions or choose another place",
     errno.EIO: "the disk reports an input/output error; choose another place",
     errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
-    errno.ENOENT: "the folder has gone; create it first or choose another place",
+    errno.ENOENT: "its folder has gone or takes no files; choose another place",
     errno.ENOTDIR: "a part of the path is not a folder; choose another place",
     errno.ELOOP: "the path is a loop of links; choose another place",
 }

@@ -186,6 +186,35 @@ def test_wrong_numbers_are_wrong_usage(words: str) -> None:
     assert words.split()[-2 if not words.endswith("y.toml") else 3] in error_line(result)
 
 
+# Options that say nothing without another one: wrong usage, found before any file is read.
+ALONE = [
+    ("plan x --gpu h200 -o y --chance 0.5", "--chance needs --within TIME"),
+    ("plan x --gpu h200 -o y --already z --chance 0.5", "--chance needs --within TIME"),
+    ("plan x --gpu h200 -o y --first work", "--first needs --within TIME"),
+    ("plan x --gpu h200 -o y --soonest p50", "--soonest needs --tail SHARE"),
+    ("plan x --gpu h200 -o y --fraction 0.5", "--fraction needs --sample-out FILE"),
+    ("plan x --gpu h200 -o y --rejects z", "--rejects needs --on-error skip"),
+    ("plan x --gpu h200 -o y --on-error fail --rejects z", "--rejects needs --on-error skip"),
+    ("plan x --gpu h200 -o y --engine-arg a=1", "--engine-arg needs --engine NAME"),
+    ("plan x --gpu h200 --sample-out y --dry-run", "leave out --sample-out"),
+    ("plan x --gpu h200 --sample-out y --tail 0.1", "leave out --sample-out"),
+    ("plan x --gpu h200 --dry-run --on-error skip --rejects z", "--dry-run writes nothing"),
+    ("quote x --gpu h200 --chance 0.5", "--chance needs --within TIME"),
+    ("quote x --gpu h200 --soonest p99", "--soonest needs --tail SHARE"),
+    ("compare x --gpu h200 --rejects z", "--rejects needs --on-error skip"),
+    ("run x --gpu h200 --engine sim -o y --replicas-max 2", "--replicas-max needs --ray ADDRESS"),
+    ("replay x --order finish", "--order needs -o FILE"),
+    ("calibrate --kernels x --gpu h200 --tp 2 -o y.toml", "leave them out with --kernels"),
+]
+
+
+@pytest.mark.parametrize(("words", "said"), ALONE)
+def test_options_without_the_other_that_they_need(words: str, said: str) -> None:
+    result = run(*words.split())
+    assert result.exit_code == 2
+    assert said in error_line(result)
+
+
 def test_hostile_names_are_shown_as_escapes(tmp_path: Path) -> None:
     path = tmp_path / "a\x1b[2Jb\nc.jsonl"
     path.write_text('{"id": "x\\u001b[31m", "prompt": 3}\n')

@@ -21,8 +21,8 @@ def plan_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--replicas-max", "2"], "--replicas-max and --gpus-per-replica need --ray"),
-        (["--gpus-per-replica", "0"], "--replicas-max and --gpus-per-replica need --ray"),
+        (["--replicas-max", "2"], "--replicas-max needs --ray ADDRESS"),
+        (["--gpus-per-replica", "0"], "--gpus-per-replica needs --ray ADDRESS"),
         (["--ray", "auto", "--replica", "1"], "--ray runs all replicas; drop --replica"),
     ],
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from blendplan.hardware.lookup import gpu_names
 from tests.cli.cli_runs import answer, error_line, run, write_job
 
 MACHINES = ("--gpu", "l4,a10g", "--replicas", "1,2", "--effort", "0", "--processes", "1")
@@ -127,11 +128,12 @@ def test_models_with_other_tokenizers_are_not_quoted_together(
         (("--gpu", "l4", "--within", "soon"), 2, "no length of time; give one such as 6h"),
         (("--gpu", "l4", "--within", "2020-01-01"), 2, "no length of time"),
         (("--gpu", "l4", "--within", "9999999d"), 2, "longer than a century"),
-        (("--gpu", "l4", "--chance", "0"), 2, "0"),
+        (("--gpu", "l4", "--within", "1h", "--chance", "0"), 2, "0"),
         (("--gpu", "l4", "--price", "l4"), 2, "is not GPU=PRICE"),
         (("--gpu", "l4", "--price", "l4=cheap"), 2, "is not GPU=PRICE"),
         (("--gpu", "l4", "--price", "l4=1", "--price", "l4=2"), 2, "two prices for l4"),
         (("--gpu", "l4", "--price", "l44=1"), 1, "price for an unknown GPU 'l44'; did you mean"),
+        (("--gpu", "l4", "--price", "xyzzy=1"), 1, f"choose from {len(gpu_names())} that are"),
         (("--gpu", "l4", "--price", "h200=1"), 1, "which --gpu does not name"),
         (("--gpu", "l4", "--price", "l4=-1"), 1, "give a number above 0"),
         (("--gpu", "l4", "--prices", "none.toml"), 1, "No such file"),

@@ -50,6 +50,20 @@ def test_a_dry_run_shows_what_would_be_planned(job: Path, tmp_path: Path) -> Non
         assert written[key] == said[key]
 
 
+def test_a_dry_run_writes_no_rejects(job: Path, tmp_path: Path) -> None:
+    with job.open("a") as file:
+        file.write("no request\n")
+        file.write('{"id": "long", "prompt_token_ids": [1], "output_tokens": 5000}\n')
+    before = sorted(tmp_path.iterdir())
+    result = run("plan", job, *GPU, "--dry-run", "--on-error", "skip")
+    assert result.exit_code == 0, result.stderr
+    assert "left out 2 bad or too long requests; without --dry-run" in result.stderr
+    job.write_text("no request\n")
+    none = error_line(run("plan", job, *GPU, "--dry-run", "--on-error", "skip"))
+    assert "none of its 1 lines is a good request; the first: not JSON" in none
+    assert sorted(tmp_path.iterdir()) == before
+
+
 @pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
 def test_the_first_requests_are_run_as_a_trial(job: Path, tmp_path: Path, suffix: str) -> None:
     plan, trial = tmp_path / "plan.arrow", tmp_path / f"trial.{suffix}"

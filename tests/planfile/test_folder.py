@@ -47,13 +47,14 @@ def test_parts_that_are_not_what_the_manifest_names(made: PlanFolder, copy: Path
     names = [file.file for file in made.files]
     second = copy / names[1]
     content = second.read_bytes()
-    spoilers: list[tuple[Callable[[], object], str]] = [
-        (second.unlink, "is missing"),
-        (lambda: second.write_bytes(content[:-9]), "bytes"),
-        (lambda: second.write_bytes(content[:-1] + b"x"), "SHA-256"),
-        (lambda: shutil.copy(copy / names[0], second), "of another plan"),
+    # A byte that is another is seen where the part is read, the size by `inspect` of the whole too.
+    spoilers: list[tuple[Callable[[], object], str, bool]] = [
+        (second.unlink, "is missing", True),
+        (lambda: second.write_bytes(content[:-9]), "bytes", True),
+        (lambda: second.write_bytes(content[:-1] + b"x"), "SHA-256", False),
+        (lambda: shutil.copy(copy / names[0], second), "of another plan", True),
     ]
-    for spoil, said in spoilers:
+    for spoil, said, is_seen in spoilers:
         spoil()
         opened = open_plan(copy)
         opened.part(0)
@@ -63,6 +64,9 @@ def test_parts_that_are_not_what_the_manifest_names(made: PlanFolder, copy: Path
             assert str(second) in str(caught.value)
         for words in (("verify",), ("replay", "--replica", "1")):
             assert names[1] in error_line(run(*words, copy))
+        shown = run("inspect", copy)
+        assert shown.exit_code == (1 if is_seen else 0)
+        assert not is_seen or names[1] in error_line(shown)
         second.write_bytes(content)
 
 

@@ -11,10 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from blendplan.cli.answer import headline
 from blendplan.errors import BlendplanError
 from blendplan.planfile.plan import Plan
+from blendplan.planning.filling import (
+    Trial,
+    fill,
+    fill_in_parts,
+    most_that_fits,
+    that_fit_alone,
+)
 from blendplan.planning.planner import plan
-from blendplan.planning.window import Trial, fill, most_that_fits, priorities
+from blendplan.planning.window import priorities
+from blendplan.report.summary import headline_rows
 from blendplan.requests.columns import Requests
 from blendplan.requests.in_memory import requests_from_lists
 from blendplan.requests.read import read_requests
@@ -82,6 +91,35 @@ def test_of_a_family_that_is_too_long_a_part_is_planned() -> None:
         plan(one_family, within_s=1e-4, **SMALL)
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_requests_that_are_too_long_by_themselves_leave_the_window_to_others(order: int) -> None:
+    outputs = [*[900] * 6, *[10 + 2 * k for k in range(60)]][::order]
+    one_family = requests_from_lists([[*range(50), k] for k in range(66)], output_tokens=outputs)
+    alone = requests_from_lists([list(range(51))], output_tokens=[400])
+    within_s = makespan(plan(alone, **SMALL))
+    made = plan(one_family, within_s=within_s, **SMALL)
+    made.verify()
+    assert made.metadata["window"]["too_long"] == 6
+    assert "6 of them too long by themselves" in headline_rows(headline(made.metadata))["within"]
+    taken = one_family.output_tokens[made.column("source_row")]
+    assert len(taken) > 30
+    assert taken.max() < 900
+    # Of the family that is too long as a whole, short ones come first.
+    assert sorted(taken) == sorted(outputs)[: len(taken)]
+    with pytest.raises(BlendplanError, match=r'the shortest, "[0-9]+", takes 0\.[0-9]+ seconds'):
+        plan(one_family, within_s=1e-3, **SMALL)
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=12), st.integers(1, 60))
+def test_what_fits_alone(costs: list[int], within_s: int) -> None:
+    def trial(chosen: Sequence[NDArray[np.int64]]) -> Trial:
+        (request,) = chosen
+        return Trial(Plan(None, {}), costs[int(request[0])])
+
+    found = that_fit_alone(trial, np.array(costs, np.float64), within_s)
+    assert found.tolist() == [row for row, cost in enumerate(costs) if cost <= within_s]
+
+
 def test_unsure_lengths_must_fit_with_the_probability_asked_for() -> None:
     requests = job(known=False)
     whole = plan(requests, **SMALL)
@@ -141,6 +179,27 @@ def test_groups_that_are_too_long_are_passed_over(costs: list[int], within_s: in
     passed = len(left)
     if passed <= 4 and loose.end_s < 0.97 * within_s:
         assert all(loose.end_s + cost > within_s for cost in left)
+
+
+@given(
+    st.lists(st.lists(st.integers(1, 50), min_size=1, max_size=6), min_size=1, max_size=6),
+    st.integers(0, 2**32 - 1),
+)
+def test_a_window_is_filled_whatever_the_guess(costs: list[list[int]], seed: int) -> None:
+    cost = np.array([one for group in costs for one in group], np.float64)
+    groups = np.split(np.arange(len(cost)), np.cumsum([len(group) for group in costs])[:-1])
+    within_s = float(cost.min())
+
+    def trial(chosen: Sequence[NDArray[np.int64]]) -> Trial:
+        rows = np.concatenate(chosen)
+        return Trial(Plan(None, {"rows": rows}), float(cost[rows].sum()))
+
+    guess = cost * np.random.default_rng(seed).uniform(0.5, 2.0, len(cost))
+    sums = np.array([guess[group].sum() for group in groups])
+    found = fill_in_parts(trial, groups, sums, guess, within_s, 4)
+    assert found.end_s == within_s
+    (row,) = found.plan.metadata["rows"]
+    assert cost[row] == within_s
 
 
 def priority_job(path: Path) -> Path:

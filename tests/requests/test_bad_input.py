@@ -58,6 +58,8 @@ BAD_LINES: list[tuple[bytes, str]] = [
     (b'{"contents":[{"parts":[{"text":"a"}]}]}', "a request of the Gemini API"),
     (b'{"inputs":"a","parameters":{"max_new_tokens":5}}', "Text Generation Inference"),
     (b'{"id":"b","custom_id":"a","response":null,"error":{}}', "a line of results; give the"),
+    (b'{"requests":[{"custom_id":"a","params":{}}]}', "first of which is a line of Anthropic's"),
+    (b'{"requests":["a"]}', "no prompt"),
     (b'{"request":"a text"}', "--prompt-column NAME"),
     (b'{"body":{"prompt":"a"},"url":7}', '"url" is 7'),
     (b'{"body":{"prompt":"a"},"url":"/v1/chat/completions"}', 'no "messages"'),
@@ -92,7 +94,7 @@ BAD_LINES: list[tuple[bytes, str]] = [
     (b'{"messages":[{"role":"user","content":["a"]}]}', 'a content part is "a"'),
     (b'{"prompt":"a","response_format":{"type":"json_schema","schema":{}}}', 'no "json_schema"'),
     (b'{"id":"","prompt":"a"}', '"id" is ""'),
-    (b'{"id":1.5,"prompt":"a"}', '"id" is 1.5'),
+    (b'{"id":1.0,"prompt":"a"}', '"id" is 1.0; give a text that is not empty or a whole number'),
     (b'{"custom_id":["a"],"prompt":"a"}', '"custom_id" is a list of 1'),
     (b'{"id":true,"prompt":"a"}', '"id" is true'),
     (b'{"prompt":"a","max_tokens":-1}', '"max_tokens" is -1; give a whole number from 0'),
@@ -177,6 +179,8 @@ def test_repeated_ids(tmp_path: Path, lines: list[dict[str, Any]], expected: str
         ("r.parquet", b"", "is empty"),
         ("r.parquet", GOOD, "named .parquet"),
         ("r.parquet", b"PAR1 and no more", "truncated or damaged"),
+        ("r.csv", b"prompt,id\ncaf\xe9,1\n", "is not UTF-8; save the file as UTF-8"),
+        ("r.csv", b"caf\xe9,prompt\na,1\n", "is not UTF-8; save the file as UTF-8"),
         ("r.arrow", b"ARROW1\0\0 and no more", "truncated or damaged"),
         ("r.arrow", b"\xff\xff\xff\xff\x10\0\0\0", "truncated or damaged"),
     ],
@@ -225,6 +229,7 @@ def test_bad_table_rows_say_what_a_line_would(tmp_path: Path) -> None:
         "max_tokens": 3,
         "n": None,
         "heat": 0.5,
+        "image": b"none",
     }
     bad_rows: list[tuple[dict[str, Any], str]] = [
         ({"prompt_token_ids": []}, "is empty"),
@@ -241,6 +246,7 @@ def test_bad_table_rows_say_what_a_line_would(tmp_path: Path) -> None:
         ({"id": ""}, '"id" is ""'),
         ({"id": "a"}, 'the id "a" is that of row 1'),
         ({"heat": float("inf")}, "Infinity is not JSON"),
+        ({"image": b"\xff\xd8"}, 'column "image" holds bytes that are not UTF-8'),
     ]
     for changes, expected in bad_rows:
         rows = [good, {**good, "id": "b", **changes}]
@@ -248,6 +254,19 @@ def test_bad_table_rows_say_what_a_line_would(tmp_path: Path) -> None:
         message = error_of(path)
         assert message.startswith(f"{path}, row 2: ")
         assert expected in message
+
+
+@pytest.mark.parametrize("value", [b"\xff", [b"a", b"\xff"], {"inner": b"\xff"}])
+def test_bytes_that_are_no_text_are_told_by_their_column(tmp_path: Path, value: object) -> None:
+    path = tmp_path / "r.parquet"
+    pq.write_table(pa.table({"prompt": ["a"], "caption": [b"caf\xc3\xa9"], "b": [value]}), path)
+    for shape in ({}, {"max_tokens": 5}):
+        message = error_of(path, **shape)
+        assert message.startswith(f'{path}, row 1: column "b" holds bytes that are not UTF-8')
+        assert message.endswith("decode it to text, or leave the column out")
+    assert len(read_requests(path, prompt_column="caption")) == 1
+    pq.write_table(pa.table({"t": [b"\xff"], "b": ["x"]}), path)
+    assert 'column "t" holds bytes' in error_of(path, prompt_column="t")
 
 
 def test_table_without_prompts(tmp_path: Path) -> None:

@@ -192,3 +192,22 @@ def test_numbers_as_ids_can_be_given_back() -> None:
     assert stated_id("2", b'{"prompt": "a"}') == "2"
     assert stated_id("7", None) == "7"
     assert stated_id("7", b"{") == "7"
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet", "slow.jsonl"])
+def test_lengths_above_their_caps_are_told(tmp_path: Path, suffix: str) -> None:
+    rows: list[dict[str, Any]] = [
+        {"prompt_token_ids": [1, k], "max_tokens": 3, "output_tokens": k} for k in range(2, 6)
+    ]
+    path = tmp_path / f"r.{suffix}"
+    if suffix == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        rows[0] |= {"id": 7} if suffix == "slow.jsonl" else {}  # an id that is read line by line
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    requests = read_requests(path)
+    assert requests.output_tokens.tolist() == [2, 3, 4, 5]
+    assert requests.remarks == (
+        '2 requests with "output_tokens" above "max_tokens"; planned and run with '
+        '"output_tokens", the known length',
+    )

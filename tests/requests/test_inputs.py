@@ -108,3 +108,12 @@ def test_a_remote_file_is_copied_for_as_long_as_it_is_used(folder: Path, tmp_pat
         local_copy(replace(far, place="gone"), tmp_path),
     ):
         pass
+
+
+def test_a_folder_of_a_plan_holds_no_requests(folder: Path) -> None:
+    (folder / "part-00000-0123abcd.arrow").write_text("x")
+    assert len(find_inputs([str(folder)])) == 5
+    (folder / "manifest.json").write_text("{}")
+    for word in (folder, folder / "*"):
+        with pytest.raises(BlendplanError, match="is a plan; give the request files it was made"):
+            find_inputs([str(word)])

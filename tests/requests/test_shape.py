@@ -188,7 +188,9 @@ def test_rows_that_lack_something_are_named(tmp_path: Path) -> None:
         {"t": "", "k": 4},
     ]
     path = write(tmp_path / "r.parquet", rows)
-    with pytest.raises(BlendplanError, match='row 2: no value in "t", which is to hold the prom'):
+    with pytest.raises(
+        BlendplanError, match=r'row 2: .* "t", which is to hold the prompt; fill it'
+    ):
         read_requests(path, prompt_column="t")
     with pytest.raises(BlendplanError, match='row 2: no value in "t", which the template names'):
         read_requests(path, template="{t} {k}")
@@ -207,6 +209,13 @@ def test_rows_that_lack_something_are_named(tmp_path: Path) -> None:
 def test_half_a_character_is_refused_where_it_matters_and_carried_where_not(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     path.write_text('{"t": "a", "x": "\\ud800"}\n{"t": "\\ud800", "x": "b"}\n')
+    table = write(tmp_path / "r.parquet", [{"prompt": "a", "metadata": '{"x": "\\ud800"}'}])
+    assert lines(read_requests(table))[0]["metadata"] == {"x": "\ud800"}
+    table = write(
+        tmp_path / "m.parquet", [{"messages": '[{"role": "user", "content": "\\ud800"}]'}]
+    )
+    with pytest.raises(BlendplanError, match=r"row 1: .*half a surrogate pair"):
+        read_requests(table)
     requests = read_requests(path, prompt_column="t", on_error="skip")
     assert [line["source_columns"]["x"] for line in lines(requests)] == ["\ud800"]
     assert requests.rejects.column("source_row").to_pylist() == [1]

@@ -206,6 +206,12 @@ def test_replacing_says_why_not(tmp_path: Path, name: str, expected: str) -> Non
     assert set(tmp_path.iterdir()) == before
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder that takes no files")
+def test_replacing_in_a_folder_that_takes_no_files() -> None:
+    with pytest.raises(BlendplanError, match="/proc/x: its folder has gone or takes no files"):
+        write(Path("/proc/x"))
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
 def test_replacing_without_permission(tmp_path: Path) -> None:
     (tmp_path / "file").touch(mode=0o400)

@@ -92,6 +92,8 @@ def command(
         raise click.UsageError("give one of --kernels DIR, --steps FILE and --proof DIR")
     if kernels is not None and gpu is None:
         raise click.UsageError("--kernels needs --gpu NAME, the GPU whose rows to use")
+    if kernels is not None and (model, tp) != (None, None):
+        raise click.UsageError("--model and --tp are of steps; leave them out with --kernels")
     if output.suffix != ".toml":
         raise click.UsageError(f"a profile's name ends in .toml, so that --gpu knows it: {output}")
     check_destinations([output], inputs=[steps])

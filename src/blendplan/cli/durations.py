@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from blendplan.cli.partners import DependentOption
 from blendplan.cli.ranges import Share
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ def window_options(purpose: str) -> Callable[[Callable[..., None]], Callable[...
     def add(function: Callable[..., None]) -> Callable[..., None]:
         function = click.option(
             "--chance",
+            cls=DependentOption,
+            needs="--within TIME",
             default=0.9,
             show_default=True,
             type=Share(above_zero=True),

@@ -27,8 +27,9 @@ def command(plan_file: Path, replica: int | None, answer: Answer) -> None:
     """Show what is in a plan.
 
     Totals, memory partition, groups of requests, and the run over time. Of a folder, the totals of
-    each part; --replica I shows the rest of one.
+    each part, whose files must be there and have their sizes; --replica I reads and shows one.
     """
+    from blendplan.planfile.folder import PlanFolder
     from blendplan.planfile.opened import PlanFile, open_plan
     from blendplan.report.inspection import parts_picture, picture
 
@@ -40,6 +41,8 @@ def command(plan_file: Path, replica: int | None, answer: Answer) -> None:
         elif isinstance(opened, PlanFile):
             plan = opened.plan
         else:
+            if isinstance(opened, PlanFolder):
+                opened.check_sizes()
             answer.give(_of_whole(opened.metadata), parts_picture)
             return
         values = inspection(plan)

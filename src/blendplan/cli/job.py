@@ -6,8 +6,6 @@ from functools import cached_property, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import click
-
 from blendplan.cli.destination import check_destinations
 from blendplan.cli.options import MACHINE, SERVERS, Decorator, planning_options, screening_engine
 from blendplan.cli.shaping import shaping
@@ -167,7 +165,10 @@ class Job:
 
 
 def _left_out(requests: int, rejects: Path) -> list[str]:
-    return [f"left out {requests} bad or too long requests, see {rejects}"] if requests else []
+    if not requests:
+        return []
+    where = f", see {rejects}" if rejects.is_file() else "; without --dry-run, they are written"
+    return [f"left out {requests} bad or too long requests{where}"]
 
 
 def notes_of(metadata: dict[str, Any], rejects: Path | None = None) -> list[str]:
@@ -234,8 +235,6 @@ def planning(engine_option: Decorator = screening_engine) -> Decorator:
             engine_args: dict[str, Any],
             **options: Any,
         ) -> None:
-            if engine_args and engine is None:
-                raise click.UsageError("--engine-arg needs --engine NAME")
             planned = {name: options.pop(name) for name in (*MACHINE, *_HOW)}
             job = Job(files, on_error, rejects, planned, shape, dedupe, engine, engine_args)
             function(*args, job=job, **options)

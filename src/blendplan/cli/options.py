@@ -9,6 +9,7 @@ import click
 
 from blendplan.cli.key_values import key_values
 from blendplan.cli.names import CatalogueName, Name, NameOption
+from blendplan.cli.partners import DependentOption
 from blendplan.cli.ranges import Share, within
 from blendplan.cost.registry import COST_MODELS
 from blendplan.engines.registry import ENGINES
@@ -169,6 +170,8 @@ _PLANNING = (
     click.option(
         "--engine-arg",
         "engine_args",
+        cls=DependentOption,
+        needs="--engine NAME",
         multiple=True,
         callback=key_values,
         metavar="KEY=VALUE",
@@ -185,6 +188,8 @@ _PLANNING = (
     ),
     click.option(
         "--rejects",
+        cls=DependentOption,
+        needs="--on-error skip",
         type=FILE,
         metavar="FILE",
         help="Where --on-error skip writes what it leaves out.  [default: REQUESTS.rejects.jsonl; "
@@ -315,6 +320,8 @@ _LOADING = (
 _RUNNING = (
     click.option(
         "--order",
+        cls=DependentOption,
+        needs="-o FILE",
         default="input",
         show_default=True,
         type=Name("order of results", ("input", "finish")),
@@ -349,6 +356,8 @@ _CLUSTER = (
     ),
     click.option(
         "--replicas-max",
+        cls=DependentOption,
+        needs="--ray ADDRESS",
         type=within("replicas_max"),
         metavar="N",
         help="Most engines on the cluster; more than fit now take part when there is room.  "
@@ -356,6 +365,8 @@ _CLUSTER = (
     ),
     click.option(
         "--gpus-per-replica",
+        cls=DependentOption,
+        needs="--ray ADDRESS",
         type=within("gpus_per_replica"),
         metavar="N",
         help="GPUs of each engine on the cluster.  [default: the plan's tensor parallelism]",
@@ -393,14 +404,8 @@ def cluster_options(function: Callable[..., None]) -> Callable[..., None]:
 def cluster_of(
     ray: str | None, replicas_max: int | None, gpus_per_replica: int | None
 ) -> "Cluster | None":
-    """The cluster that these options ask for.
-
-    Raises:
-        UsageError: options of a cluster without one.
-    """
+    """The cluster that these options ask for, None without ``--ray``."""
     if ray is None:
-        if (replicas_max, gpus_per_replica) != (None, None):
-            raise click.UsageError("--replicas-max and --gpus-per-replica need --ray")
         return None
     from blendplan.replaying.cluster.options import Cluster
 

@@ -11,6 +11,7 @@ import click
 from blendplan.cli.durations import window_options
 from blendplan.cli.names import Name
 from blendplan.cli.options import FILE
+from blendplan.cli.partners import DependentOption
 
 if TYPE_CHECKING:
     from blendplan.planfile.plan import Plan
@@ -92,6 +93,8 @@ def part_of_job(function: Callable[..., None]) -> Callable[..., None]:
     )
     @click.option(
         "--first",
+        cls=DependentOption,
+        needs="--within TIME",
         default=_FIRST[0],
         show_default=True,
         type=Name("order", _FIRST),

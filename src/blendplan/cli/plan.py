@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from blendplan.cli.job import Job, planning
 from blendplan.cli.large import plan_into_folder
 from blendplan.cli.options import FILE, policy_option
 from blendplan.cli.part_options import PartOptions, part_of_job
+from blendplan.cli.partners import DependentOption
 from blendplan.cli.progress import Progress
 from blendplan.cli.ranges import Share, within
 from blendplan.cli.tail_options import tail_options
@@ -50,6 +52,8 @@ _ENDS = tuple({"/", os.sep})
 )
 @click.option(
     "--fraction",
+    cls=DependentOption,
+    needs="--sample-out FILE",
     type=Share(above_zero=True),
     metavar="SHARE",
     help=f"Share of the requests that --sample-out takes, at least 200 of them.  "
@@ -106,7 +110,7 @@ def command(
     blendplan plan 's3://bucket/requests/*.parquet' --gpu h100-80g --replicas 32 -o plan/
     """
     if output is not None and output.endswith(_ENDS):
-        if sample_out is not None or fraction is not None:
+        if sample_out is not None:
             raise click.UsageError(
                 "a sample is taken of what fits into memory; leave the folder out"
             )
@@ -130,13 +134,17 @@ def command(
     if sample_out is not None:
         if output is not None:
             raise click.UsageError("--sample-out writes no plan; leave out --output")
+        if dry_run or trade["tail"] is not None:
+            raise click.UsageError("--dry-run and --tail plan; leave out --sample-out")
         part.refuse("leave out --sample-out")
         _sample(job, sample_out, fraction or _DEFAULT_FRACTION, answer)
         return
-    if fraction is not None:
-        raise click.UsageError("--fraction needs --sample-out FILE")
     if output is None and not dry_run:
         raise click.UsageError("missing option '-o FILE': where the plan goes")
+    if dry_run and job.stated_rejects is not None:
+        raise click.UsageError("--dry-run writes nothing; leave out --rejects")
+    if dry_run:
+        job = replace(job, stated_rejects=Path(os.devnull))
     _plan(job, part, trade, policy, None if dry_run or output is None else Path(output), answer)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from blendplan.cli.names import Name
+from blendplan.cli.partners import DependentOption
 from blendplan.cli.ranges import Share
 
 _PERCENTILES = ("p50", "p95", "p99")
@@ -24,6 +25,8 @@ def tail_options(function: Callable[..., None]) -> Callable[..., None]:
     )
     @click.option(
         "--soonest",
+        cls=DependentOption,
+        needs="--tail SHARE",
         default="p95",
         show_default=True,
         type=Name("percentile", _PERCENTILES),

@@ -86,6 +86,15 @@ class PlanFolder:
             raise BlendplanError(f"{file} is not what {MANIFEST} says of it; {_AGAIN}")
         return plan
 
+    def check_sizes(self) -> None:
+        """Check that every part is there and has its size, without reading any.
+
+        Raises:
+            BlendplanError: one is missing, or of another size.
+        """
+        for stated in self.files:
+            self._check_size(self.path / stated.file, stated)
+
     def verify(self) -> list[str]:
         """Check every part, and the parts against each other; what was checked, one line each.
 
@@ -112,7 +121,7 @@ class PlanFolder:
             f"every one of {self.requests} requests in one part",
         ]
 
-    def _check_file(self, file: Path, stated: PartFile) -> None:
+    def _check_size(self, file: Path, stated: PartFile) -> None:
         if not file.is_file():
             raise BlendplanError(
                 f"{file} is missing: {MANIFEST} names it as a part of the plan; copy the whole "
@@ -124,6 +133,9 @@ class PlanFolder:
                 f"{file} has {seen:,} bytes, {MANIFEST} says {stated.bytes:,}: it is cut off, "
                 "altered, or of another plan; copy it again, or plan again"
             )
+
+    def _check_file(self, file: Path, stated: PartFile) -> None:
+        self._check_size(file, stated)
         with file.open("rb") as opened:
             digest = file_digest(opened, "sha256").hexdigest()
         if digest != stated.sha256:

@@ -37,6 +37,7 @@ def check_part_of_job(metadata: Mapping[str, Any]) -> None:
         number("window.chance", window.get("chance"), 0.0, 1.0)
         text("window.first", window.get("first"))
         whole("window.postponed", window.get("postponed"), 0, _MOST)
+        whole("window.too_long", window.get("too_long", 0), 0, _MOST)
     if "coverage" in metadata:
         coverage = _object("coverage", metadata["coverage"])
         for name in ("file", *_REST):

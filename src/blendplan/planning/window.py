@@ -1,7 +1,7 @@
 """`plan_window`: the requests that fit a stretch of time, planned; the others are for later."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,21 +13,20 @@ from blendplan.cost.machine import Machine
 from blendplan.errors import BlendplanError
 from blendplan.planfile.plan import Plan
 from blendplan.planning.demand import shared_demand
+from blendplan.planning.filling import Trial, fill_in_parts, that_fit_alone
 from blendplan.planning.options import PlanOptions
 from blendplan.planning.outlook import Outlook
 from blendplan.planning.part import take_part
 from blendplan.planning.planned import plan_prepared
 from blendplan.planning.prepare import Prepared
 from blendplan.planning.replicas import plan_replicas
+from blendplan.printable import show
 from blendplan.requests.columns import Requests
 from blendplan.tree.families import sharing_families
 
 FIRST = ("work", "priority")
 """What goes first: families with the most work per second, or requests by their priority."""
 
-# A window of which this share is planned for is full.
-_FULL = 0.97
-_MOST_TRIALS = 8
 _MOST_SKIPS = 4
 _MOST_S = 3.2e9
 
@@ -55,14 +54,6 @@ class Window:
         one_of("first", self.first, FIRST)
 
 
-@dataclass(frozen=True)
-class Trial:
-    """The plan of some requests, and by when it ends with the probability of the window."""
-
-    plan: Plan
-    end_s: float
-
-
 def plan_window(
     prepared: Prepared, target: Machine, policy: str, window: Window, options: PlanOptions
 ) -> Plan:
@@ -71,8 +62,9 @@ def plan_window(
     Requests that share a prefix are a family and stay together; families that do the most work per
     second come first, work being prompt and output tokens. With priorities, those of the lowest
     number come first, as in vLLM, and families count among equals. How many fit is found by
-    planning: a plan that would not end in time is not taken. Of a family that alone is too long for
-    the window, a part is planned.
+    planning: a plan that would not end in time is not taken. Requests that are too long for the
+    window by themselves are left out before; of a family that is too long as a whole, a part is
+    planned.
 
     Args:
         prepared: all requests.
@@ -82,117 +74,40 @@ def plan_window(
         options: how to plan.
 
     Returns:
-        The plan; under ``window`` its metadata say what was asked for and how many requests are
-        left for later.
+        The plan; under ``window`` its metadata say what was asked for, how many requests are left
+        for later, and how many of these are too long by themselves.
 
     Raises:
         BlendplanError: not even one request fits.
     """
-    groups, seconds = _groups(prepared, target, window.first)
-    seconds = seconds / options.replicas
 
     def trial(chosen: Sequence[NDArray[np.int64]]) -> Trial:
         rows = np.sort(np.concatenate(chosen))
         plan, outlook = _planned(prepared, target, policy, rows, options)
         return Trial(plan, outlook.quantile(window.chance))
 
+    alone_s = _alone_s(prepared, target, window.chance)
+    rows = that_fit_alone(trial, alone_s, window.within_s)
+    if not len(rows):
+        shortest = np.argmin(alone_s, keepdims=True)
+        name = prepared.requests.ids[int(shortest[0])].as_py()
+        raise BlendplanError(
+            f"not even one request fits {window.within_s:g} seconds: the shortest, {show(name)}, "
+            f"takes {trial([shortest]).end_s:.3g} seconds by itself; give a longer time"
+        )
+    groups, seconds = _groups(prepared, target, window.first, rows)
     # A family that is too long is passed over for shorter ones; an urgent request is not.
     skips = _MOST_SKIPS if window.first == "work" else 0
-    best = fill(trial, groups, seconds, window.within_s, skips)
-    if best is None and len(groups[0]) > 1:
-        # Even the first family is too long: its requests one by one.
-        alone = len(groups[0])
-        seconds = np.full(alone, seconds[0] / alone)
-        best = fill(trial, np.split(groups[0], alone), seconds, window.within_s, 0)
-    if best is None:
-        first = prepared.requests.ids[int(groups[0][0])].as_py()
-        alone_s = trial([groups[0][:1]]).end_s
-        raise BlendplanError(
-            f"not even one request fits {window.within_s:g} seconds: {first!r} alone takes "
-            f"{alone_s:.3g}; give a longer time"
-        )
-    made = best.plan
+    seconds = seconds / options.replicas
+    made = fill_in_parts(trial, groups, seconds, alone_s, window.within_s, skips).plan
     said = {
         "within_s": window.within_s,
         "chance": window.chance,
         "first": window.first,
         "postponed": len(prepared.requests) - made.requests,
+        "too_long": len(prepared.requests) - len(rows),
     }
     return Plan(made.table, made.metadata | {"window": said}, made.rejected)
-
-
-def fill(
-    trial: Callable[[Sequence[NDArray[np.int64]]], Trial],
-    groups: Sequence[NDArray[np.int64]],
-    seconds: NDArray[np.float64],
-    within_s: float,
-    skips: int,
-) -> Trial | None:
-    """The trial of as many groups as fit, in their order; None where not even the first does.
-
-    Args:
-        trial: of some groups.
-        groups: requests that stay together.
-        seconds: a guess at how long each group takes; float64 [g].
-        within_s: the limit.
-        skips: how many groups that do not fit may be passed over for later ones.
-    """
-    left = list(range(len(groups)))
-    best, count = None, 0
-    for _ in range(1 + skips):
-        best, count = most_that_fits(
-            lambda most, left=left: trial([groups[one] for one in left[:most]]),  # type: ignore[misc]
-            np.cumsum(seconds[left]),
-            within_s,
-            (best, count),
-        )
-        if best is None or count == len(left) or best.end_s >= _FULL * within_s:
-            break
-        del left[count]
-        if count == len(left):
-            break
-    return best
-
-
-def most_that_fits(
-    trial: Callable[[int], Trial],
-    seconds: NDArray[np.float64],
-    within_s: float,
-    known: tuple[Trial | None, int] = (None, 0),
-) -> tuple[Trial | None, int]:
-    """The trial of the largest count that ends in time, or nearly the largest, and the count.
-
-    Args:
-        trial: of the first so many groups; by and large, more of them take longer.
-        seconds: a guess at how long the first 1, 2, ... groups take, rising; float64 [g].
-        within_s: the limit.
-        known: a count that fits, and its trial.
-
-    Returns:
-        None and 0 where not even one fits.
-    """
-    best, least = known
-    most = len(seconds)  # all above `most` take too long, `least` fits
-    longer = 1.0  # than guessed
-    if best is not None and seconds[least - 1] > 0:
-        longer = best.end_s / seconds[least - 1]
-    tried = 0
-    while least < most and (tried < _MOST_TRIALS or best is None):
-        guess = int(np.searchsorted(longer * seconds, within_s, side="right"))
-        count = min(most, max(least + 1, guess))
-        if tried >= _MOST_TRIALS:
-            count = max(1, most // 2)
-        made = trial(count)
-        tried += 1
-        longer = made.end_s / seconds[count - 1] if seconds[count - 1] > 0 else 1.0
-        if made.end_s <= within_s:
-            best, least = made, count
-            if made.end_s >= _FULL * within_s:
-                break
-        else:
-            # A little less than what seems to fit, so that the next trial is likely to.
-            most, longer = count - 1, 1.01 * longer
-    return best, least
 
 
 def _planned(
@@ -220,10 +135,25 @@ def _planned(
     return plan, predicted.outlook
 
 
+def _alone_s(prepared: Prepared, target: Machine, chance: float) -> NDArray[np.float64]:
+    """A guess at how long each request takes if nothing else runs; float64 [n]."""
+    outputs = np.quantile(prepared.expected.outcomes, chance, axis=1)
+    compute_s, memory_s = target.costs.demand(prepared.workload.prompt_tokens, outputs)
+    first = prepared.sequences.first()
+    steps = np.maximum.reduceat(outputs, first)
+    step_s = target.table.linear_s[1] + target.table.step_s
+    return np.add.reduceat(compute_s + memory_s, first) + steps * step_s
+
+
 def _groups(
-    prepared: Prepared, target: Machine, first: str
+    prepared: Prepared, target: Machine, first: str, rows: NDArray[np.int64]
 ) -> tuple[list[NDArray[np.int64]], NDArray[np.float64]]:
     """Requests that stay together, in the order in which a window takes them.
+
+    Args:
+        prepared, target: as of `plan_window`.
+        first: what goes first.
+        rows: the requests that may be taken.
 
     Returns:
         The requests of each group; and its time on one engine, if nothing ran beside anything,
@@ -239,7 +169,7 @@ def _groups(
     family = sharing_families(prepared.request_tree)
     rate = np.bincount(family, tokens) / np.maximum(np.bincount(family, time_s), 1e-12)
     urgency = priorities(requests) if first == "priority" else np.zeros(len(requests))
-    order = np.lexsort((np.arange(len(requests)), family, -rate[family], urgency))
+    order = rows[np.lexsort((rows, family[rows], -rate[family[rows]], urgency[rows]))]
     changes = (np.diff(family[order]) != 0) | (np.diff(urgency[order]) != 0)
     starts = np.append(0, np.flatnonzero(changes) + 1)
     return np.split(order, starts[1:]), np.add.reduceat(time_s[order], starts)

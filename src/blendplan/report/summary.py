@@ -121,6 +121,8 @@ def _part_of_job(plan: Mapping[str, Any]) -> dict[str, str]:
             f"{probability(window['chance'])}; {count(window['postponed'])} requests are left for "
             "later"
         )
+        if window.get("too_long"):
+            rows["within"] += f", {count(window['too_long'])} of them too long by themselves"
     if "coverage" in plan:
         of = plan["coverage"]
         rows["of the file"] = (

@@ -6,12 +6,14 @@ however they are written.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as csv
 
+from blendplan.errors import BlendplanError
 from blendplan.requests.source import Source
 
 _BLOCK_BYTES = 16 << 20  # the longest row, too
@@ -33,7 +35,7 @@ def open_csv(source: Source, texts: tuple[str, ...]) -> tuple[pa.Schema, Iterato
         source: the file; names that end in ``.tsv`` have tabs.
         texts: columns that are texts, whatever is in them.
     """
-    with _reading(source, {}) as reader:
+    with _naming_encoding(source), _reading(source, {}) as reader:
         names = reader.schema.names
     columns = dict.fromkeys(names, pa.large_string())
     if len(columns) < len(names):
@@ -42,7 +44,7 @@ def open_csv(source: Source, texts: tuple[str, ...]) -> tuple[pa.Schema, Iterato
         name: () if name in _TEXTS or name in texts else _KINDS for name in names
     }
     filled: set[str] = set()
-    with _reading(source, columns) as reader:
+    with _naming_encoding(source), _reading(source, columns) as reader:
         for batch in reader:
             for name, kinds in possible.items():
                 if kinds:
@@ -55,6 +57,17 @@ def open_csv(source: Source, texts: tuple[str, ...]) -> tuple[pa.Schema, Iterato
         if kinds and name in filled:
             columns[name] = kinds[0]
     return pa.schema(columns), _batches(source, columns)
+
+
+@contextmanager
+def _naming_encoding(source: Source) -> Iterator[None]:
+    """Say of a file in another encoding what it is, rather than that it is damaged."""
+    try:
+        yield
+    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+        if isinstance(error, UnicodeDecodeError) or "invalid UTF8" in str(error):
+            raise BlendplanError(f"{source.name} is not UTF-8; save the file as UTF-8") from None
+        raise
 
 
 def _batches(source: Source, columns: dict[str, Any]) -> Iterator[pa.RecordBatch]:

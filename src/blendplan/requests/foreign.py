@@ -22,6 +22,10 @@ def foreign_format(line: Mapping[str, Any]) -> str | None:
     for names, what in _FORMATS:
         if all(line.get(name) is not None for name in names[:-1]) and _holds(line, names[-1]):
             return f"{what}; {_RIGHT}"
+    entries = line.get("requests")
+    if isinstance(entries, list) and entries and isinstance(entries[0], Mapping):
+        entry = foreign_format(entries[0])
+        return entry and f"all requests in one object, the first of which is {entry}"
     if line.get("custom_id") is not None and "response" in line:
         return "a line of results; give the file of the requests that they answer"
     return None

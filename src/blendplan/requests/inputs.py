@@ -22,6 +22,8 @@ _WILD = re.compile(r"[*?[]")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 # Options of a file system, as in ``s3://bucket/path?region=us-east-1``.
 _QUERY = re.compile(r"\?[a-z_]+=.*$")
+# Of a plan in a folder: its manifest and its parts.
+_MANIFEST, _PART = "manifest.json", re.compile(r"part-\d+-[0-9a-f]{8}\.arrow")
 _HIDDEN = (".", "_")  # as other readers of folders of tables pass over
 
 
@@ -154,6 +156,8 @@ def _of_word(word: str) -> Iterator[tuple[Input, str]]:
         for entry in entries
         if entry.type == fs.FileType.File
     }
+    if _MANIFEST in sizes and any(map(_PART.fullmatch, sizes)):
+        raise BlendplanError(f"{show(path)} is a plan; give the request files it was made from")
     kept = sorted(name for name in sizes if matches(name))
     if not kept:
         what = "matches no file" if pattern else "is a folder without request files"

@@ -63,11 +63,21 @@ def read_lines(text: bytes, first_row: int, reading: Reading) -> Block | None:
     plain = isinstance(reading.tokens, Estimate) and not reading.shape
     block = read_block(text, first_row) if plain and not dense else None
     if block is None:
-        return read_exactly(text, first_row, reading)
-    assert block.bodies is not None
-    for index in np.unique(np.linspace(0, len(block.bodies) - 1, _LINES_LOOKED_AT).astype(int)):
-        reading.seen.line(parse_line(block.bodies[int(index)].as_py()))
+        block = read_exactly(text, first_row, reading)
+    else:
+        assert block.bodies is not None
+        for index in np.unique(np.linspace(0, len(block.bodies) - 1, _LINES_LOOKED_AT).astype(int)):
+            reading.seen.line(parse_line(block.bodies[int(index)].as_py()))
+    if block is not None:
+        say_over_cap(block, reading.seen)
     return block
+
+
+def say_over_cap(block: Block, seen: Remarks) -> None:
+    """Remark on requests whose known length is above their own cap."""
+    over = (block.max_tokens >= 0) & (block.output_tokens > block.max_tokens)
+    if over.any():
+        seen.count(remarks.OVER_CAP, int(over.sum()))
 
 
 def count_lines(text: bytes) -> int:

@@ -96,9 +96,11 @@ def read_requests(
         requests = reader.finish()
     if len(requests) == 0:
         if requests.rejected:
+            first = requests.rejects.column("message")[0].as_py()
+            reasons = f"the reasons are in {bad}" if bad.is_file() else f"the first: {first}"
             raise BlendplanError(
                 f"{requests.source}: none of its {requests.rejected} {reader.unit}s is a good "
-                f"request; the reasons are in {bad}"
+                f"request; {reasons}"
             )
         raise BlendplanError(f"{requests.source} holds no request; give at least one")
     return replace(

@@ -222,7 +222,10 @@ def _read_id(fields: Mapping[str, Any]) -> str | None:
         return str(value)
     key = "custom_id" if fields.get("custom_id") is not None else "id"
     if not isinstance(value, str) or not value:
-        raise BadRecordError(f'"{key}" is {show(value)}; give a non-empty string or leave it out')
+        raise BadRecordError(
+            f'"{key}" is {show(value)}; give a text that is not empty or a whole number, or leave '
+            "it out"
+        )
     utf8(value, f'"{key}"')
     return value
 

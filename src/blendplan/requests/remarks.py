@@ -15,6 +15,7 @@ SEVERAL_TEXTS = "of several texts"
 DOUBLED_BOS = "doubled beginning-of-text token"
 DEVELOPER = "role developer"
 MEDIA_STATED = "media by stated prompt_tokens"
+OVER_CAP = "output_tokens above max_tokens"
 
 _TEXTS = {
     WITHOUT_OUTPUT: (
@@ -30,6 +31,10 @@ _TEXTS = {
     DEVELOPER: (
         '{n} with the role "developer", which the chat template does not know; as in the '
         "engine's server its messages become system messages"
+    ),
+    OVER_CAP: (
+        '{n} with "output_tokens" above "max_tokens"; planned and run with "output_tokens", the '
+        "known length"
     ),
     MEDIA_STATED: '{n} with images, audio or video counted by their stated "prompt_tokens"',
 }

@@ -14,11 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from blendplan.printable import show
 from blendplan.requests import remarks
 from blendplan.requests.bad import BadRecordError
 from blendplan.requests.collect import Block
 from blendplan.requests.columns import several
-from blendplan.requests.lines import Reading, read_lines
+from blendplan.requests.lines import Reading, read_lines, say_over_cap
 from blendplan.requests.prompts import LARGEST_TOKEN_ID
 from blendplan.requests.record import MOST_ANSWERS, MOST_TOKENS, parse_line, read_record
 from blendplan.requests.shape import AS_IT_IS
@@ -66,6 +67,8 @@ def read_rows(table: OpenTable, name: str, how: Reading) -> Iterator[Block]:
     for batch in table.batches:
         if as_columns:
             block = _read_columns(batch, first_row, name, how)
+            if block is not None:
+                say_over_cap(block, how.seen)
         else:
             with reading(name):
                 lines = b"\n".join(_lines(batch, first_row, how))
@@ -78,15 +81,14 @@ def read_rows(table: OpenTable, name: str, how: Reading) -> Iterator[Block]:
 def _lines(batch: pa.RecordBatch, first_row: int, how: Reading) -> Iterator[bytes]:
     """Rows as JSON lines; an empty one for a row that cannot be shaped, which is rejected."""
     rows = [_parsed(row) for row in plain_rows(batch)]
-    if not how.shape:
-        yield from map(_json_line, rows)
-        return
     names = batch.schema.names if how.shape.makes_prompt else []
     columns = [carried_values(batch.column(name)) for name in names]
     for index, row in enumerate(rows):
         carried = {name: column[index] for name, column in zip(names, columns, strict=True)}
         try:
-            yield _json_line(how.shape.shaped(row, carried))
+            line = _json_line(how.shape.shaped(row, carried) if how.shape else row)
+            _check_text(line, row)
+            yield line
         except BadRecordError as error:
             how.reject(first_row + index, str(error), _json_line(how.shape.named(row)))
             yield b""
@@ -139,9 +141,9 @@ def _read_columns(batch: pa.RecordBatch, first_row: int, name: str, how: Reading
         bodies, is_good = _sampling_bodies(batch)
         good &= is_good
     for index in np.flatnonzero(~good).tolist():
-        line = _json_line(plain_rows(batch.slice(index, 1))[0])
-        reason = _reason(line, lambda line: read_record(parse_line(line)))
-        how.reject(first_row + index, reason or "not a good request", line)
+        row = plain_rows(batch.slice(index, 1))[0]
+        line = _json_line(row)
+        how.reject(first_row + index, _row_reason(line, row) or "not a good request", line)
     if not good.any():
         return None
     token_ids = (
@@ -234,9 +236,46 @@ def _sampling_bodies(batch: pa.RecordBatch) -> tuple[pa.Array | None, NDArray[np
     for index, row in enumerate(plain_rows(batch.select(names))):
         body = _json_line(row)
         bodies.append(None if body == b"{}" else body)
-        if b"Infinity" in body:  # the one thing a column can hold and JSON cannot
+        # What a column can hold and JSON cannot.
+        if b"Infinity" in body or not _is_text(body):
             good[index] = _reason(body, parse_line) is None
     return pa.array(bodies, pa.large_binary()), good
+
+
+def _check_text(line: bytes, row: Mapping[str, Any]) -> None:
+    """Raise a `BadRecordError` that names the column whose bytes make a row's line no text."""
+    if _is_text(line):
+        return
+    for name, value in row.items():
+        if not _is_text(_bytes_in(value)):
+            raise BadRecordError(
+                f"column {show(name)} holds bytes that are not UTF-8, which no request can have; "
+                "decode it to text, or leave the column out"
+            )
+
+
+def _is_text(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _bytes_in(value: Any) -> bytes:
+    """What of a value is bytes, however deep."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list):
+        return b"".join(map(_bytes_in, value))
+    return value if isinstance(value, bytes) else b""
+
+
+def _row_reason(line: bytes, row: Mapping[str, Any]) -> str | None:
+    """What is wrong with a row, None when nothing is found."""
+    return _reason(line, lambda line: _check_text(line, row)) or _reason(
+        line, lambda line: read_record(parse_line(line))
+    )
 
 
 def _reason(line: bytes, read: Callable[[bytes], object]) -> str | None:
@@ -260,7 +299,10 @@ def _json_line(row: Mapping[str, Any]) -> bytes:
     """A row as a line of JSON without its nulls."""
     kept = _without_nulls(row)
     text = json.dumps(kept, ensure_ascii=False, separators=(",", ":"), default=_plain)
-    return text.encode("utf-8", "surrogateescape")
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half a surrogate pair, which only an escape can express
+        return json.dumps(kept, separators=(",", ":"), default=_plain).encode()
 
 
 def _parsed(row: Mapping[str, Any]) -> Mapping[str, Any]:

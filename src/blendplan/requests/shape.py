@@ -167,9 +167,10 @@ class Shape:
                 return row
             if prompt is None:
                 names = printable(", ".join(show(name) for name in row))[:80] or "none"
+                is_null = self.prompt_column in row
+                what = "fill it in or leave the row out" if is_null else f"it has {names}"
                 raise BadRecordError(
-                    f"no value in {show(self.prompt_column)}, which is to hold the prompt; it has "
-                    f"{names}"
+                    f"no value in {show(self.prompt_column)}, which is to hold the prompt; {what}"
                 )
         made_of = {self.prompt_column} if self.prompt_column is not None else set()
         saying = {

@@ -85,7 +85,7 @@ def checked_prices(
     for name, value in given.items():
         gpu = name if name in own else entry_named("gpus", name)
         if gpu is None:
-            wrong = unknown("GPU", name, [*own, *gpu_names()])
+            wrong = unknown("GPU", name, dict.fromkeys([*own, *gpu_names()]))
             raise BlendplanError(f"{where}price for an {wrong}")
         if gpu in found:
             raise BlendplanError(f"{where}there are two prices for {gpu}; keep one of them")
