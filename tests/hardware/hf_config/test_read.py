@@ -181,6 +181,36 @@ def test_tied_embeddings_of_the_larger_model_count() -> None:
     assert not read({"text_config": inner}).tied_embeddings
 
 
+def folder_with(folder: Path, name: str, text: str) -> Path:
+    """A folder with a small model, and another file beside its config."""
+    (folder / "config.json").write_text(json.dumps(config()))
+    (folder / name).write_text(text)
+    return folder
+
+
+def test_quantisation_beside_the_config_counts(tmp_path: Path) -> None:
+    text = json.dumps({"quantization": {"quant_algo": "FP8"}})
+    assert model_spec(folder_with(tmp_path, "hf_quant_config.json", text)).weight_bits == 8.0
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "", '{"quantization": "FP8"}'])
+def test_quantisation_beside_the_config_that_cannot_be_read(tmp_path: Path, text: str) -> None:
+    with pytest.raises(BlendplanError, match=r"hf_quant_config\.json") as caught:
+        model_spec(folder_with(tmp_path, "hf_quant_config.json", text))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_broken_tokenizer_is_for_others_to_refuse(tmp_path: Path) -> None:
+    assert model_spec(folder_with(tmp_path, "tokenizer_config.json", "{")).remarks == ()
+
+
+def test_the_format_of_mistral_is_named(tmp_path: Path) -> None:
+    (tmp_path / "params.json").write_text('{"dim": 4096, "n_layers": 32, "vocab_size": 32768}')
+    for path in (tmp_path, tmp_path / "params.json"):
+        with pytest.raises(BlendplanError, match=r"Mistral's own format .* which is not read"):
+            model_spec(path)
+
+
 _NONSENSE = st.sampled_from(
     [None, "", -1, 0, 3.5, "x", [], {}, [1], [None], ["x"], {"a": 1}, True, 10**12, float("inf")]
 )
