@@ -27,6 +27,7 @@ def test_types_that_are_not_modelled(values: dict[str, Any], message: str) -> No
 @pytest.mark.parametrize(
     ("name", "message"),
     [
+        ("BertForMaskedLM", "generates no text"),
         ("LlamaForSequenceClassification", "generates no text"),
         ("Qwen2ForRewardModel", "generates no text"),
         ("Qwen2ForProcessRewardModel", "generates no text"),

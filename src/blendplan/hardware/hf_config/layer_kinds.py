@@ -8,9 +8,10 @@ from blendplan.hardware.hf_config.families import Family
 from blendplan.hardware.hf_config.fields import Config, seen
 from blendplan.hardware.hf_config.layer_words import layer_word
 from blendplan.hardware.hf_config.names import LAYERS
-from blendplan.hardware.hf_config.windows import sliding_window
+from blendplan.hardware.hf_config.windows import sliding_window, stated_window
 
 MOST_LAYERS = 1000
+_LISTS = ("layer_types", "layers_block_type", "hybrid_layer_types")
 
 
 def layer_count(config: Config) -> int:
@@ -45,6 +46,7 @@ def layer_kinds(config: Config, family: Family, layers: int) -> list[str]:
     for source in _SOURCES:
         kinds = source(config, layers)
         if kinds is not None:
+            _remark_on_missing_window(config, kinds)
             break
     else:
         kinds = [
@@ -54,6 +56,22 @@ def layer_kinds(config: Config, family: Family, layers: int) -> list[str]:
         if family.last_full:
             kinds[-1] = "full"
     return _without_window(config, kinds)
+
+
+def _remark_on_missing_window(config: Config, kinds: list[str]) -> None:
+    """Layers that the file calls sliding, where there is no window, or it is switched off."""
+    sliding = kinds.count("sliding") + kinds.count("hybrid sliding")
+    if not stated_window(config):
+        why = "no field says how wide their window is (sliding_window)"
+    elif not config.flag("use_sliding_window", True):
+        why = "use_sliding_window is off"
+    else:
+        return
+    if sliding:
+        config.remark(
+            f"{sliding} layers are called sliding, but {why}: read as full attention, which keeps "
+            "the most KV and costs the most"
+        )
 
 
 def _without_window(config: Config, kinds: list[str]) -> list[str]:
@@ -69,15 +87,27 @@ def _repeated(pattern: Sequence[Any], layers: int) -> list[Any]:
 
 
 def _listed(config: Config, layers: int) -> list[str] | None:
-    for name in ("layer_types", "layers_block_type", "block_types", "hybrid_layer_types"):
-        words = config.items(name)
+    for name in _LISTS:
+        words = config.words(name)
         if words is not None:
-            if len(words) < layers and name not in ("block_types",):
-                raise BlendplanError(
-                    f"{config.where}: {name} lists {len(words)} layers of {layers}"
-                )
-            return [layer_word(word, name, config) for word in _repeated(words, layers)]
-    return None
+            _check_length(config, name, len(words), layers)
+            return [layer_word(word, name, config) for word in words[:layers]]
+    words = config.words("block_types")  # RecurrentGemma, whose attention has a window
+    if words is None:
+        return None
+    kinds = [layer_word(word, "block_types", config) for word in _repeated(words, layers)]
+    return ["sliding" if kind == "full" else kind for kind in kinds]
+
+
+def _check_length(config: Config, name: str, listed: int, layers: int) -> None:
+    """Refuse a list that is not as long as the decoder, but for layers that only draft.
+
+    Raises:
+        BlendplanError: it is shorter, or longer.
+    """
+    drafting = config.value(("num_nextn_predict_layers", "num_mtp_layers"))
+    if listed != layers and not (isinstance(drafting, int) and listed == layers + drafting):
+        raise BlendplanError(f"{config.where}: {name} lists {listed} layers of {layers}")
 
 
 def _pattern_text(config: Config, layers: int) -> list[str] | None:
