@@ -139,6 +139,25 @@ def test_a_file_without_width_whose_class_is_not_known_is_none() -> None:
             | {"model_type": "xglm", "vocab_size": 256008, "max_position_embeddings": 2048},
             7.5e9,
         ),
+        # As the names of the models, their cards and their weights state it.
+        (
+            {"hidden_size": 4096, "hidden_size_per_head": 128, "intermediate_size": 16384}
+            | {"num_attention_heads": 32, "num_hidden_layers": 32, "num_key_value_heads": 4}
+            | {"mamba_num_heads": 64, "mamba_d_state": 64, "mamba_step": 2, "mamba_d_conv": 4}
+            | {"attention_window_size": 2048, "vocab_size": 100000, "model_type": "plamo2"},
+            9.1e9,
+        ),
+        (
+            {"d_model": 4096, "n_heads": 32, "n_layers": 32, "mlp_hidden_size": 22016}
+            | {"vocab_size": 50280, "weight_tying": False, "model_type": "hf_olmo"},
+            6.89e9,
+        ),
+        (
+            {"hidden_size": 4096, "ff_intermediate_size": 14336, "num_attention_heads": 32}
+            | {"num_hidden_layers": 32, "num_key_value_heads": 8, "vocab_size": 100352}
+            | {"model_type": "phi3small"},
+            7.39e9,
+        ),
     ],
 )
 def test_sizes_by_other_names(values: dict[str, Any], parameters: float) -> None:
@@ -154,12 +173,21 @@ def test_sizes_by_other_names(values: dict[str, Any], parameters: float) -> None
         ("num_hidden_layers", "n_hidden_layers"),
         ("num_attention_heads", "attention_head_count"),
         ("vocab_size", "vocabulary_entries"),
+        ("intermediate_size", "mlp_width"),
+        ("intermediate_size", "d_ff"),
+        ("intermediate_size", "feed_forward_size"),
+        ("intermediate_size", "hidden_dim"),
     ],
 )
-def test_a_size_of_the_class_does_not_pass_for_one_that_nobody_read(renamed: str, to: str) -> None:
-    values = config()
+@pytest.mark.parametrize("model_type", ["llama", "spiral"])
+def test_a_size_that_is_assumed_does_not_pass_for_one_that_nobody_read(
+    renamed: str, to: str, model_type: str
+) -> None:
+    values = config(model_type=model_type)
     values[to] = values.pop(renamed)
-    with pytest.raises(BlendplanError, match=f"{renamed} is missing, and {to} is {values[to]}"):
+    known = model_type == "llama" or renamed == "intermediate_size"
+    message = f" is missing, and {to} is {values[to]}" if known else " is missing"
+    with pytest.raises(BlendplanError, match=renamed + message):
         read(values)
 
 

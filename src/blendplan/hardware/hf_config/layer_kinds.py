@@ -38,7 +38,7 @@ def _sane(layers: int, config: Config) -> int:
 
 
 def layer_kinds(config: Config, family: Family, layers: int) -> list[str]:
-    """The kind of each layer: full, sliding, chunked, linear, hybrid, mlp, moe or none.
+    """The kind of each layer: full, sliding, chunked, linear, hybrid, cross, mlp, moe or none.
 
     The first field that says so decides; then the pattern of the model's class; then whether there
     is a window, which all layers have.
@@ -139,15 +139,14 @@ def _indices(config: Config, layers: int) -> list[str] | None:
     """Numbers of the layers that differ from the rest."""
     inner = config.part("linear_attn_config")
     if inner is not None and inner.items("full_attn_layers") is not None:
-        full = set(inner.items("full_attn_layers") or ())
+        full = inner.items("full_attn_layers") or []
         inner.read.add("kda_layers")
         return ["full" if layer + 1 in full else "linear" for layer in range(layers)]
     for name, (there, elsewhere) in _INDEXED.items():
         found = config.items(name)
         if found is not None:
-            rows = set(found)
             _remark_on_strangers(config, name, found, layers)
-            return [there if layer in rows else elsewhere for layer in range(layers)]
+            return [there if layer in found else elsewhere for layer in range(layers)]
     return None
 
 
@@ -166,6 +165,7 @@ _INDEXED = {
     "full_attention_layers": ("full", "linear"),
     "hybrid_layer_ids": ("hybrid", "linear"),  # Zamba2
     "global_attn_idx": ("hybrid", "hybrid sliding"),  # Hymba
+    "cross_attention_layers": ("cross", "full"),  # Llama 3.2 Vision
 }
 
 
@@ -176,6 +176,9 @@ def _periods(config: Config, layers: int) -> list[str] | None:
         offset = config.count("attn_layer_offset", default=0)
         there = "hybrid" if config.word("model_type") == "zamba" else "full"
         return [there if layer % period == offset else "linear" for layer in range(layers)]
+    period = config.count("mamba_step", default=0)
+    if period:
+        return _mamba_step(config, layers, period)
     period = config.count("full_attention_interval", default=0)
     if period:
         return ["linear" if (layer + 1) % period else "full" for layer in range(layers)]
@@ -188,6 +191,21 @@ def _periods(config: Config, layers: int) -> list[str] | None:
     if period > 0:  # Phi-4-flash: Mamba every so many layers, then sliding, the middle one full
         return _decoder_decoder(layers, period)
     return None
+
+
+def _mamba_step(config: Config, layers: int, period: int) -> list[str]:
+    """PLaMo 2: one of so many layers has attention, with a window but in those listed."""
+    full = config.items("full_attention_idx") or []
+    mixed = config.flag("mamba_enabled", True)
+    short = layers <= period // 2
+    kinds = []
+    for layer in range(layers):
+        attends = layer == layers - 1 if short else layer % period == period // 2
+        if mixed and not attends:
+            kinds.append("linear")
+        else:
+            kinds.append("full" if layer in full else "sliding")
+    return kinds
 
 
 def _decoder_decoder(layers: int, period: int) -> list[str]:
@@ -261,6 +279,9 @@ LAYER_FIELDS = (
     "attn_layer_period",
     "attn_layer_offset",
     "full_attention_interval",
+    "mamba_step",
+    "mamba_enabled",
+    "full_attention_idx",
     "layer_group_size",
     "sliding_window_pattern",
     "_sliding_window_pattern",

@@ -16,7 +16,7 @@ from blendplan.hardware.hf_config.assumptions import (
 )
 from blendplan.hardware.hf_config.class_defaults import class_defaults
 from blendplan.hardware.hf_config.encoders import encoder_parameters
-from blendplan.hardware.hf_config.families import family_of
+from blendplan.hardware.hf_config.families import Family, family_of
 from blendplan.hardware.hf_config.feed_forward import MOE_FIELDS
 from blendplan.hardware.hf_config.fields import Config
 from blendplan.hardware.hf_config.layer_kinds import LAYER_FIELDS, layer_count
@@ -115,7 +115,6 @@ def model_from_config(
     family = family_of(kind, config)
     refuse_others(config, values)
     hidden, layers = config.count(HIDDEN), layer_count(config) * (2 if family.doubled else 1)
-    remark_on_defaults(config, kind)
     if not hidden:
         raise BlendplanError(f"{where}: hidden_size is 0")
     config.layers = layers
@@ -124,10 +123,11 @@ def model_from_config(
     remark_on_parts(config, values, _TEXT)
     bits = bits_of(config, values, beside, layers)
     built = layers_of(config, family, hidden, layers, bits)
+    remark_on_defaults(config, kind)
     used, looked_up = extras.of_model(config, layers, hidden)
     longest = context_tokens(dict(config.defaults) | dict(config.values), tokenizer)
     remark_on_context(config, tokenizer, longest)
-    tied, vocab = _tied(config, values), config.count(VOCAB)
+    tied, vocab = _tied(config, values, family), config.count(VOCAB)
     encoders = encoder_parameters(values, hidden)
     if encoders:
         config.remark(
@@ -184,11 +184,11 @@ def _text_type(values: Mapping[str, Any]) -> str:
     return f"{kind}_text" if class_defaults(f"{kind}_text") else kind
 
 
-def _tied(config: Config, values: Mapping[str, Any]) -> bool:
+def _tied(config: Config, values: Mapping[str, Any], family: Family) -> bool:
     if config.says("tie_word_embeddings") or not isinstance(
         values.get("tie_word_embeddings"), bool
     ):
-        return config.flag(("tie_word_embeddings", "tie_embedding"), False)
+        return config.flag(("tie_word_embeddings", "tie_embedding", "weight_tying"), family.tied)
     return bool(values["tie_word_embeddings"])
 
 

@@ -122,6 +122,28 @@ def _mamba2(config: Config, family: Family, place: Place) -> State:
     )
 
 
+def _plamo2(config: Config, family: Family, place: Place) -> State:
+    """Mamba-2 whose rates, inputs and outputs come from the recurrence's own width (PLaMo 2)."""
+    hidden, bits = place.hidden, place.bits
+    heads, dim = config.count(_SSM_HEADS), config.count(HEAD_DIM, default=128)
+    state, kernel = config.count(_STATE, default=64), config.count(_CONV, default=4)
+    inner, rank = heads * dim, max(64, hidden // 16)
+    return State(
+        "mamba2",
+        conv_elements=(kernel - 1) * inner,
+        state_elements=inner * state,
+        heads=heads,
+        state_bits=_state_bits(config, family),
+        projections=(
+            Projection("in", 2 * inner, hidden, "n", bits),
+            Projection("x", rank + 2 * state, inner, "k", bits),
+            Projection("dt", heads, rank, "n", bits),
+            Projection("out", hidden, inner, "k", bits),
+        ),
+        other_parameters=kernel * inner + 3 * heads + rank + 2 * state,
+    )
+
+
 def _gated_delta(config: Config, family: Family, place: Place) -> State:
     hidden, bits = place.hidden, place.bits
     heads = config.count("linear_num_value_heads", default=config.count(HEADS, default=1))
@@ -246,6 +268,7 @@ def _rglru(config: Config, family: Family, place: Place) -> State:
 _KINDS: dict[str, Callable[[Config, Family, Place], State]] = {
     "mamba1": _mamba1,
     "mamba2": _mamba2,
+    "plamo2": _plamo2,
     "gated_delta": _gated_delta,
     "kda": _kda,
     "lightning": _lightning,
