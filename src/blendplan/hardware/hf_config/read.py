@@ -128,7 +128,7 @@ def model_from_config(
     longest = context_tokens(dict(config.defaults) | dict(config.values), tokenizer)
     remark_on_context(config, tokenizer, longest)
     tied, vocab = _tied(config, values, family), config.count(VOCAB)
-    encoders = encoder_parameters(values, hidden)
+    encoders = encoder_parameters(config, values, hidden)
     if encoders:
         config.remark(
             f"what reads images or sound is estimated at {encoders / 1e9:.2f} B parameters; "
