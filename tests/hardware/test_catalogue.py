@@ -75,6 +75,7 @@ def test_every_gpu_is_whole(name: str) -> None:
     gpu = gpu_spec(name)
     assert gpu.source
     assert gpu.sm_count > 0
+    gpu.check_units(name)
     assert 30 < gpu.flop_per_s / gpu.bandwidth_bytes_per_s < 500
 
 
@@ -236,6 +237,14 @@ def test_profile_on_a_catalogue_base(tmp_path: Path) -> None:
         ('base = "l40s"\nmemory_byte = 1', "did you mean 'memory_bytes'"),
         ('base = "l40s"\nmemory_bytes = "much"', "expected int"),
         ('base = "l40s"\nmemory_bytes = -1', "must be positive"),
+        ('base = "l40s"\nmemory_bytes = 80', "memory_bytes is 80; expected bytes, as in 80e9"),
+        ('base = "l40s"\nmemory_bytes = 81920', "memory_bytes is 81920; expected bytes"),
+        ('base = "l4"\nbandwidth_bytes_per_s = 0.3', r"is 0\.3; expected bytes/s, as in 3\.35e12"),
+        ('base = "l4"\nbandwidth_bytes_per_s = 3350', "is 3350; expected bytes/s"),
+        ('base = "l4"\nflop_per_s = 989', "flop_per_s is 989; expected FLOP/s, as in 989e12"),
+        ('base = "l4"\nfp8_flop_per_s = 1e30', "fp8_flop_per_s is 1e.30; expected FLOP/s"),
+        ('base = "l4"\nlink_bytes_per_s = 450', "link_bytes_per_s is 450; expected bytes/s"),
+        ('base = "l4"\nl2_bytes = 50', "l2_bytes is 50; expected bytes, as in 50e6 for 50 MB"),
         ("base = 3", "catalogue name"),
         ("= nonsense", "is not TOML"),
     ],

@@ -67,7 +67,7 @@ def gpu_from_text(text: str, where: str, name: str) -> GpuSpec:
         name: of the GPU if the profile states none.
 
     Raises:
-        BlendplanError: not TOML, wrong fields.
+        BlendplanError: not TOML, wrong fields, numbers of another unit.
     """
     try:
         table = tomllib.loads(text)
@@ -81,7 +81,9 @@ def gpu_from_text(text: str, where: str, name: str) -> GpuSpec:
             raise BlendplanError(f"{where}: base is {base!r}; give a catalogue name")
         known = gpu_spec(base)
         table = {item: getattr(known, item) for item in GpuSpec.__dataclass_fields__} | table
-    return _from_table(table.pop("name", name), table, where)
+    gpu = _from_table(table.pop("name", name), table, where)
+    gpu.check_units(where)
+    return gpu
 
 
 def _from_table(name: object, table: Mapping[str, Any], where: str) -> GpuSpec:
