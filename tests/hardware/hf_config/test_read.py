@@ -239,8 +239,11 @@ def test_the_format_of_mistral_is_named(tmp_path: Path) -> None:
             model_spec(path)
 
 
-_NONSENSE = st.sampled_from(
-    [None, "", -1, 0, 3.5, "x", [], {}, [1], [None], ["x"], {"a": 1}, True, 10**12, float("inf")]
+_NONSENSE: st.SearchStrategy[Any] = st.sampled_from(
+    [
+        *(None, "", "x", True, -1, 0, 3.5, 10**12, 10**400, 1e300, float("inf"), float("nan")),
+        *([], {}, [1], [None], ["x"], [[1]], [{}], {"a": 1}),
+    ]
 )
 _BASES = [
     config(),
@@ -249,11 +252,17 @@ _BASES = [
     config(model_type="nemotron_h", hybrid_override_pattern="M-*E", n_routed_experts=4),
     config(kv_lora_rank=32, qk_nope_head_dim=16, index_topk=9, index_n_heads=2, index_head_dim=4),
     config(linear_attn_config={"full_attn_layers": [4], "num_heads": 4, "head_dim": 16}),
+    config(model_type="plamo2", mamba_step=2, mamba_num_heads=4, full_attention_idx=[3]),
+    config(model_type="mpt", expansion_ratio=4, mlp_only_layers=[1], num_experts=4),
+    config(model_type="lfm2", block_auto_adjust_ff_dim=True, block_multiple_of=8, conv_L_cache=3),
+    config(mamba_n_heads=8, mamba_d_head=16, mamba_d_state=16, layer_types=["mamba"] * 8),
+    config(rope_scaling={"type": "linear", "factor": 2.0}, sliding_window=64),
+    config(vision_config={"hidden_size": 8, "depth": 2, "mlp_ratio": 4.0, "model_type": "pixtral"}),
     config(quantization_config={"quant_method": "compressed-tensors", "config_groups": {"a": {}}}),
 ]
 
 
-@settings(max_examples=150)
+@settings(max_examples=300)
 @given(st.sampled_from(_BASES), st.data())
 def test_nonsense_gives_a_model_or_one_line(base: dict[str, Any], data: st.DataObject) -> None:
     values = json.loads(json.dumps(base))

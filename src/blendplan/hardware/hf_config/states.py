@@ -69,12 +69,17 @@ def _inner(config: Config, hidden: int) -> int:
     return stated or int(factor * hidden)
 
 
+def _unless_auto(config: Config, names: tuple[str, ...]) -> int:
+    """A size; 0 where none is stated, or ``auto``."""
+    return 0 if isinstance(config.value(names), str) else config.count(names, default=0)
+
+
 def _mamba1(config: Config, family: Family, place: Place) -> State:
     hidden = place.hidden
     inner, state = _inner(config, hidden), config.count(_STATE, default=16)
     kernel = config.count(_CONV, default=4)
-    stated = config.value(("mamba_dt_rank", "time_step_rank", "dt_rank"))
-    rank = stated if isinstance(stated, int) and stated > 0 else ceil(hidden / 16)
+    stated = _unless_auto(config, ("mamba_dt_rank", "time_step_rank", "dt_rank"))
+    rank = stated or ceil(hidden / 16)
     bits = place.bits
     return State(
         "mamba1",
@@ -95,10 +100,9 @@ def _mamba1(config: Config, family: Family, place: Place) -> State:
 def _mamba2(config: Config, family: Family, place: Place) -> State:
     hidden, bits = place.hidden, place.bits
     heads = config.count(_SSM_HEADS, default=0) or config.count(("num_heads",), default=0)
-    stated = config.value(_SSM_HEAD_DIM)
+    dim = _unless_auto(config, _SSM_HEAD_DIM)
     if config.word("model_type") == "mamba2":
-        stated = config.value("head_dim")
-    dim = stated if isinstance(stated, int) and stated > 0 else 0
+        dim = _unless_auto(config, ("head_dim",))
     inner = _inner(config, hidden)
     if config.word("model_type") == "nemotron_h" and heads and dim:
         inner = heads * dim
@@ -209,7 +213,7 @@ def _lightning(config: Config, family: Family, place: Place) -> State:
     """Linear attention with a fixed decay by head (MiniMax-Text-01 and M1, Ring linear)."""
     hidden, bits = place.hidden, place.bits
     heads = config.count(HEADS)
-    dim = config.count(HEAD_DIM, default=max(1, hidden // heads))
+    dim = config.count(HEAD_DIM, default=max(1, hidden // max(1, heads)))
     width = heads * dim
     return State(
         "lightning",
@@ -258,7 +262,7 @@ def _rglru(config: Config, family: Family, place: Place) -> State:
         state_bits=32.0,
         projections=(
             Projection("in", 2 * width, hidden, "n", bits),
-            Projection("gates", 2 * width // heads, width, "k", bits),
+            Projection("gates", 2 * width // max(1, heads), width, "k", bits),
             Projection("out", hidden, width, "k", bits),
         ),
         other_parameters=width * (kernel + 6),

@@ -2,6 +2,7 @@
 
 from blendplan.hardware.hf_config.fields import Config
 
+_MOST = 10**9
 _WINDOW = ("sliding_window", "sliding_window_size", "attention_window_size", "attn_window_size")
 
 
@@ -31,7 +32,8 @@ def sliding_window(config: Config) -> int:
     if not tokens or not config.flag("use_sliding_window", True):
         return 0
     context = config.value("max_position_embeddings")
-    if isinstance(context, int) and 0 < context * max(_rope_factor(config), 1.0) <= tokens:
+    whole = isinstance(context, int) and 0 < context < _MOST
+    if whole and context * max(_rope_factor(config), 1.0) <= tokens:
         return 0
     return tokens
 
@@ -39,4 +41,4 @@ def sliding_window(config: Config) -> int:
 def _rope_factor(config: Config) -> float:
     scaling = config.value(("rope_scaling", "rope_parameters"))
     factor = scaling.get("factor", 1.0) if isinstance(scaling, dict) else 1.0
-    return float(factor) if isinstance(factor, int | float) else 1.0
+    return factor if isinstance(factor, int | float) and 0 < factor < _MOST else 1.0
