@@ -11,7 +11,6 @@ _CONFIGS = ("vision_config", "visual", "audio_config", "sound_config", "vision_t
 _WIDTH = ("embed_dim", "hidden_size", "vt_hidden_size", "d_model", "width")
 _DEPTH = ("num_hidden_layers", "depth", "vt_num_hidden_layers", "encoder_layers", "layers")
 _INNER = ("intermediate_size", "vt_intermediate_size", "encoder_ffn_dim", "mlp_dim")
-_MOST_TIMES = 1000  # that an MLP is as wide as its encoder
 _GATED = ("pixtral", "gemma4", "glm4v", "qwen2_5_vl", "mistral3")
 # Of models whose files may leave the encoder out: the sizes that other published files state, or
 # that vLLM 0.32 has for the class (`VisionBackboneConfig` of Molmo, SigLIP in Phi-4-multimodal).
@@ -108,9 +107,7 @@ def _encoder(config: Config, kind: str, hidden: int) -> int:
     width, depth = _size(config, _WIDTH), _size(config, _DEPTH)
     if not width or not depth:
         return 0
-    ratio = config.value("mlp_ratio")
-    times = ratio if isinstance(ratio, int | float) and 0 < ratio < _MOST_TIMES else 4
-    inner = _size(config, _INNER) or int(width * times)
+    inner = _size(config, _INNER) or int(width * config.times("mlp_ratio", 4))
     out = _size(config, ("out_hidden_size", "projection_dim", "text_hidden_size"))
     if "glm4v" in kind or "glm4_1v" in kind:
         inner = out or inner

@@ -64,7 +64,6 @@ SHARED = (
 LATENT = ("moe_latent_size", "routed_expert_hidden_size")
 # Of types whose field is the width of gate and value together.
 _TOGETHER = ("recurrent_gemma", "qwen", "molmo", "hf_olmo")
-_MOST_TIMES = 1000  # as wide as the residual stream
 _TWO_MATRIX_ACTIVATIONS = ("relu2", "relu_squared", "xielu", "squared_relu")
 
 
@@ -244,17 +243,15 @@ def dense_width(config: Config, layer: int, hidden: int) -> int:
 
 def _usual_width(config: Config, hidden: int) -> int:
     """Width where no field says, as the classes that have no such field take it."""
-    ratio = config.value("expansion_ratio")
-    stated = isinstance(ratio, int | float) and 0 < ratio < _MOST_TIMES
-    if not stated and config.word("model_type") not in FOUR_TIMES:
+    ratio = config.times("expansion_ratio", 0)
+    if not ratio and config.word("model_type") not in FOUR_TIMES:
         config.remark(f"no field says how wide the MLP is: 4 x hidden_size, {4 * hidden}, is taken")
-    return int(hidden * (ratio if stated else 4))
+    return int(hidden * (ratio or 4))
 
 
 def _adjusted(config: Config, width: int) -> int:
     """LFM2 takes two thirds of the stated width, up to a multiple."""
-    factor = config.value("block_ffn_dim_multiplier")
-    scale = factor if isinstance(factor, int | float) and 0 < factor < _MOST_TIMES else 1.0
+    scale = config.times("block_ffn_dim_multiplier", 1.0)
     multiple = max(1, config.count("block_multiple_of", default=256))
     return -(-int(scale * int(2 * width / 3)) // multiple) * multiple
 

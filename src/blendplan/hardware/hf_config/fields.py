@@ -7,6 +7,7 @@ from blendplan.errors import BlendplanError
 from blendplan.printable import show
 
 _MOST = 10**9
+_MOST_TIMES = 1000
 Names = str | tuple[str, ...]
 
 
@@ -112,6 +113,12 @@ class Config:
                 f"to {_MOST - 1:,}"
             )
         return value
+
+    def times(self, names: Names, default: float) -> float:
+        """A factor, such as of the width of the model; the default for what none can be."""
+        value = self.value(names)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return value if number and 0 < value < _MOST_TIMES else default
 
     def _by_layer(self, name: str, values: list[Any]) -> bool:
         """Whether a list has a value for each layer; what comes after the last is for drafting."""

@@ -19,7 +19,6 @@ _STATE = ("mamba_d_state", "ssm_state_size", "state_size", "d_state", "mamba_sta
 _SSM_HEADS = ("mamba_n_heads", "mamba_num_heads", "n_mamba_heads")
 _SSM_HEAD_DIM = ("mamba_d_head", "mamba_head_dim", "mamba_headdim")
 _GROUPS = ("mamba_n_groups", "mamba_ngroups", "n_groups")
-_MOST_TIMES = 1000  # the width of the residual stream
 _BITS = {"float32": 32.0, "fp32": 32.0, "float16": 16.0, "bfloat16": 16.0}
 
 
@@ -64,8 +63,7 @@ def _state_bits(config: Config, family: Family) -> float:
 def _inner(config: Config, hidden: int) -> int:
     """Width of the recurrence."""
     stated = config.count(("mamba_d_ssm", "mamba_intermediate_size"), default=0)
-    expand = config.value(_EXPAND)
-    factor = expand if isinstance(expand, int | float) and 0 < expand < _MOST_TIMES else 2
+    factor = config.times(_EXPAND, 2)
     return stated or int(factor * hidden)
 
 
