@@ -10,7 +10,7 @@ from benchmarks.published_models import PUBLISHED as STATED
 import blendplan.hardware.catalogue as catalogue_module
 from blendplan.cost.machine import machine
 from blendplan.errors import BlendplanError
-from blendplan.hardware.catalogue import aliases, squash
+from blendplan.hardware.catalogue import aliases, short_gpu_name, squash
 from blendplan.hardware.kv_capacity import kv_capacity_tokens
 from blendplan.hardware.kv_layers import kv_layers
 from blendplan.hardware.kv_layout import kv_layout
@@ -75,6 +75,7 @@ def test_every_gpu_is_whole(name: str) -> None:
     gpu = gpu_spec(name)
     assert gpu.source
     assert gpu.sm_count > 0
+    gpu.check_units(name)
     assert 30 < gpu.flop_per_s / gpu.bandwidth_bytes_per_s < 500
 
 
@@ -187,10 +188,50 @@ def test_models_by_the_names_that_people_type(word: str, name: str) -> None:
         ("NVIDIA H200", "h200"),
         ("h100", "h100-80g"),
         ("v100", "v100-32g"),
+        ("h100-sxm5", "h100-80g"),
+        ("H100 80 GB", "h100-80g"),
+        # As drivers call them.
+        ("NVIDIA H100 80GB HBM3", "h100-80g"),
+        ("NVIDIA H100 PCIe", "h100-pcie-80g"),
+        ("NVIDIA H100 NVL", "h100-nvl-94g"),
+        ("NVIDIA A100-SXM4-80GB", "a100-80g"),
+        ("NVIDIA A100-SXM4-40GB", "a100-40g"),
+        ("NVIDIA A100 80GB PCIe", "a100-pcie-80g"),
+        ("NVIDIA A100-PCIE-40GB", "a100-pcie-40g"),
+        ("NVIDIA A800-SXM4-80GB", "a800-80g"),
+        ("NVIDIA GH200 480GB", "gh200-96g"),
+        ("NVIDIA H20-3e", "h20-141g"),
+        ("Tesla V100-SXM2-32GB", "v100-32g"),
+        ("Tesla V100-PCIE-32GB", "v100-pcie-32g"),
+        ("Tesla T4", "t4"),
+        ("NVIDIA GeForce RTX 4090", "rtx-4090"),
+        ("NVIDIA RTX A6000", "rtx-a6000"),
+        ("NVIDIA RTX 6000 Ada Generation", "rtx-6000-ada"),
+        ("NVIDIA RTX PRO 6000 Blackwell Server Edition", "rtx-pro-6000"),
+        ("NVIDIA RTX PRO 6000 Blackwell Workstation Edition", "rtx-pro-6000"),
+        ("AMD Instinct MI300X", "mi300x"),
+        ("AMD Instinct MI250X / MI250", "mi250x"),
     ],
 )
 def test_gpus_by_the_names_that_people_type(word: str, name: str) -> None:
     assert gpu_spec(word).name == name
+
+
+@pytest.mark.parametrize(
+    ("word", "near"),
+    [
+        ("Tesla V100-SXM2-16GB", "v100-"),
+        ("NVIDIA GH200 144G HBM3e", "gh200-96g"),
+        ("NVIDIA H200 NVL", "h200"),
+        ("NVIDIA GeForce RTX 4090 D", "rtx-4090"),
+        ("NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition", "rtx-pro-6000"),
+        ("NVIDIA H100 80GB HBM2e", "h100-80g"),
+        ("NVIDIA A800 80GB PCIe", "a800-80g"),
+    ],
+)
+def test_gpus_that_are_not_in_the_catalogue_are_not_taken_for_others(word: str, near: str) -> None:
+    with pytest.raises(BlendplanError, match=f"unknown GPU '{word}'; did you mean .*'{near}"):
+        gpu_spec(word)
 
 
 @pytest.mark.parametrize("kind", ["models", "gpus"])
@@ -198,7 +239,8 @@ def test_no_name_means_two_entries(kind: str) -> None:
     meant: dict[str, str] = {}
     for entry, others in aliases(kind).items():
         for word in (entry, *others):
-            assert meant.setdefault(squash(word), entry) == entry
+            key = squash(short_gpu_name(word)) if kind == "gpus" else squash(word)
+            assert meant.setdefault(key, entry) == entry
 
 
 def test_catalogues_are_large_and_in_one_piece() -> None:
@@ -236,6 +278,14 @@ def test_profile_on_a_catalogue_base(tmp_path: Path) -> None:
         ('base = "l40s"\nmemory_byte = 1', "did you mean 'memory_bytes'"),
         ('base = "l40s"\nmemory_bytes = "much"', "expected int"),
         ('base = "l40s"\nmemory_bytes = -1', "must be positive"),
+        ('base = "l40s"\nmemory_bytes = 80', "memory_bytes is 80; expected bytes, as in 80e9"),
+        ('base = "l40s"\nmemory_bytes = 81920', "memory_bytes is 81920; expected bytes"),
+        ('base = "l4"\nbandwidth_bytes_per_s = 0.3', r"is 0\.3; expected bytes/s, as in 3\.35e12"),
+        ('base = "l4"\nbandwidth_bytes_per_s = 3350', "is 3350; expected bytes/s"),
+        ('base = "l4"\nflop_per_s = 989', "flop_per_s is 989; expected FLOP/s, as in 989e12"),
+        ('base = "l4"\nfp8_flop_per_s = 1e30', "fp8_flop_per_s is 1e.30; expected FLOP/s"),
+        ('base = "l4"\nlink_bytes_per_s = 450', "link_bytes_per_s is 450; expected bytes/s"),
+        ('base = "l4"\nl2_bytes = 50', "l2_bytes is 50; expected bytes, as in 50e6 for 50 MB"),
         ("base = 3", "catalogue name"),
         ("= nonsense", "is not TOML"),
     ],

@@ -17,8 +17,10 @@ from blendplan.hardware.profile import profile_text, write_profile
 
 # Every plane of Unicode; surrogates alone are no characters and have no place in TOML.
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
-AMOUNT = st.floats(0, 1e300)
-COUNT = st.integers(0, 2**63 - 1)
+# 0 where a profile does not state a number.
+FLOP = st.just(0.0) | st.floats(1e9, 1e18)
+RATE = st.just(0.0) | st.floats(1e9, 1e14)
+BYTES = st.just(0) | st.integers(10**8, 10**11)
 # TOML knows not-a-number, which equals nothing.
 VALUES = st.recursive(
     TEXT | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False),
@@ -28,20 +30,20 @@ VALUES = st.recursive(
 GPUS = st.builds(
     GpuSpec,
     name=TEXT,
-    flop_per_s=AMOUNT,
-    bandwidth_bytes_per_s=AMOUNT,
-    memory_bytes=COUNT,
-    link_bytes_per_s=AMOUNT,
-    sm_count=COUNT,
-    l2_bytes=COUNT,
-    fp8_flop_per_s=AMOUNT,
+    flop_per_s=FLOP,
+    bandwidth_bytes_per_s=RATE,
+    memory_bytes=BYTES,
+    link_bytes_per_s=RATE,
+    sm_count=st.integers(0, 10**5),
+    l2_bytes=BYTES,
+    fp8_flop_per_s=FLOP,
     source=TEXT,
     fitted=st.dictionaries(TEXT, VALUES, max_size=4),
 )
 
 
 def mine(name: str = "mine", fitted: Mapping[str, Any] | None = None) -> GpuSpec:
-    return GpuSpec(name, 1.0, 1.0, 1, 1.0, 1, 1, fitted=fitted or {})
+    return GpuSpec(name, 1e14, 1e12, 10**10, 1e10, 1, 10**6, fitted=fitted or {})
 
 
 @given(GPUS)

@@ -41,7 +41,7 @@ def context_tokens(config: Mapping[str, Any], tokenizer: Mapping[str, Any]) -> i
     if "gemma3" not in str(config.get("model_type", "")):
         for rope in scaling:
             factor: Any = rope.get("factor")
-            if _rope_type(rope) not in _SCALED_ALREADY and _is_number(factor):
+            if _rope_type(rope) not in _SCALED_ALREADY and _is_number(factor) and factor < 1e9:
                 longest = int(longest * factor)
                 break
     original = _length(config.get("original_max_position_embeddings"))

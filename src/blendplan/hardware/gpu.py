@@ -18,6 +18,19 @@ _NUMBERS = (
 )
 
 
+_FLOP = (1e9, 1e18, "FLOP/s, as in 989e12 for 989 TFLOP/s")
+_PLAUSIBLE = {
+    "flop_per_s": _FLOP,
+    "fp8_flop_per_s": _FLOP,
+    "fp4_flop_per_s": _FLOP,
+    "bandwidth_bytes_per_s": (1e9, 1e15, "bytes/s, as in 3.35e12 for 3.35 TB/s"),
+    "memory_bytes": (1e8, 1e14, "bytes, as in 80e9 for 80 GB"),
+    "link_bytes_per_s": (1e7, 1e14, "bytes/s, as in 450e9 for 450 GB/s"),
+    "sm_count": (1, 1e5, "a number of multiprocessors, as in 132"),
+    "l2_bytes": (1e4, 1e11, "bytes, as in 50e6 for 50 MB"),
+}
+
+
 NVFP4_BITS = 4.5
 """Bits per weight of nvfp4, the 8 of a scale for 16 weights included.
 
@@ -74,6 +87,20 @@ class GpuSpec:
 
         if not isinstance(self.fitted, Mapping):
             raise BlendplanError(f"GPU {self.name}: fitted is {self.fitted!r}; expected a table")
+
+    def check_units(self, where: str) -> None:
+        """Refuse numbers that no device has, which are those of another unit.
+
+        Args:
+            where: what the error calls the source of the numbers.
+
+        Raises:
+            BlendplanError: with the field, its value and the unit expected.
+        """
+        for name, (least, most, unit) in _PLAUSIBLE.items():
+            value = getattr(self, name)
+            if value and not least <= value <= most:
+                raise BlendplanError(f"{where}: {name} is {value:g}; expected {unit}")
 
     def require(self, *names: str, purpose: str) -> None:
         """Refuse what needs numbers that the profile does not state.

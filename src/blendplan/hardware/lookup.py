@@ -15,11 +15,12 @@ from blendplan.hardware.catalogue import (
     entry_named,
     fitted_tables,
     model_fields,
+    short_gpu_name,
     spec_from_table,
 )
 from blendplan.hardware.gpu import GpuSpec
 from blendplan.hardware.model import ModelSpec
-from blendplan.names import unknown_entry
+from blendplan.names import did_you_mean, unknown_entry
 from blendplan.printable import show
 
 
@@ -46,11 +47,22 @@ def gpu_spec(name: str | Path) -> GpuSpec:
     entry = entry_named("gpus", text)
     if entry is None:
         raise BlendplanError(
-            f"{unknown_entry('GPU', text, gpu_names())} (`blendplan gpus` lists all, and a "
-            "path to a profile in TOML works too)"
+            f"{_unknown_gpu(text)} (`blendplan gpus` lists all, and a path to a profile in TOML "
+            "works too)"
         )
     measured = {"fitted": fitted_tables(entry)}
     return _from_table(entry, catalogue("gpus")[entry] | measured, f"GPU {entry}")
+
+
+def _unknown_gpu(text: str) -> str:
+    """A name that is no GPU's, and those that are near it or what drivers would call so."""
+    short = short_gpu_name(text)
+    words = short.split("-")
+    hints = (did_you_mean("-".join(words[:end]), gpu_names()) for end in range(len(words), 0, -1))
+    hint = next(filter(None, hints), "")
+    if hint and short != text.lower() and "/" not in text:
+        return f"unknown GPU {text!r}; {hint}"
+    return unknown_entry("GPU", text, gpu_names())
 
 
 def _from_profile(path: Path) -> GpuSpec:
@@ -67,7 +79,7 @@ def gpu_from_text(text: str, where: str, name: str) -> GpuSpec:
         name: of the GPU if the profile states none.
 
     Raises:
-        BlendplanError: not TOML, wrong fields.
+        BlendplanError: not TOML, wrong fields, numbers of another unit.
     """
     try:
         table = tomllib.loads(text)
@@ -81,7 +93,9 @@ def gpu_from_text(text: str, where: str, name: str) -> GpuSpec:
             raise BlendplanError(f"{where}: base is {base!r}; give a catalogue name")
         known = gpu_spec(base)
         table = {item: getattr(known, item) for item in GpuSpec.__dataclass_fields__} | table
-    return _from_table(table.pop("name", name), table, where)
+    gpu = _from_table(table.pop("name", name), table, where)
+    gpu.check_units(where)
+    return gpu
 
 
 def _from_table(name: object, table: Mapping[str, Any], where: str) -> GpuSpec:

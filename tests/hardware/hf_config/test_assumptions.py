@@ -22,6 +22,10 @@ def without(name: str, **values: Any) -> dict[str, Any]:
             without("intermediate_size", model_type="spiral"),
             "how wide the MLP is: 4 x hidden_size, 256, is taken",
         ),
+        (
+            without("intermediate_size"),
+            "not in the file, by the class of llama: intermediate_size 11008",
+        ),
         (config(torch_dtype="float17"), "torch_dtype 'float17' is not known"),
         (config(dtype=16), "dtype 16 is not known"),
         (

@@ -114,6 +114,23 @@ def test_widths_by_layer() -> None:
     assert {p.width for p in lfm.feed_forwards} == {64}
 
 
+@pytest.mark.parametrize(
+    ("values", "width"),
+    [
+        ({"ffn_hidden_size": 48}, 48),
+        ({"model_type": "phi3small", "ff_intermediate_size": 48}, 48),
+        ({"model_type": "hf_olmo", "mlp_hidden_size": 96}, 48),  # gate and value together
+        ({"model_type": "molmo", "intermediate_size": 96}, 48),
+        ({"model_type": "qwen", "intermediate_size": 96}, 48),
+    ],
+)
+def test_widths_by_other_names(values: dict[str, Any], width: int) -> None:
+    named = config(**values)
+    if "intermediate_size" not in values:
+        del named["intermediate_size"]
+    assert {found.width for found in read(named).feed_forwards} == {width}
+
+
 def test_a_list_that_is_not_by_layer_is_said() -> None:
     model = read(config(**{**MOE, "num_experts": [8, 4]}))
     assert {part.experts for part in model.feed_forwards} == {8}

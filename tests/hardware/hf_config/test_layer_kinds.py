@@ -66,6 +66,20 @@ KDA = {"num_heads": 4, "head_dim": 16, "short_conv_kernel_size": 4}
          ["mamba2"] * 8),
         ({"model_type": "nemotron_h", "hybrid_override_pattern": "M-*-M-*-"},
          ["mamba2", "feed-forward", F, "feed-forward"] * 2),
+        ({"sliding_window": 128.0, "model_type": "mistral"}, [S] * 8),
+        ({"model_type": "recurrent_gemma", "block_types": ["recurrent", "attention"],
+          "attention_window_size": 128}, ["rglru", S] * 4),
+        ({"layer_types": ["sliding_attention", "full_attention"] * 4 + ["sliding_attention"] * 2,
+          "num_nextn_predict_layers": 2} | WINDOW, [S, F] * 4),
+        ({"model_type": "plamo2", "mamba_step": 2, "attention_window_size": 128,
+          "mamba_num_heads": 4}, ["mamba2", S] * 4),
+        ({"model_type": "plamo2", "mamba_step": 4, "attention_window_size": 128,
+          "mamba_num_heads": 4, "full_attention_idx": [6]},
+         ["mamba2", "mamba2", S, "mamba2", "mamba2", "mamba2", F, "mamba2"]),
+        ({"model_type": "plamo2", "mamba_step": 20, "mamba_num_heads": 4}, ["mamba2"] * 7 + [F]),
+        ({"model_type": "plamo2", "mamba_step": 2, "mamba_enabled": False,
+          "attention_window_size": 128}, [S] * 8),
+        ({"cross_attention_layers": [3, 7]}, ([F] * 3 + ["feed-forward"]) * 2),
         ({"num_kv_shared_layers": 2}, [F] * 6 + ["shared KV"] * 2),
     ],
 )  # fmt: skip
@@ -87,17 +101,40 @@ def test_an_unknown_kind_of_attention_is_full_and_said_so() -> None:
 
 
 @pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        ({}, "no field says how wide their window is"),
+        ({"sliding_window": None}, "no field says how wide their window is"),
+        ({"sliding_window": 0}, "no field says how wide their window is"),
+        ({"use_sliding_window": False} | WINDOW, "use_sliding_window is off"),
+        ({"model_type": "qwen3"}, "use_sliding_window is off"),  # as its class has it
+    ],
+)
+def test_sliding_layers_without_a_window_are_full_and_said_so(
+    values: dict[str, Any], why: str
+) -> None:
+    model = read(config(layer_types=["sliding_attention"] * 8, **values))
+    assert model.layers_by_kind == {F: 8}
+    assert f"8 layers are called sliding, but {why}" in " ".join(model.remarks)
+
+
+@pytest.mark.parametrize(
     ("values", "message"),
     [
         ({"layer_types": ["spiral"] * 8}, "layer_types has 'spiral', a layer that is not known"),
         ({"layer_types": ["full_attention"] * 3}, "layer_types lists 3 layers of 8"),
+        ({"layer_types": ["full_attention"] * 9}, "layer_types lists 9 layers of 8"),
+        ({"layer_types": "full_attention"}, "layer_types is 'full_attention'; expected a list"),
+        ({"layer_types": {"0": "full_attention"}}, "layer_types is an object; expected a list"),
+        ({"sliding_window": "4096"}, "sliding_window is '4096'; expected a whole number"),
+        ({"sliding_window": -1}, "sliding_window is -1; expected a whole number"),
+        ({"sliding_window": 40.5}, "sliding_window is 40.5; expected a whole number"),
+        ({"sliding_window": True}, "sliding_window is true; expected a whole number"),
+        ({"sliding_window": [None, "4096"] * 4}, "sliding_window is '4096'; expected a whole"),
         ({"layer_types": ["linear_attention"] * 8}, "whose state is not known"),
         ({"num_hidden_layers": 0}, "0 layers"),
         ({"num_hidden_layers": 99999}, "99999 layers"),
-        ({"is_encoder_decoder": True}, "encoder-decoder"),
         ({"model_type": "xlstm"}, "model type 'xlstm' is not modelled"),
-        ({"architectures": ["BertForMaskedLM"]}, "generates no text"),
-        ({"type_vocab_size": 2}, "is not modelled"),
     ],
 )
 def test_what_is_not_known_is_refused_in_one_line(values: dict[str, Any], message: str) -> None:

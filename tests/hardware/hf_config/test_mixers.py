@@ -166,6 +166,8 @@ def test_layers_described_one_by_one() -> None:
          3 * 3 * 16, 2 * 8 * 8, 32.0),
         ({"model_type": "minimax_m1", "attn_type_list": [0] * 8}, 0, 4 * 16 * 16, 16.0),
         ({"layer_types": ["conv"] * 8, "conv_L_cache": 3}, 2 * 64, 0, 16.0),
+        ({"model_type": "plamo2", "mamba_step": 2, "mamba_num_heads": 8, "mamba_d_state": 32},
+         3 * 8 * 16, 8 * 16 * 32, 16.0),
     ],
 )  # fmt: skip
 def test_states(values: dict[str, Any], conv: int, elements: int, bits: float) -> None:
@@ -186,6 +188,13 @@ def test_keys_and_values_of_heads_that_come_from_a_latent() -> None:
 def test_queries_through_a_narrow_matrix() -> None:
     wide, narrow = read(config()), read(config(share_q_dim=16))
     assert wide.parameters - narrow.parameters == 8 * (64 * 64 - 16 * (64 + 64))
+
+
+def test_layers_that_attend_to_an_image_keep_nothing_of_the_text() -> None:
+    plain, vision = read(config()), read(config(cross_attention_layers=[3, 7]))
+    assert vision.kv_bytes_per_token() == plain.kv_bytes_per_token() * 6 / 8
+    assert vision.parameters == plain.parameters
+    assert "cross_attention_layers attend to an image" in " ".join(vision.remarks)
 
 
 def test_shared_blocks_hold_their_weights_once() -> None:

@@ -18,6 +18,7 @@ MOE = {
 }
 NVFP4 = {"num_bits": 4, "type": "float", "group_size": 16}
 MXFP8 = {"num_bits": 8, "type": "float", "group_size": 32, "strategy": "group"}
+CT = {"quant_method": "compressed-tensors"}
 ALL = {"quant_method": "modelopt", "quant_algo": "NVFP4"}
 
 
@@ -74,6 +75,59 @@ def test_bits_of_each_part(
     assert bits(quantisation) == expected
 
 
+BNB4 = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+TORCHAO = {"quant_method": "torchao", "quant_type": "int4_weight_only"}
+INT4 = {"default": {"_type": "Int4WeightOnlyConfig", "_data": {"group_size": 32}}}
+GPTQ = {"quant_method": "gptq", "bits": 4}
+
+
+@pytest.mark.parametrize(
+    ("quantisation", "expected"),
+    [
+        ({"quant_method": "bitsandbytes", "load_in_8bit": True}, 8.0),
+        (BNB4, 4.5),
+        (BNB4 | {"bnb_4bit_use_double_quant": True}, 4 + 8 / 64 + 32 / (64 * 256)),
+        ({"quant_method": "torchao", "quant_type": "int8_weight_only"}, 8.0),
+        (TORCHAO, 4.25),
+        (TORCHAO | {"quant_type_kwargs": {"group_size": 64}}, 4.5),
+        (TORCHAO | {"quant_type": INT4}, 5.0),
+        (GPTQ | {"group_size": -1}, 4.0),
+        (GPTQ | {"group_size": None}, 4.0),
+        (GPTQ | {"group_size": 32.0}, 4 + 20 / 32),
+    ],
+)
+def test_scales_of_groups_count(quantisation: dict[str, Any], expected: float) -> None:
+    assert read(config(quantization_config=quantisation)).weight_bits == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "remark"),
+    [
+        ({}, "quantization_config is empty: weights are taken to have 16 bits"),
+        ({"quant_method": "compressed-tensors"}, "without config_groups that have weights"),
+        (CT | {"config_groups": {"a": {"weights": None}}}, "without config_groups that have"),
+        (CT | {"config_groups": {"a": {"targets": ["Linear"], "weights": NVFP4}},
+               "sparsity_config": {"format": "sparse-24-bitmask", "sparsity_structure": "2:4"}},
+         "sparsity_config ('sparse-24-bitmask') is not modelled"),
+    ],
+)  # fmt: skip
+def test_what_is_not_read_of_a_scheme_is_said(values: dict[str, Any], remark: str) -> None:
+    assert remark in " ".join(read(config(quantization_config=values)).remarks)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        CT | {"config_groups": {}, "kv_cache_scheme": {"num_bits": 8}},
+        CT | {"config_groups": {"a": {"targets": ["Linear"], "weights": NVFP4}},
+              "sparsity_config": {"format": "dense"}},
+        None,
+    ],
+)  # fmt: skip
+def test_a_scheme_that_is_whole_needs_no_remark(values: dict[str, Any] | None) -> None:
+    assert read(config(quantization_config=values)).remarks == ()
+
+
 def test_experts_in_fewer_bits_than_the_rest() -> None:
     fp8 = {"quant_method": "fp8"}
     assert bits(fp8, expert_dtype="fp4") == (8, 8, 4.25, 8, 16)
@@ -110,7 +164,15 @@ def test_quantisation_of_the_whole_file_holds_for_its_language_model() -> None:
         ("fp8", "quantization_config is not an object"),
         ({"quant_method": "magic"}, "quantisation 'magic' is not known"),
         ({"quant_method": "modelopt", "quant_algo": "FP3"}, "quant_algo 'FP3' is not known"),
+        ([], "quantization_config is not an object but a list of 0"),
         ({"quant_method": "gptq", "bits": 5}, "weights of 5 bits"),
+        ({"quant_method": "gptq", "bits": 4, "group_size": "a"}, "group_size is 'a'; expected"),
+        ({"quant_method": "gptq", "bits": 4, "group_size": 0}, "group_size is 0; expected"),
+        ({"quant_method": "gptq", "bits": 8, "group_size": -7}, "group_size is -7; expected"),
+        ({"quant_method": "awq", "bits": 4, "group_size": 1.5}, r"group_size is 1\.5; expected"),
+        (CT | {"config_groups": "fp8"}, "config_groups has 'fp8'; expected objects"),
+        (CT | {"config_groups": {"a": "fp8"}}, "config_groups has 'fp8'; expected objects"),
+        (CT | {"config_groups": {"a": {"weights": 4}}}, "config_groups has 4; expected objects"),
     ],
 )
 def test_unknown_schemes_are_refused(quantisation: Any, message: str) -> None:

@@ -139,6 +139,25 @@ def test_a_file_without_width_whose_class_is_not_known_is_none() -> None:
             | {"model_type": "xglm", "vocab_size": 256008, "max_position_embeddings": 2048},
             7.5e9,
         ),
+        # As the names of the models, their cards and their weights state it.
+        (
+            {"hidden_size": 4096, "hidden_size_per_head": 128, "intermediate_size": 16384}
+            | {"num_attention_heads": 32, "num_hidden_layers": 32, "num_key_value_heads": 4}
+            | {"mamba_num_heads": 64, "mamba_d_state": 64, "mamba_step": 2, "mamba_d_conv": 4}
+            | {"attention_window_size": 2048, "vocab_size": 100000, "model_type": "plamo2"},
+            9.1e9,
+        ),
+        (
+            {"d_model": 4096, "n_heads": 32, "n_layers": 32, "mlp_hidden_size": 22016}
+            | {"vocab_size": 50280, "weight_tying": False, "model_type": "hf_olmo"},
+            6.89e9,
+        ),
+        (
+            {"hidden_size": 4096, "ff_intermediate_size": 14336, "num_attention_heads": 32}
+            | {"num_hidden_layers": 32, "num_key_value_heads": 8, "vocab_size": 100352}
+            | {"model_type": "phi3small"},
+            7.39e9,
+        ),
     ],
 )
 def test_sizes_by_other_names(values: dict[str, Any], parameters: float) -> None:
@@ -154,12 +173,21 @@ def test_sizes_by_other_names(values: dict[str, Any], parameters: float) -> None
         ("num_hidden_layers", "n_hidden_layers"),
         ("num_attention_heads", "attention_head_count"),
         ("vocab_size", "vocabulary_entries"),
+        ("intermediate_size", "mlp_width"),
+        ("intermediate_size", "d_ff"),
+        ("intermediate_size", "feed_forward_size"),
+        ("intermediate_size", "hidden_dim"),
     ],
 )
-def test_a_size_of_the_class_does_not_pass_for_one_that_nobody_read(renamed: str, to: str) -> None:
-    values = config()
+@pytest.mark.parametrize("model_type", ["llama", "spiral"])
+def test_a_size_that_is_assumed_does_not_pass_for_one_that_nobody_read(
+    renamed: str, to: str, model_type: str
+) -> None:
+    values = config(model_type=model_type)
     values[to] = values.pop(renamed)
-    with pytest.raises(BlendplanError, match=f"{renamed} is missing, and {to} is {values[to]}"):
+    known = model_type == "llama" or renamed == "intermediate_size"
+    message = f" is missing, and {to} is {values[to]}" if known else " is missing"
+    with pytest.raises(BlendplanError, match=renamed + message):
         read(values)
 
 
@@ -181,8 +209,41 @@ def test_tied_embeddings_of_the_larger_model_count() -> None:
     assert not read({"text_config": inner}).tied_embeddings
 
 
-_NONSENSE = st.sampled_from(
-    [None, "", -1, 0, 3.5, "x", [], {}, [1], [None], ["x"], {"a": 1}, True, 10**12, float("inf")]
+def folder_with(folder: Path, name: str, text: str) -> Path:
+    """A folder with a small model, and another file beside its config."""
+    (folder / "config.json").write_text(json.dumps(config()))
+    (folder / name).write_text(text)
+    return folder
+
+
+def test_quantisation_beside_the_config_counts(tmp_path: Path) -> None:
+    text = json.dumps({"quantization": {"quant_algo": "FP8"}})
+    assert model_spec(folder_with(tmp_path, "hf_quant_config.json", text)).weight_bits == 8.0
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "", '{"quantization": "FP8"}'])
+def test_quantisation_beside_the_config_that_cannot_be_read(tmp_path: Path, text: str) -> None:
+    with pytest.raises(BlendplanError, match=r"hf_quant_config\.json") as caught:
+        model_spec(folder_with(tmp_path, "hf_quant_config.json", text))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_broken_tokenizer_is_for_others_to_refuse(tmp_path: Path) -> None:
+    assert model_spec(folder_with(tmp_path, "tokenizer_config.json", "{")).remarks == ()
+
+
+def test_the_format_of_mistral_is_named(tmp_path: Path) -> None:
+    (tmp_path / "params.json").write_text('{"dim": 4096, "n_layers": 32, "vocab_size": 32768}')
+    for path in (tmp_path, tmp_path / "params.json"):
+        with pytest.raises(BlendplanError, match=r"Mistral's own format .* which is not read"):
+            model_spec(path)
+
+
+_NONSENSE: st.SearchStrategy[Any] = st.sampled_from(
+    [
+        *(None, "", "x", True, -1, 0, 3.5, 10**12, 10**400, 1e300, float("inf"), float("nan")),
+        *([], {}, [1], [None], ["x"], [[1]], [{}], {"a": 1}),
+    ]
 )
 _BASES = [
     config(),
@@ -191,11 +252,17 @@ _BASES = [
     config(model_type="nemotron_h", hybrid_override_pattern="M-*E", n_routed_experts=4),
     config(kv_lora_rank=32, qk_nope_head_dim=16, index_topk=9, index_n_heads=2, index_head_dim=4),
     config(linear_attn_config={"full_attn_layers": [4], "num_heads": 4, "head_dim": 16}),
+    config(model_type="plamo2", mamba_step=2, mamba_num_heads=4, full_attention_idx=[3]),
+    config(model_type="mpt", expansion_ratio=4, mlp_only_layers=[1], num_experts=4),
+    config(model_type="lfm2", block_auto_adjust_ff_dim=True, block_multiple_of=8, conv_L_cache=3),
+    config(mamba_n_heads=8, mamba_d_head=16, mamba_d_state=16, layer_types=["mamba"] * 8),
+    config(rope_scaling={"type": "linear", "factor": 2.0}, sliding_window=64),
+    config(vision_config={"hidden_size": 8, "depth": 2, "mlp_ratio": 4.0, "model_type": "pixtral"}),
     config(quantization_config={"quant_method": "compressed-tensors", "config_groups": {"a": {}}}),
 ]
 
 
-@settings(max_examples=150)
+@settings(max_examples=300)
 @given(st.sampled_from(_BASES), st.data())
 def test_nonsense_gives_a_model_or_one_line(base: dict[str, Any], data: st.DataObject) -> None:
     values = json.loads(json.dumps(base))

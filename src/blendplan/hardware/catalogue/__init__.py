@@ -1,5 +1,6 @@
 """The catalogues of GPUs and models: TOML tables that ship with the package."""
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields
@@ -17,6 +18,12 @@ S = TypeVar("S")
 # Endings and beginnings of names that say which copy of a model is meant, not which shape it has.
 _ENDINGS = ("instruct", "it", "chat", "hf", "base", "bf16", "pt", "preview")
 _BEGINNINGS = ("meta", "nvidia", "ai21")
+# Words that drivers have in the names of GPUs beside those that say which it is. HBM2e is none of
+# them: an H100 with it is the PCIe card.
+_DRIVER_WORDS = (
+    *("nvidia", "amd", "intel", "tesla", "instinct", "geforce"),
+    *("hbm3", "oam", "generation", "edition", "blackwell"),
+)
 
 
 @cache
@@ -55,10 +62,11 @@ def entry_named(name: str, word: str) -> str | None:
     """The entry of a catalogue that a word names, also by an alias; None if there is none.
 
     Capitals, blanks, dots, dashes and underscores do not matter, nor what comes before a slash, as
-    in ``meta-llama/Llama-3.1-8B``, nor an ending such as ``-instruct``.
+    in ``meta-llama/Llama-3.1-8B``, nor an ending such as ``-instruct``, nor what drivers add to the
+    name of a GPU, as in ``NVIDIA H100 80GB HBM3``.
     """
     known = _squashed(name)
-    key = squash(word.strip().removesuffix(".json").rsplit("/", 1)[-1])
+    key = _key(name, word.strip().removesuffix(".json").rsplit("/", 1)[-1])
     for candidate in _candidates(key):
         if candidate in known:
             return known[candidate]
@@ -70,11 +78,25 @@ def squash(word: str) -> str:
     return "".join(letter for letter in word.lower() if letter.isalnum())
 
 
+def short_gpu_name(word: str) -> str:
+    """A GPU's name without what drivers add, in the catalogue's way: ``h100-80g``."""
+    text = re.sub(r"\b(\d+) ?gb\b", r"\1g", word.lower())
+    words = (re.sub(r"^sxm\d$", "sxm", each) for each in re.findall(r"[a-z0-9]+", text))
+    return "-".join(each for each in words if each not in _DRIVER_WORDS)
+
+
+def _key(name: str, word: str) -> str:
+    """What is compared of a name in a catalogue."""
+    return squash(short_gpu_name(word) if name == "gpus" else word)
+
+
 @cache
 def _squashed(name: str) -> dict[str, str]:
-    """Entries by their squashed names and aliases."""
-    found = {squash(alias): entry for entry, others in aliases(name).items() for alias in others}
-    return found | {squash(entry): entry for entry in aliases(name)}
+    """Entries by what is compared of their names and aliases."""
+    found = {
+        _key(name, alias): entry for entry, others in aliases(name).items() for alias in others
+    }
+    return found | {_key(name, entry): entry for entry in aliases(name)}
 
 
 def _candidates(key: str) -> Iterator[str]:

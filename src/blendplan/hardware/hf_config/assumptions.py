@@ -10,7 +10,7 @@ from blendplan.hardware.hf_config.fields import Config, seen
 from blendplan.hardware.hf_config.names import HEAD_DIM, HEADS
 
 # Types without facts of their own whose fields are those of Llama.
-_AS_LLAMA = ("nemotron-nas", "deepseek", "internlm2", "baichuan", "yi")
+_AS_LLAMA = ("nemotron-nas", "deepseek", "internlm2", "baichuan", "yi", "mllama_text_model")
 _DTYPES = ("auto", "half", "float", "double", "float16", "bfloat16", "float32", "float64")
 
 

@@ -30,6 +30,13 @@ def attention_of(config: Config, family: Family, place: Place) -> Attention:
 
 
 def _heads(config: Config, place: Place) -> int:
+    heads = _stated_heads(config, place)
+    if not heads:
+        raise BlendplanError(f"{config.where}: {HEADS[0]} is 0 in a layer with attention")
+    return heads
+
+
+def _stated_heads(config: Config, place: Place) -> int:
     sliding = "sliding" in place.kind
     other = config.part("attention_other_setting") if sliding else None
     if other is not None:
@@ -40,10 +47,7 @@ def _heads(config: Config, place: Place) -> int:
     swa = ("swa_num_attention_heads", "num_sliding_attention_heads")
     if sliding and config.says(swa):
         return config.count(swa, layer=place.layer)
-    heads = config.count(HEADS, layer=place.layer)
-    if not heads:
-        raise BlendplanError(f"{config.where}: {HEADS[0]} is 0 in a layer with attention")
-    return heads
+    return config.count(HEADS, layer=place.layer)
 
 
 def _by_heads(config: Config, family: Family, place: Place, heads: int) -> Attention:

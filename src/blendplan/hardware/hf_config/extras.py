@@ -1,7 +1,8 @@
 """Matrices and rows that a few families have beside mixers and feed-forward."""
 
 from blendplan.hardware.hf_config.fields import Config
-from blendplan.hardware.hf_config.names import VOCAB
+from blendplan.hardware.hf_config.names import HEAD_DIM, HEADS, KV_HEADS, VOCAB
+from blendplan.hardware.hf_config.place import Place
 from blendplan.hardware.layers import Projection
 
 
@@ -33,6 +34,25 @@ def of_layer(config: Config, layer: int, hidden: int) -> tuple[tuple[Projection,
     if streams:
         small += 2 * (2 + streams) * streams * (streams * hidden + 1)
     return tuple(found), small
+
+
+def to_image(config: Config, place: Place) -> tuple[Projection, ...]:
+    """Matrices of a layer that attends to an image instead of the text (Llama 3.2 Vision).
+
+    Its keys and values are those of the image: they do not grow with the text.
+    """
+    hidden, heads, bits = place.hidden, config.count(HEADS), place.bits
+    dim = config.count(HEAD_DIM, default=max(1, hidden // max(1, heads)))
+    kv_heads = config.count(KV_HEADS, default=heads)
+    config.remark(
+        "layers of cross_attention_layers attend to an image: their weights count, what they keep "
+        "of the image does not"
+    )
+    return (
+        Projection("image_q", heads * dim, hidden, "n", bits),
+        Projection("image_kv", 2 * kv_heads * dim, hidden, "n", bits),
+        Projection("image_o", hidden, heads * dim, "k", bits),
+    )
 
 
 def of_model(config: Config, layers: int, hidden: int) -> tuple[int, int]:

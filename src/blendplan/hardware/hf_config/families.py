@@ -31,6 +31,7 @@ class Family:
         doubled: a layer of the file is two, the first of them with experts beside its MLP.
         latent_by_heads: KV is kept by heads although it comes from a latent.
         no_mlp: kinds of layers without feed-forward.
+        tied: embedding and output head are one matrix where no field says so.
     """
 
     pattern: str = ""
@@ -51,6 +52,7 @@ class Family:
     doubled: bool = False
     latent_by_heads: bool = False
     no_mlp: tuple[str, ...] = ()
+    tied: bool = False
 
 
 _LOOKED_UP = Family(active_counts="head")
@@ -147,7 +149,7 @@ FAMILIES: dict[str, Family] = {
     "zamba2": Family(linear="mamba2", norms=1, no_mlp=("linear",), shared_blocks=True),
     "hymba": Family(pattern="H", linear="mamba1"),
     "phi4flash": Family(linear="mamba1"),
-    "plamo2": Family(linear="mamba2", norms=4, qk_norm="head"),
+    "plamo2": Family(linear="plamo2", norms=4, qk_norm="heads", tied=True),
     "lfm2": Family(linear="short_conv", qk_norm="head"),
     "lfm2_moe": Family(linear="short_conv", qk_norm="head"),
     "recurrent_gemma": Family(pattern="LLS", linear="rglru"),
@@ -170,6 +172,9 @@ FAMILIES: dict[str, Family] = {
     "ernie4_5_moe": Family(),
     "laguna": Family(qk_norm="head", output_gate="head"),
     "bitnet": Family(),
+    "molmo": Family(),
+    "hf_olmo": Family(norms=0),
+    "phi3small": Family(tied=True),
     "longcat_flash": Family(doubled=True, active_counts="head"),
     "minicpm3": Family(latent_by_heads=True),
     "dbrx": Family(),

@@ -16,6 +16,8 @@ WIDTH = (
     "ffn_dim",
     "dff",
     "inner_hidden_size",
+    "mlp_hidden_size",
+    "ff_intermediate_size",
 )
 # Of dense layers, where the usual field is the width of experts.
 DENSE_WIDTH = (
@@ -60,6 +62,8 @@ SHARED = (
     "moe_shared_experts",
 )
 LATENT = ("moe_latent_size", "routed_expert_hidden_size")
+# Of types whose field is the width of gate and value together.
+_TOGETHER = ("recurrent_gemma", "qwen", "molmo", "hf_olmo")
 _TWO_MATRIX_ACTIVATIONS = ("relu2", "relu_squared", "xielu", "squared_relu")
 
 
@@ -134,7 +138,7 @@ def _after_dense(config: Config, layers: int) -> list[bool] | None:
     behind = config.count("moe_layer_freq", default=1) or 1
     names = ("decoder_sparse_step", "moe_every_n_layers", "moe_layer_frequency")
     ahead = config.count(names, default=1) or 1
-    without = set(config.items(("mlp_only_layers", "dense_layers")) or ())
+    without = config.items(("mlp_only_layers", "dense_layers")) or []
     known = ("first_k_dense_replace", "num_dense_layers", "n_dense_layers", "moe_first_k_dense")
     if not (dense or config.says(known) or without or behind > 1 or ahead > 1):
         return None
@@ -223,7 +227,7 @@ def dense_width(config: Config, layer: int, hidden: int) -> int:
     width = config.count(WIDTH, default=0, layer=layer)
     if not width and config.count("shared_intermediate_size", default=0):
         return config.count("shared_intermediate_size")
-    if config.word("model_type") in ("recurrent_gemma", "qwen"):  # gate and value together
+    if config.word("model_type") in _TOGETHER:
         return width // 2
     width = width or _usual_width(config, hidden)
     if config.word("model_type") == "granitemoehybrid" and config.says("shared_intermediate_size"):
@@ -239,18 +243,16 @@ def dense_width(config: Config, layer: int, hidden: int) -> int:
 
 def _usual_width(config: Config, hidden: int) -> int:
     """Width where no field says, as the classes that have no such field take it."""
-    ratio = config.value("expansion_ratio")
-    stated = isinstance(ratio, int | float) and not isinstance(ratio, bool)
-    if not stated and config.word("model_type") not in FOUR_TIMES:
+    ratio = config.times("expansion_ratio", 0)
+    if not ratio and config.word("model_type") not in FOUR_TIMES:
         config.remark(f"no field says how wide the MLP is: 4 x hidden_size, {4 * hidden}, is taken")
-    return int(hidden * (ratio if stated else 4))
+    return int(hidden * (ratio or 4))
 
 
 def _adjusted(config: Config, width: int) -> int:
     """LFM2 takes two thirds of the stated width, up to a multiple."""
-    factor = config.value("block_ffn_dim_multiplier")
-    scale = float(factor) if isinstance(factor, int | float) else 1.0
-    multiple = config.count("block_multiple_of", default=256)
+    scale = config.times("block_ffn_dim_multiplier", 1.0)
+    multiple = max(1, config.count("block_multiple_of", default=256))
     return -(-int(scale * int(2 * width / 3)) // multiple) * multiple
 
 

@@ -7,6 +7,7 @@ from blendplan.errors import BlendplanError
 from blendplan.printable import show
 
 _MOST = 10**9
+_MOST_TIMES = 1000
 Names = str | tuple[str, ...]
 
 
@@ -87,23 +88,37 @@ class Config:
             BlendplanError: no whole number, or none at all and no default.
         """
         value = self.value(names)
-        name = names if isinstance(names, str) else self._found(names)
+        name = self.named(names)
         if isinstance(value, list) and layer is not None and value:
             value = value[layer] if self._by_layer(name, value) else value[0]
-        if isinstance(value, float) and value.is_integer() and not isinstance(value, bool):
-            value = int(value)
         if value is None:
             if default is None:
                 raise BlendplanError(
                     f"{self.where}: {name} is missing; is this the config.json of a language model?"
                 )
             return default
+        return self.whole(name, value)
+
+    def whole(self, name: str, value: Any) -> int:
+        """A value of a field as a whole number of at least 0; 4096.0 is one.
+
+        Raises:
+            BlendplanError: anything else.
+        """
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _MOST:
             raise BlendplanError(
                 f"{self.where}: {name} is {seen(value)}; expected a whole number from 0 "
                 f"to {_MOST - 1:,}"
             )
         return value
+
+    def times(self, names: Names, default: float) -> float:
+        """A factor, such as of the width of the model; the default for what none can be."""
+        value = self.value(names)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return value if number and 0 < value < _MOST_TIMES else default
 
     def _by_layer(self, name: str, values: list[Any]) -> bool:
         """Whether a list has a value for each layer; what comes after the last is for drafting."""
@@ -125,8 +140,9 @@ class Config:
         if value is None:
             return default
         if not isinstance(value, bool):
-            name = names if isinstance(names, str) else self._found(names)
-            raise BlendplanError(f"{self.where}: {name} is {show(value)}; expected true or false")
+            raise BlendplanError(
+                f"{self.where}: {self.named(names)} is {show(value)}; expected true or false"
+            )
         return value
 
     def word(self, names: Names) -> str:
@@ -139,7 +155,23 @@ class Config:
         value = self.value(names)
         return value if isinstance(value, list) and value else None
 
-    def _found(self, names: tuple[str, ...]) -> str:
+    def words(self, names: Names) -> list[Any] | None:
+        """A list that is not empty; None where the field is absent, off or empty.
+
+        Raises:
+            BlendplanError: no list.
+        """
+        value = self.value(names)
+        if value is not None and not isinstance(value, list):
+            raise BlendplanError(
+                f"{self.where}: {self.named(names)} is {seen(value)}; expected a list with a word "
+                "for each layer"
+            )
+        return value or None
+
+    def named(self, names: Names) -> str:
+        """The first of these names that the file has, for messages; else the first."""
+        names = (names,) if isinstance(names, str) else names
         return next((name for name in names if self.values.get(name) is not None), names[0])
 
 

@@ -8,9 +8,10 @@ from blendplan.hardware.hf_config.families import Family
 from blendplan.hardware.hf_config.fields import Config, seen
 from blendplan.hardware.hf_config.layer_words import layer_word
 from blendplan.hardware.hf_config.names import LAYERS
-from blendplan.hardware.hf_config.windows import sliding_window
+from blendplan.hardware.hf_config.windows import sliding_window, stated_window
 
 MOST_LAYERS = 1000
+_LISTS = ("layer_types", "layers_block_type", "hybrid_layer_types")
 
 
 def layer_count(config: Config) -> int:
@@ -37,7 +38,7 @@ def _sane(layers: int, config: Config) -> int:
 
 
 def layer_kinds(config: Config, family: Family, layers: int) -> list[str]:
-    """The kind of each layer: full, sliding, chunked, linear, hybrid, mlp, moe or none.
+    """The kind of each layer: full, sliding, chunked, linear, hybrid, cross, mlp, moe or none.
 
     The first field that says so decides; then the pattern of the model's class; then whether there
     is a window, which all layers have.
@@ -45,6 +46,7 @@ def layer_kinds(config: Config, family: Family, layers: int) -> list[str]:
     for source in _SOURCES:
         kinds = source(config, layers)
         if kinds is not None:
+            _remark_on_missing_window(config, kinds)
             break
     else:
         kinds = [
@@ -54,6 +56,22 @@ def layer_kinds(config: Config, family: Family, layers: int) -> list[str]:
         if family.last_full:
             kinds[-1] = "full"
     return _without_window(config, kinds)
+
+
+def _remark_on_missing_window(config: Config, kinds: list[str]) -> None:
+    """Layers that the file calls sliding, where there is no window, or it is switched off."""
+    sliding = kinds.count("sliding") + kinds.count("hybrid sliding")
+    if not stated_window(config):
+        why = "no field says how wide their window is (sliding_window)"
+    elif not config.flag("use_sliding_window", True):
+        why = "use_sliding_window is off"
+    else:
+        return
+    if sliding:
+        config.remark(
+            f"{sliding} layers are called sliding, but {why}: read as full attention, which keeps "
+            "the most KV and costs the most"
+        )
 
 
 def _without_window(config: Config, kinds: list[str]) -> list[str]:
@@ -69,15 +87,27 @@ def _repeated(pattern: Sequence[Any], layers: int) -> list[Any]:
 
 
 def _listed(config: Config, layers: int) -> list[str] | None:
-    for name in ("layer_types", "layers_block_type", "block_types", "hybrid_layer_types"):
-        words = config.items(name)
+    for name in _LISTS:
+        words = config.words(name)
         if words is not None:
-            if len(words) < layers and name not in ("block_types",):
-                raise BlendplanError(
-                    f"{config.where}: {name} lists {len(words)} layers of {layers}"
-                )
-            return [layer_word(word, name, config) for word in _repeated(words, layers)]
-    return None
+            _check_length(config, name, len(words), layers)
+            return [layer_word(word, name, config) for word in words[:layers]]
+    words = config.words("block_types")  # RecurrentGemma, whose attention has a window
+    if words is None:
+        return None
+    kinds = [layer_word(word, "block_types", config) for word in _repeated(words, layers)]
+    return ["sliding" if kind == "full" else kind for kind in kinds]
+
+
+def _check_length(config: Config, name: str, listed: int, layers: int) -> None:
+    """Refuse a list that is not as long as the decoder, but for layers that only draft.
+
+    Raises:
+        BlendplanError: it is shorter, or longer.
+    """
+    drafting = config.value(("num_nextn_predict_layers", "num_mtp_layers"))
+    if listed != layers and not (isinstance(drafting, int) and listed == layers + drafting):
+        raise BlendplanError(f"{config.where}: {name} lists {listed} layers of {layers}")
 
 
 def _pattern_text(config: Config, layers: int) -> list[str] | None:
@@ -109,15 +139,14 @@ def _indices(config: Config, layers: int) -> list[str] | None:
     """Numbers of the layers that differ from the rest."""
     inner = config.part("linear_attn_config")
     if inner is not None and inner.items("full_attn_layers") is not None:
-        full = set(inner.items("full_attn_layers") or ())
+        full = inner.items("full_attn_layers") or []
         inner.read.add("kda_layers")
         return ["full" if layer + 1 in full else "linear" for layer in range(layers)]
     for name, (there, elsewhere) in _INDEXED.items():
         found = config.items(name)
         if found is not None:
-            rows = set(found)
             _remark_on_strangers(config, name, found, layers)
-            return [there if layer in rows else elsewhere for layer in range(layers)]
+            return [there if layer in found else elsewhere for layer in range(layers)]
     return None
 
 
@@ -136,6 +165,7 @@ _INDEXED = {
     "full_attention_layers": ("full", "linear"),
     "hybrid_layer_ids": ("hybrid", "linear"),  # Zamba2
     "global_attn_idx": ("hybrid", "hybrid sliding"),  # Hymba
+    "cross_attention_layers": ("cross", "full"),  # Llama 3.2 Vision
 }
 
 
@@ -146,6 +176,9 @@ def _periods(config: Config, layers: int) -> list[str] | None:
         offset = config.count("attn_layer_offset", default=0)
         there = "hybrid" if config.word("model_type") == "zamba" else "full"
         return [there if layer % period == offset else "linear" for layer in range(layers)]
+    period = config.count("mamba_step", default=0)
+    if period:
+        return _mamba_step(config, layers, period)
     period = config.count("full_attention_interval", default=0)
     if period:
         return ["linear" if (layer + 1) % period else "full" for layer in range(layers)]
@@ -158,6 +191,21 @@ def _periods(config: Config, layers: int) -> list[str] | None:
     if period > 0:  # Phi-4-flash: Mamba every so many layers, then sliding, the middle one full
         return _decoder_decoder(layers, period)
     return None
+
+
+def _mamba_step(config: Config, layers: int, period: int) -> list[str]:
+    """PLaMo 2: one of so many layers has attention, with a window but in those listed."""
+    full = config.items("full_attention_idx") or []
+    mixed = config.flag("mamba_enabled", True)
+    short = layers <= period // 2
+    kinds = []
+    for layer in range(layers):
+        attends = layer == layers - 1 if short else layer % period == period // 2
+        if mixed and not attends:
+            kinds.append("linear")
+        else:
+            kinds.append("full" if layer in full else "sliding")
+    return kinds
 
 
 def _decoder_decoder(layers: int, period: int) -> list[str]:
@@ -231,6 +279,9 @@ LAYER_FIELDS = (
     "attn_layer_period",
     "attn_layer_offset",
     "full_attention_interval",
+    "mamba_step",
+    "mamba_enabled",
+    "full_attention_idx",
     "layer_group_size",
     "sliding_window_pattern",
     "_sliding_window_pattern",

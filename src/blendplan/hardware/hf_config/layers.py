@@ -85,6 +85,8 @@ def _layer(config: Config, family: Family, place: Place, moe: bool, bits: Bits) 
             config, family, place.layer, place.hidden, moe=has_experts, bits=bits
         )
     projections, small = extras.of_layer(config, place.layer, place.hidden)
+    if kind == "cross":
+        projections += extras.to_image(config, place)
     if family.shared_blocks and kind == "hybrid":
         attention, part, own = shared_block(config, place)
         mixers, projections = (attention, mixers[-1]), projections + own

@@ -15,12 +15,19 @@ HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads", "attention_hea
 KV_HEADS = (
     "num_key_value_heads",
     "num_kv_heads",
+    "n_kv_heads",
     "n_head_kv",
     "num_attention_groups",
     "num_query_groups",
     "multi_query_group_num",
 )
-HEAD_DIM = ("head_dim", "attention_head_dim", "kv_channels", "head_size")
+HEAD_DIM = (
+    "head_dim",
+    "attention_head_dim",
+    "kv_channels",
+    "head_size",
+    "hidden_size_per_head",
+)
 BIAS = (
     "attention_bias",
     "qkv_bias",

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from blendplan.errors import BlendplanError
-from blendplan.hardware.hf_config.fields import Config
+from blendplan.hardware.hf_config.fields import Config, seen
 from blendplan.hardware.hf_config.modules import ANY_LAYER, modules_named
 from blendplan.hardware.hf_config.names import EXPERTS
 from blendplan.hardware.hf_config.schemes import (
@@ -75,21 +75,50 @@ def bits_of(
     Raises:
         BlendplanError: a scheme that is not known.
     """
-    found = _first(config.values.get("quantization_config"), outer.get("quantization_config"))
-    found = _first(found, config.values.get("compression_config"), outer.get("compression_config"))
-    if found is not None and not isinstance(found, Mapping):
-        raise BlendplanError(f"{config.where}: quantization_config is not an object")
-    quantisation = dict(found or {})
-    hidden = beside.get("quantization", beside) if isinstance(beside, Mapping) else {}
-    if isinstance(hidden, Mapping) and hidden.get("quant_algo") and not quantisation:
-        quantisation = {"quant_method": "modelopt", **hidden}
+    quantisation = _stated(config, outer)
+    if not quantisation:
+        quantisation = _stated_beside(config, beside)
     if not quantisation:
         return _experts_only(config, Bits())
     return _experts_only(config, _read(config, quantisation, layers))
 
 
-def _first(*values: Any) -> Any:
-    return next((value for value in values if value), None)
+def _stated(config: Config, outer: Mapping[str, Any]) -> dict[str, Any]:
+    """What the file says of its quantisation; empty where it says nothing.
+
+    Raises:
+        BlendplanError: it is no object.
+    """
+    for name in ("quantization_config", "compression_config"):
+        for holder in (config.values, outer):
+            found = holder.get(name)
+            if found is None:
+                continue
+            if not isinstance(found, Mapping):
+                raise BlendplanError(f"{config.where}: {name} is not an object but {seen(found)}")
+            if found:
+                return dict(found)
+            config.remark(f"{name} is empty: weights are taken to have 16 bits")
+    return {}
+
+
+def _stated_beside(config: Config, beside: Mapping[str, Any]) -> dict[str, Any]:
+    """The same of ``hf_quant_config.json``.
+
+    Raises:
+        BlendplanError: its ``quantization`` is no object.
+    """
+    found = beside.get("quantization", beside) if isinstance(beside, Mapping) else beside
+    if not isinstance(found, Mapping):
+        raise BlendplanError(
+            f"{config.where}: quantization in the hf_quant_config.json beside it is not an object "
+            f"but {seen(found)}"
+        )
+    if found.get("quant_algo"):
+        return {"quant_method": "modelopt", **found}
+    if beside:
+        config.remark("hf_quant_config.json names no quant_algo: weights are taken to have 16 bits")
+    return {}
 
 
 def _read(config: Config, values: Mapping[str, Any], layers: int) -> Bits:

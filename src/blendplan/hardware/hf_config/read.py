@@ -16,14 +16,15 @@ from blendplan.hardware.hf_config.assumptions import (
 )
 from blendplan.hardware.hf_config.class_defaults import class_defaults
 from blendplan.hardware.hf_config.encoders import encoder_parameters
-from blendplan.hardware.hf_config.families import family_of
+from blendplan.hardware.hf_config.families import Family, family_of
 from blendplan.hardware.hf_config.feed_forward import MOE_FIELDS
-from blendplan.hardware.hf_config.fields import Config, seen
+from blendplan.hardware.hf_config.fields import Config
 from blendplan.hardware.hf_config.layer_kinds import LAYER_FIELDS, layer_count
 from blendplan.hardware.hf_config.layers import layers_of
 from blendplan.hardware.hf_config.main_sizes import refuse_unread_sizes, remark_on_defaults
 from blendplan.hardware.hf_config.names import BIAS, HEAD_DIM, HEADS, HIDDEN, KV_HEADS, VOCAB
 from blendplan.hardware.hf_config.quantisation import bits_of
+from blendplan.hardware.hf_config.refused import refuse_others
 from blendplan.hardware.hf_config.states import STATE_FIELDS
 from blendplan.hardware.hf_config.unknown_keys import remark_on_unknown
 from blendplan.hardware.kv_entries import FP8_BITS
@@ -31,27 +32,9 @@ from blendplan.hardware.layers import Layer
 from blendplan.hardware.model import ModelSpec
 
 _TEXT = ("text_config", "llm_config", "language_config", "lang_config", "language_model")
-_NO_DECODERS = ("ForMaskedLM", "ForSequenceClassification", "ForTokenClassification")
-_NOT_MODELLED = (
-    "xlstm",
-    "rwkv",
-    "rwkv5",
-    "rwkv6",
-    "reformer",
-    "xlnet",
-    "moshi",
-    "jetmoe",
-    "hrm_text",
-    "cpmant",
-    "blt",
-    "zaya",
-    "bert",
-    "roberta",
-    "xlm-roberta",
-    "electra",
-    "modernbert",
-    "hyena",
-    "striped_hyena",
+_MISTRAL = (
+    "is in Mistral's own format (params.json), which is not read; give the config.json that "
+    "Hugging Face has of the same model"
 )
 _OWN = ("aliases", "source", "text_config", "quantization_config", "compression_config")
 
@@ -63,23 +46,49 @@ def read_config(path: Path) -> ModelSpec:
         BlendplanError: no such file, not JSON, fields missing, of the wrong kind or not known.
     """
     if path.is_dir():
-        path = path / "config.json"
+        path = _config_in(path)
     where = f"model config {path}"
     hint = "give a catalogue name or a folder with config.json"
     values = parse_json_object(read_text(path, where, hint), where)
+    if {"dim", "n_layers"} <= values.keys() and "model_type" not in values:
+        raise BlendplanError(f"{where} {_MISTRAL}")
     name = path.parent.name if path.name == "config.json" and path.parent.name else path.stem
-    beside = values.get("_hf_quant_config") or _beside(path.parent, "hf_quant_config.json")
-    tokenizer = _beside(path.parent, "tokenizer_config.json")
-    return model_from_config(name, values, where, tokenizer, beside)
+    beside = values.get("_hf_quant_config") or _quantisation_beside(path.parent)
+    return model_from_config(name, values, where, _tokenizer_beside(path.parent), beside)
 
 
-def _beside(folder: Path, name: str) -> dict[str, Any]:
-    """What stands beside the config; nothing where it is missing or cannot be read."""
-    path = folder / name
+def _config_in(folder: Path) -> Path:
+    """The ``config.json`` of a folder.
+
+    Raises:
+        BlendplanError: the folder has Mistral's own file alone.
+    """
+    path = folder / "config.json"
+    if not path.exists() and (folder / "params.json").exists():
+        raise BlendplanError(f"model config {folder / 'params.json'} {_MISTRAL}")
+    return path
+
+
+def _tokenizer_beside(folder: Path) -> dict[str, Any]:
+    """What ``tokenizer_config.json`` says; nothing where it is missing or cannot be read."""
+    path = folder / "tokenizer_config.json"
     try:
         return parse_json_object(read_text(path, str(path), ""), str(path))
     except BlendplanError:  # whoever needs the file says what is wrong with it
         return {}
+
+
+def _quantisation_beside(folder: Path) -> dict[str, Any]:
+    """What ``hf_quant_config.json`` says; nothing where there is none.
+
+    Raises:
+        BlendplanError: there is one, and it cannot be read.
+    """
+    path = folder / "hf_quant_config.json"
+    if not path.exists():
+        return {}
+    where = f"quantisation {path}"
+    return parse_json_object(read_text(path, where, "mend or remove it"), where)
 
 
 def model_from_config(
@@ -104,9 +113,8 @@ def model_from_config(
     config = _language_model(values, where)
     kind = config.word("model_type")
     family = family_of(kind, config)
-    _refuse_others(config, values)
+    refuse_others(config, values)
     hidden, layers = config.count(HIDDEN), layer_count(config) * (2 if family.doubled else 1)
-    remark_on_defaults(config, kind)
     if not hidden:
         raise BlendplanError(f"{where}: hidden_size is 0")
     config.layers = layers
@@ -115,11 +123,12 @@ def model_from_config(
     remark_on_parts(config, values, _TEXT)
     bits = bits_of(config, values, beside, layers)
     built = layers_of(config, family, hidden, layers, bits)
+    remark_on_defaults(config, kind)
     used, looked_up = extras.of_model(config, layers, hidden)
     longest = context_tokens(dict(config.defaults) | dict(config.values), tokenizer)
     remark_on_context(config, tokenizer, longest)
-    tied, vocab = _tied(config, values), config.count(VOCAB)
-    encoders = encoder_parameters(values, hidden)
+    tied, vocab = _tied(config, values, family), config.count(VOCAB)
+    encoders = encoder_parameters(config, values, hidden)
     if encoders:
         config.remark(
             f"what reads images or sound is estimated at {encoders / 1e9:.2f} B parameters; "
@@ -175,34 +184,11 @@ def _text_type(values: Mapping[str, Any]) -> str:
     return f"{kind}_text" if class_defaults(f"{kind}_text") else kind
 
 
-def _refuse_others(config: Config, values: Mapping[str, Any]) -> None:
-    if values.get("is_encoder_decoder") is True:
-        raise BlendplanError(
-            f"{config.where}: an encoder-decoder model, which is not modelled; give a decoder"
-        )
-    if config.flag("position_encoding_2d", False):
-        raise BlendplanError(
-            f"{config.where}: a ChatGLM of the first generation is not modelled; those from "
-            "ChatGLM2 on are"
-        )
-    kind, classes = config.word("model_type"), values.get("architectures")
-    if kind in _NOT_MODELLED or "type_vocab_size" in values:  # the latter only encoders have
-        raise BlendplanError(f"{config.where}: model type {kind!r} is not modelled")
-    if (
-        isinstance(classes, list)
-        and classes
-        and all(str(name).endswith(_NO_DECODERS) for name in classes)
-    ):
-        raise BlendplanError(
-            f"{config.where}: a {seen(classes[0])} generates no text, so there is nothing to plan"
-        )
-
-
-def _tied(config: Config, values: Mapping[str, Any]) -> bool:
+def _tied(config: Config, values: Mapping[str, Any], family: Family) -> bool:
     if config.says("tie_word_embeddings") or not isinstance(
         values.get("tie_word_embeddings"), bool
     ):
-        return config.flag(("tie_word_embeddings", "tie_embedding"), False)
+        return config.flag(("tie_word_embeddings", "tie_embedding", "weight_tying"), family.tied)
     return bool(values["tie_word_embeddings"])
 
 

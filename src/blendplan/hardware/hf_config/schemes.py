@@ -10,6 +10,7 @@ from blendplan.hardware.hf_config.fields import Config, seen
 from blendplan.printable import show
 
 PLAIN = 16.0
+_TORCHAO_GROUP = 128
 # Bits per weight with the scales of groups of them.
 NVFP4 = NVFP4_BITS
 MXFP4 = 4.25  # 8 bits for 32 weights
@@ -65,7 +66,7 @@ def weight_bits(config: Config, method: str, values: Mapping[str, Any]) -> float
             )
         return NVFP4 if "fp4" in method else 8.0
     if method == "bitsandbytes":
-        return 4.5 if values.get("load_in_4bit") or values.get("_load_in_4bit") else 8.0
+        return _bitsandbytes(values)
     if method.removesuffix("_marlin") in _GROUPED or "auto-round" in method:
         bits, group = values.get("bits", values.get("nbits")), values.get("group_size")
         inner = values.get("quant_config")
@@ -74,13 +75,68 @@ def weight_bits(config: Config, method: str, values: Mapping[str, Any]) -> float
             group = inner["weight_quant_params"].get("group_size")
         return grouped(bits, group, where)
     if method in ("compressed-tensors", "compressed_tensors"):
-        return next(iter(_bits_of_groups(config, values)), PLAIN)
+        return _compressed_tensors(config, values)
     if method == "quark":
         scheme = str(values.get("global_quant_config", ""))
         return MXFP4 if "fp4" in scheme else 8.0
     if method == "torchao":
-        return 4.5 if "int4" in str(values.get("quant_type", "")).lower() else 8.0
+        return _torchao(values, where)
     raise BlendplanError(f"{where}: quantisation {seen(method)} is not known; known are {KNOWN}")
+
+
+def _bitsandbytes(values: Mapping[str, Any]) -> float:
+    """A scale of 32 bits for 64 weights; or one of 8 bits, and one of 32 for 256 of those."""
+    if not (values.get("load_in_4bit") or values.get("_load_in_4bit")):
+        return 8.0
+    twice = values.get("bnb_4bit_use_double_quant")
+    return 4.0 + (8 + 32 / 256 if twice else 32) / 64
+
+
+def _torchao(values: Mapping[str, Any], where: str) -> float:
+    """Integers of 4 bits have a scale and a zero point of 16 bits for each group of weights."""
+    if "int4" not in str(values.get("quant_type", "")).lower():
+        return 8.0
+    stated = _found_within(values, "group_size")
+    return 4.0 + 32 / _group_size(_TORCHAO_GROUP if stated is None else stated, where)
+
+
+def _found_within(values: Mapping[str, Any], name: str) -> Any:
+    """The first value of that name in an object or the objects within it."""
+    if values.get(name) is not None:
+        return values[name]
+    inner = (each for each in values.values() if isinstance(each, Mapping))
+    return next((found for each in inner if (found := _found_within(each, name)) is not None), None)
+
+
+def _compressed_tensors(config: Config, values: Mapping[str, Any]) -> float:
+    """Bits of the first group that has weights; what is not read of the others is a remark."""
+    _check_groups(config, values.get("config_groups"))
+    sparsity = values.get("sparsity_config")
+    if isinstance(sparsity, Mapping) and sparsity.get("format") not in (None, "dense"):
+        config.remark(
+            f"sparsity_config ({seen(sparsity['format'])}) is not modelled: weights that are zero "
+            "count like the others"
+        )
+    found = next(iter(_bits_of_groups(config, values)), None)
+    if found is None and not values.get("kv_cache_scheme"):
+        config.remark(
+            "compressed-tensors without config_groups that have weights: they are taken to have "
+            "16 bits"
+        )
+    return PLAIN if found is None else found
+
+
+def _check_groups(config: Config, stated: Any) -> None:
+    """Refuse groups that are no objects, or whose weights are none."""
+    members = list(stated.values()) if isinstance(stated, Mapping) else [stated] if stated else []
+    for group in members:
+        weights = group.get("weights") if isinstance(group, Mapping) else group
+        whole = isinstance(group, Mapping) and isinstance(weights, Mapping | None)
+        if not whole:
+            raise BlendplanError(
+                f"{config.where}: config_groups has {seen(weights)}; expected objects with weights "
+                "and targets"
+            )
 
 
 def groups(values: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -109,11 +165,23 @@ def grouped(bits: object, group: object, where: str, *, symmetric: bool = False)
     """Bits per weight with a 16-bit scale, and a zero point, for each group of weights.
 
     Raises:
-        BlendplanError: a number of bits that no scheme has.
+        BlendplanError: a number of bits, or a size of groups, that no scheme has.
     """
     if not isinstance(bits, int) or bits not in (2, 3, 4, 8):
         raise BlendplanError(f"{where}: weights of {show(bits)} bits; expected 2, 3, 4 or 8")
-    if bits == 8:
-        return 8.0
-    size = group if isinstance(group, int) and 0 < group < 10**9 else math.inf
-    return bits + (16 + (0 if symmetric else bits)) / size
+    size = _group_size(group, where)
+    return 8.0 if bits == 8 else bits + (16 + (0 if symmetric else bits)) / size
+
+
+def _group_size(value: object, where: str) -> float:
+    """Weights that share a scale; infinite for -1 or none, where those of a whole row do.
+
+    Raises:
+        BlendplanError: no such number.
+    """
+    if value is None or value == -1:
+        return math.inf
+    size = Config({}, where).whole("group_size", value)
+    if not size:
+        raise BlendplanError(f"{where}: group_size is 0; expected at least 1, or -1 for whole rows")
+    return float(size)

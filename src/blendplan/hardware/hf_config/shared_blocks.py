@@ -16,7 +16,7 @@ def shared_block(
     hidden, bits = place.hidden, place.bits
     heads = config.count(HEADS)
     kv_heads = config.count(KV_HEADS, default=heads)
-    dim = config.count("attention_head_dim", default=2 * hidden // heads)
+    dim = config.count("attention_head_dim", default=2 * hidden // max(1, heads))
     wide = config.count("attention_hidden_size", default=2 * hidden)
     again = place.before >= config.count("num_mem_blocks", default=1)
     inner = config.count("intermediate_size", default=4 * hidden)

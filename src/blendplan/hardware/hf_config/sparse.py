@@ -91,7 +91,7 @@ def compressed(config: Config, place: Place, heads: int) -> Attention:
     projections = [
         Projection("qkv_a", queries + dim, place.hidden, "", bits),
         Projection("q_b", heads * dim, queries, "n", bits),
-        Projection("o_a", groups * rank, heads * dim // groups, "n", bits),
+        Projection("o_a", groups * rank, heads * dim // max(1, groups), "n", bits),
         Projection("o_b", place.hidden, groups * rank, "k", bits),
     ]
     index: Index = (0, 0, 1)

@@ -19,7 +19,6 @@ _STATE = ("mamba_d_state", "ssm_state_size", "state_size", "d_state", "mamba_sta
 _SSM_HEADS = ("mamba_n_heads", "mamba_num_heads", "n_mamba_heads")
 _SSM_HEAD_DIM = ("mamba_d_head", "mamba_head_dim", "mamba_headdim")
 _GROUPS = ("mamba_n_groups", "mamba_ngroups", "n_groups")
-_MOST_TIMES = 1000  # the width of the residual stream
 _BITS = {"float32": 32.0, "fp32": 32.0, "float16": 16.0, "bfloat16": 16.0}
 
 
@@ -64,17 +63,21 @@ def _state_bits(config: Config, family: Family) -> float:
 def _inner(config: Config, hidden: int) -> int:
     """Width of the recurrence."""
     stated = config.count(("mamba_d_ssm", "mamba_intermediate_size"), default=0)
-    expand = config.value(_EXPAND)
-    factor = expand if isinstance(expand, int | float) and 0 < expand < _MOST_TIMES else 2
+    factor = config.times(_EXPAND, 2)
     return stated or int(factor * hidden)
+
+
+def _unless_auto(config: Config, names: tuple[str, ...]) -> int:
+    """A size; 0 where none is stated, or ``auto``."""
+    return 0 if isinstance(config.value(names), str) else config.count(names, default=0)
 
 
 def _mamba1(config: Config, family: Family, place: Place) -> State:
     hidden = place.hidden
     inner, state = _inner(config, hidden), config.count(_STATE, default=16)
     kernel = config.count(_CONV, default=4)
-    stated = config.value(("mamba_dt_rank", "time_step_rank", "dt_rank"))
-    rank = stated if isinstance(stated, int) and stated > 0 else ceil(hidden / 16)
+    stated = _unless_auto(config, ("mamba_dt_rank", "time_step_rank", "dt_rank"))
+    rank = stated or ceil(hidden / 16)
     bits = place.bits
     return State(
         "mamba1",
@@ -95,10 +98,9 @@ def _mamba1(config: Config, family: Family, place: Place) -> State:
 def _mamba2(config: Config, family: Family, place: Place) -> State:
     hidden, bits = place.hidden, place.bits
     heads = config.count(_SSM_HEADS, default=0) or config.count(("num_heads",), default=0)
-    stated = config.value(_SSM_HEAD_DIM)
+    dim = _unless_auto(config, _SSM_HEAD_DIM)
     if config.word("model_type") == "mamba2":
-        stated = config.value("head_dim")
-    dim = stated if isinstance(stated, int) and stated > 0 else 0
+        dim = _unless_auto(config, ("head_dim",))
     inner = _inner(config, hidden)
     if config.word("model_type") == "nemotron_h" and heads and dim:
         inner = heads * dim
@@ -119,6 +121,28 @@ def _mamba2(config: Config, family: Family, place: Place) -> State:
             Projection("out", hidden, inner, "k", bits),
         ),
         other_parameters=mixed * (kernel + 1) + 3 * heads + inner,
+    )
+
+
+def _plamo2(config: Config, family: Family, place: Place) -> State:
+    """Mamba-2 whose rates, inputs and outputs come from the recurrence's own width (PLaMo 2)."""
+    hidden, bits = place.hidden, place.bits
+    heads, dim = config.count(_SSM_HEADS), config.count(HEAD_DIM, default=128)
+    state, kernel = config.count(_STATE, default=64), config.count(_CONV, default=4)
+    inner, rank = heads * dim, max(64, hidden // 16)
+    return State(
+        "mamba2",
+        conv_elements=(kernel - 1) * inner,
+        state_elements=inner * state,
+        heads=heads,
+        state_bits=_state_bits(config, family),
+        projections=(
+            Projection("in", 2 * inner, hidden, "n", bits),
+            Projection("x", rank + 2 * state, inner, "k", bits),
+            Projection("dt", heads, rank, "n", bits),
+            Projection("out", hidden, inner, "k", bits),
+        ),
+        other_parameters=kernel * inner + 3 * heads + rank + 2 * state,
     )
 
 
@@ -187,7 +211,7 @@ def _lightning(config: Config, family: Family, place: Place) -> State:
     """Linear attention with a fixed decay by head (MiniMax-Text-01 and M1, Ring linear)."""
     hidden, bits = place.hidden, place.bits
     heads = config.count(HEADS)
-    dim = config.count(HEAD_DIM, default=max(1, hidden // heads))
+    dim = config.count(HEAD_DIM, default=max(1, hidden // max(1, heads)))
     width = heads * dim
     return State(
         "lightning",
@@ -236,7 +260,7 @@ def _rglru(config: Config, family: Family, place: Place) -> State:
         state_bits=32.0,
         projections=(
             Projection("in", 2 * width, hidden, "n", bits),
-            Projection("gates", 2 * width // heads, width, "k", bits),
+            Projection("gates", 2 * width // max(1, heads), width, "k", bits),
             Projection("out", hidden, width, "k", bits),
         ),
         other_parameters=width * (kernel + 6),
@@ -246,6 +270,7 @@ def _rglru(config: Config, family: Family, place: Place) -> State:
 _KINDS: dict[str, Callable[[Config, Family, Place], State]] = {
     "mamba1": _mamba1,
     "mamba2": _mamba2,
+    "plamo2": _plamo2,
     "gated_delta": _gated_delta,
     "kda": _kda,
     "lightning": _lightning,

@@ -9,7 +9,7 @@ from blendplan.hardware.hf_config.fields import Config
 _MATTERS = re.compile(
     r"attn|attention|window|chunk|sparse|expert|moe|quant|state|ssm|mamba|conv|latent|lora_rank"
     r"|layer|block|head|kv|cache|compress|index|linear|recurr|width|hidden_size|intermediate"
-    r"|dim$|_dim_|dtype|share|vocab|embed|rank|group|local|global|ffn|mlp|loop|recursion|pattern"
+    r"|dim$|_dim_|dtype|share|vocab|embed|rank|group|local|global|ffn|mlp|(^|_)ff(_|$)|feed_forward|loop|recursion|pattern"
 )
 # Fields that change none of it: how a model was trained, is sampled from, scaled or initialised.
 _HARMLESS = re.compile(
@@ -30,7 +30,7 @@ _HARMLESS = re.compile(
     r"|router_activation|use_grouped_topk|moe_use_norm|shared_moe_mode|shared_expert_overlap"
     r"|use_routing_bias|use_expert_bias|expert_bias|sandwich|clip|adapter|finetun|prefix"
     r"|score_func|norm_head|rms_|^model_type$|skip_topk|share_for_mtp|grid_pinpoints|hc_"
-    r"|allow_neg|a_log|moe_norm_min|^block_size$|parallel_attn|type_vocab|group_norm|use_mixed_mlp|^block_dim$|linear_silu|media_embeds|fp32|compile|kernel_backend|use_flash|flash_attn|deterministic|moe_impl|is_decoder"
+    r"|allow_neg|a_log|moe_norm_min|^block_size$|parallel_attn|type_vocab|group_norm|use_mixed_mlp|^block_dim$|linear_silu|media_embeds|fp32|compile|kernel_backend|use_flash|flash_attn|flash_attention|deterministic|moe_impl|is_decoder"
     r"|add_bos|bos|eos|pad|z_loss|^post_layer_norm$|balance|expert_selection|embedding_(fraction|initializer)"
     r"|zero_expert|enable_moe_fp32|combination_strategy|attention_value_scale|gating$|swa_rope"
 )
