@@ -167,6 +167,16 @@ def test_profile_through_the_command_plans(tmp_path: Path) -> None:
     assert "states no memory_bytes; state the capacity" in error_line(result)
 
 
+def test_prices_that_explain_nothing_are_warned_of(tmp_path: Path) -> None:
+    times = np.random.default_rng(1).lognormal(-4.0, 3.0, 300)
+    doubted = _write(tmp_path / "doubted.parquet", time_s=times)
+    warned = run("calibrate", "--steps", doubted, "-o", tmp_path / "mine.toml")
+    assert warned.exit_code == 0
+    assert "these prices explain little of the steps" in warned.stderr
+    sound = run("calibrate", "--steps", _write(tmp_path / "s.parquet"), "-o", tmp_path / "s.toml")
+    assert sound.stderr == ""
+
+
 def test_profile_on_a_base_keeps_its_datasheet(tmp_path: Path) -> None:
     profile = tmp_path / "mine.toml"
     steps = _steps(np.random.default_rng(7), 300)

@@ -1,6 +1,6 @@
 """``blendplan calibrate``: a GPU profile from measurements."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from blendplan.hardware.gpu import GpuSpec
 
 DEFAULT_MODEL = "llama-3.1-8b"
+# Of the time of steps; prices that are off by more are worth nothing.
+_LITTLE = 0.5
 
 
 @click.command("calibrate")
@@ -118,6 +120,23 @@ def command(
     from blendplan.report.calibrated import calibrated
 
     answer.tell(values, calibrated)
+    doubt = _doubt(fitted.get("steps"))
+    if doubt:
+        answer.remark(doubt)
+
+
+def _doubt(steps: Mapping[str, Any] | None) -> str:
+    """What is wrong with prices that explain little of the steps; empty for others."""
+    if steps is None:
+        return ""
+    error, stalls = steps["median_error_share"], steps["stall_share"]
+    if max(error, abs(stalls)) <= _LITTLE:
+        return ""
+    return (
+        f"these prices explain little of the steps (off by {error:.0%} at the median, "
+        f"{stalls:.0%} in sum): check that time_s is in seconds and that all steps are of one "
+        "engine before you plan with them"
+    )
 
 
 def _from_kernels(
