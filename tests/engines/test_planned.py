@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from blendplan.engines import asking
 from blendplan.engines.planned import PlannedAdmission
-from blendplan.engines.protocol import Ended, Report, Session
+from blendplan.engines.protocol import Ended, Move, Report, Session
 from blendplan.planfile.plan import Plan
 from blendplan.policy.registry import POLICIES
 from blendplan.requests.in_memory import requests_from_lists
@@ -292,3 +293,29 @@ assert not needed, needed
 def test_kernels_are_ready_when_a_run_begins(policy: str) -> None:
     """Their compilation, of some seconds, is no part of the time that a run takes."""
     subprocess.run([sys.executable, "-c", COMPILING, policy], check=True, cwd=ROOT)
+
+
+def test_what_other_threads_say_waits_for_the_end_of_a_step() -> None:
+    """A scheduler that has given a request room is still offered it."""
+    made = plan_of("fcfs")
+    sender = Sender()
+    admission = PlannedAdmission(
+        made, made.limits, session=session(made, shared=True), tell=sender.tell
+    )
+    sender.send(admission)
+    admission.begin_step(0.0, lambda: np.zeros(ROWS, dtype=np.int32), waits=False)
+    with admission.steady():
+        head = admission.next_row()
+        others = [
+            Thread(target=admission.move, args=[Move(give=(ROWS - 1,))]),
+            Thread(target=admission.stop),
+        ]
+        for other in others:
+            other.start()
+            other.join(0.1)
+            assert other.is_alive()
+        assert admission.next_row() == head
+        admission.began(head)
+    for other in others:
+        other.join(10)
+    assert admission.next_row() == -1

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import numpy as np
 
@@ -42,6 +43,10 @@ class News:
         place = int(np.searchsorted(self._firsts, first, side="right"))
         end = self._firsts[place] if place < len(self._firsts) else len(self._answer)
         return range(first, int(end))
+
+    def steady(self) -> AbstractContextManager[object]:
+        """A block in which other threads change nothing: what they have to say waits."""
+        return self._lock
 
     def did_step(self, steps: int, clock_s: float | None = None) -> None:
         """So many steps have computed something."""

@@ -116,7 +116,9 @@ class PlannedScheduler(AsyncScheduler):  # type: ignore[misc]
         self.max_num_scheduled_tokens = self._most_tokens
         if self._policy is not None:
             self.max_num_scheduled_tokens = self._budget(self._policy)
-        output = super().schedule(*args, **kwargs)
+        # vLLM gives the head of the queue blocks before it takes it off: it must stay the head.
+        with self._admission.steady():
+            output = super().schedule(*args, **kwargs)
         for new in output.scheduled_new_reqs:
             row = self._rows.of(self.requests[new.req_id])
             self._cached[row] = new.num_computed_tokens
