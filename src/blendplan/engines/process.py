@@ -214,18 +214,13 @@ class EngineProcess:
 
     def serve(self, requests: Sequence[EngineRequest]) -> Report:
         """Send requests, wait until something has happened, and report."""
-        if self._death is not None:
-            raise EngineDiedError(self._death)
         self._send(list(requests))
-        if self._report.wanted or self._report.answers:
-            return self._taken()
-        self._receive(_WAIT_S)
-        while self._death is None and self._receive(0.0):
-            pass
+        if self._death is None and not (self._report.wanted or self._report.answers):
+            self._receive(_WAIT_S)
+            self._take_reports()
         if self._death is not None and not (self._report.answers or self._report.began):
             raise EngineDiedError(self._death)
         if self._window is not None:
-            self._window.done(answer.row for answer in self._report.answers)
             self._report.wanted.extend(self._window.next())
         return self._taken()
 
@@ -238,6 +233,8 @@ class EngineProcess:
 
     def move(self, move: Move) -> None:
         """Run other requests from now on."""
+        # A scheduler that nobody listens to hears nothing, and a move may be larger than the pipe.
+        self._take_reports()
         self._report.drop_wanted(move.rows)
         if self._window is not None:
             self._window.move(move)
@@ -251,6 +248,11 @@ class EngineProcess:
         if self._window is not None:
             self._window.stop()
         self._tell(link.STOP, [])
+
+    def _take_reports(self) -> None:
+        """All that are there."""
+        while self._death is None and self._receive(0.0):
+            pass
 
     def _taken(self) -> Report:
         report, self._report = self._report, Report()
@@ -278,6 +280,8 @@ class EngineProcess:
                 assert kind == ANSWERS
                 self._sent -= len(content)
                 self._report.answers.extend(content)
+                if self._window is not None:
+                    self._window.done(answer.row for answer in content)
         except KeyboardInterrupt:
             self._kill()  # not waiting for a step: who interrupts twice wants to leave
             self._forget_log()
