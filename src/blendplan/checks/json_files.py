@@ -1,6 +1,7 @@
 """Small text and JSON files of a model or a job: read, or refused in one line."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,11 @@ def parse_json_object(text: str, what: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise BlendplanError(f"{what} is not a JSON object but {show(values)}")
     return values
+
+
+def differing(now: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
+    """Names under which two JSON objects have other values, or only one of them has any."""
+    return [name for name in {**now, **before} if before.get(name) != now.get(name)]
 
 
 def _other_kind(text: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from blendplan.checks.json_files import differing
 from blendplan.cli.job import Job
 from blendplan.cli.progress import Progress
 from blendplan.errors import BlendplanError
@@ -55,14 +56,14 @@ def kept_plan(job: Job, policy: str, output: Path, progress: Progress) -> "PlanP
     if path.exists():
         progress.stage(f"reading {path.name}")
         opened = open_plan(path)
-        differing = _differences(opened.metadata.get(_KEY), identity)
-        if not differing:
+        changed = _differences(opened.metadata.get(_KEY), identity)
+        if not changed:
             progress.line(f"planned before, see {path}")
             return opened
         begun = [one for one in (journal_path(output), output) if one.exists()]
         if begun:
             raise BlendplanError(
-                f"{begun[0]} is of another job ({', '.join(differing)} changed since); give "
+                f"{begun[0]} is of another job ({', '.join(changed)} changed since); give "
                 "another -o, or move it away"
             )
     elif journal_path(output).exists():
@@ -121,7 +122,7 @@ def _differences(before: object, now: dict[str, Any]) -> list[str]:
     """The options that differ, as they are typed; something, at any rate, where it is no job."""
     if not isinstance(before, dict):
         return ["the command"]
-    names = [name for name in {**now, **before} if before.get(name) != now.get(name)]
+    names = differing(now, before)
     return [_TYPED.get(name, f"--{name.replace('_', '-')}") for name in names]
 
 

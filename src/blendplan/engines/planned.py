@@ -140,10 +140,12 @@ class PlannedAdmission(News):
                 return self.limits.max_num_batched_tokens
             if not self._running and not (self._here and self._may_begin()):
                 return self.limits.max_num_batched_tokens  # nothing can be done in this one
-            learns = self._replanning if self._began_anything else None
-            if (learns is not None and learns.after_step(generated, waits=waits)) or (
-                self._asking.due
-            ):
+            arranged_anew = (
+                self._replanning is not None
+                and self._began_anything
+                and self._replanning.after_step(generated, waits=waits)
+            )
+            if arranged_anew or self._asking.due:
                 self._ask_ahead()
             return self._policy.begin_step(used_kv_tokens)
 

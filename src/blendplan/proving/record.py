@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from blendplan.checks.json_files import parse_json_object, read_text
+from blendplan.checks.json_files import differing, parse_json_object, read_text
 from blendplan.errors import BlendplanError
 from blendplan.whole_file import made_folder, replacing
 
@@ -68,10 +68,10 @@ class Record:
         same: dict[str, Any] = json.loads(json.dumps(identity))
         earlier = kind.earlier(made_folder(path))
         before = earlier.get("identity", same)
-        differing = [name for name in {**same, **before} if before.get(name) != same.get(name)]
-        if differing:
+        changed = differing(same, before)
+        if changed:
             raise BlendplanError(
-                f"{path} holds another {kind.title} ({', '.join(differing)} changed since); {_HINT}"
+                f"{path} holds another {kind.title} ({', '.join(changed)} changed since); {_HINT}"
             )
         self.values: dict[str, Any] = {"format": kind.form, "identity": same, **earlier}
 

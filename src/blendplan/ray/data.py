@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from blendplan.checks.arguments import dictionary, text
 from blendplan.checks.arguments import path as argument_path
+from blendplan.checks.json_files import differing
 from blendplan.cluster.connect import connected
 from blendplan.errors import BlendplanError
 from blendplan.planfile.plan import Plan
@@ -153,11 +154,10 @@ def _check_job(made: Plan, asked: Mapping[str, Any], folder: Path) -> None:
     Raises:
         BlendplanError: it was begun with others.
     """
-    before = made.metadata.get(_JOB, {})
-    differing = [name for name in {**asked, **before} if before.get(name) != asked.get(name)]
-    if differing:
+    changed = differing(asked, made.metadata.get(_JOB, {}))
+    if changed:
         raise BlendplanError(
-            f"{folder} was begun with other arguments ({', '.join(differing)} changed since); give "
+            f"{folder} was begun with other arguments ({', '.join(changed)} changed since); give "
             "a folder of its own, or the same arguments"
         )
 

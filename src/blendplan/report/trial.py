@@ -62,32 +62,26 @@ def answer(values: Values) -> str:
         return f"not by this plan, which is input order: {words}"
     if got["least"] <= 0.0 <= got["most"] and got["repeats"] > 1:
         return f"not clear: {words}"
-    if _is_chance(values):
-        return f"not clear: {words}, of which the steps explain {gain(_by_steps(values) or 0.0)}"
+    explained = _explained(values)
+    if explained is not None:
+        return f"not clear: {words}, of which the steps explain {gain(explained)}"
     if abs(throughput) < SAME:
         return f"no difference here: {words}"
     return f"{'yes' if throughput > 0 else 'no'}: {words}"
 
 
-def _by_steps(values: Values) -> float | None:
-    """The gain by the steps that were taken, at the same prices for both ways."""
-    if values["prices"] is None:
-        return None
-    fitted = values["prices"]["fitted"]
-    priced = {way: 1.0 + fitted[way]["total_error"] for way in ("input", "planned")}
-    measured = 1.0 + float(values["gain"]["makespan"])
-    return measured * priced["input"] / priced["planned"] - 1.0
+def _explained(values: Values) -> float | None:
+    """The gain by the steps that were taken, where that of a single run is by much another.
 
-
-def _is_chance(values: Values) -> bool:
-    """Whether one run was faster by much more than by the steps that it took.
-
-    The machine was then slower in one of the two; several repeats would show it by themselves.
+    Steps have the same prices for both ways, so the machine was slower in one of the two; several
+    repeats would show it by themselves. None where there are some, or prices are not known.
     """
-    by_steps = _by_steps(values)
-    if by_steps is None or values["gain"]["repeats"] > 1:
-        return False
-    return abs(float(values["gain"]["makespan"]) - by_steps) > DRIFT
+    if values["prices"] is None or values["gain"]["repeats"] > 1:
+        return None
+    fitted, measured = values["prices"]["fitted"], float(values["gain"]["makespan"])
+    priced = {way: 1.0 + fitted[way]["total_error"] for way in ("input", "planned")}
+    by_steps = (1.0 + measured) * priced["input"] / priced["planned"] - 1.0
+    return by_steps if abs(measured - by_steps) > DRIFT else None
 
 
 def prices(values: Values) -> str:
@@ -136,7 +130,7 @@ def sentences(values: Values) -> list[str]:
         if values["policy"] == "fcfs":
             why = "the policy fcfs is input order"
         said.append(f"{why}: both ways ran in the same one, and what differs is chance")
-    if _is_chance(values):
+    if _explained(values) is not None:
         said.append(
             "the same steps took longer in one of the two runs than in the other: what differs is "
             "mostly the machine, which --repeats 3 would average"

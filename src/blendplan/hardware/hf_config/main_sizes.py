@@ -33,11 +33,6 @@ _ALIKE = {
 }
 
 
-def _by_class(config: Config) -> list[str]:
-    """Main sizes that the file leaves to the model's class."""
-    return [name for name in _left_out(config) if config.value(_MAIN[name]) is not None]
-
-
 def _left_out(config: Config) -> list[str]:
     """Main sizes that the file does not state; the width of an MLP where there is one."""
     return [
@@ -49,7 +44,7 @@ def _left_out(config: Config) -> list[str]:
 
 def remark_on_defaults(config: Config, kind: str) -> None:
     """Say which main sizes are those of the model's class, once all has been read."""
-    found = _by_class(config)
+    found = [name for name in _left_out(config) if config.value(_MAIN[name]) is not None]
     if found and not (kind == "nemotron_h" and found == ["num_hidden_layers"]):
         sizes = ", ".join(f"{name} {config.value(_MAIN[name])}" for name in found)
         config.remark(f"not in the file, by the class of {kind}: {sizes}")
@@ -68,7 +63,7 @@ def refuse_unread_sizes(config: Config, harmless: Iterable[str]) -> None:
         BlendplanError: a number that nobody read looks like a size that the file leaves out.
     """
     for name in _left_out(config):
-        if name != _MLP and name not in _by_class(config):
+        if name != _MLP and config.value(_MAIN[name]) is None:
             continue
         for key in unread(config, harmless):
             value = config.values[key]

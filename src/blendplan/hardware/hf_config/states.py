@@ -78,20 +78,26 @@ def _mamba1(config: Config, family: Family, place: Place) -> State:
     kernel = config.count(_CONV, default=4)
     stated = _unless_auto(config, ("mamba_dt_rank", "time_step_rank", "dt_rank"))
     rank = stated or ceil(hidden / 16)
-    bits = place.bits
     return State(
         "mamba1",
         conv_elements=(kernel - 1) * inner,
         state_elements=inner * state,
         heads=inner,
         state_bits=_state_bits(config, family),
-        projections=(
-            Projection("in", 2 * inner, hidden, "n", bits),
-            Projection("x", rank + 2 * state, inner, "k", bits),
-            Projection("dt", inner, rank, "n", bits),
-            Projection("out", hidden, inner, "k", bits),
-        ),
+        projections=_selected(place, inner, inner, rank, state),
         other_parameters=inner * (kernel + 1 + state + 2),
+    )
+
+
+def _selected(
+    place: Place, inner: int, heads: int, rank: int, state: int
+) -> tuple[Projection, ...]:
+    """Matrices where rates, inputs and outputs come from the recurrence's own width."""
+    return (
+        Projection("in", 2 * inner, place.hidden, "n", place.bits),
+        Projection("x", rank + 2 * state, inner, "k", place.bits),
+        Projection("dt", heads, rank, "n", place.bits),
+        Projection("out", place.hidden, inner, "k", place.bits),
     )
 
 
@@ -126,22 +132,16 @@ def _mamba2(config: Config, family: Family, place: Place) -> State:
 
 def _plamo2(config: Config, family: Family, place: Place) -> State:
     """Mamba-2 whose rates, inputs and outputs come from the recurrence's own width (PLaMo 2)."""
-    hidden, bits = place.hidden, place.bits
     heads, dim = config.count(_SSM_HEADS), config.count(HEAD_DIM, default=128)
     state, kernel = config.count(_STATE, default=64), config.count(_CONV, default=4)
-    inner, rank = heads * dim, max(64, hidden // 16)
+    inner, rank = heads * dim, max(64, place.hidden // 16)
     return State(
         "mamba2",
         conv_elements=(kernel - 1) * inner,
         state_elements=inner * state,
         heads=heads,
         state_bits=_state_bits(config, family),
-        projections=(
-            Projection("in", 2 * inner, hidden, "n", bits),
-            Projection("x", rank + 2 * state, inner, "k", bits),
-            Projection("dt", heads, rank, "n", bits),
-            Projection("out", hidden, inner, "k", bits),
-        ),
+        projections=_selected(place, inner, heads, rank, state),
         other_parameters=kernel * inner + 3 * heads + rank + 2 * state,
     )
 
